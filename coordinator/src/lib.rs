@@ -1,0 +1,18 @@
+//! The coordinator: plan, leases, reduction, clipping, optimizers, checkpoints and jobs. It knows
+//! gradients and weights as flat vectors of `f32` and has no tensor library.
+
+pub mod checkpoint;
+pub mod clip;
+pub mod corpus;
+pub mod driver;
+pub mod events;
+pub mod job;
+pub mod machine;
+pub mod optimizer;
+pub mod plan;
+pub mod reduce;
+pub mod report;
+pub mod schedule;
+pub mod server;
+pub mod store;
+pub mod update;

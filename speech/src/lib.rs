@@ -1,0 +1,21 @@
+//! Speech without a tensor library and without a network: audio, features, text, corpora, batching,
+//! model specifications, decoding and scoring.
+//!
+//! Everything here is a function of its arguments: no clock, no thread count and no hash-map order
+//! reaches a number.
+
+pub mod audio;
+pub mod augment;
+pub mod batching;
+pub mod decode;
+pub mod features;
+pub mod front_end;
+pub mod import;
+pub mod manifest;
+pub mod model;
+pub mod random;
+pub mod recipe;
+pub mod score;
+pub mod strict;
+pub mod synth;
+pub mod text;

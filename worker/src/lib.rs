@@ -1,0 +1,12 @@
+//! The worker: a session with the coordinator, models in burn, the gradient of one micro-batch and
+//! inference. It holds nothing that cannot be lost.
+
+pub mod cache;
+pub mod compute;
+pub mod gradient;
+pub mod inference;
+pub mod loss;
+pub mod lstm;
+pub mod network;
+pub mod session;
+pub mod transfer;
