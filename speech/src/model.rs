@@ -59,7 +59,9 @@ pub enum Pooling {
 #[serde(rename_all = "kebab-case")]
 pub enum Initializer {
     /// Uniform on [-bound, bound).
-    Uniform { bound: f64 },
+    Uniform {
+        bound: f64,
+    },
     Zeros,
 }
 
@@ -109,26 +111,56 @@ impl ModelSpec {
         let mut push = |name: String, shape: Vec<usize>, bound: f64| {
             let elements: usize = shape.iter().product();
             let initializer = Initializer::Uniform { bound };
-            parameters.push(ParameterSpec { name, shape, initializer, offset });
+            parameters.push(ParameterSpec {
+                name,
+                shape,
+                initializer,
+                offset,
+            });
             offset += elements;
         };
         let hidden = config.hidden;
         let directions = if config.bidirectional { 2 } else { 1 };
         let bound = 1.0 / (hidden as f64).sqrt();
         for layer in 0..config.layers {
-            let width = if layer == 0 { inputs } else { hidden * directions };
+            let width = if layer == 0 {
+                inputs
+            } else {
+                hidden * directions
+            };
             for suffix in &["", "_reverse"][..directions] {
-                push(format!("lstm.weight_ih_l{layer}{suffix}"), vec![4 * hidden, width], bound);
-                push(format!("lstm.weight_hh_l{layer}{suffix}"), vec![4 * hidden, hidden], bound);
-                push(format!("lstm.bias_ih_l{layer}{suffix}"), vec![4 * hidden], bound);
-                push(format!("lstm.bias_hh_l{layer}{suffix}"), vec![4 * hidden], bound);
+                push(
+                    format!("lstm.weight_ih_l{layer}{suffix}"),
+                    vec![4 * hidden, width],
+                    bound,
+                );
+                push(
+                    format!("lstm.weight_hh_l{layer}{suffix}"),
+                    vec![4 * hidden, hidden],
+                    bound,
+                );
+                push(
+                    format!("lstm.bias_ih_l{layer}{suffix}"),
+                    vec![4 * hidden],
+                    bound,
+                );
+                push(
+                    format!("lstm.bias_hh_l{layer}{suffix}"),
+                    vec![4 * hidden],
+                    bound,
+                );
             }
         }
         let width = hidden * directions;
         let bound = 1.0 / (width as f64).sqrt();
         push("head.weight".to_owned(), vec![outputs, width], bound);
         push("head.bias".to_owned(), vec![outputs], bound);
-        Self { config: config.clone(), inputs, outputs, parameters }
+        Self {
+            config: config.clone(),
+            inputs,
+            outputs,
+            parameters,
+        }
     }
 
     /// Elements of the flat vector.
@@ -138,7 +170,9 @@ impl ModelSpec {
 
     /// The parameter called `name`.
     pub fn parameter(&self, name: &str) -> Option<&ParameterSpec> {
-        self.parameters.iter().find(|parameter| parameter.name == name)
+        self.parameters
+            .iter()
+            .find(|parameter| parameter.name == name)
     }
 
     /// Initial values, a function of the specification and the seed alone: each parameter draws
@@ -147,10 +181,12 @@ impl ModelSpec {
         let mut values = Vec::with_capacity(self.elements());
         for (index, parameter) in self.parameters.iter().enumerate() {
             let mut stream = Stream::new(seed, &[INITIALIZATION, index as u64]);
-            values.extend((0..parameter.elements()).map(|_| match parameter.initializer {
-                Initializer::Uniform { bound } => stream.between(-bound, bound) as f32,
-                Initializer::Zeros => 0.0,
-            }));
+            values.extend(
+                (0..parameter.elements()).map(|_| match parameter.initializer {
+                    Initializer::Uniform { bound } => stream.between(-bound, bound) as f32,
+                    Initializer::Zeros => 0.0,
+                }),
+            );
         }
         values
     }
@@ -165,7 +201,10 @@ mod tests {
 
     #[test]
     fn parameters_lie_end_to_end_in_the_flat_vector() {
-        let config = ModelConfig { bidirectional: true, ..ModelConfig::default() };
+        let config = ModelConfig {
+            bidirectional: true,
+            ..ModelConfig::default()
+        };
         let spec = ModelSpec::new(&config, 40, 10);
         let mut end = 0;
         for parameter in &spec.parameters {

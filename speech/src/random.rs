@@ -20,9 +20,11 @@ pub struct Stream {
 impl Stream {
     /// The stream of `tags` below `seed`. Streams whose paths differ are independent.
     pub fn new(seed: u64, tags: &[u64]) -> Self {
-        let key = tags.iter().fold(mix(seed.wrapping_add(GOLDEN)), |key, &tag| {
-            mix(key.rotate_left(23) ^ mix(tag.wrapping_add(GOLDEN)).wrapping_mul(GOLDEN))
-        });
+        let key = tags
+            .iter()
+            .fold(mix(seed.wrapping_add(GOLDEN)), |key, &tag| {
+                mix(key.rotate_left(23) ^ mix(tag.wrapping_add(GOLDEN)).wrapping_mul(GOLDEN))
+            });
         Self { key, counter: 0 }
     }
 

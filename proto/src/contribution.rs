@@ -1,0 +1,157 @@
+//! What a worker hands in for a node of the reduction tree, and how two of them are added. It
+//! decides the arithmetic of a merge once, for workers and coordinator alike.
+
+use crate::tree::Node;
+
+/// What a pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PassKind {
+    Gradient,
+    Evaluation,
+}
+
+/// Names one contribution: equal keys mean equal bits, the attempt aside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub job: String,
+    /// Counts the coordinator's starts.
+    pub generation: u64,
+    pub kind: PassKind,
+    /// The version of the weights it is computed from.
+    pub step: u64,
+    pub node: Node,
+    /// Counts the leases of this node.
+    pub attempt: u32,
+}
+
+/// BLAKE3 of a contribution's bits.
+pub type Digest = [u8; 32];
+
+/// A micro-batch left out of the sum, weight and all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    pub micro_batch: u32,
+    /// Ids of its utterances.
+    pub utterances: Vec<String>,
+    pub reason: String,
+}
+
+/// The sum over the micro-batches of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contribution {
+    /// The gradient's sum over utterances (never the mean), flat, in the model specification's
+    /// order; `None` when every micro-batch was left out.
+    pub sum: Option<Vec<f32>>,
+    /// What the utterances weigh together, in the job's unit: utterances, frames or labels.
+    pub weight: f64,
+    /// The losses' sum.
+    pub loss: f64,
+    pub utterances: u64,
+    pub frames: u64,
+    /// Seconds of audio.
+    pub audio_seconds: f64,
+    pub quarantined: Vec<Quarantined>,
+}
+
+impl Contribution {
+    /// Adds the right sibling: left + right, element by element, in place. An absent vector is
+    /// skipped, not added as zeros.
+    ///
+    /// # Panics
+    /// When the vectors' lengths differ: they are checked where they arrive.
+    #[must_use]
+    pub fn merge(mut self, right: Self) -> Self {
+        self.sum = match (self.sum, right.sum) {
+            (Some(mut left), Some(right)) => {
+                assert_eq!(left.len(), right.len(), "contributions of one model");
+                for (left, right) in left.iter_mut().zip(&right) {
+                    *left += right;
+                }
+                Some(left)
+            }
+            (one, other) => one.or(other),
+        };
+        self.weight += right.weight;
+        self.loss += right.loss;
+        self.utterances += right.utterances;
+        self.frames += right.frames;
+        self.audio_seconds += right.audio_seconds;
+        self.quarantined.extend(right.quarantined);
+        self
+    }
+
+    /// The digest of everything that reaches the weights or the metrics.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.weight.to_le_bytes());
+        hasher.update(&self.loss.to_le_bytes());
+        hasher.update(&self.utterances.to_le_bytes());
+        if let Some(sum) = &self.sum {
+            crate::tensor::for_each_chunk(sum, |bytes| {
+                hasher.update(bytes);
+            });
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contribution(sum: Option<Vec<f32>>, weight: f64) -> Contribution {
+        Contribution {
+            sum,
+            weight,
+            ..Contribution::default()
+        }
+    }
+
+    #[test]
+    fn merging_adds_left_and_right() {
+        let merged = contribution(Some(vec![1.0, -0.0]), 2.0)
+            .merge(contribution(Some(vec![0.5, -0.0]), 3.0));
+        assert_eq!(merged.weight, 5.0);
+        let bits: Vec<u32> = merged
+            .sum
+            .unwrap()
+            .iter()
+            .map(|value| value.to_bits())
+            .collect();
+        assert_eq!(bits, [1.5f32.to_bits(), (-0.0f32).to_bits()]);
+    }
+
+    #[test]
+    fn an_absent_vector_is_skipped() {
+        let left_out = contribution(None, 0.0);
+        let negative_zero = contribution(Some(vec![-0.0]), 1.0);
+        for merged in [
+            left_out.clone().merge(negative_zero.clone()),
+            negative_zero.clone().merge(left_out.clone()),
+        ] {
+            assert_eq!(merged.sum.unwrap()[0].to_bits(), (-0.0f32).to_bits());
+        }
+    }
+
+    #[test]
+    fn the_digest_sees_vector_weight_and_loss() {
+        let one = contribution(Some(vec![1.0, 2.0]), 2.0);
+        assert_eq!(one.digest(), one.clone().digest());
+        assert_ne!(
+            one.digest(),
+            contribution(Some(vec![1.0, 2.0]), 3.0).digest()
+        );
+        assert_ne!(
+            one.digest(),
+            contribution(Some(vec![2.0, 1.0]), 2.0).digest()
+        );
+        assert_ne!(
+            one.digest(),
+            Contribution {
+                loss: 1.0,
+                ..one.clone()
+            }
+            .digest()
+        );
+    }
+}

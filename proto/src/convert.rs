@@ -1,0 +1,236 @@
+//! Between generated messages and domain types. What is missing or out of range is refused here,
+//! by the name of its field, and trusted behind.
+
+use thiserror::Error;
+
+use crate::{
+    contribution::{Contribution, Key, PassKind, Quarantined},
+    tree::Node,
+    v1,
+};
+
+/// A message that cannot be what its sender meant.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConvertError {
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    #[error("`{field}` is {value}, which is out of range")]
+    OutOfRange { field: &'static str, value: String },
+}
+
+impl From<ConvertError> for tonic::Status {
+    fn from(error: ConvertError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+impl From<Node> for v1::Node {
+    fn from(node: Node) -> Self {
+        Self {
+            level: node.level(),
+            index: node.index(),
+        }
+    }
+}
+
+impl TryFrom<v1::Node> for Node {
+    type Error = ConvertError;
+
+    fn try_from(node: v1::Node) -> Result<Self, ConvertError> {
+        Self::new(node.level, node.index).ok_or_else(|| ConvertError::OutOfRange {
+            field: "key.node",
+            value: format!("{}/{}", node.level, node.index),
+        })
+    }
+}
+
+impl From<PassKind> for v1::PassKind {
+    fn from(kind: PassKind) -> Self {
+        match kind {
+            PassKind::Gradient => Self::Gradient,
+            PassKind::Evaluation => Self::Evaluation,
+        }
+    }
+}
+
+impl TryFrom<v1::PassKind> for PassKind {
+    type Error = ConvertError;
+
+    fn try_from(kind: v1::PassKind) -> Result<Self, ConvertError> {
+        match kind {
+            v1::PassKind::Unspecified => Err(ConvertError::Missing("key.kind")),
+            v1::PassKind::Gradient => Ok(Self::Gradient),
+            v1::PassKind::Evaluation => Ok(Self::Evaluation),
+        }
+    }
+}
+
+impl From<Key> for v1::Key {
+    fn from(key: Key) -> Self {
+        Self {
+            job: key.job,
+            generation: key.generation,
+            kind: v1::PassKind::from(key.kind).into(),
+            step: key.step,
+            node: Some(key.node.into()),
+            attempt: key.attempt,
+        }
+    }
+}
+
+impl TryFrom<v1::Key> for Key {
+    type Error = ConvertError;
+
+    fn try_from(key: v1::Key) -> Result<Self, ConvertError> {
+        Ok(Self {
+            kind: key.kind().try_into()?,
+            node: key
+                .node
+                .ok_or(ConvertError::Missing("key.node"))?
+                .try_into()?,
+            job: key.job,
+            generation: key.generation,
+            step: key.step,
+            attempt: key.attempt,
+        })
+    }
+}
+
+impl From<Quarantined> for v1::Quarantined {
+    fn from(quarantined: Quarantined) -> Self {
+        Self {
+            micro_batch: quarantined.micro_batch,
+            utterances: quarantined.utterances,
+            reason: quarantined.reason,
+        }
+    }
+}
+
+impl From<v1::Quarantined> for Quarantined {
+    fn from(quarantined: v1::Quarantined) -> Self {
+        Self {
+            micro_batch: quarantined.micro_batch,
+            utterances: quarantined.utterances,
+            reason: quarantined.reason,
+        }
+    }
+}
+
+impl v1::ContributionHeader {
+    /// The header of `contribution`; its vector follows in chunks.
+    pub fn new(worker: u64, key: Key, contribution: &Contribution, seconds: f64) -> Self {
+        Self {
+            worker,
+            key: Some(key.into()),
+            weight: contribution.weight,
+            loss: contribution.loss,
+            utterances: contribution.utterances,
+            frames: contribution.frames,
+            audio_seconds: contribution.audio_seconds,
+            quarantined: contribution
+                .quarantined
+                .iter()
+                .cloned()
+                .map(Into::into)
+                .collect(),
+            elements: contribution.sum.as_ref().map_or(0, |sum| sum.len() as u64),
+            digest: contribution.digest().to_vec().into(),
+            seconds,
+        }
+    }
+
+    /// The contribution it announces, with the vector that followed it.
+    ///
+    /// # Errors
+    /// When a number of it cannot be: weights are finite and not negative, losses are finite.
+    pub fn into_contribution(self, sum: Option<Vec<f32>>) -> Result<Contribution, ConvertError> {
+        let out_of_range = |field, value: f64| ConvertError::OutOfRange {
+            field,
+            value: value.to_string(),
+        };
+        if !self.weight.is_finite() || self.weight < 0.0 {
+            return Err(out_of_range("weight", self.weight));
+        }
+        if !self.loss.is_finite() {
+            return Err(out_of_range("loss", self.loss));
+        }
+        if !self.audio_seconds.is_finite() || self.audio_seconds < 0.0 {
+            return Err(out_of_range("audio_seconds", self.audio_seconds));
+        }
+        Ok(Contribution {
+            sum,
+            weight: self.weight,
+            loss: self.loss,
+            utterances: self.utterances,
+            frames: self.frames,
+            audio_seconds: self.audio_seconds,
+            quarantined: self.quarantined.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        Key {
+            job: "a".into(),
+            generation: 3,
+            kind: PassKind::Gradient,
+            step: 9,
+            node: Node::new(2, 1).unwrap(),
+            attempt: 1,
+        }
+    }
+
+    #[test]
+    fn a_key_survives_the_wire() {
+        assert_eq!(Key::try_from(v1::Key::from(key())), Ok(key()));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let wire = v1::Key {
+            node: None,
+            ..key().into()
+        };
+        assert_eq!(Key::try_from(wire), Err(ConvertError::Missing("key.node")));
+        let wire = v1::Key {
+            kind: 0,
+            ..key().into()
+        };
+        assert_eq!(Key::try_from(wire), Err(ConvertError::Missing("key.kind")));
+        let node = Some(v1::Node {
+            level: 40,
+            index: 0,
+        });
+        let error = Key::try_from(v1::Key {
+            node,
+            ..key().into()
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`key.node` is 40/0, which is out of range"
+        );
+    }
+
+    #[test]
+    fn weights_that_cannot_be_are_refused() {
+        let contribution = Contribution {
+            weight: 4.0,
+            loss: 1.0,
+            ..Contribution::default()
+        };
+        let header = v1::ContributionHeader::new(1, key(), &contribution, 0.1);
+        assert_eq!(header.clone().into_contribution(None), Ok(contribution));
+        for weight in [f64::NAN, f64::INFINITY, -1.0] {
+            let header = v1::ContributionHeader {
+                weight,
+                ..header.clone()
+            };
+            assert!(header.into_contribution(None).is_err());
+        }
+    }
+}
