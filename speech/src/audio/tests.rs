@@ -1,0 +1,363 @@
+//! Files of every kind that is read and of every kind that is refused, made here byte by byte.
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A RIFF WAVE file of one fmt chunk and `data`, with the sizes that it really has.
+fn wav(tag: u16, channels: u16, rate: u32, bits: u16, data: &[u8]) -> Vec<u8> {
+    let block = channels * bits.div_ceil(8);
+    let mut fmt = Vec::new();
+    fmt.extend(tag.to_le_bytes());
+    fmt.extend(channels.to_le_bytes());
+    fmt.extend(rate.to_le_bytes());
+    fmt.extend((rate * u32::from(block)).to_le_bytes());
+    fmt.extend(block.to_le_bytes());
+    fmt.extend(bits.to_le_bytes());
+    riff(&[(b"fmt ", &fmt), (b"data", data)])
+}
+
+fn riff(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let mut body = b"WAVE".to_vec();
+    for (name, bytes) in chunks {
+        body.extend(*name);
+        body.extend((bytes.len() as u32).to_le_bytes());
+        body.extend(*bytes);
+        body.extend(&[0][..bytes.len() % 2]);
+    }
+    let mut file = b"RIFF".to_vec();
+    file.extend((body.len() as u32).to_le_bytes());
+    file.extend(body);
+    file
+}
+
+fn pcm16(samples: &[i16]) -> Vec<u8> {
+    let data: Vec<u8> = samples.iter().flat_map(|s| s.to_le_bytes()).collect();
+    wav(1, 1, 16_000, 16, &data)
+}
+
+fn samples(bytes: &[u8]) -> Vec<f32> {
+    decode_wav("t.wav", bytes).expect("a good file").samples
+}
+
+fn refused(bytes: &[u8]) -> AudioError {
+    let error = decode_wav("dir/t.wav", bytes).expect_err("a bad file");
+    let text = error.to_string();
+    assert!(text.starts_with("dir/t.wav: "), "no path: {text}");
+    // A file says the same as the bytes in memory, and its header alone says as much where samples are
+    // not looked at.
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("t.wav");
+    fs::write(&path, bytes).expect("writable");
+    let from_file = read_wav(&path).expect_err("a bad file").to_string();
+    assert_eq!(
+        from_file.rsplit("t.wav: ").next(),
+        text.rsplit("t.wav: ").next()
+    );
+    if !matches!(error, AudioError::BadSample { .. }) {
+        inspect_wav(&path).expect_err("a bad header");
+    }
+    error
+}
+
+#[test]
+fn every_width_of_integers_and_floats_is_read_on_one_scale() {
+    assert_eq!(
+        samples(&wav(1, 1, 8000, 8, &[0, 64, 128, 192])),
+        [-1.0, -0.5, 0.0, 0.5]
+    );
+    assert_eq!(
+        samples(&pcm16(&[i16::MIN, -16384, 0, 16384])),
+        [-1.0, -0.5, 0.0, 0.5]
+    );
+    let bytes24 = [0, 0, 0x80, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0x40];
+    assert_eq!(
+        samples(&wav(1, 1, 8000, 24, &bytes24)),
+        [-1.0, -0.5, 0.0, 0.5]
+    );
+    let bytes32: Vec<u8> = [i32::MIN, -(1 << 30), 0, 1 << 30]
+        .iter()
+        .flat_map(|s: &i32| s.to_le_bytes())
+        .collect();
+    assert_eq!(
+        samples(&wav(1, 1, 8000, 32, &bytes32)),
+        [-1.0, -0.5, 0.0, 0.5]
+    );
+    let floats: Vec<u8> = [-1.0f32, -0.5, 0.0, 0.5]
+        .iter()
+        .flat_map(|s| s.to_le_bytes())
+        .collect();
+    assert_eq!(
+        samples(&wav(3, 1, 8000, 32, &floats)),
+        [-1.0, -0.5, 0.0, 0.5]
+    );
+}
+
+#[test]
+fn channels_are_averaged_however_many_there_are() {
+    let data: Vec<u8> = [100i16, 300, -8, 0]
+        .iter()
+        .flat_map(|s| s.to_le_bytes())
+        .collect();
+    assert_eq!(
+        samples(&wav(1, 2, 44_100, 16, &data)),
+        [200.0 / 32768.0, -4.0 / 32768.0]
+    );
+    assert_eq!(samples(&wav(1, 4, 44_100, 16, &data)), [98.0 / 32768.0]);
+    let nine = wav(1, 9, 44_100, 8, &[228; 18]);
+    assert_eq!(samples(&nine), [100.0 / 128.0; 2]);
+}
+
+#[test]
+fn an_extensible_header_is_read_and_fewer_valid_bits_are_left_justified() {
+    let mut fmt = wav(0xfffe, 1, 8000, 32, &[])[20..36].to_vec();
+    fmt.extend(22u16.to_le_bytes());
+    fmt.extend(24u16.to_le_bytes());
+    fmt.extend(4u32.to_le_bytes());
+    fmt.extend(b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
+    let data = (1i32 << 30).to_le_bytes();
+    assert_eq!(samples(&riff(&[(b"fmt ", &fmt), (b"data", &data)])), [0.5]);
+}
+
+#[test]
+fn foreign_chunks_are_stepped_over_even_of_odd_length() {
+    let plain = pcm16(&[1, 2, 3]);
+    let (fmt, data) = (&plain[20..36], &plain[44..]);
+    let file = riff(&[
+        (b"LIST", b"odd"),
+        (b"fmt ", fmt),
+        (b"fact", b"eight by"),
+        (b"data", data),
+        (b"id3 ", b"tags"),
+    ]);
+    assert_eq!(samples(&file), samples(&plain));
+}
+
+#[test]
+fn a_header_is_inspected_without_its_samples() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("a.wav");
+    fs::write(&path, wav(1, 2, 22_050, 16, &[0; 400])).expect("writable");
+    let info = inspect_wav(&path).expect("a good header");
+    let wanted = AudioInfo {
+        sample_rate: 22_050,
+        channels: 2,
+        frames: 100,
+    };
+    assert_eq!(info, wanted);
+}
+
+#[test]
+fn what_is_written_is_read_back_to_the_bit() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("a.wav");
+    let audio = Audio {
+        sample_rate: 11_025,
+        samples: (-300..300).map(|n| (n * 109) as f32 / 32768.0).collect(),
+    };
+    write_wav(&path, &audio).expect("writable");
+    assert_eq!(read_wav(&path).expect("just written"), audio);
+    let loud = Audio {
+        sample_rate: 8000,
+        samples: vec![2.0, -2.0],
+    };
+    write_wav(&path, &loud).expect("writable");
+    assert_eq!(
+        read_wav(&path).expect("just written").samples,
+        [32767.0 / 32768.0, -1.0]
+    );
+}
+
+#[test]
+fn what_cannot_be_written_leaves_no_file() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("a.wav");
+    let write = |sample_rate, samples| {
+        write_wav(
+            &path,
+            &Audio {
+                sample_rate,
+                samples,
+            },
+        )
+    };
+    assert!(matches!(
+        write(8000, vec![]),
+        Err(AudioError::NoSamples { .. })
+    ));
+    assert!(matches!(
+        write(0, vec![0.0]),
+        Err(AudioError::Rate { rate: 0, .. })
+    ));
+    let nan = write(8000, vec![0.0, f32::NAN]);
+    assert!(matches!(nan, Err(AudioError::BadSample { index: 1, .. })));
+    assert!(!path.exists());
+    let nowhere = folder.path().join("no/such/folder/a.wav");
+    let audio = Audio {
+        sample_rate: 8000,
+        samples: vec![0.0],
+    };
+    assert!(matches!(
+        write_wav(&nowhere, &audio),
+        Err(AudioError::Write { .. })
+    ));
+}
+
+#[test]
+fn a_missing_file_and_a_folder_are_told_apart() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let missing = folder.path().join("missing.wav");
+    let error = read_wav(&missing).expect_err("missing");
+    assert!(matches!(error, AudioError::Missing { .. }));
+    assert!(
+        error.to_string().contains("missing.wav: no such file"),
+        "{error}"
+    );
+    assert!(matches!(
+        inspect_wav(&missing),
+        Err(AudioError::Missing { .. })
+    ));
+    assert!(matches!(
+        read_wav(folder.path()),
+        Err(AudioError::NotAFile { .. })
+    ));
+}
+
+#[test]
+fn an_empty_file_and_a_recording_without_samples_are_told_apart() {
+    assert!(matches!(refused(b""), AudioError::Empty { .. }));
+    assert!(matches!(refused(&pcm16(&[])), AudioError::NoSamples { .. }));
+}
+
+#[test]
+fn a_file_that_is_no_wav_is_named_for_what_it_is() {
+    let found = |bytes: &[u8]| match refused(bytes) {
+        AudioError::NotWav { found, .. } => found,
+        other => panic!("{other}"),
+    };
+    assert_eq!(found(b"six\n"), "a text file");
+    assert_eq!(found(b"hello, this is the transcript\n"), "a text file");
+    assert_eq!(
+        found("\u{fe}\u{0}binary".as_bytes()),
+        "a file of an unknown kind"
+    );
+    assert_eq!(found(b"fLaC\0\0\0\x22 and so on"), "a FLAC file");
+    assert_eq!(found(b"NIST_1A\n   1024\n"), "a NIST SPHERE file");
+    assert_eq!(found(b"RIFF\x04\0\0\0AVI "), "a RIFF file of another kind");
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error_and_in_its_samples_a_truncation() {
+    let whole = pcm16(&[7; 1000]);
+    for length in 1..whole.len() {
+        let error = decode_wav("t.wav", &whole[..length]).expect_err("cut");
+        match error {
+            AudioError::Truncated {
+                held, announced, ..
+            } => {
+                assert_eq!(held, length as u64);
+                assert!(announced > held);
+            }
+            other => panic!("cut at {length}: {other}"),
+        }
+    }
+    assert!(matches!(
+        refused(&whole[..500]),
+        AudioError::Truncated {
+            announced: 2044,
+            held: 500,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_header_that_claims_more_than_the_file_holds_is_not_believed() {
+    let mut lying = pcm16(&[7; 100]);
+    lying[40..44].copy_from_slice(&4_000_000u32.to_le_bytes());
+    assert!(matches!(
+        refused(&lying),
+        AudioError::ClaimsMore {
+            claimed: 4_000_000,
+            held: 200,
+            ..
+        }
+    ));
+    // Both lengths, as programs leave them that write to a pipe.
+    lying[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    lying[40..44].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        refused(&lying),
+        AudioError::ClaimsMore { held: 200, .. }
+    ));
+}
+
+#[test]
+fn other_encodings_are_named() {
+    let encoding = |tag, bits| match refused(&wav(tag, 1, 8000, bits, &[0; 64])) {
+        AudioError::Unsupported { encoding, .. } => encoding,
+        other => panic!("{other}"),
+    };
+    assert_eq!(encoding(7, 8), "mu-law");
+    assert_eq!(encoding(6, 8), "A-law");
+    assert_eq!(encoding(3, 64), "64-bit float");
+    assert_eq!(encoding(1, 64), "64-bit PCM in 8 bytes");
+    assert_eq!(encoding(0x161, 16), "encoding 0x0161");
+}
+
+#[test]
+fn a_header_that_contradicts_itself_is_malformed() {
+    let reason = |bytes: &[u8]| match refused(bytes) {
+        AudioError::Malformed { reason, .. } => reason,
+        other => panic!("{other}"),
+    };
+    assert!(reason(&wav(1, 0, 8000, 16, &[0; 4])).contains("zero channels"));
+    assert!(reason(&wav(1, 2, 8000, 16, &[0; 6])).contains("not whole frames of 4"));
+    let plain = pcm16(&[1, 2]);
+    let (fmt, data) = (&plain[20..36], &plain[44..]);
+    assert!(reason(&riff(&[(b"data", data), (b"fmt ", fmt)])).contains("before the fmt"));
+    assert!(reason(&riff(&[(b"fmt ", fmt)])).contains("no data chunk"));
+    assert!(reason(&riff(&[(b"fmt ", &fmt[..14]), (b"data", data)])).contains("14 bytes"));
+    let mut block = plain.clone();
+    block[32] = 1;
+    assert!(reason(&block).contains("16 bits do not make frames of 1"));
+    for rate in [0, 999, 500_000] {
+        let error = refused(&wav(1, 1, rate, 16, &[0; 4]));
+        assert!(matches!(error, AudioError::Rate { rate: named, .. } if named == rate));
+    }
+}
+
+#[test]
+fn a_float_that_is_no_amplitude_is_found() {
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30] {
+        let data: Vec<u8> = [0.0, 0.5, value]
+            .iter()
+            .flat_map(|s| s.to_le_bytes())
+            .collect();
+        let error = refused(&wav(3, 1, 8000, 32, &data));
+        assert!(
+            matches!(error, AudioError::BadSample { index: 2, .. }),
+            "{error}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn no_damaged_header_panics_or_yields_more_samples_than_there_are_bytes(
+        at in prop::collection::vec((0usize..60, any::<u8>()), 1..6),
+        length in 0usize..120,
+    ) {
+        let mut file = pcm16(&[1234; 40]);
+        for (at, byte) in at {
+            file[at] = byte;
+        }
+        file.truncate(length);
+        if let Ok(audio) = decode_wav("t.wav", &file) {
+            prop_assert!(audio.samples.len() <= file.len());
+            prop_assert!(audio.samples.iter().all(|&x| is_amplitude(x)));
+        }
+    }
+}
