@@ -1,1 +1,301 @@
-//! Stub: replaced by its owner.
+//! What is computed from sound, as a job says it: the `[features]` section and its bounds, and the matrix
+//! that comes out. The numbers follow Kaldi's conventions; the parts that make them are the submodules,
+//! composed by [`front_end`](crate::front_end). Refuses to know about files and about models.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub(crate) mod cepstra;
+pub(crate) mod deltas;
+pub(crate) mod mel;
+pub(crate) mod spectrum;
+
+use crate::audio::RATES;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FeatureKind {
+    /// Logarithms of the energies in mel bands.
+    LogMel,
+    /// Mel-frequency cepstral coefficients.
+    Mfcc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    None,
+    /// Zero mean and unit variance over each utterance.
+    Utterance,
+    /// Zero mean and unit variance over the training set.
+    Global,
+}
+
+/// The `[features]` section of a job. Equal configurations give equal features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeaturesConfig {
+    pub kind: FeatureKind,
+    /// The rate at which features are computed, in Hz.
+    pub sample_rate: u32,
+    /// Whether audio of another rate is resampled, or refused.
+    pub resample: bool,
+    pub mel_bins: usize,
+    /// Coefficients kept of each MFCC frame.
+    pub cepstra: usize,
+    pub frame_ms: f64,
+    pub shift_ms: f64,
+    /// The lower edge of the first mel band, in Hz.
+    pub low_hz: f64,
+    /// The upper edge of the last mel band: in Hz, or 0 for the Nyquist frequency, or negative: that far
+    /// below it.
+    pub high_hz: f64,
+    pub preemphasis: f64,
+    /// Whether the first cepstral coefficient is replaced by the frame's log energy.
+    pub use_energy: bool,
+    /// Orders of time derivatives appended to each frame: 0, 1 or 2.
+    pub deltas: usize,
+    /// Consecutive frames joined into one; 1 leaves them as they are.
+    pub stack: usize,
+    pub normalization: Normalization,
+}
+
+impl Default for FeaturesConfig {
+    fn default() -> Self {
+        Self {
+            kind: FeatureKind::LogMel,
+            sample_rate: 16_000,
+            resample: true,
+            mel_bins: 40,
+            cepstra: 13,
+            frame_ms: 25.0,
+            shift_ms: 10.0,
+            low_hz: 20.0,
+            high_hz: 0.0,
+            preemphasis: 0.97,
+            use_energy: false,
+            deltas: 0,
+            stack: 1,
+            normalization: Normalization::Utterance,
+        }
+    }
+}
+
+/// A field of `[features]` that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("features.{field} {reason}")]
+pub struct FeaturesError {
+    pub field: &'static str,
+    pub reason: String,
+}
+
+/// `frames` rows of `dims` values, row after row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    pub frames: usize,
+    pub dims: usize,
+    pub data: Vec<f32>,
+}
+
+impl Features {
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.data.chunks_exact(self.dims)
+    }
+}
+
+/// A checked configuration in samples and dimensions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Geometry {
+    /// Samples in a frame, and from one frame's start to the next one's.
+    pub(crate) frame: usize,
+    pub(crate) shift: usize,
+    /// The frame's length padded to a power of two.
+    pub(crate) fft: usize,
+    pub(crate) low_hz: f64,
+    pub(crate) high_hz: f64,
+    /// Values of a frame before deltas, and with them.
+    pub(crate) statics: usize,
+    pub(crate) dims: usize,
+}
+
+impl Geometry {
+    /// Whole frames in `samples` samples; the rest is left out (Kaldi's `snip_edges`).
+    pub(crate) fn frames(&self, samples: usize) -> usize {
+        match samples.checked_sub(self.frame) {
+            Some(room) => 1 + room / self.shift,
+            None => 0,
+        }
+    }
+}
+
+impl FeaturesConfig {
+    pub(crate) fn geometry(&self) -> Result<Geometry, FeaturesError> {
+        within("sample_rate", self.sample_rate, 1_000, 192_000)?;
+        within("mel_bins", self.mel_bins, 1, 256)?;
+        within("frame_ms", self.frame_ms, 1.0, 1_000.0)?;
+        within("shift_ms", self.shift_ms, 0.1, 1_000.0)?;
+        within("preemphasis", self.preemphasis, 0.0, 1.0)?;
+        within("deltas", self.deltas, 0, 2)?;
+        within("stack", self.stack, 1, 64)?;
+        let statics = match self.kind {
+            FeatureKind::LogMel => self.mel_bins,
+            FeatureKind::Mfcc => {
+                if self.cepstra > self.mel_bins {
+                    return refuse(
+                        "cepstra",
+                        format!(
+                            "is {}, but there are only {} mel bands: lower it or raise mel_bins",
+                            self.cepstra, self.mel_bins
+                        ),
+                    );
+                }
+                within("cepstra", self.cepstra, 1, 256)?;
+                self.cepstra
+            }
+        };
+
+        let frame = self.samples_in(self.frame_ms);
+        if frame < 8 {
+            return refuse(
+                "frame_ms",
+                format!(
+                    "is {}, which is {frame} samples at {} Hz: at least 8 are needed",
+                    self.frame_ms, self.sample_rate
+                ),
+            );
+        }
+        let shift = self.samples_in(self.shift_ms);
+        if shift == 0 {
+            return refuse(
+                "shift_ms",
+                format!(
+                    "is {}, which is less than a sample at {} Hz",
+                    self.shift_ms, self.sample_rate
+                ),
+            );
+        }
+
+        let nyquist = f64::from(self.sample_rate) / 2.0;
+        within("low_hz", self.low_hz, 0.0, nyquist)?;
+        within("high_hz", self.high_hz, -nyquist, nyquist)?;
+        let high_hz = if self.high_hz > 0.0 {
+            self.high_hz
+        } else {
+            nyquist + self.high_hz
+        };
+        if high_hz <= self.low_hz {
+            return refuse(
+                "high_hz",
+                format!(
+                    "is {}, which means {high_hz} Hz at a sample rate of {} Hz: not above low_hz ({} Hz)",
+                    self.high_hz, self.sample_rate, self.low_hz
+                ),
+            );
+        }
+        Ok(Geometry {
+            frame,
+            shift,
+            fft: frame.next_power_of_two(),
+            low_hz: self.low_hz,
+            high_hz,
+            statics,
+            dims: statics * (self.deltas + 1),
+        })
+    }
+
+    fn samples_in(&self, ms: f64) -> usize {
+        // Truncated as Kaldi does; the slack keeps decimal milliseconds from losing a sample to rounding.
+        (f64::from(self.sample_rate) * ms / 1000.0 + 1e-6) as usize
+    }
+}
+
+// Every rate that features are computed at is one that audio can be resampled to.
+const _: () = assert!(*RATES.start() <= 1_000 && *RATES.end() >= 192_000);
+
+fn refuse<T>(field: &'static str, reason: String) -> Result<T, FeaturesError> {
+    Err(FeaturesError { field, reason })
+}
+
+/// NaN is within no bounds.
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), FeaturesError> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    refuse(
+        field,
+        format!("is {value}, but has to be between {low} and {high}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut FeaturesConfig)) -> String {
+        let mut config = FeaturesConfig::default();
+        change(&mut config);
+        config.geometry().expect_err("out of bounds").to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_kaldis_frames() {
+        let geometry = FeaturesConfig::default().geometry().expect("defaults hold");
+        assert_eq!(
+            (geometry.frame, geometry.shift, geometry.fft),
+            (400, 160, 512)
+        );
+        assert_eq!((geometry.low_hz, geometry.high_hz), (20.0, 8000.0));
+        assert_eq!((geometry.statics, geometry.dims), (40, 40));
+        assert_eq!(
+            [0, 399, 400, 559, 560, 16000].map(|samples| geometry.frames(samples)),
+            [0, 0, 1, 1, 2, 98]
+        );
+    }
+
+    #[test]
+    fn a_refused_value_is_named_with_its_bounds() {
+        assert_eq!(
+            refused(|c| c.sample_rate = 0),
+            "features.sample_rate is 0, but has to be between 1000 and 192000"
+        );
+        assert!(refused(|c| c.mel_bins = 0).starts_with("features.mel_bins is 0"));
+        assert!(refused(|c| c.mel_bins = 1_000_000).starts_with("features.mel_bins"));
+        assert!(refused(|c| c.frame_ms = f64::NAN).starts_with("features.frame_ms is NaN"));
+        assert!(refused(|c| c.frame_ms = 1e9).starts_with("features.frame_ms"));
+        assert!(refused(|c| c.shift_ms = 0.0).starts_with("features.shift_ms"));
+        assert!(refused(|c| c.preemphasis = 1.5).starts_with("features.preemphasis"));
+        assert!(refused(|c| c.low_hz = -1.0).starts_with("features.low_hz"));
+        assert!(refused(|c| c.low_hz = 8000.0).starts_with("features.high_hz"));
+        assert!(refused(|c| c.high_hz = 8000.5).starts_with("features.high_hz"));
+        assert!(refused(|c| c.high_hz = -7990.0).starts_with("features.high_hz is -7990"));
+        assert!(refused(|c| c.deltas = 3).starts_with("features.deltas is 3"));
+        assert!(refused(|c| c.stack = 0).starts_with("features.stack is 0"));
+        let cepstra = refused(|c| {
+            c.kind = FeatureKind::Mfcc;
+            c.mel_bins = 12;
+        });
+        assert!(cepstra.starts_with("features.cepstra is 13, but there are only 12"));
+        let short = refused(|c| {
+            c.sample_rate = 1000;
+            c.frame_ms = 7.0;
+        });
+        assert!(short.starts_with("features.frame_ms is 7, which is 7 samples"));
+    }
+
+    #[test]
+    fn a_section_is_read_with_defaults_and_without_strangers() {
+        let config: FeaturesConfig =
+            toml::from_str("kind = \"mfcc\"\nnormalization = \"global\"\nmel_bins = 23")
+                .expect("valid");
+        assert_eq!(config.kind, FeatureKind::Mfcc);
+        assert_eq!(config.normalization, Normalization::Global);
+        assert_eq!((config.mel_bins, config.cepstra), (23, 13));
+        let error = toml::from_str::<FeaturesConfig>("mel_bin = 23").expect_err("a typo");
+        assert!(error.to_string().contains("mel_bin"), "{error}");
+    }
+}

@@ -1,1 +1,203 @@
-//! Stub: replaced by its owner.
+//! From sound to what a model sees: resample, frames, deltas, normalisation, stacking, in that order.
+//!
+//! A configuration is checked here once, when a [`FrontEnd`] is made; windows, FFT plan, mel bands and DCT
+//! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It
+//! refuses to know utterances: errors say what is wrong with the audio, the caller knows whose it is.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+mod normalize;
+mod stats;
+
+pub use stats::{GlobalStats, StatsAccumulator};
+
+use crate::audio::{Audio, AudioError, is_amplitude, resample, resampled_len};
+use crate::features::cepstra::Cepstra;
+use crate::features::mel::{FLOOR, MelBank};
+use crate::features::spectrum::Spectrum;
+use crate::features::{
+    FeatureKind, Features, FeaturesConfig, FeaturesError, Geometry, Normalization, deltas,
+};
+use normalize::Scaling;
+
+#[derive(Debug, Error)]
+pub enum FrontEndError {
+    #[error(transparent)]
+    Config(#[from] FeaturesError),
+    #[error(
+        "the global statistics do not fit the features: {reason}: compute them again with this configuration"
+    )]
+    Stats { reason: String },
+    #[error(
+        "features.normalization is \"global\", and there are no global statistics: compute them over the training set first"
+    )]
+    MissingStats,
+    #[error(
+        "the audio is too short for one frame: {samples} samples at {rate} Hz, and {needed} are needed ({frame_ms} ms): \
+             leave it out, or lower features.frame_ms"
+    )]
+    TooShort {
+        samples: usize,
+        rate: u32,
+        needed: usize,
+        frame_ms: f64,
+    },
+    #[error(
+        "the audio has {found} Hz and features.sample_rate is {wanted} Hz: set features.resample = true, or convert the audio"
+    )]
+    Rate { found: u32, wanted: u32 },
+    #[error(
+        "sample {index} of the audio is {value}, which is no amplitude: it has to be a finite number between -1 and 1"
+    )]
+    BadSample { index: usize, value: f32 },
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+}
+
+pub struct FrontEnd {
+    config: FeaturesConfig,
+    geometry: Geometry,
+    spectrum: Spectrum,
+    bank: MelBank,
+    cepstra: Option<Cepstra>,
+    global: Option<Scaling>,
+}
+
+impl FrontEnd {
+    /// Checks `config`, and that `stats` are for its features.
+    ///
+    /// Without `stats` a front end with global normalisation gives [`raw_features`](Self::raw_features)
+    /// only: those that the statistics are computed from.
+    pub fn new(
+        config: &FeaturesConfig,
+        stats: Option<&GlobalStats>,
+    ) -> Result<Self, FrontEndError> {
+        let geometry = config.geometry()?;
+        let bank = MelBank::new(&geometry, config.sample_rate, config.mel_bins).map_err(|band| {
+            FeaturesError {
+                field: "mel_bins",
+                reason: format!(
+                    "is {}, too many for frames of {} ms at {} Hz: band {} holds no bin of the spectrum; \
+                     lower it or raise frame_ms",
+                    config.mel_bins, config.frame_ms, config.sample_rate, band + 1
+                ),
+            }
+        })?;
+        let cepstra = match config.kind {
+            FeatureKind::LogMel => None,
+            FeatureKind::Mfcc => Some(Cepstra::new(config.cepstra, config.mel_bins)),
+        };
+        let global = match (config.normalization, stats) {
+            (Normalization::Global, Some(stats)) => {
+                stats
+                    .check(geometry.dims)
+                    .map_err(|reason| FrontEndError::Stats { reason })?;
+                Some(Scaling::new(&stats.mean, &stats.variance))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            spectrum: Spectrum::new(&geometry, config.preemphasis),
+            config: config.clone(),
+            geometry,
+            bank,
+            cepstra,
+            global,
+        })
+    }
+
+    pub fn config(&self) -> &FeaturesConfig {
+        &self.config
+    }
+
+    /// Values of each output frame, deltas and stack included: the model's inputs.
+    pub fn dims(&self) -> usize {
+        self.geometry.dims * self.config.stack
+    }
+
+    /// Output frames of `samples` samples at `rate` Hz; 0 when they are too short for one.
+    pub fn output_frames(&self, samples: u64, rate: u32) -> usize {
+        let samples = resampled_len(samples, rate, self.config.sample_rate);
+        let samples = usize::try_from(samples).unwrap_or(usize::MAX);
+        self.geometry.frames(samples).div_ceil(self.config.stack)
+    }
+
+    /// What the model sees of `audio`: `[output_frames, dims]`, every value finite.
+    pub fn features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
+        let mut features = self.raw_features(audio)?;
+        match (self.config.normalization, &self.global) {
+            (Normalization::None, _) => {}
+            (Normalization::Utterance, _) => Scaling::of(&features).apply(&mut features),
+            (Normalization::Global, Some(scaling)) => scaling.apply(&mut features),
+            (Normalization::Global, None) => return Err(FrontEndError::MissingStats),
+        }
+        Ok(normalize::stack(features, self.config.stack))
+    }
+
+    /// Frames before normalisation and stacking, deltas included: what global statistics are made of.
+    pub fn raw_features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
+        if let Some(index) = audio.samples.iter().position(|&x| !is_amplitude(x)) {
+            let value = audio.samples[index];
+            return Err(FrontEndError::BadSample { index, value });
+        }
+        let samples = self.at_own_rate(audio)?;
+        let frames = self.geometry.frames(samples.len());
+        if frames == 0 {
+            return Err(FrontEndError::TooShort {
+                samples: samples.len(),
+                rate: self.config.sample_rate,
+                needed: self.geometry.frame,
+                frame_ms: self.config.frame_ms,
+            });
+        }
+        let features = self.frames(&samples, frames);
+        Ok(match self.config.deltas {
+            0 => features,
+            orders => deltas::append(&features, orders),
+        })
+    }
+
+    fn at_own_rate<'a>(&self, audio: &'a Audio) -> Result<Cow<'a, [f32]>, FrontEndError> {
+        let (found, wanted) = (audio.sample_rate, self.config.sample_rate);
+        if found == wanted {
+            return Ok(Cow::Borrowed(&audio.samples));
+        }
+        if !self.config.resample {
+            return Err(FrontEndError::Rate { found, wanted });
+        }
+        Ok(Cow::Owned(resample(audio, wanted)?.samples))
+    }
+
+    fn frames(&self, samples: &[f32], frames: usize) -> Features {
+        let Geometry {
+            frame,
+            shift,
+            statics,
+            ..
+        } = self.geometry;
+        let mut data = vec![0.0; frames * statics];
+        let mut scratch = self.spectrum.scratch();
+        let mut log_mel = vec![0.0; self.config.mel_bins];
+        for (n, out) in data.chunks_exact_mut(statics).enumerate() {
+            let samples = &samples[n * shift..n * shift + frame];
+            self.spectrum.power(samples, &mut scratch);
+            match &self.cepstra {
+                None => self.bank.log_energies(&scratch.power, out),
+                Some(cepstra) => {
+                    self.bank.log_energies(&scratch.power, &mut log_mel);
+                    cepstra.transform(&log_mel, out);
+                    if self.config.use_energy {
+                        out[0] = self.spectrum.energy(samples).max(FLOOR).ln();
+                    }
+                }
+            }
+        }
+        Features {
+            frames,
+            dims: statics,
+            data,
+        }
+    }
+}

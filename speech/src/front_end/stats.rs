@@ -1,0 +1,168 @@
+//! Mean and variance of features over a corpus: sums in `f64`, added in the order they are given in, so
+//! that equal orders give equal bits. Refuses to know which utterances they come from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::features::Features;
+
+/// Mean and variance of each dimension over un-stacked, un-normalised frames, deltas included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GlobalStats {
+    pub mean: Vec<f64>,
+    pub variance: Vec<f64>,
+    pub frames: u64,
+}
+
+impl GlobalStats {
+    /// Whether these can normalise frames of `dims` values; says why not.
+    pub(super) fn check(&self, dims: usize) -> Result<(), String> {
+        if self.frames == 0 {
+            return Err("they were taken over no frame".to_owned());
+        }
+        if self.mean.len() != dims || self.variance.len() != dims {
+            return Err(format!(
+                "they have {} means and {} variances, and the features {dims} dimensions",
+                self.mean.len(),
+                self.variance.len()
+            ));
+        }
+        let finite = self.mean.iter().all(|mean| mean.is_finite())
+            && self.variance.iter().all(|v| v.is_finite() && *v >= 0.0);
+        if !finite {
+            return Err("a mean is not finite, or a variance is not a positive number".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Collects [`GlobalStats`].
+#[derive(Clone, Debug, Default)]
+pub struct StatsAccumulator {
+    sum: Vec<f64>,
+    squares: Vec<f64>,
+    frames: u64,
+}
+
+impl StatsAccumulator {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the frames of one utterance, from [`raw_features`](super::FrontEnd::raw_features).
+    ///
+    /// # Panics
+    /// When `features` have other dimensions than those added before: they are not of one front end.
+    pub fn add(&mut self, features: &Features) {
+        self.widen(features.dims);
+        for row in features.rows() {
+            let sums = self.sum.iter_mut().zip(&mut self.squares);
+            for ((sum, squares), &x) in sums.zip(row) {
+                let x = f64::from(x);
+                *sum += x;
+                *squares += x * x;
+            }
+        }
+        self.frames += features.frames as u64;
+    }
+
+    /// Adds what `other` collected.
+    ///
+    /// # Panics
+    /// When `other` collected features of other dimensions.
+    pub fn merge(&mut self, other: &Self) {
+        if other.frames == 0 {
+            return;
+        }
+        self.widen(other.sum.len());
+        for (sum, other) in self.sum.iter_mut().zip(&other.sum) {
+            *sum += other;
+        }
+        for (squares, other) in self.squares.iter_mut().zip(&other.squares) {
+            *squares += other;
+        }
+        self.frames += other.frames;
+    }
+
+    /// The statistics so far. Of no frame at all they are empty, and fit no front end.
+    pub fn finish(&self) -> GlobalStats {
+        let frames = self.frames as f64;
+        let mean: Vec<f64> = self.sum.iter().map(|sum| sum / frames).collect();
+        let variance = self.squares.iter().zip(&mean);
+        GlobalStats {
+            // Rounding can leave a constant dimension's difference just below zero.
+            variance: variance
+                .map(|(squares, mean)| (squares / frames - mean * mean).max(0.0))
+                .collect(),
+            mean,
+            frames: self.frames,
+        }
+    }
+
+    fn widen(&mut self, dims: usize) {
+        if self.frames == 0 {
+            self.sum = vec![0.0; dims];
+            self.squares = vec![0.0; dims];
+        }
+        assert_eq!(
+            self.sum.len(),
+            dims,
+            "statistics are of the features of one front end"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features(rows: &[[f32; 2]]) -> Features {
+        Features {
+            frames: rows.len(),
+            dims: 2,
+            data: rows.concat(),
+        }
+    }
+
+    #[test]
+    fn statistics_are_those_of_all_frames_however_they_are_cut() {
+        let rows = [[1.0, -4.0], [2.0, 0.0], [6.0, 4.0]];
+        let mut whole = StatsAccumulator::new();
+        whole.add(&features(&rows));
+        let stats = whole.finish();
+        assert_eq!((stats.mean.as_slice(), stats.frames), (&[3.0, 0.0][..], 3));
+        assert!((stats.variance[0] - 14.0 / 3.0).abs() < 1e-12);
+        assert!((stats.variance[1] - 32.0 / 3.0).abs() < 1e-12);
+
+        let mut parts = StatsAccumulator::new();
+        parts.add(&features(&rows[..1]));
+        let mut rest = StatsAccumulator::new();
+        rest.add(&features(&rows[1..]));
+        parts.merge(&rest);
+        parts.merge(&StatsAccumulator::new());
+        assert_eq!(parts.finish(), stats);
+    }
+
+    #[test]
+    fn statistics_that_do_not_fit_say_why() {
+        let stats = GlobalStats {
+            mean: vec![0.0; 2],
+            variance: vec![1.0; 2],
+            frames: 5,
+        };
+        assert_eq!(stats.check(2), Ok(()));
+        assert!(stats.check(3).expect_err("dims").contains("2 means"));
+        let negative = GlobalStats {
+            variance: vec![1.0, -1.0],
+            ..stats.clone()
+        };
+        assert!(
+            negative
+                .check(2)
+                .expect_err("negative")
+                .contains("variance")
+        );
+        let none = StatsAccumulator::new().finish();
+        assert!(none.check(0).expect_err("no frames").contains("no frame"));
+    }
+}
