@@ -1,9 +1,11 @@
 //! The coordinator: plan, leases, reduction, clipping, optimizers, checkpoints and jobs. It knows
 //! gradients and weights as flat vectors of `f32` and has no tensor library.
 
+pub mod chart;
 pub mod checkpoint;
 pub mod clip;
 pub mod corpus;
+pub mod curves;
 pub mod driver;
 pub mod events;
 pub mod job;
@@ -15,4 +17,5 @@ pub mod report;
 pub mod schedule;
 pub mod server;
 pub mod store;
+pub mod tensorboard;
 pub mod update;
