@@ -1,1 +1,142 @@
-//! Stub: replaced by its owner.
+//! Gradient clipping: the norm of a gradient and what a policy makes of it. It decides the order in
+//! which squares are added, so that no thread count reaches the norm, and refuses to know what the
+//! gradient is used for.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{OutOfRange, positive};
+
+/// The `[clip]` section of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClipConfig {
+    pub policy: ClipPolicy,
+    /// The largest L2 norm over all parameters (`global-norm`).
+    pub max_norm: f64,
+    /// The largest magnitude of an element (`value`).
+    pub max_value: f64,
+}
+
+impl Default for ClipConfig {
+    fn default() -> Self {
+        Self {
+            policy: ClipPolicy::GlobalNorm,
+            max_norm: 5.0,
+            max_value: 1.0,
+        }
+    }
+}
+
+impl ClipConfig {
+    /// # Errors
+    /// The bound that is not a finite number above 0.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        positive("clip.max_norm", self.max_norm)?;
+        positive("clip.max_value", self.max_value)
+    }
+}
+
+/// What is done to a gradient that is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClipPolicy {
+    None,
+    /// The whole gradient times `max_norm / (norm + 1e-6)` where that is below 1: torch's
+    /// `clip_grad_norm_` (Pascanu et al. 2013).
+    GlobalNorm,
+    /// Every element clamped to `±max_value`: torch's `clip_grad_value_`.
+    Value,
+}
+
+/// What clipping did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clipped {
+    /// The gradient's L2 norm before.
+    pub norm: f64,
+    /// What the gradient was multiplied by; 1 under every policy but `global-norm`.
+    pub coefficient: f64,
+    /// Whether any element changed.
+    pub clipped: bool,
+    /// The share of elements that were clamped; 0 under every policy but `value`.
+    pub share_clamped: f64,
+}
+
+/// Elements of a block: squares are added within a block, then the blocks' sums in order.
+pub(crate) const BLOCK: usize = 1 << 16;
+
+/// Accumulators of a block, one vector register or two wide.
+const LANES: usize = 16;
+
+/// The sum of the squares of `values` in f64. Squares of finite `f32` do not overflow an f64, so it
+/// is finite exactly when every element is.
+pub fn squared_norm(values: &[f32]) -> f64 {
+    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(block_squares).collect();
+    blocks.iter().sum()
+}
+
+/// L2 norm of `values`, accumulated in f64.
+pub fn global_norm(values: &[f32]) -> f64 {
+    squared_norm(values).sqrt()
+}
+
+fn block_squares(block: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (rows, rest) = block.as_chunks::<LANES>();
+    for row in rows {
+        for (lane, &value) in lanes.iter_mut().zip(row) {
+            *lane += f64::from(value) * f64::from(value);
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane += f64::from(value) * f64::from(value);
+    }
+    lanes.iter().sum()
+}
+
+/// Clips `gradient`, whose norm is `norm`, in place.
+pub fn clip(gradient: &mut [f32], norm: f64, config: &ClipConfig) -> Clipped {
+    let untouched = Clipped {
+        norm,
+        coefficient: 1.0,
+        clipped: false,
+        share_clamped: 0.0,
+    };
+    match config.policy {
+        ClipPolicy::None => untouched,
+        ClipPolicy::GlobalNorm => {
+            let coefficient = config.max_norm / (norm + 1e-6);
+            if coefficient >= 1.0 {
+                return untouched;
+            }
+            let factor = coefficient as f32;
+            gradient
+                .par_chunks_mut(BLOCK)
+                .for_each(|block| block.iter_mut().for_each(|value| *value *= factor));
+            Clipped {
+                coefficient,
+                clipped: true,
+                ..untouched
+            }
+        }
+        ClipPolicy::Value => {
+            let bound = config.max_value as f32;
+            let clamped: usize = gradient
+                .par_chunks_mut(BLOCK)
+                .map(|block| {
+                    let mut clamped = 0;
+                    for value in block {
+                        clamped += usize::from(value.abs() > bound);
+                        *value = value.clamp(-bound, bound);
+                    }
+                    clamped
+                })
+                .sum();
+            Clipped {
+                clipped: clamped > 0,
+                share_clamped: clamped as f64 / gradient.len().max(1) as f64,
+                ..untouched
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ pub mod curves;
 pub mod driver;
 pub mod events;
 pub mod job;
+pub mod limits;
 pub mod machine;
 pub mod optimizer;
 pub mod plan;

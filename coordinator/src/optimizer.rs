@@ -1,1 +1,308 @@
-//! Stub: replaced by its owner.
+//! Optimizers over flat vectors: torch's SGD, Adam and AdamW, element by element. They decide how a
+//! gradient moves the weights and refuse to know where the gradient comes from, or what rate and
+//! clipping a step has.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    clip::BLOCK,
+    limits::{OutOfRange, not_negative, positive, require},
+    schedule::power,
+};
+
+/// The `[optimizer]` section of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    pub kind: OptimizerKind,
+    /// The base rate, which the schedule multiplies.
+    pub learning_rate: f64,
+    /// SGD's; 0 keeps no buffer.
+    pub momentum: f64,
+    /// SGD's: looks ahead by one momentum step (Sutskever et al. 2013).
+    pub nesterov: bool,
+    /// For `sgd` and `adam` an L2 term in the gradient, for `adamw` a shrinking of the weights.
+    pub weight_decay: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    Sgd,
+    /// Kingma & Ba 2015.
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+    #[serde(rename = "adamw")]
+    AdamW,
+}
+
+impl OptimizerConfig {
+    /// # Errors
+    /// The first key that is out of range.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        positive("optimizer.learning_rate", self.learning_rate)?;
+        positive("optimizer.epsilon", self.epsilon)?;
+        not_negative("optimizer.weight_decay", self.weight_decay)?;
+        for (field, value) in [
+            ("optimizer.momentum", self.momentum),
+            ("optimizer.beta1", self.beta1),
+            ("optimizer.beta2", self.beta2),
+        ] {
+            require(
+                (0.0..1.0).contains(&value),
+                field,
+                value,
+                "at least 0 and below 1",
+            )?;
+        }
+        require(
+            !self.nesterov || self.momentum > 0.0,
+            "optimizer.momentum",
+            self.momentum,
+            "above 0 with `nesterov = true`",
+        )
+    }
+
+    /// The names of the vectors that an optimizer of this kind keeps.
+    pub fn vectors(&self) -> &'static [&'static str] {
+        match self.kind {
+            OptimizerKind::Sgd if self.momentum == 0.0 => &[],
+            OptimizerKind::Sgd => &["momentum_buffer"],
+            OptimizerKind::Adam | OptimizerKind::AdamW => &["exp_avg", "exp_avg_sq"],
+        }
+    }
+}
+
+/// State that does not belong to the optimizer it is restored into.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RestoreError {
+    #[error("the optimizer keeps the vectors {expected:?}, the state holds {found:?}")]
+    Vectors {
+        expected: Vec<String>,
+        found: Vec<String>,
+    },
+    #[error("the vector `{name}` has {found} elements where the model has {expected}")]
+    Elements {
+        name: String,
+        found: usize,
+        expected: usize,
+    },
+}
+
+/// An optimizer and what it remembers.
+#[derive(Clone, Debug)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    /// Steps applied so far: Adam's bias correction and the schedule count them.
+    steps: u64,
+    /// In the order of [`OptimizerConfig::vectors`].
+    vectors: Vec<Vec<f32>>,
+}
+
+impl Optimizer {
+    /// An optimizer for `elements` weights that has seen no gradient.
+    pub fn new(config: OptimizerConfig, elements: usize) -> Self {
+        let vectors = config.vectors().iter().map(|_| vec![0.0; elements]);
+        Self {
+            config,
+            steps: 0,
+            vectors: vectors.collect(),
+        }
+    }
+
+    /// One that goes on after `steps` applied steps with the vectors that [`Optimizer::state`] gave.
+    ///
+    /// # Errors
+    /// When a vector is missing, unknown or of another length.
+    pub fn restore(
+        config: OptimizerConfig,
+        elements: usize,
+        steps: u64,
+        state: Vec<(String, Vec<f32>)>,
+    ) -> Result<Self, RestoreError> {
+        let expected = config.vectors();
+        if !state.iter().map(|(name, _)| name).eq(expected) {
+            return Err(RestoreError::Vectors {
+                expected: expected.iter().map(|&name| name.to_owned()).collect(),
+                found: state.into_iter().map(|(name, _)| name).collect(),
+            });
+        }
+        if let Some((name, vector)) = state.iter().find(|(_, vector)| vector.len() != elements) {
+            return Err(RestoreError::Elements {
+                name: name.clone(),
+                found: vector.len(),
+                expected: elements,
+            });
+        }
+        Ok(Self {
+            config,
+            steps,
+            vectors: state.into_iter().map(|(_, vector)| vector).collect(),
+        })
+    }
+
+    pub fn config(&self) -> &OptimizerConfig {
+        &self.config
+    }
+
+    /// Steps applied so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The named vectors that a checkpoint holds, in the order of [`OptimizerConfig::vectors`].
+    pub fn state(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        let names = self.config.vectors().iter().copied();
+        names.zip(self.vectors.iter().map(Vec::as_slice))
+    }
+
+    /// Moves `weights` along `gradient` at `learning_rate`; the three vectors have one length.
+    /// Hyperparameters are combined in f64, elements are computed in f32, as torch does it.
+    pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        let first = self.steps == 0;
+        self.steps += 1;
+        let config = &self.config;
+        let blocks = weights
+            .par_chunks_mut(BLOCK)
+            .zip(gradient.par_chunks(BLOCK));
+        match (config.kind, self.vectors.as_mut_slice()) {
+            (OptimizerKind::Sgd, []) => {
+                let (rate, decay) = (learning_rate as f32, config.weight_decay as f32);
+                blocks.for_each(|(weights, gradient)| {
+                    for (weight, &gradient) in weights.iter_mut().zip(gradient) {
+                        *weight -= rate * decayed(gradient, *weight, decay);
+                    }
+                });
+            }
+            (OptimizerKind::Sgd, [buffer]) => {
+                let sgd = Momentum {
+                    rate: learning_rate as f32,
+                    decay: config.weight_decay as f32,
+                    momentum: config.momentum as f32,
+                    nesterov: config.nesterov,
+                    first,
+                };
+                blocks
+                    .zip(buffer.par_chunks_mut(BLOCK))
+                    .for_each(|((weights, gradient), buffer)| sgd.block(weights, gradient, buffer));
+            }
+            (OptimizerKind::Adam | OptimizerKind::AdamW, [mean, square]) => {
+                let adam = Adam::at(config, learning_rate, self.steps);
+                blocks
+                    .zip(mean.par_chunks_mut(BLOCK))
+                    .zip(square.par_chunks_mut(BLOCK))
+                    .for_each(|(((weights, gradient), mean), square)| {
+                        adam.block(weights, gradient, mean, square);
+                    });
+            }
+            _ => unreachable!("an optimizer keeps the vectors of its kind"),
+        }
+    }
+}
+
+/// The gradient with the L2 term, which torch leaves out at a decay of 0.
+fn decayed(gradient: f32, weight: f32, decay: f32) -> f32 {
+    if decay == 0.0 {
+        gradient
+    } else {
+        gradient + decay * weight
+    }
+}
+
+/// SGD with momentum, dampening 0.
+struct Momentum {
+    rate: f32,
+    decay: f32,
+    momentum: f32,
+    nesterov: bool,
+    /// The buffer begins as the first gradient.
+    first: bool,
+}
+
+impl Momentum {
+    fn block(&self, weights: &mut [f32], gradient: &[f32], buffer: &mut [f32]) {
+        let gradients = gradient.iter().zip(buffer);
+        for (weight, (&gradient, buffer)) in weights.iter_mut().zip(gradients) {
+            let gradient = decayed(gradient, *weight, self.decay);
+            *buffer = if self.first {
+                gradient
+            } else {
+                self.momentum * *buffer + gradient
+            };
+            let direction = if self.nesterov {
+                gradient + self.momentum * *buffer
+            } else {
+                *buffer
+            };
+            *weight -= self.rate * direction;
+        }
+    }
+}
+
+/// Adam's and AdamW's scalars of one step.
+struct Adam {
+    /// Learning rate over the first moment's bias correction.
+    rate: f32,
+    /// What AdamW multiplies the weights by.
+    shrink: f32,
+    /// Adam's L2 term.
+    decay: f32,
+    beta2: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
+    /// Square root of the second moment's bias correction.
+    correction: f32,
+    epsilon: f32,
+}
+
+impl Adam {
+    fn at(config: &OptimizerConfig, learning_rate: f64, step: u64) -> Self {
+        let decoupled = config.kind == OptimizerKind::AdamW;
+        let (shrink, decay) = match decoupled {
+            true => (1.0 - learning_rate * config.weight_decay, 0.0),
+            false => (1.0, config.weight_decay),
+        };
+        Self {
+            rate: (learning_rate / (1.0 - power(config.beta1, step))) as f32,
+            shrink: shrink as f32,
+            decay: decay as f32,
+            beta2: config.beta2 as f32,
+            one_minus_beta1: (1.0 - config.beta1) as f32,
+            one_minus_beta2: (1.0 - config.beta2) as f32,
+            correction: (1.0 - power(config.beta2, step)).sqrt() as f32,
+            epsilon: config.epsilon as f32,
+        }
+    }
+
+    fn block(&self, weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
+        let moments = mean.iter_mut().zip(square);
+        for ((weight, &gradient), (mean, square)) in weights.iter_mut().zip(gradient).zip(moments) {
+            *weight *= self.shrink;
+            let gradient = decayed(gradient, *weight, self.decay);
+            *mean += self.one_minus_beta1 * (gradient - *mean);
+            *square = self.beta2 * *square + self.one_minus_beta2 * (gradient * gradient);
+            let scale = square.sqrt() / self.correction + self.epsilon;
+            *weight -= self.rate * (*mean / scale);
+        }
+    }
+}

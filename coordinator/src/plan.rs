@@ -1,1 +1,109 @@
-//! Stub: replaced by its owner.
+//! The plan of a job: which utterances make up which step. A pure function of the utterances'
+//! lengths, the batch sizes and the seed; it refuses to know how many workers there are.
+
+use speech::batching::{self, BatchConfig, BatchError, GlobalBatch};
+use thiserror::Error;
+
+/// A plan that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    #[error("there is no utterance to train on")]
+    Empty,
+    #[error("`train.epochs` is 0; it must be 1 or more")]
+    NoEpochs,
+    #[error("`train.{}` is 0; it must be 1 or more", .0.field)]
+    Batch(#[from] BatchError),
+    #[error("{epochs} epochs of {steps} steps are more than can be counted")]
+    TooLong { epochs: u64, steps: u64 },
+}
+
+/// The steps of a job.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of the training utterances, in the manifest's order.
+    lengths: Vec<u64>,
+    config: BatchConfig,
+    seed: u64,
+    epochs: u64,
+    total_steps: u64,
+}
+
+/// Where a step lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Counted from 0.
+    pub epoch: u64,
+    /// The global batch in its epoch, counted from 0.
+    pub batch: u64,
+}
+
+/// One epoch's steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochPlan {
+    pub steps: Vec<GlobalBatch>,
+}
+
+impl Plan {
+    /// For training utterances of `lengths` (in frames or any other unit of work).
+    ///
+    /// # Errors
+    /// When there is no step to make, or more than can be counted.
+    pub fn new(
+        lengths: Vec<u64>,
+        config: BatchConfig,
+        seed: u64,
+        epochs: u64,
+    ) -> Result<Self, PlanError> {
+        config.validate()?;
+        if lengths.is_empty() {
+            return Err(PlanError::Empty);
+        }
+        if epochs == 0 {
+            return Err(PlanError::NoEpochs);
+        }
+        let steps = lengths.len().div_ceil(config.batch) as u64;
+        let total_steps = steps
+            .checked_mul(epochs)
+            .ok_or(PlanError::TooLong { epochs, steps })?;
+        Ok(Self {
+            lengths,
+            config,
+            seed,
+            epochs,
+            total_steps,
+        })
+    }
+
+    pub fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.total_steps / self.epochs
+    }
+
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    /// Where `step`, counted from 0, lies.
+    pub fn position(&self, step: u64) -> Position {
+        let steps = self.steps_per_epoch();
+        Position {
+            epoch: step / steps,
+            batch: step % steps,
+        }
+    }
+
+    /// The steps of `epoch`, counted from 0. Costs a shuffle of the corpus: keep it for the epoch.
+    pub fn epoch(&self, epoch: u64) -> EpochPlan {
+        EpochPlan {
+            steps: batching::epoch(&self.lengths, self.config, self.seed, epoch),
+        }
+    }
+}
+
+/// The micro-batches of an evaluation over utterances of `lengths`: each once, by length.
+pub fn evaluation(lengths: &[u64], config: BatchConfig) -> Vec<Vec<u32>> {
+    batching::sequential(lengths, config.micro_batch.min(config.batch))
+}

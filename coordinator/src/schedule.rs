@@ -1,1 +1,141 @@
-//! Stub: replaced by its owner.
+//! The learning rate of a step. It counts applied steps alone, so that a skipped step moves nothing,
+//! and uses only operations that IEEE 754 rounds exactly, so that no mathematics library reaches the
+//! weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{OutOfRange, require};
+
+/// The `[schedule]` section of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    pub kind: ScheduleKind,
+    /// Applied steps over which the rate climbs to its base, evenly from `base / warmup_steps`. The
+    /// rest of the schedule begins after them.
+    pub warmup_steps: u64,
+    /// Applied steps over which `step` and `exponential` multiply the rate by `gamma`.
+    pub step_size: u64,
+    pub gamma: f64,
+    /// Where `cosine` ends, as a share of the base rate.
+    pub final_fraction: f64,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            kind: ScheduleKind::Constant,
+            warmup_steps: 0,
+            step_size: 1000,
+            gamma: 0.5,
+            final_fraction: 0.0,
+        }
+    }
+}
+
+/// How the rate moves after the warm-up, `t` applied steps later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    Constant,
+    /// `gamma ^ floor(t / step_size)`: a staircase.
+    Step,
+    /// `gamma ^ (t / step_size)`: the curve through the staircase's corners; `step_size = 1` makes
+    /// `gamma` the factor of one step.
+    Exponential,
+    /// Half a cosine wave from 1 to `final_fraction` at the job's last step.
+    Cosine,
+}
+
+impl ScheduleConfig {
+    /// # Errors
+    /// The first key that is out of range.
+    pub fn validate(&self) -> Result<(), OutOfRange> {
+        let Self {
+            step_size,
+            gamma,
+            final_fraction,
+            ..
+        } = *self;
+        let at_least_one = "1 or more";
+        require(
+            step_size >= 1,
+            "schedule.step_size",
+            step_size,
+            at_least_one,
+        )?;
+        let share = "above 0 and at most 1";
+        require(gamma > 0.0 && gamma <= 1.0, "schedule.gamma", gamma, share)?;
+        require(
+            (0.0..=1.0).contains(&final_fraction),
+            "schedule.final_fraction",
+            final_fraction,
+            "between 0 and 1",
+        )
+    }
+
+    /// The rate of the step that follows `applied_steps` applied ones in a job of `total_steps`.
+    pub fn learning_rate(&self, base: f64, applied_steps: u64, total_steps: u64) -> f64 {
+        if applied_steps < self.warmup_steps {
+            return base * ((applied_steps + 1) as f64 / self.warmup_steps as f64);
+        }
+        let t = applied_steps - self.warmup_steps;
+        base * match self.kind {
+            ScheduleKind::Constant => 1.0,
+            ScheduleKind::Step => power(self.gamma, t / self.step_size),
+            ScheduleKind::Exponential => {
+                let fraction = (t % self.step_size) as f64 / self.step_size as f64;
+                power(self.gamma, t / self.step_size) * root_power(self.gamma, fraction)
+            }
+            ScheduleKind::Cosine => {
+                let span = total_steps.saturating_sub(self.warmup_steps).max(1);
+                let progress = (t as f64 / span as f64).min(1.0);
+                self.final_fraction + (1.0 - self.final_fraction) * falling_cosine(progress)
+            }
+        }
+    }
+}
+
+/// `base ^ exponent` by repeated squaring.
+pub(crate) fn power(base: f64, mut exponent: u64) -> f64 {
+    let (mut result, mut square) = (1.0, base);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= square;
+        }
+        square *= square;
+        exponent >>= 1;
+    }
+    result
+}
+
+/// `base ^ fraction` for a fraction in [0, 1): the product of those of its square root, fourth root,
+/// … that the fraction's binary digits name.
+fn root_power(base: f64, mut fraction: f64) -> f64 {
+    let (mut result, mut root) = (1.0, base);
+    while fraction > 0.0 {
+        root = root.sqrt();
+        fraction *= 2.0;
+        if fraction >= 1.0 {
+            result *= root;
+            fraction -= 1.0;
+        }
+    }
+    result
+}
+
+/// `(1 + cos(π x)) / 2` for x in [0, 1], as `cos²(π x / 2)` by Taylor's series at 0 or, from the
+/// other end, `1 − cos²(π (1 − x) / 2)`.
+fn falling_cosine(x: f64) -> f64 {
+    if x > 0.5 {
+        return 1.0 - falling_cosine(1.0 - x);
+    }
+    let angle = std::f64::consts::FRAC_PI_2 * x;
+    let (mut cosine, mut term) = (1.0, 1.0);
+    // Eleven terms: the twelfth is below 1e-26 for an angle of at most π/4.
+    for n in (2..=22).step_by(2) {
+        term *= -angle * angle / f64::from(n * (n - 1));
+        cosine += term;
+    }
+    cosine * cosine
+}
