@@ -1,1 +1,606 @@
-//! Stub: replaced by its owner.
+//! The state machine of one coordinator life: who is here, who computes which node of the pass's
+//! reduction tree, and what an answer is worth. It decides and never waits: equal inputs in equal
+//! order give equal outputs. It refuses to know clocks, sockets, threads and tensors; time is an
+//! argument, and a contribution is a [`Key`] and a digest.
+//!
+//! A driver owns it. It passes on what happens, carries out what [`Machine::handle`] returns, and
+//! calls again with [`Input::Tick`] at [`Machine::next_deadline`] at the latest. What the driver owes:
+//! - worker ids are given out once in a life, and leftovers of other generations are refused before
+//!   they get here (a [`Key`] carries its generation and is checked here as well);
+//! - [`Input::Contributed`] is said of whole, verified contributions, and what is answered
+//!   `Accepted`, and nothing else, goes into the reducer;
+//! - a grant that cannot be delivered is given back.
+
+mod pace;
+mod pass;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proto::{
+    contribution::{Digest, Key, PassKind},
+    tree::Node,
+};
+use serde::{Deserialize, Serialize};
+
+use pace::{Busy, Pace, Speed};
+use pass::{Answer, Pass};
+
+/// Milliseconds since any instant before the machine's first input.
+pub type Millis = u64;
+
+/// A worker's admission. One that joins again gets another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u64);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is computed at one version of the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassId {
+    pub job: String,
+    pub kind: PassKind,
+    pub step: u64,
+}
+
+/// Times and margins. None of them reaches a number that is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Silence after which a worker is lost.
+    pub heartbeat_timeout: Millis,
+    /// The time that a lease gets before anything was measured, and a worker's first one always:
+    /// compiling kernels and reading the corpus come on top.
+    pub first_lease: Millis,
+    /// Bounds of every other lease, which gets `lease_multiple` times what it is expected to take.
+    pub lease_floor: Millis,
+    pub lease_ceiling: Millis,
+    pub lease_multiple: f64,
+    /// Age after which an idle worker gets a leased node too: `straggler_multiple` times what it is
+    /// expected to take, and no less than the floor.
+    pub straggler_floor: Millis,
+    pub straggler_multiple: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_timeout: 10_000,
+            first_lease: 120_000,
+            lease_floor: 5_000,
+            lease_ceiling: 600_000,
+            lease_multiple: 6.0,
+            straggler_floor: 1_000,
+            straggler_multiple: 2.0,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A worker was admitted.
+    Joined { worker: WorkerId },
+    /// A worker said goodbye: its leases are free at once.
+    Left { worker: WorkerId },
+    /// A sign of life.
+    Heard { worker: WorkerId },
+    /// A worker has nothing to do and waits for work until `until`. It computes one lease at a time,
+    /// so a lease that it still holds was lost on the way to it or back, and is free.
+    LeaseWanted { worker: WorkerId, until: Millis },
+    /// There is work: a pass of `micro_batches`. It ends the pass before, complete or not.
+    PassOpened { pass: PassId, micro_batches: u32 },
+    /// The pass is given up.
+    PassClosed,
+    /// A whole contribution has arrived.
+    Contributed {
+        worker: WorkerId,
+        key: Key,
+        digest: Digest,
+    },
+    /// A worker returns a lease undone, or a grant did not reach it.
+    GivenBack { worker: WorkerId, key: Key },
+    /// Nothing; time has passed.
+    Tick,
+}
+
+/// What is to be done about it, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// The worker is leased the node of `key`.
+    Granted {
+        worker: WorkerId,
+        key: Key,
+        expires: Millis,
+    },
+    /// The worker's patience has ended without work.
+    NothingYet { worker: WorkerId },
+    /// Nobody of this id is here (any more): it must join again.
+    Unknown { worker: WorkerId },
+    /// What became of a contribution.
+    Receipt {
+        worker: WorkerId,
+        key: Key,
+        outcome: Outcome,
+    },
+    /// Every micro-batch of the pass is in accepted contributions.
+    PassComplete { pass: PassId },
+    /// A lease ran out. Its node is free, unless somebody else has it too; an answer still counts if
+    /// it is the first.
+    LeaseExpired { worker: WorkerId, key: Key },
+    /// A worker was silent for too long. Its leases are free.
+    WorkerLost { worker: WorkerId },
+    /// Two workers gave different bits for one node: one of them is wrong.
+    Differed {
+        key: Key,
+        /// Whose bits were accepted.
+        first: WorkerId,
+        second: WorkerId,
+    },
+}
+
+/// What became of a contribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the first for these micro-batches and belongs into the sum.
+    Accepted,
+    /// The same bits are there already.
+    Duplicate,
+    /// It belongs to another job, generation or step, was never leased to this worker, or its
+    /// micro-batches came by way of other nodes.
+    Stale,
+    /// Other bits are there already.
+    Differs,
+}
+
+/// What has happened in this life, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub joins: u64,
+    /// Graceful goodbyes.
+    pub leaves: u64,
+    /// Workers that fell silent.
+    pub lost: u64,
+    pub granted: u64,
+    pub expired: u64,
+    /// Leases that were returned, or that their holders asked past.
+    pub given_back: u64,
+    /// Grants of micro-batches whose earlier lease was lost, expired or given back.
+    pub retries: u64,
+    /// Grants of a straggler's node to a second worker.
+    pub recomputed: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub stale: u64,
+    pub differed: u64,
+}
+
+/// A worker as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    pub worker: WorkerId,
+    /// The lease that it works on, to the machine's knowledge.
+    pub doing: Option<Key>,
+    /// Its answers that were accepted.
+    pub contributions: u64,
+    pub last_heard: Millis,
+}
+
+#[derive(Debug)]
+struct Worker {
+    heard: Millis,
+    contributions: u64,
+    current: Option<Current>,
+    speeds: BTreeMap<PassKind, Speed>,
+}
+
+/// What a worker was last given. It outlives the lease: who computes something that is not needed
+/// any more is busy all the same.
+#[derive(Debug)]
+struct Current {
+    key: Key,
+    busy: Busy,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    worker: WorkerId,
+    until: Millis,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Machine {
+    generation: u64,
+    config: Config,
+    now: Millis,
+    workers: BTreeMap<WorkerId, Worker>,
+    /// In the order in which they asked.
+    waiting: Vec<Waiting>,
+    pass: Option<Pass>,
+    /// Of the running job, by kind of pass.
+    paces: BTreeMap<PassKind, Pace>,
+    counters: Counters,
+    outputs: Vec<Output>,
+}
+
+impl Machine {
+    /// A coordinator's life begins; `generation` is greater than that of every life before.
+    pub fn new(generation: u64, config: Config) -> Self {
+        Self {
+            generation,
+            config,
+            now: 0,
+            workers: BTreeMap::new(),
+            waiting: Vec::new(),
+            pass: None,
+            paces: BTreeMap::new(),
+            counters: Counters::default(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes note of `input` at `now`, does everything that is due by then, and says what follows. A
+    /// clock that jumps back counts as one that stands still.
+    pub fn handle(&mut self, now: Millis, input: Input) -> Vec<Output> {
+        self.now = self.now.max(now);
+        match input {
+            Input::Joined { worker } => self.admit(worker),
+            Input::Left { worker } => self.dismiss(worker),
+            Input::Heard { worker } => self.renew(worker),
+            Input::LeaseWanted { worker, until } => self.queue(worker, until),
+            Input::PassOpened {
+                pass,
+                micro_batches,
+            } => self.open(pass, micro_batches),
+            Input::PassClosed => self.pass = None,
+            Input::Contributed {
+                worker,
+                key,
+                digest,
+            } => self.judge(worker, key, digest),
+            Input::GivenBack { worker, key } => self.take_back(worker, &key),
+            Input::Tick => {}
+        }
+        self.expire();
+        self.serve();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// When something is due next, if nothing happens before. Always later than the last `now`.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let silence = self.workers.values().map(|worker| self.lost_at(worker));
+        let patience = self.waiting.iter().map(|waiting| waiting.until);
+        let leases = self.pass.iter().flat_map(Pass::expiries);
+        silence
+            .chain(patience)
+            .chain(leases)
+            .chain(self.straggler().map(|(overdue, _)| overdue))
+            .min()
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The pass that was opened last, complete or not.
+    pub fn pass(&self) -> Option<&PassId> {
+        self.pass.as_ref().map(|pass| &pass.id)
+    }
+
+    /// Micro-batches of the pass that are in no accepted contribution.
+    pub fn missing(&self) -> u32 {
+        self.pass.as_ref().map_or(0, Pass::missing)
+    }
+
+    /// Entries that the pass keeps: free nodes, leases, attempts and answers. Bounded by twice its
+    /// micro-batches and the number of leases that were granted.
+    pub fn pass_entries(&self) -> usize {
+        self.pass.as_ref().map_or(0, Pass::entries)
+    }
+
+    pub fn knows(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    /// The workers that are here, by id.
+    pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
+        self.workers.iter().map(|(&worker, state)| WorkerView {
+            worker,
+            doing: state.current.as_ref().map(|current| current.key.clone()),
+            contributions: state.contributions,
+            last_heard: state.heard,
+        })
+    }
+}
+
+/// Workers come and go.
+impl Machine {
+    fn admit(&mut self, id: WorkerId) {
+        let heard = self.now;
+        self.counters.joins += 1;
+        self.workers.entry(id).or_insert_with(|| Worker {
+            heard,
+            contributions: 0,
+            current: None,
+            speeds: BTreeMap::new(),
+        });
+    }
+
+    fn dismiss(&mut self, worker: WorkerId) {
+        if self.forget(worker) {
+            self.counters.leaves += 1;
+        }
+    }
+
+    /// Whether the worker was here.
+    fn forget(&mut self, worker: WorkerId) -> bool {
+        self.waiting.retain(|waiting| waiting.worker != worker);
+        if let Some(pass) = &mut self.pass {
+            pass.free_leases_of(worker);
+        }
+        self.workers.remove(&worker).is_some()
+    }
+
+    fn renew(&mut self, worker: WorkerId) {
+        match self.workers.get_mut(&worker) {
+            Some(state) => state.heard = self.now,
+            None => self.outputs.push(Output::Unknown { worker }),
+        }
+    }
+
+    fn lost_at(&self, worker: &Worker) -> Millis {
+        worker.heard.saturating_add(self.config.heartbeat_timeout)
+    }
+
+    /// Workers that are silent and leases that have run out.
+    fn expire(&mut self) {
+        let now = self.now;
+        let silent = self.workers.iter();
+        let silent: Vec<WorkerId> = silent
+            .filter(|(_, state)| self.lost_at(state) <= now)
+            .map(|(&worker, _)| worker)
+            .collect();
+        for worker in silent {
+            self.forget(worker);
+            self.counters.lost += 1;
+            self.outputs.push(Output::WorkerLost { worker });
+        }
+        let Some(pass) = &mut self.pass else { return };
+        for (node, attempt, worker) in pass.expire(now) {
+            let key = pass.key(self.generation, node, attempt);
+            self.counters.expired += 1;
+            self.outputs.push(Output::LeaseExpired { worker, key });
+        }
+    }
+}
+
+/// Work is given out.
+impl Machine {
+    fn open(&mut self, id: PassId, micro_batches: u32) {
+        if self.pass().is_none_or(|before| before.job != id.job) {
+            // Another job's micro-batches take another time.
+            self.paces.clear();
+            for worker in self.workers.values_mut() {
+                worker.speeds.clear();
+            }
+        }
+        if micro_batches == 0 {
+            self.outputs.push(Output::PassComplete { pass: id.clone() });
+        }
+        self.pass = Some(Pass::new(id, micro_batches));
+    }
+
+    fn queue(&mut self, worker: WorkerId, until: Millis) {
+        self.waiting.retain(|waiting| waiting.worker != worker);
+        self.renew(worker);
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state.current = None;
+            self.waiting.push(Waiting { worker, until });
+            if let Some(pass) = &mut self.pass {
+                self.counters.given_back += pass.free_leases_of(worker);
+            }
+        }
+    }
+
+    /// Gives work to those who wait, in the order in which they asked, and lets those go whose
+    /// patience has ended.
+    fn serve(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            let worker = waiting.worker;
+            let node = self.free_node(worker).or_else(|| self.overdue_node(worker));
+            if let Some(node) = node {
+                self.grant(worker, node);
+            } else if waiting.until <= self.now {
+                self.outputs.push(Output::NothingYet { worker });
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+    }
+
+    /// The free node that `worker` should take: such that all workers finish together, as far as
+    /// their speeds are known.
+    fn free_node(&mut self, worker: WorkerId) -> Option<Node> {
+        let pass = self.pass.as_ref()?;
+        let free = pass.free();
+        if free == 0 {
+            return None;
+        }
+        let kind = pass.id.kind;
+        let others = self.workers.iter().filter(|&(&id, _)| id != worker);
+        let others = others.map(|(_, state)| {
+            let busy = state.current.as_ref();
+            let busy = busy.map_or(0.0, |current| current.busy.remaining(self.now));
+            (self.milliseconds(state, kind), busy)
+        });
+        let own = self.milliseconds(self.workers.get(&worker)?, kind);
+        let share = pace::share(free, own, others.collect());
+        self.pass.as_mut()?.take(share)
+    }
+
+    /// A node that somebody else should have answered by now.
+    fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
+        let pass = self.pass.as_ref()?;
+        let overdue = pass.lone_leases().filter(|&(node, holder, granted)| {
+            holder != worker && self.overdue_at(holder, node, granted) <= self.now
+        });
+        let oldest = overdue.min_by_key(|&(node, _, granted)| (granted, node));
+        oldest.map(|(node, ..)| node)
+    }
+
+    /// When and which node becomes due to be given to one of those who wait.
+    fn straggler(&self) -> Option<(Millis, Node)> {
+        let leases = self.pass.iter().flat_map(Pass::lone_leases);
+        leases
+            .filter(|(_, holder, _)| self.waiting.iter().any(|it| it.worker != *holder))
+            .map(|(node, holder, granted)| (self.overdue_at(holder, node, granted), node))
+            .min()
+    }
+
+    fn overdue_at(&self, holder: WorkerId, node: Node, granted: Millis) -> Millis {
+        let after = match self.expected(holder, node) {
+            Some(expected) => (expected * self.config.straggler_multiple) as Millis,
+            None => self.config.first_lease,
+        };
+        granted.saturating_add(after.max(self.config.straggler_floor))
+    }
+
+    fn grant(&mut self, worker: WorkerId, node: Node) {
+        let first = |speed: Option<&Speed>| speed.is_none_or(|speed| speed.samples() == 0);
+        let expected = self.expected(worker, node);
+        let (Some(pass), Some(state)) = (&mut self.pass, self.workers.get_mut(&worker)) else {
+            unreachable!("work is given to workers that are here, from the open pass");
+        };
+        let config = &self.config;
+        let time = match expected {
+            Some(expected) if !first(state.speeds.get(&pass.id.kind)) => {
+                let time = (expected * config.lease_multiple) as Millis;
+                time.clamp(config.lease_floor, config.lease_ceiling)
+            }
+            _ => config.first_lease,
+        };
+        let expires = self.now.saturating_add(time.max(1));
+        let granted = pass.lease(node, worker, self.now, expires);
+        let key = pass.key(self.generation, node, granted.attempt);
+        self.counters.granted += 1;
+        self.counters.retries += u64::from(granted.retry);
+        self.counters.recomputed += u64::from(granted.copy);
+        let size = f64::from(pass.size(node));
+        let expected = expected.unwrap_or(size * pace::UNKNOWN);
+        state.current = Some(Current {
+            key: key.clone(),
+            busy: Busy::new(self.now, expected),
+        });
+        self.outputs.push(Output::Granted {
+            worker,
+            key,
+            expires,
+        });
+    }
+
+    fn take_back(&mut self, worker: WorkerId, key: &Key) {
+        self.finish(worker, key);
+        let Some(pass) = &mut self.pass else { return };
+        if pass.names(self.generation, key) && pass.give_back(worker, key.node, key.attempt) {
+            self.counters.given_back += 1;
+        }
+    }
+
+    /// Milliseconds that a micro-batch takes `worker`: its own measure, or the cluster's.
+    fn milliseconds(&self, worker: &Worker, kind: PassKind) -> f64 {
+        let own = worker.speeds.get(&kind).and_then(Speed::milliseconds);
+        own.or_else(|| self.paces.get(&kind).and_then(Pace::median))
+            .unwrap_or(pace::UNKNOWN)
+    }
+
+    /// Milliseconds that `node` should take `worker`, by the slower of its own pace and the
+    /// cluster's; `None` before anything was measured.
+    fn expected(&self, worker: WorkerId, node: Node) -> Option<f64> {
+        let pass = self.pass.as_ref()?;
+        let kind = pass.id.kind;
+        let speeds = self.workers.get(&worker).map(|state| &state.speeds);
+        let own = speeds.and_then(|speeds| speeds.get(&kind)?.milliseconds());
+        let cluster = self.paces.get(&kind)?.median()?;
+        Some(own.map_or(cluster, |own| own.max(cluster)) * f64::from(pass.size(node)))
+    }
+}
+
+/// Answers are judged.
+impl Machine {
+    fn judge(&mut self, worker: WorkerId, key: Key, digest: Digest) {
+        self.finish(worker, &key);
+        let answer = match &mut self.pass {
+            Some(pass) if pass.names(self.generation, &key) => {
+                if let Some(granted) = pass.granted_at(worker, key.node, key.attempt) {
+                    let took = self.now.saturating_sub(granted).max(1) as f64;
+                    let milliseconds = took / f64::from(pass.size(key.node).max(1));
+                    let kind = pass.id.kind;
+                    self.paces.entry(kind).or_default().record(milliseconds);
+                    if let Some(state) = self.workers.get_mut(&worker) {
+                        state.speeds.entry(kind).or_default().record(milliseconds);
+                    }
+                }
+                pass.answer(worker, key.node, key.attempt, digest)
+            }
+            _ => Answer::Stale,
+        };
+        let outcome = match answer {
+            Answer::Accepted => {
+                self.counters.accepted += 1;
+                if let Some(state) = self.workers.get_mut(&worker) {
+                    state.contributions += 1;
+                }
+                Outcome::Accepted
+            }
+            Answer::Duplicate => {
+                self.counters.duplicates += 1;
+                Outcome::Duplicate
+            }
+            Answer::Stale => {
+                self.counters.stale += 1;
+                Outcome::Stale
+            }
+            Answer::Differs { first } => {
+                self.counters.differed += 1;
+                self.outputs.push(Output::Differed {
+                    key: key.clone(),
+                    first,
+                    second: worker,
+                });
+                Outcome::Differs
+            }
+        };
+        self.outputs.push(Output::Receipt {
+            worker,
+            key,
+            outcome,
+        });
+        if outcome == Outcome::Accepted
+            && let Some(pass) = self.pass.as_ref().filter(|pass| pass.missing() == 0)
+        {
+            let pass = pass.id.clone();
+            self.outputs.push(Output::PassComplete { pass });
+        }
+    }
+
+    /// The worker has been heard and is done with `key`.
+    fn finish(&mut self, worker: WorkerId, key: &Key) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.heard = self.now;
+        if state.current.as_ref().is_some_and(|it| it.key == *key) {
+            state.current = None;
+        }
+    }
+}

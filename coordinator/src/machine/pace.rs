@@ -1,0 +1,113 @@
+//! How long micro-batches take, and how many a worker should get. It decides from measured times
+//! alone and refuses to know nodes, leases and names.
+
+use std::collections::VecDeque;
+
+use super::Millis;
+
+/// Milliseconds of a micro-batch before anything was measured. Only ratios of it matter.
+pub(super) const UNKNOWN: f64 = 1000.0;
+
+/// Measured times that the cluster's pace is the median of.
+const REMEMBERED: usize = 64;
+
+/// Weight of the newest measure in a worker's own pace.
+const NEWEST: f64 = 0.3;
+
+/// A measure moves a worker's pace as if it were at most this many times slower or faster: a pause of
+/// a minute is no minute a micro-batch.
+const LIMIT: f64 = 4.0;
+
+/// What a share may be exceeded by for a whole node: workers of nearly one speed get nodes of one
+/// size, at the cost of at most an eighth of a pass.
+const SLACK: f64 = 1.125;
+
+/// Milliseconds a micro-batch, over all workers.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    recent: VecDeque<f64>,
+}
+
+impl Pace {
+    pub(super) fn record(&mut self, milliseconds: f64) {
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(milliseconds);
+    }
+
+    pub(super) fn median(&self) -> Option<f64> {
+        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied()
+    }
+}
+
+/// Milliseconds a micro-batch, of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Speed {
+    samples: u32,
+    milliseconds: f64,
+}
+
+impl Speed {
+    pub(super) fn record(&mut self, milliseconds: f64) {
+        self.milliseconds = match self.samples {
+            // The first one has compiled kernels and filled caches; it stands until the second.
+            0 | 1 => milliseconds,
+            _ => {
+                let (low, high) = (self.milliseconds / LIMIT, self.milliseconds * LIMIT);
+                let newest = milliseconds.clamp(low, high);
+                self.milliseconds + NEWEST * (newest - self.milliseconds)
+            }
+        };
+        self.samples = self.samples.saturating_add(1);
+    }
+
+    pub(super) fn samples(&self) -> u32 {
+        self.samples
+    }
+
+    pub(super) fn milliseconds(&self) -> Option<f64> {
+        (self.samples > 0).then_some(self.milliseconds)
+    }
+}
+
+/// Until when somebody is expected to compute.
+#[derive(Debug)]
+pub(super) struct Busy {
+    since: Millis,
+    expected: f64,
+}
+
+impl Busy {
+    pub(super) fn new(since: Millis, expected: f64) -> Self {
+        Self { since, expected }
+    }
+
+    /// Milliseconds to go at `now`. Who is late is expected to take as long again as it is late.
+    pub(super) fn remaining(&self, now: Millis) -> f64 {
+        (self.expected - now.saturating_sub(self.since) as f64).abs()
+    }
+}
+
+/// How many of `free` micro-batches a worker that takes `own` milliseconds for one should get, for
+/// all to finish together: `others` take (milliseconds for one, milliseconds until they are free).
+///
+/// All finish at the time `T` for which `Σ max(0, T − busy) / milliseconds = free`.
+pub(super) fn share(free: u32, own: f64, mut others: Vec<(f64, f64)>) -> u32 {
+    others.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let mut speed = 1.0 / own;
+    // Micro-batches that those who help so far could have done while they were busy elsewhere.
+    let mut missed = 0.0;
+    let mut finish = f64::from(free) / speed;
+    for (milliseconds, busy) in others {
+        if busy >= finish {
+            break;
+        }
+        speed += 1.0 / milliseconds;
+        missed += busy / milliseconds;
+        finish = (f64::from(free) + missed) / speed;
+    }
+    (finish / own * SLACK) as u32
+}

@@ -1,0 +1,320 @@
+//! One pass's micro-batches: each is free, leased, or in an accepted answer. It decides how nodes are
+//! cut and what an answer is worth, and refuses to know why somebody should get a node.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    contribution::{Digest, Key},
+    tree::Node,
+};
+
+use super::{Millis, PassId, WorkerId};
+
+#[derive(Debug)]
+pub(super) struct Pass {
+    pub(super) id: PassId,
+    micro_batches: u32,
+    /// Nodes that nobody has, by their first micro-batch. Nodes are cut and never joined again, so a
+    /// node that was leased is still free, leased or answered as it is or in pieces of it.
+    free: BTreeMap<u32, Free>,
+    /// Leases that run, by node and attempt.
+    leases: BTreeMap<(Node, u32), Lease>,
+    /// All leases there were of a node, in order.
+    attempts: BTreeMap<Node, Vec<Attempt>>,
+    /// Accepted answers, by their first micro-batch. No two overlap.
+    done: BTreeMap<u32, Done>,
+    missing: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Free {
+    node: Node,
+    /// Whether it was leased before.
+    returned: bool,
+}
+
+#[derive(Debug)]
+struct Lease {
+    worker: WorkerId,
+    granted: Millis,
+    expires: Millis,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    worker: WorkerId,
+    granted: Millis,
+}
+
+#[derive(Debug)]
+struct Done {
+    node: Node,
+    digest: Digest,
+    worker: WorkerId,
+}
+
+/// A lease was granted.
+pub(super) struct Granted {
+    pub(super) attempt: u32,
+    /// Micro-batches of it were leased before and came back.
+    pub(super) retry: bool,
+    /// Somebody else has it too.
+    pub(super) copy: bool,
+}
+
+/// What an answer is worth.
+pub(super) enum Answer {
+    Accepted,
+    Duplicate,
+    Stale,
+    Differs { first: WorkerId },
+}
+
+impl Pass {
+    pub(super) fn new(id: PassId, micro_batches: u32) -> Self {
+        let root = Node::root(micro_batches);
+        let whole = Free {
+            node: root,
+            returned: false,
+        };
+        Self {
+            id,
+            micro_batches,
+            free: root
+                .exists(micro_batches)
+                .then_some((0, whole))
+                .into_iter()
+                .collect(),
+            leases: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            done: BTreeMap::new(),
+            missing: micro_batches,
+        }
+    }
+
+    pub(super) fn key(&self, generation: u64, node: Node, attempt: u32) -> Key {
+        Key {
+            job: self.id.job.clone(),
+            generation,
+            kind: self.id.kind,
+            step: self.id.step,
+            node,
+            attempt,
+        }
+    }
+
+    /// Whether `key` is one of this pass.
+    pub(super) fn names(&self, generation: u64, key: &Key) -> bool {
+        let PassId { job, kind, step } = &self.id;
+        key.generation == generation && (&key.job, &key.kind, &key.step) == (job, kind, step)
+    }
+
+    /// Micro-batches of `node`.
+    pub(super) fn size(&self, node: Node) -> u32 {
+        node.range(self.micro_batches).len() as u32
+    }
+
+    pub(super) fn missing(&self) -> u32 {
+        self.missing
+    }
+
+    /// Micro-batches that nobody has.
+    pub(super) fn free(&self) -> u32 {
+        self.free.values().map(|free| self.size(free.node)).sum()
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        let attempts: usize = self.attempts.values().map(Vec::len).sum();
+        self.free.len() + self.leases.len() + self.done.len() + attempts
+    }
+
+    /// Picks the largest free node, or part of one, of at most `limit` micro-batches (at least one);
+    /// of equals the first.
+    pub(super) fn take(&mut self, limit: u32) -> Option<Node> {
+        let mut best: Option<(u32, Node)> = None;
+        for free in self.free.values() {
+            let node = self.cut(free.node, limit.max(1));
+            let size = self.size(node);
+            if best.is_none_or(|(largest, _)| size > largest) {
+                best = Some((size, node));
+            }
+        }
+        best.map(|(_, node)| node)
+    }
+
+    fn cut(&self, mut node: Node, limit: u32) -> Node {
+        while self.size(node) > limit
+            && let Some((left, _)) = node.children()
+        {
+            node = left;
+        }
+        node
+    }
+
+    /// Leases `node`, which is free, part of a free node, or leased to somebody else.
+    pub(super) fn lease(
+        &mut self,
+        node: Node,
+        worker: WorkerId,
+        now: Millis,
+        expires: Millis,
+    ) -> Granted {
+        let retry = self.split_off(node);
+        let copy = self.is_leased(node);
+        let attempts = self.attempts.entry(node).or_default();
+        let attempt = attempts.len() as u32;
+        attempts.push(Attempt {
+            worker,
+            granted: now,
+        });
+        let lease = Lease {
+            worker,
+            granted: now,
+            expires,
+        };
+        self.leases.insert((node, attempt), lease);
+        Granted {
+            attempt,
+            retry,
+            copy,
+        }
+    }
+
+    /// Takes `node` out of the free node that holds it, if there is one; the rest stays free. Says
+    /// whether that was leased before.
+    fn split_off(&mut self, node: Node) -> bool {
+        let start = node.range(self.micro_batches).start;
+        let Some((
+            &place,
+            &Free {
+                node: whole,
+                returned,
+            },
+        )) = self.free.range(..=start).next_back()
+        else {
+            return false;
+        };
+        if !whole.contains(node) {
+            return false;
+        }
+        self.free.remove(&place);
+        let mut part = whole;
+        while part != node
+            && let Some((left, right)) = part.children()
+        {
+            let (inside, outside) = match left.contains(node) {
+                true => (left, right),
+                false => (right, left),
+            };
+            self.insert_free(outside, returned);
+            part = inside;
+        }
+        returned
+    }
+
+    fn insert_free(&mut self, node: Node, returned: bool) {
+        let range = node.range(self.micro_batches);
+        if !range.is_empty() {
+            self.free.insert(range.start, Free { node, returned });
+        }
+    }
+
+    fn is_leased(&self, node: Node) -> bool {
+        self.leases
+            .range((node, 0)..=(node, u32::MAX))
+            .next()
+            .is_some()
+    }
+
+    /// Leases of nodes that one worker alone has: node, worker, time of the grant.
+    pub(super) fn lone_leases(&self) -> impl Iterator<Item = (Node, WorkerId, Millis)> {
+        let copies = |node: Node| self.leases.range((node, 0)..=(node, u32::MAX)).count();
+        self.leases
+            .iter()
+            .filter(move |((node, _), _)| copies(*node) == 1)
+            .map(|((node, _), lease)| (*node, lease.worker, lease.granted))
+    }
+
+    pub(super) fn expiries(&self) -> impl Iterator<Item = Millis> {
+        self.leases.values().map(|lease| lease.expires)
+    }
+
+    /// When `attempt` of `node` was leased to `worker`; `None` if it was not.
+    pub(super) fn granted_at(&self, worker: WorkerId, node: Node, attempt: u32) -> Option<Millis> {
+        let attempt = self.attempts.get(&node)?.get(attempt as usize)?;
+        (attempt.worker == worker).then_some(attempt.granted)
+    }
+
+    /// Frees what has run out by `now`: node, attempt and worker of each.
+    pub(super) fn expire(&mut self, now: Millis) -> Vec<(Node, u32, WorkerId)> {
+        self.end_leases(|_, lease| lease.expires <= now)
+    }
+
+    /// How many there were.
+    pub(super) fn free_leases_of(&mut self, worker: WorkerId) -> u64 {
+        self.end_leases(|_, lease| lease.worker == worker).len() as u64
+    }
+
+    /// Whether there was such a lease.
+    pub(super) fn give_back(&mut self, worker: WorkerId, node: Node, attempt: u32) -> bool {
+        let ended =
+            self.end_leases(|place, lease| place == (node, attempt) && lease.worker == worker);
+        !ended.is_empty()
+    }
+
+    fn end_leases(
+        &mut self,
+        mut ends: impl FnMut((Node, u32), &Lease) -> bool,
+    ) -> Vec<(Node, u32, WorkerId)> {
+        let ended = self
+            .leases
+            .extract_if(.., |&place, lease| ends(place, lease));
+        let ended: Vec<_> = ended
+            .map(|((node, attempt), lease)| (node, attempt, lease.worker))
+            .collect();
+        for &(node, ..) in &ended {
+            if !self.is_leased(node) {
+                self.insert_free(node, true);
+            }
+        }
+        ended
+    }
+
+    /// Judges an answer to `attempt` of `node`, and takes note of it if it is the first.
+    pub(super) fn answer(
+        &mut self,
+        worker: WorkerId,
+        node: Node,
+        attempt: u32,
+        digest: Digest,
+    ) -> Answer {
+        if self.granted_at(worker, node, attempt).is_none() {
+            return Answer::Stale;
+        }
+        let range = node.range(self.micro_batches);
+        if let Some(done) = self
+            .done
+            .range(..range.end)
+            .next_back()
+            .map(|(_, done)| done)
+            && done.node.range(self.micro_batches).end > range.start
+        {
+            return match done {
+                // Equal micro-batches by way of other nodes have other sums.
+                done if done.node != node => Answer::Stale,
+                done if done.digest == digest => Answer::Duplicate,
+                done => Answer::Differs { first: done.worker },
+            };
+        }
+        self.free.retain(|_, free| !node.contains(free.node));
+        self.leases.retain(|(leased, _), _| !node.contains(*leased));
+        self.missing -= range.len() as u32;
+        let done = Done {
+            node,
+            digest,
+            worker,
+        };
+        self.done.insert(range.start, done);
+        Answer::Accepted
+    }
+}
