@@ -1,0 +1,210 @@
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A WAV file of `frames` 16-bit samples.
+fn write(path: &Path, rate: u32, frames: usize) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    (0..frames).for_each(|_| writer.write_sample(1i16).unwrap());
+    writer.finalize().unwrap();
+}
+
+fn an4(ids: &str, transcription: &str, part: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let etc = folder.path().join("etc");
+    fs::create_dir_all(&etc).unwrap();
+    fs::write(etc.join(format!("{part}.fileids")), ids).unwrap();
+    fs::write(etc.join(format!("{part}.transcription")), transcription).unwrap();
+    for id in ids.lines() {
+        write(&folder.path().join(format!("wav/{id}.wav")), 16000, 24000);
+    }
+    folder
+}
+
+fn message(format: Format, folder: &TempDir) -> String {
+    let root = folder.path().display().to_string();
+    read(format, folder.path())
+        .unwrap_err()
+        .to_string()
+        .replace(&root, "ROOT")
+}
+
+const IDS: &str = "an4_clstk/fash/an251-fash-b\nan4_clstk/menk/cen1-menk-b\n";
+const TEXT: &str = "<s> YES </s> (an251-fash-b)\nP I T T  SBURGH </s> (cen1-menk-b)\n";
+
+#[test]
+fn an4_is_read_in_the_order_of_its_lists() {
+    let folder = an4(IDS, TEXT, "an4_train");
+    let utterances = read(Format::An4, folder.path()).unwrap();
+    let [first, second] = &utterances[..] else {
+        panic!("two utterances")
+    };
+    assert_eq!(
+        *first,
+        Utterance {
+            id: "an4_clstk/fash/an251-fash-b".to_owned(),
+            audio: folder.path().join("wav/an4_clstk/fash/an251-fash-b.wav"),
+            duration: 1.5,
+            text: "YES".to_owned(),
+            speaker: Some("fash".to_owned()),
+        }
+    );
+    assert_eq!(
+        (second.text.as_str(), second.speaker.as_deref()),
+        ("P I T T SBURGH", Some("menk"))
+    );
+}
+
+#[test]
+fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
+    let folder = an4(IDS, TEXT, "an4_train");
+    let test = an4(
+        "an4test_clstk/fcaw/an406-fcaw-b\n",
+        "<s> RUBOUT </s> (an406-fcaw-b)\n",
+        "an4_test",
+    );
+    assert_eq!(read(Format::An4, test.path()).unwrap().len(), 1);
+    for file in ["etc/an4_test.fileids", "etc/an4_test.transcription"] {
+        fs::copy(test.path().join(file), folder.path().join(file)).unwrap();
+    }
+    write(
+        &folder
+            .path()
+            .join("wav/an4test_clstk/fcaw/an406-fcaw-b.wav"),
+        16000,
+        160,
+    );
+    let utterances = read(Format::An4, folder.path()).unwrap();
+    let (rest, held) = split(utterances, &[HoldOut::parse("id:an4test_clstk/").unwrap()]).unwrap();
+    assert_eq!(
+        (rest.len(), held[0].len(), held[0][0].text.as_str()),
+        (2, 1, "RUBOUT")
+    );
+}
+
+#[test]
+fn an4_errors_name_the_file_and_the_line() {
+    let folder = an4(
+        IDS,
+        &TEXT.replace("(cen1-menk-b)", "(cen2-menk-b)"),
+        "an4_train",
+    );
+    assert_eq!(
+        message(Format::An4, &folder),
+        "ROOT/etc/an4_train.transcription:2: the transcript is that of \"cen2-menk-b\", but line 2 of \
+         ROOT/etc/an4_train.fileids is \"an4_clstk/menk/cen1-menk-b\""
+    );
+    let folder = an4(IDS, &TEXT.replace(" (cen1-menk-b)", ""), "an4_train");
+    assert_eq!(
+        message(Format::An4, &folder),
+        "ROOT/etc/an4_train.transcription:2: the line is not `<s> WORDS </s> (file-id)`"
+    );
+    let folder = an4(IDS, "YES (an251-fash-b)\n", "an4_train");
+    assert!(
+        message(Format::An4, &folder).contains("fileids has 2 utterances and the transcription 1;")
+    );
+
+    let folder = an4(IDS, TEXT, "an4_train");
+    let audio = folder.path().join("wav/an4_clstk/menk/cen1-menk-b.wav");
+    fs::remove_file(&audio).unwrap();
+    let missing = "ROOT/etc/an4_train.fileids:2: the audio ROOT/wav/an4_clstk/menk/cen1-menk-b.wav is missing";
+    assert_eq!(message(Format::An4, &folder), missing);
+    fs::write(audio.with_extension("sph"), "NIST_1A").unwrap();
+    assert_eq!(
+        message(Format::An4, &folder),
+        format!("{missing} (there is a .sph: convert the recordings to WAV first)")
+    );
+    fs::write(&audio, "NIST_1A, no WAV").unwrap();
+    assert!(matches!(
+        read(Format::An4, folder.path()),
+        Err(ImportError::Audio(_))
+    ));
+    fs::remove_file(folder.path().join("etc/an4_train.transcription")).unwrap();
+    assert!(
+        message(Format::An4, &folder).starts_with("cannot read ROOT/etc/an4_train.transcription: ")
+    );
+}
+
+#[test]
+fn fsdd_is_read_from_its_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, frames) in [("7_theo_12", 4000), ("0_de_vries_5", 8000)] {
+        write(
+            &folder.path().join(format!("recordings/{name}.wav")),
+            8000,
+            frames,
+        );
+    }
+    fs::write(
+        folder.path().join("recordings/._7_theo_12.wav"),
+        "what a Mac leaves",
+    )
+    .unwrap();
+    fs::write(folder.path().join("recordings/README.md"), "").unwrap();
+    let expected = |root: &Path, id: &str, duration, text: &str, speaker: &str| Utterance {
+        id: id.to_owned(),
+        audio: root.join(format!("{id}.wav")),
+        duration,
+        text: text.to_owned(),
+        speaker: Some(speaker.to_owned()),
+    };
+    let inner = folder.path().join("recordings");
+    let both = |root: &Path| {
+        [
+            expected(root, "0_de_vries_5", 1.0, "zero", "de_vries"),
+            expected(root, "7_theo_12", 0.5, "seven", "theo"),
+        ]
+    };
+    assert_eq!(read(Format::Fsdd, folder.path()).unwrap(), both(&inner));
+    assert_eq!(read(Format::Fsdd, &inner).unwrap(), both(&inner));
+}
+
+#[test]
+fn what_is_not_the_corpus_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let fsdd = "ROOT is not laid out as fsdd is: {digit}_{speaker}_{index}.wav must be in it";
+    assert!(message(Format::Fsdd, &folder).starts_with(fsdd));
+    assert!(
+        message(Format::An4, &folder)
+            .starts_with("ROOT is not laid out as an4 is: etc/an4_train.fileids,")
+    );
+    for name in [
+        "seven_theo_1",
+        "7_theo",
+        "7__1",
+        "7_theo_x",
+        "7_theo_+1",
+        "17_theo_1",
+        "7_theo_99999999999",
+    ] {
+        let audio = folder.path().join(format!("{name}.wav"));
+        write(&audio, 8000, 10);
+        assert!(
+            message(Format::Fsdd, &folder)
+                .ends_with(".wav: the file's name is not {digit}_{speaker}_{index}.wav")
+        );
+        fs::remove_file(audio).unwrap();
+    }
+    let error = read(Format::Fsdd, &PathBuf::from("no/such/corpus"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("cannot read no/such/corpus: "), "{error}");
+}
+
+#[test]
+fn formats_are_known_by_name() {
+    for format in Format::ALL {
+        assert_eq!(format.to_string().parse(), Ok(format));
+    }
+    let error = "timit".parse::<Format>().unwrap_err().to_string();
+    assert_eq!(error, "unknown corpus format \"timit\"; known: an4, fsdd");
+}
