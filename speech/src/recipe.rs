@@ -1,1 +1,250 @@
-//! Stub: replaced by its owner.
+//! What has to be known to compute with a model: features, vocabulary, layers, statistics and the
+//! seed. It is what every worker is given and what a trained model is kept with. It decides whether
+//! the parts fit each other, and refuses to know weights, optimizers and where the audio lies.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::augment::{AugmentConfig, AugmentError};
+use crate::features::{FeaturesConfig, Normalization};
+use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
+use crate::model::{Head, ModelConfig, ModelSpec};
+use crate::text::{Kind, Vocabulary};
+
+/// The version of a written recipe. It is raised when one that was written before would be read as
+/// something else.
+pub const FORMAT: u32 = 1;
+
+/// A model without its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
+pub struct Recipe {
+    pub features: FeaturesConfig,
+    pub augment: AugmentConfig,
+    pub model: ModelConfig,
+    pub vocabulary: Vocabulary,
+    /// Those of the training set, for global normalisation.
+    pub stats: Option<GlobalStats>,
+    pub normalize: Normalize,
+    pub seed: u64,
+}
+
+/// What a gradient summed over utterances is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// How many utterances there were.
+    #[default]
+    Utterances,
+    /// How many frames they had, as the model sees them.
+    Frames,
+    /// How many labels their transcripts had.
+    Labels,
+}
+
+/// What is wrong with a recipe.
+#[derive(Debug, Error)]
+pub enum RecipeError {
+    #[error("the recipe is not what it must be at `{field}`: {message}")]
+    Field { field: String, message: String },
+    #[error("the recipe is not JSON: {0}")]
+    NotJson(String),
+    #[error(
+        "the recipe's `format` is {found}, and this program reads {FORMAT}: use the program that wrote it, or train again"
+    )]
+    Format { found: u32 },
+    #[error("model.{field} {reason}")]
+    Model { field: &'static str, reason: String },
+    #[error(
+        "model.head is \"{head}\", which needs a vocabulary of {needed}, and the recipe's is of {found}"
+    )]
+    Head {
+        head: &'static str,
+        needed: &'static str,
+        found: &'static str,
+    },
+    #[error(transparent)]
+    Augment(#[from] AugmentError),
+    #[error(transparent)]
+    FrontEnd(#[from] FrontEndError),
+}
+
+/// Checks the bounds of a model before anything is known of its vocabulary and features.
+pub fn check_model(model: &ModelConfig) -> Result<(), RecipeError> {
+    let bounded = |field, value: usize, most: usize| {
+        if (1..=most).contains(&value) {
+            return Ok(());
+        }
+        let reason = format!("is {value}, but has to be between 1 and {most}");
+        Err(RecipeError::Model { field, reason })
+    };
+    bounded("layers", model.layers, 16)?;
+    bounded("hidden", model.hidden, 8192)?;
+    if !(0.0..1.0).contains(&model.dropout) {
+        let reason = format!("is {}, but has to be at least 0 and below 1", model.dropout);
+        return Err(RecipeError::Model {
+            field: "dropout",
+            reason,
+        });
+    }
+    Ok(())
+}
+
+impl Recipe {
+    /// Whether the parts can be used together; what [`from_json`](Self::from_json) gives can.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        self.checked_front_end()?;
+        Ok(())
+    }
+
+    fn checked_front_end(&self) -> Result<FrontEnd, RecipeError> {
+        check_model(&self.model)?;
+        self.augment.check()?;
+        let (head, needed) = match self.model.head {
+            Head::Keyword => ("keyword", Kind::Classes),
+            Head::Ctc => ("ctc", Kind::Characters),
+        };
+        if needed != self.vocabulary.kind {
+            let name = |kind| match kind {
+                Kind::Characters => "characters",
+                Kind::Classes => "classes",
+            };
+            let (needed, found) = (name(needed), name(self.vocabulary.kind));
+            return Err(RecipeError::Head {
+                head,
+                needed,
+                found,
+            });
+        }
+        Ok(FrontEnd::new(&self.features, self.stats.as_ref())?)
+    }
+
+    /// What turns audio into the model's inputs. Global normalisation needs the statistics to be
+    /// there; to compute them, make a front end without any.
+    pub fn front_end(&self) -> Result<FrontEnd, RecipeError> {
+        if self.features.normalization == Normalization::Global && self.stats.is_none() {
+            return Err(FrontEndError::MissingStats.into());
+        }
+        Ok(FrontEnd::new(&self.features, self.stats.as_ref())?)
+    }
+
+    /// The layout of the weights.
+    pub fn model_spec(&self) -> Result<ModelSpec, RecipeError> {
+        let inputs = self.checked_front_end()?.dims();
+        Ok(ModelSpec::new(
+            &self.model,
+            inputs,
+            self.vocabulary.outputs(),
+        ))
+    }
+
+    /// Equal recipes give equal text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a recipe has nothing in it that JSON cannot say")
+    }
+
+    /// Reads what [`to_json`](Self::to_json) wrote, to the bit. Unknown and missing fields are
+    /// errors, and so is a recipe whose parts do not fit.
+    pub fn from_json(text: &str) -> Result<Self, RecipeError> {
+        /// The format alone: a later one may have other fields, which must not be the complaint.
+        #[derive(Deserialize)]
+        struct Versioned {
+            format: Option<u32>,
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if let Ok(Versioned {
+            format: Some(found),
+        }) = serde_json::from_str(text)
+            && found != FORMAT
+        {
+            return Err(RecipeError::Format { found });
+        }
+        let deserializer = &mut serde_json::Deserializer::from_str(text);
+        let recipe: Self =
+            serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
+                if error.inner().is_data() {
+                    RecipeError::Field {
+                        field: error.path().to_string(),
+                        message: error.inner().to_string(),
+                    }
+                } else {
+                    RecipeError::NotJson(error.inner().to_string())
+                }
+            })?;
+        deserializer
+            .end()
+            .map_err(|error| RecipeError::NotJson(error.to_string()))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+/// A recipe as it is written: every field there, and its format before all.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    features: FeaturesConfig,
+    augment: AugmentConfig,
+    model: ModelConfig,
+    vocabulary: Vocabulary,
+    stats: Option<GlobalStats>,
+    normalize: Normalize,
+    seed: u64,
+}
+
+impl From<Recipe> for Written {
+    fn from(recipe: Recipe) -> Self {
+        let Recipe {
+            features,
+            augment,
+            model,
+            vocabulary,
+            stats,
+            normalize,
+            seed,
+        } = recipe;
+        Self {
+            format: FORMAT,
+            features,
+            augment,
+            model,
+            vocabulary,
+            stats,
+            normalize,
+            seed,
+        }
+    }
+}
+
+impl TryFrom<Written> for Recipe {
+    type Error = RecipeError;
+
+    fn try_from(written: Written) -> Result<Self, RecipeError> {
+        let Written {
+            format,
+            features,
+            augment,
+            model,
+            vocabulary,
+            stats,
+            normalize,
+            seed,
+        } = written;
+        if format != FORMAT {
+            return Err(RecipeError::Format { found: format });
+        }
+        Ok(Self {
+            features,
+            augment,
+            model,
+            vocabulary,
+            stats,
+            normalize,
+            seed,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
