@@ -65,6 +65,16 @@ pub struct FrontEnd {
     global: Option<Scaling>,
 }
 
+impl std::fmt::Debug for FrontEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The rest is tables made from these.
+        f.debug_struct("FrontEnd")
+            .field("config", &self.config)
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
+}
+
 impl FrontEnd {
     /// Checks `config`, and that `stats` are for its features.
     ///

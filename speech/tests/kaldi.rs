@@ -176,9 +176,7 @@ fn statistics_of_other_features_are_refused() {
         variance: vec![1.0; 39],
         frames: 1,
     };
-    let error = FrontEnd::new(&config, Some(&stats))
-        .err()
-        .expect("39 is not 40");
+    let error = FrontEnd::new(&config, Some(&stats)).expect_err("39 is not 40");
     assert!(error.to_string().contains("39 means"), "{error}");
 }
 
@@ -227,9 +225,7 @@ fn too_many_mel_bands_are_refused_by_name() {
         mel_bins: 200,
         ..FeaturesConfig::default()
     };
-    let error = FrontEnd::new(&config, None)
-        .err()
-        .expect("200 bands in 128 bins");
+    let error = FrontEnd::new(&config, None).expect_err("200 bands in 128 bins");
     assert!(
         error
             .to_string()
@@ -263,6 +259,24 @@ fn a_sound_has_the_same_features_at_another_rate() {
         .sum::<f32>()
         / a.data.len() as f32;
     assert!(difference < 0.05, "{difference}");
+}
+
+#[test]
+fn threads_that_share_a_front_end_get_the_same_bits() {
+    let front_end = FrontEnd::new(&FeaturesConfig::default(), None).expect("valid");
+    let set: Vec<Audio> = (0..6)
+        .map(|n| noise(16_000, 9000 + 77 * n, n as u64))
+        .collect();
+    let features = |audio: &Audio| -> Features { front_end.features(audio).expect("long enough") };
+    let alone: Vec<Features> = set.iter().map(features).collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| set.iter().map(features).collect::<Vec<_>>()))
+            .collect();
+        for thread in threads {
+            assert_eq!(thread.join().expect("no panic"), alone);
+        }
+    });
 }
 
 proptest! {

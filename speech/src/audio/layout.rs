@@ -1,7 +1,7 @@
 //! Where the samples lie in a RIFF WAVE file, and how they are written: the header read with suspicion.
 //!
-//! hound's own header reader believes announced lengths and stumbles over chunks of odd length, so the
-//! chunks are walked here, against the file's real size; hound decodes the samples. Knows no amplitudes.
+//! hound's own reader believes announced lengths and stumbles over chunks of odd length, so the chunks are
+//! walked here, against the file's real size. Knows no amplitudes.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;

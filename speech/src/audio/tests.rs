@@ -37,7 +37,7 @@ fn pcm16(samples: &[i16]) -> Vec<u8> {
     wav(1, 1, 16_000, 16, &data)
 }
 
-fn samples(bytes: &[u8]) -> Vec<f32> {
+fn decoded(bytes: &[u8]) -> Vec<f32> {
     decode_wav("t.wav", bytes).expect("a good file").samples
 }
 
@@ -64,16 +64,16 @@ fn refused(bytes: &[u8]) -> AudioError {
 #[test]
 fn every_width_of_integers_and_floats_is_read_on_one_scale() {
     assert_eq!(
-        samples(&wav(1, 1, 8000, 8, &[0, 64, 128, 192])),
+        decoded(&wav(1, 1, 8000, 8, &[0, 64, 128, 192])),
         [-1.0, -0.5, 0.0, 0.5]
     );
     assert_eq!(
-        samples(&pcm16(&[i16::MIN, -16384, 0, 16384])),
+        decoded(&pcm16(&[i16::MIN, -16384, 0, 16384])),
         [-1.0, -0.5, 0.0, 0.5]
     );
     let bytes24 = [0, 0, 0x80, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0x40];
     assert_eq!(
-        samples(&wav(1, 1, 8000, 24, &bytes24)),
+        decoded(&wav(1, 1, 8000, 24, &bytes24)),
         [-1.0, -0.5, 0.0, 0.5]
     );
     let bytes32: Vec<u8> = [i32::MIN, -(1 << 30), 0, 1 << 30]
@@ -81,7 +81,7 @@ fn every_width_of_integers_and_floats_is_read_on_one_scale() {
         .flat_map(|s: &i32| s.to_le_bytes())
         .collect();
     assert_eq!(
-        samples(&wav(1, 1, 8000, 32, &bytes32)),
+        decoded(&wav(1, 1, 8000, 32, &bytes32)),
         [-1.0, -0.5, 0.0, 0.5]
     );
     let floats: Vec<u8> = [-1.0f32, -0.5, 0.0, 0.5]
@@ -89,7 +89,7 @@ fn every_width_of_integers_and_floats_is_read_on_one_scale() {
         .flat_map(|s| s.to_le_bytes())
         .collect();
     assert_eq!(
-        samples(&wav(3, 1, 8000, 32, &floats)),
+        decoded(&wav(3, 1, 8000, 32, &floats)),
         [-1.0, -0.5, 0.0, 0.5]
     );
 }
@@ -101,12 +101,12 @@ fn channels_are_averaged_however_many_there_are() {
         .flat_map(|s| s.to_le_bytes())
         .collect();
     assert_eq!(
-        samples(&wav(1, 2, 44_100, 16, &data)),
+        decoded(&wav(1, 2, 44_100, 16, &data)),
         [200.0 / 32768.0, -4.0 / 32768.0]
     );
-    assert_eq!(samples(&wav(1, 4, 44_100, 16, &data)), [98.0 / 32768.0]);
+    assert_eq!(decoded(&wav(1, 4, 44_100, 16, &data)), [98.0 / 32768.0]);
     let nine = wav(1, 9, 44_100, 8, &[228; 18]);
-    assert_eq!(samples(&nine), [100.0 / 128.0; 2]);
+    assert_eq!(decoded(&nine), [100.0 / 128.0; 2]);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn an_extensible_header_is_read_and_fewer_valid_bits_are_left_justified() {
     fmt.extend(4u32.to_le_bytes());
     fmt.extend(b"\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71");
     let data = (1i32 << 30).to_le_bytes();
-    assert_eq!(samples(&riff(&[(b"fmt ", &fmt), (b"data", &data)])), [0.5]);
+    assert_eq!(decoded(&riff(&[(b"fmt ", &fmt), (b"data", &data)])), [0.5]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn foreign_chunks_are_stepped_over_even_of_odd_length() {
         (b"data", data),
         (b"id3 ", b"tags"),
     ]);
-    assert_eq!(samples(&file), samples(&plain));
+    assert_eq!(decoded(&file), decoded(&plain));
 }
 
 #[test]
@@ -340,6 +340,21 @@ fn a_float_that_is_no_amplitude_is_found() {
             matches!(error, AudioError::BadSample { index: 2, .. }),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn hound_reads_the_same_samples() {
+    let data: Vec<u8> = (0..240u32).map(|n| (n * n * 7 + n / 3) as u8).collect();
+    for bits in [8, 16, 24, 32] {
+        let file = wav(1, 1, 8000, bits, &data);
+        let reader = hound::WavReader::new(&file[..]).expect("a good file");
+        let full_scale = 2f64.powi(i32::from(bits) - 1);
+        let wanted: Vec<f32> = reader
+            .into_samples::<i32>()
+            .map(|sample| (f64::from(sample.expect("a sample")) / full_scale) as f32)
+            .collect();
+        assert_eq!(decoded(&file), wanted, "{bits} bits");
     }
 }
 
