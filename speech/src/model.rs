@@ -102,9 +102,9 @@ impl ModelSpec {
     /// Lays out the parameters of `config` for `inputs` features a frame and `outputs` classes.
     ///
     /// For layer `l` and each direction (suffix `_reverse` for the second), as in torch's
-    /// `nn.LSTM`: `lstm.weight_ih_l{l}` [4H, I], `lstm.weight_hh_l{l}` [4H, H], `lstm.bias_ih_l{l}`
-    /// [4H], `lstm.bias_hh_l{l}` [4H], gates in the order i, f, g, o; then `head.weight`
-    /// [outputs, D·H] and `head.bias` [outputs].
+    /// `nn.LSTM`: `lstm.weight_ih_l{l}` `[4H, I]`, `lstm.weight_hh_l{l}` `[4H, H]`, `lstm.bias_ih_l{l}`
+    /// `[4H]`, `lstm.bias_hh_l{l}` `[4H]`, gates in the order i, f, g, o; then `head.weight`
+    /// `[outputs, D·H]` and `head.bias` `[outputs]`.
     pub fn new(config: &ModelConfig, inputs: usize, outputs: usize) -> Self {
         let mut parameters = Vec::new();
         let mut offset = 0;
