@@ -5,10 +5,10 @@
 //! recording, or what features are made of it.
 
 use std::fs::{self, File};
-use std::io::{Cursor, ErrorKind};
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use hound::{SampleFormat, WavSpec, WavWriter};
+use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 use thiserror::Error;
 
 mod layout;
@@ -202,10 +202,10 @@ fn read_error(path: &Path, source: std::io::Error) -> AudioError {
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Audio, AudioError> {
     let layout = Layout::read(&mut Cursor::new(bytes), bytes.len() as u64, path)?;
-    // The layout was checked against the length of `bytes`, so both casts and the slice hold.
-    let start = layout.data_at as usize;
-    let data = &bytes[start..start + layout.data_bytes as usize];
-    let interleaved = samples(data, layout.encoding);
+    let interleaved = samples(bytes, &layout).map_err(|error| AudioError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
     if let Some(index) = interleaved.iter().position(|&x| !is_amplitude(x)) {
         return Err(AudioError::BadSample {
             path: path.into(),
@@ -219,41 +219,22 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Audio, AudioError> {
     })
 }
 
-/// The samples of `data` on the scale of `[-1, 1]`. hound reads them one by one through an I/O error type,
-/// which takes longer than the features made of them; a test holds this against it.
-fn samples(data: &[u8], encoding: Encoding) -> Vec<f32> {
-    // Integers are moved to the top of 32 bits, so that one scale, a power of two, serves all widths;
-    // 32-bit ones are rounded once, by the conversion to f32.
-    let scaled = |value: i32| value as f32 * (1.0 / (1u32 << 31) as f32);
-    match encoding {
-        Encoding::Integer { bytes: 1 } => data
-            .iter()
-            .map(|&a| scaled(i32::from_le_bytes([0, 0, 0, a ^ 0x80])))
-            .collect(),
-        Encoding::Integer { bytes: 2 } => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&[a, b]| scaled(i32::from_le_bytes([0, 0, a, b])))
-            .collect(),
-        Encoding::Integer { bytes: 3 } => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&[a, b, c]| scaled(i32::from_le_bytes([0, a, b, c])))
-            .collect(),
-        Encoding::Integer { .. } => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| scaled(i32::from_le_bytes(bytes)))
-            .collect(),
-        Encoding::Float => data
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&bytes| f32::from_le_bytes(bytes))
-            .collect(),
+/// The samples on the scale of `[-1, 1]`. hound sees a canonical header before the data: it stumbles over
+/// foreign chunks of odd length, and its lengths are then those that were checked.
+fn samples(bytes: &[u8], layout: &Layout) -> Result<Vec<f32>, hound::Error> {
+    // The layout was checked against the length of `bytes`, so both casts and the slice hold.
+    let start = layout.data_at as usize;
+    let data = &bytes[start..start + layout.data_bytes as usize];
+    let header = layout.canonical_header();
+    let reader = WavReader::new(header.chain(data))?;
+    match layout.encoding {
+        Encoding::Float => reader.into_samples::<f32>().collect(),
+        Encoding::Integer { bytes } => {
+            // A power of two: only 32-bit integers are rounded, once, by the conversion to f32.
+            let scale = 1.0 / (1u32 << (8 * bytes - 1)) as f32;
+            let scaled = |sample: Result<i32, _>| sample.map(|value| value as f32 * scale);
+            reader.into_samples::<i32>().map(scaled).collect()
+        }
     }
 }
 

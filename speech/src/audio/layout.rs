@@ -1,7 +1,7 @@
 //! Where the samples lie in a RIFF WAVE file, and how they are written: the header read with suspicion.
 //!
 //! hound's own reader believes announced lengths and stumbles over chunks of odd length, so the chunks are
-//! walked here, against the file's real size. Knows no amplitudes.
+//! walked here first, against the file's real size. Knows no amplitudes.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -41,7 +41,37 @@ const PLACEHOLDER: u64 = 0x7fff_0000;
 
 impl Layout {
     pub(super) fn frames(&self) -> u64 {
-        self.data_bytes / (u64::from(self.channels) * u64::from(self.encoding.bytes()))
+        self.data_bytes / u64::from(self.frame_bytes())
+    }
+
+    /// Not beyond 16 bits: it was read from a field of that width.
+    fn frame_bytes(&self) -> u16 {
+        self.channels * self.encoding.bytes()
+    }
+
+    /// A header that says the same of the data alone: nothing between it and them.
+    pub(super) fn canonical_header(&self) -> [u8; 44] {
+        let tag: u16 = match self.encoding {
+            Encoding::Integer { .. } => 1,
+            Encoding::Float => 3,
+        };
+        // A data chunk's length is a field of 32 bits.
+        let data_bytes = self.data_bytes as u32;
+        let byte_rate = self.sample_rate.wrapping_mul(u32::from(self.frame_bytes()));
+        let mut header = [0; 44];
+        header[..4].copy_from_slice(b"RIFF");
+        header[4..8].copy_from_slice(&data_bytes.saturating_add(36).to_le_bytes());
+        header[8..16].copy_from_slice(b"WAVEfmt ");
+        header[16..20].copy_from_slice(&16u32.to_le_bytes());
+        header[20..22].copy_from_slice(&tag.to_le_bytes());
+        header[22..24].copy_from_slice(&self.channels.to_le_bytes());
+        header[24..28].copy_from_slice(&self.sample_rate.to_le_bytes());
+        header[28..32].copy_from_slice(&byte_rate.to_le_bytes());
+        header[32..34].copy_from_slice(&self.frame_bytes().to_le_bytes());
+        header[34..36].copy_from_slice(&(8 * self.encoding.bytes()).to_le_bytes());
+        header[36..40].copy_from_slice(b"data");
+        header[40..].copy_from_slice(&data_bytes.to_le_bytes());
+        header
     }
 
     /// `length` is the number of bytes that `file` holds; `path` names it in errors.

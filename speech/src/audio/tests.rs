@@ -343,21 +343,6 @@ fn a_float_that_is_no_amplitude_is_found() {
     }
 }
 
-#[test]
-fn hound_reads_the_same_samples() {
-    let data: Vec<u8> = (0..240u32).map(|n| (n * n * 7 + n / 3) as u8).collect();
-    for bits in [8, 16, 24, 32] {
-        let file = wav(1, 1, 8000, bits, &data);
-        let reader = hound::WavReader::new(&file[..]).expect("a good file");
-        let full_scale = 2f64.powi(i32::from(bits) - 1);
-        let wanted: Vec<f32> = reader
-            .into_samples::<i32>()
-            .map(|sample| (f64::from(sample.expect("a sample")) / full_scale) as f32)
-            .collect();
-        assert_eq!(decoded(&file), wanted, "{bits} bits");
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
