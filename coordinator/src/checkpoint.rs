@@ -1,1 +1,331 @@
-//! Stub: replaced by its owner.
+//! Checkpoints: everything that a run needs to go on with the same bits, in one safetensors file. It
+//! decides that a file is whole or not there at all, finds the newest whole one, and refuses to know
+//! when to save or what a driver's progress means.
+//!
+//! `step-00000042.safetensors` holds the tensors `weights.<parameter>` in their shapes and
+//! `optimizer.<vector>` flat, and in its metadata, under `unisono`, a [`Description`] with the BLAKE3
+//! of all that. It is written beside its place, synced and renamed, and the folder is synced: a power
+//! cut leaves the checkpoints before it, and at worst a file that its checksum unmasks.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest as _, Sha256};
+use speech::model::ModelSpec;
+use thiserror::Error;
+
+use crate::update::{Counts, TrainerState};
+use file::{Reader, Tensor};
+
+/// Why a checkpoint was not written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: the file is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    /// It is whole, but not this job's.
+    #[error("{}: the checkpoint is another job's: {reason}", path.display())]
+    Foreign { path: PathBuf, reason: String },
+}
+
+/// What a file holds: the trainer, and the driver's own `progress`, kept as JSON (which has no
+/// infinities, and may change the last bit of an f64).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint<P> {
+    pub trainer: TrainerState,
+    pub progress: P,
+}
+
+/// The newest whole checkpoint.
+#[derive(Debug)]
+pub struct Latest<P> {
+    /// `None` when there is none.
+    pub found: Option<(PathBuf, Checkpoint<P>)>,
+    /// Newer ones that cannot be used, the newest first, each with its path and reason.
+    pub damaged: Vec<CheckpointError>,
+}
+
+/// The metadata of a file.
+#[derive(Serialize, Deserialize)]
+struct Description {
+    format: u32,
+    counts: Counts,
+    /// JSON, as text: reading and writing a number again need not give the same digits.
+    progress: String,
+    /// BLAKE3 of the above, then of each tensor's name, shape and bytes.
+    checksum: String,
+}
+
+/// Changes when older programs could not read a file.
+const FORMAT: u32 = 1;
+
+const WEIGHTS: &str = "weights.";
+const OPTIMIZER: &str = "optimizer.";
+
+/// The key of the description in the file's metadata.
+const METADATA: &str = "unisono";
+
+/// Writes the checkpoint of `trainer` into `dir`, which is made if it is missing, and gives its path.
+///
+/// # Errors
+/// When the file system refuses; nothing is left at the path then that was not there before.
+///
+/// # Panics
+/// When `trainer` is not one of `spec`.
+pub fn save<P: Serialize>(
+    dir: &Path,
+    spec: &ModelSpec,
+    trainer: &TrainerState,
+    progress: &P,
+) -> Result<PathBuf, CheckpointError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        |source| CheckpointError::Io { path, source }
+    };
+    fs::create_dir_all(dir).map_err(at(dir))?;
+    let path = dir.join(file_name(trainer.counts.step));
+    let mut tensors = parameters(spec, WEIGHTS, &trainer.weights);
+    let elements = trainer.weights.len();
+    tensors.extend(trainer.optimizer.iter().map(|(name, vector)| Tensor {
+        name: format!("{OPTIMIZER}{name}"),
+        shape: vec![elements],
+        values: vector,
+    }));
+    let describe = || {
+        let mut description = Description {
+            format: FORMAT,
+            counts: trainer.counts,
+            progress: serde_json::to_string(progress)?,
+            checksum: String::new(),
+        };
+        let checksum = file::checksum(description.hasher(), &tensors);
+        description.checksum = checksum.to_hex().to_string();
+        serde_json::to_string(&description)
+    };
+    let described = describe().map_err(|error| at(&path)(error.into()))?;
+    file::write(&path, (METADATA, described), &tensors).map_err(at(&path))?;
+    Ok(path)
+}
+
+/// Reads the checkpoint at `path`, of a model as `spec` lays it out.
+///
+/// # Errors
+/// When it cannot be read, is not whole, or is another model's.
+pub fn load<P: DeserializeOwned>(
+    path: &Path,
+    spec: &ModelSpec,
+) -> Result<Checkpoint<P>, CheckpointError> {
+    let damaged = |reason: String| CheckpointError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let foreign = |reason: String| CheckpointError::Foreign {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut reader = Reader::open(path)?;
+    let described = reader
+        .metadata(METADATA)
+        .ok_or_else(|| damaged(format!("its metadata has no `{METADATA}`")))?;
+    let description: Description =
+        serde_json::from_str(described).map_err(|error| damaged(error.to_string()))?;
+    let mut hasher = description.hasher();
+    let (weights, optimizer, expected) = read_vectors(&mut reader, &mut hasher, spec)?;
+    if hasher.finalize().to_hex().as_str() != description.checksum {
+        return Err(damaged("its checksum does not hold".to_owned()));
+    }
+    // What is wrong from here on was written so.
+    if description.format != FORMAT {
+        return Err(foreign(format!(
+            "its format is {}, this program reads {FORMAT}",
+            description.format
+        )));
+    }
+    expected.map_err(foreign)?;
+    let progress = serde_json::from_str(&description.progress);
+    Ok(Checkpoint {
+        trainer: TrainerState {
+            counts: description.counts,
+            weights,
+            optimizer,
+        },
+        progress: progress.map_err(|error| foreign(format!("its progress: {error}")))?,
+    })
+}
+
+/// Finds the newest checkpoint in `dir` that is whole; a missing folder holds none.
+///
+/// # Errors
+/// When the folder cannot be read, or the newest whole checkpoint is another model's.
+pub fn latest<P: DeserializeOwned>(
+    dir: &Path,
+    spec: &ModelSpec,
+) -> Result<Latest<P>, CheckpointError> {
+    let mut damaged = Vec::new();
+    for (_, path) in list(dir)?.into_iter().rev() {
+        match load(&path, spec) {
+            Ok(checkpoint) => {
+                let found = Some((path, checkpoint));
+                return Ok(Latest { found, damaged });
+            }
+            Err(foreign @ CheckpointError::Foreign { .. }) => return Err(foreign),
+            Err(error) => damaged.push(error),
+        }
+    }
+    let found = None;
+    Ok(Latest { found, damaged })
+}
+
+/// Removes all but the newest `keep` checkpoints (at least one stays; with two or more, a damaged one
+/// costs little), and what interrupted writes left behind. Gives what it removed.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut old: Vec<PathBuf> = list(dir)?.into_iter().map(|(_, path)| path).collect();
+    old.truncate(old.len().saturating_sub(keep.max(1)));
+    let is_left_over = |path: &PathBuf| path.extension().is_some_and(|it| it == file::UNFINISHED);
+    old.extend(entries(dir)?.into_iter().filter(is_left_over));
+    for path in &old {
+        fs::remove_file(path).map_err(|source| CheckpointError::Io {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(old)
+}
+
+/// Writes `weights` by torch's names and in its shapes to `path`, as other programs read them.
+///
+/// # Errors
+/// When the file system refuses.
+///
+/// # Panics
+/// When `weights` are not as many as `spec` has elements.
+pub fn save_model(path: &Path, spec: &ModelSpec, weights: &[f32]) -> Result<(), CheckpointError> {
+    let metadata = ("format", "pt".to_owned());
+    file::write(path, metadata, &parameters(spec, "", weights)).map_err(|source| {
+        CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    })
+}
+
+/// SHA-256 of the flat little-endian `weights`, in hexadecimal: the one number that two runs compare.
+pub fn weights_sha256(weights: &[f32]) -> String {
+    let mut hasher = Sha256::new();
+    proto::tensor::for_each_chunk(weights, |bytes| hasher.update(bytes));
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Description {
+    /// Has seen all of the description but the checksum.
+    fn hasher(&self) -> blake3::Hasher {
+        let Counts {
+            step,
+            applied_steps,
+            clipped_steps,
+        } = self.counts;
+        let mut hasher = blake3::Hasher::new();
+        for number in [u64::from(self.format), step, applied_steps, clipped_steps] {
+            hasher.update(&number.to_le_bytes());
+        }
+        hasher.update(self.progress.as_bytes());
+        hasher
+    }
+}
+
+fn parameters<'a>(spec: &ModelSpec, prefix: &str, weights: &'a [f32]) -> Vec<Tensor<'a>> {
+    assert_eq!(weights.len(), spec.elements(), "weights of this model");
+    let parameters = spec.parameters.iter();
+    parameters
+        .map(|parameter| Tensor {
+            name: format!("{prefix}{}", parameter.name),
+            shape: parameter.shape.clone(),
+            values: &weights[parameter.range()],
+        })
+        .collect()
+}
+
+/// Weights, optimizer vectors by name, and whether they are those of the model.
+type Vectors = (Vec<f32>, Vec<(String, Vec<f32>)>, Result<(), String>);
+
+/// Reads every tensor of the file. What does not fit the model is read for the checksum's sake: a
+/// damaged file is to be told from another model's.
+fn read_vectors(
+    reader: &mut Reader,
+    hasher: &mut blake3::Hasher,
+    spec: &ModelSpec,
+) -> Result<Vectors, CheckpointError> {
+    let mut weights = Vec::with_capacity(spec.elements());
+    let mut optimizer = Vec::new();
+    let mut parameters = spec.parameters.iter();
+    let mut expected = Ok(());
+    while let Some((name, shape)) = reader.next_tensor() {
+        if let Some(vector) = name.strip_prefix(OPTIMIZER)
+            && shape == [spec.elements()]
+        {
+            let mut values = Vec::with_capacity(spec.elements());
+            reader.read(hasher, |run| values.extend_from_slice(run))?;
+            optimizer.push((vector.to_owned(), values));
+            continue;
+        }
+        let fits = parameters.next().is_some_and(|parameter| {
+            name.strip_prefix(WEIGHTS) == Some(&parameter.name) && shape == parameter.shape
+        });
+        if fits {
+            reader.read(hasher, |run| weights.extend_from_slice(run))?;
+        } else {
+            reader.read(hasher, |_| ())?;
+            let unexpected = format!("the model has no `{name}` of shape {shape:?} in that place");
+            expected = expected.and(Err(unexpected));
+        }
+    }
+    if let Some(missing) = parameters.next() {
+        expected = expected.and(Err(format!("it lacks `{}`", missing.name)));
+    }
+    Ok((weights, optimizer, expected))
+}
+
+fn file_name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// The checkpoints in `dir` by step, the oldest first.
+fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let step = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let step = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+        step.parse::<u64>().ok()
+    };
+    let mut found: Vec<_> = entries(dir)?
+        .into_iter()
+        .filter_map(|path| Some((step(&path)?, path)))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let read = || {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries.map(|entry| Ok(entry?.path())).collect()
+    };
+    read().map_err(|source| CheckpointError::Io {
+        path: dir.to_owned(),
+        source,
+    })
+}
