@@ -153,21 +153,105 @@ mod tests {
         let base = SyntheticConfig::default;
         let wrong = [
             ("train", SyntheticConfig { train: 0, ..base() }),
-            ("train", SyntheticConfig { train: usize::MAX, ..base() }),
-            ("train", SyntheticConfig { train: 999_701, ..base() }),
+            (
+                "train",
+                SyntheticConfig {
+                    train: usize::MAX,
+                    ..base()
+                },
+            ),
+            (
+                "train",
+                SyntheticConfig {
+                    train: 999_701,
+                    ..base()
+                },
+            ),
             ("valid", SyntheticConfig { valid: 0, ..base() }),
-            ("speakers", SyntheticConfig { speakers: 0, ..base() }),
-            ("speakers", SyntheticConfig { speakers: 1501, ..base() }),
-            ("valid_speakers", SyntheticConfig { valid_speakers: 0, ..base() }),
-            ("valid_speakers", SyntheticConfig { valid_speakers: 301, ..base() }),
-            ("sample_rate", SyntheticConfig { sample_rate: 7999, ..base() }),
-            ("sample_rate", SyntheticConfig { sample_rate: 48_001, ..base() }),
-            ("snr_db", SyntheticConfig { snr_db: [20.0, 10.0], ..base() }),
-            ("snr_db", SyntheticConfig { snr_db: [f64::NAN, 10.0], ..base() }),
-            ("snr_db", SyntheticConfig { snr_db: [0.0, f64::INFINITY], ..base() }),
-            ("min_digits", SyntheticConfig { min_digits: 0, ..base() }),
-            ("max_digits", SyntheticConfig { max_digits: 1, ..base() }),
-            ("max_digits", SyntheticConfig { max_digits: 51, ..base() }),
+            (
+                "speakers",
+                SyntheticConfig {
+                    speakers: 0,
+                    ..base()
+                },
+            ),
+            (
+                "speakers",
+                SyntheticConfig {
+                    speakers: 1501,
+                    ..base()
+                },
+            ),
+            (
+                "valid_speakers",
+                SyntheticConfig {
+                    valid_speakers: 0,
+                    ..base()
+                },
+            ),
+            (
+                "valid_speakers",
+                SyntheticConfig {
+                    valid_speakers: 301,
+                    ..base()
+                },
+            ),
+            (
+                "sample_rate",
+                SyntheticConfig {
+                    sample_rate: 7999,
+                    ..base()
+                },
+            ),
+            (
+                "sample_rate",
+                SyntheticConfig {
+                    sample_rate: 48_001,
+                    ..base()
+                },
+            ),
+            (
+                "snr_db",
+                SyntheticConfig {
+                    snr_db: [20.0, 10.0],
+                    ..base()
+                },
+            ),
+            (
+                "snr_db",
+                SyntheticConfig {
+                    snr_db: [f64::NAN, 10.0],
+                    ..base()
+                },
+            ),
+            (
+                "snr_db",
+                SyntheticConfig {
+                    snr_db: [0.0, f64::INFINITY],
+                    ..base()
+                },
+            ),
+            (
+                "min_digits",
+                SyntheticConfig {
+                    min_digits: 0,
+                    ..base()
+                },
+            ),
+            (
+                "max_digits",
+                SyntheticConfig {
+                    max_digits: 1,
+                    ..base()
+                },
+            ),
+            (
+                "max_digits",
+                SyntheticConfig {
+                    max_digits: 51,
+                    ..base()
+                },
+            ),
         ];
         for (name, config) in wrong {
             match config.validate() {
@@ -175,7 +259,10 @@ mod tests {
                 other => panic!("{name}: {other:?}"),
             }
         }
-        let most = SyntheticConfig { train: 999_700, ..base() };
+        let most = SyntheticConfig {
+            train: 999_700,
+            ..base()
+        };
         most.validate().unwrap();
     }
 }

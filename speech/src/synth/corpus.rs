@@ -71,14 +71,24 @@ struct Marker {
 /// promised within a platform, not across platforms.
 pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, SynthError> {
     config.validate()?;
-    let manifests = [Part::Train, Part::Valid].map(|part| dir.join(format!("{}.jsonl", part.name())));
+    let manifests =
+        [Part::Train, Part::Valid].map(|part| dir.join(format!("{}.jsonl", part.name())));
     if let Some(summary) = find(config, dir, &manifests)? {
         let [train, valid] = manifests;
-        return Ok(Synthesized { train, valid, summary, reused: true });
+        return Ok(Synthesized {
+            train,
+            valid,
+            summary,
+            reused: true,
+        });
     }
     let wav = dir.join("wav");
     fs::create_dir_all(&wav).map_err(|source| SynthError::io(&wav, source))?;
-    let begun = Marker { version: VERSION, config: config.clone(), summary: None };
+    let begun = Marker {
+        version: VERSION,
+        config: config.clone(),
+        summary: None,
+    };
     write_marker(dir, INCOMPLETE, &begun)?;
 
     let takes = takes(config);
@@ -89,7 +99,8 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
         .collect::<Result<_, _>>()?;
     let mut digest = blake3::Hasher::new();
     for (take, made) in takes.iter().zip(&made) {
-        digest.update(format!("{} {} {}\n", take.id(), take.speaker, made.utterance.text).as_bytes());
+        digest
+            .update(format!("{} {} {}\n", take.id(), take.speaker, made.utterance.text).as_bytes());
         digest.update(made.sound.as_bytes());
     }
     let mut parts = Vec::new();
@@ -117,12 +128,20 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
         train: parts.remove(0),
         digest: digest.finalize().to_hex().to_string(),
     };
-    let done = Marker { summary: Some(summary.clone()), ..begun };
+    let done = Marker {
+        summary: Some(summary.clone()),
+        ..begun
+    };
     write_marker(dir, MARKER, &done)?;
     let incomplete = dir.join(INCOMPLETE);
     fs::remove_file(&incomplete).map_err(|source| SynthError::io(&incomplete, source))?;
     let [train, valid] = manifests;
-    Ok(Synthesized { train, valid, summary, reused: false })
+    Ok(Synthesized {
+        train,
+        valid,
+        summary,
+        reused: false,
+    })
 }
 
 /// The summary of the corpus that is already in `dir`; `None` where there is nothing, or an unfinished
@@ -156,7 +175,11 @@ fn find(
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.push(entry.map_err(|source| SynthError::io(dir, source))?.file_name());
+        names.push(
+            entry
+                .map_err(|source| SynthError::io(dir, source))?
+                .file_name(),
+        );
     }
     match names.iter().min() {
         None => Ok(None),
@@ -176,7 +199,11 @@ fn same(config: &SyntheticConfig, marker: &Marker, dir: &Path) -> Result<(), Syn
         here,
     };
     if marker.version != VERSION {
-        return Err(different("version", marker.version.to_string(), VERSION.to_string()));
+        return Err(different(
+            "version",
+            marker.version.to_string(),
+            VERSION.to_string(),
+        ));
     }
     let fields = |config: &SyntheticConfig| {
         // Through text, as the marker's was, so that decimals are rounded in the same way.
@@ -195,10 +222,12 @@ fn same(config: &SyntheticConfig, marker: &Marker, dir: &Path) -> Result<(), Syn
 
 fn read_marker(path: &Path) -> Result<Option<Marker>, SynthError> {
     match fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|error| SynthError::Marker {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }),
+        Ok(text) => serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| SynthError::Marker {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(SynthError::io(path, source)),
     }

@@ -30,7 +30,13 @@ struct Glottis {
 impl Glottis {
     /// The derivative of the flow: `2x - 3x^2` while open, with its closing spike of -1, then nothing.
     /// Also says whether the folds are open.
-    fn next(&mut self, pitch: f64, rate: f64, speaker: &Speaker, stream: &mut Stream) -> (f64, bool) {
+    fn next(
+        &mut self,
+        pitch: f64,
+        rate: f64,
+        speaker: &Speaker,
+        stream: &mut Stream,
+    ) -> (f64, bool) {
         self.position += 1.0;
         if self.position >= self.period {
             self.position -= self.period;
@@ -54,7 +60,12 @@ fn noise(stream: &mut Stream) -> f64 {
 }
 
 /// The sound of `frames` in the voice of `speaker`, at `rate` samples a second.
-pub fn synthesize(frames: &[Controls], speaker: &Speaker, rate: f64, stream: &mut Stream) -> Vec<f64> {
+pub fn synthesize(
+    frames: &[Controls],
+    speaker: &Speaker,
+    rate: f64,
+    stream: &mut Stream,
+) -> Vec<f64> {
     let high = speaker.tract[3];
     let mut upper = upper_formants(high, rate);
     let mut lower: [Resonator; 3] = Default::default();
@@ -88,8 +99,13 @@ pub fn synthesize(frames: &[Controls], speaker: &Speaker, rate: f64, stream: &mu
             let (pulse, open) = glottis.next(controls.pitch_hz, rate, speaker, stream);
             tilted += (1.0 - tilt) * (pulse - tilted);
             let breath = density * noise(stream) * ASPIRATION_GAIN;
-            let breath = breath * (controls.aspiration
-                + if open { speaker.breath * controls.voicing } else { 0.0 });
+            let breath = breath
+                * (controls.aspiration
+                    + if open {
+                        speaker.breath * controls.voicing
+                    } else {
+                        0.0
+                    });
             let mut voice = tilted * controls.voicing + breath;
             voice = nasal_pole.next(nasal_zero.next(voice));
             for formant in upper.iter_mut().chain(lower.iter_mut().rev()) {
@@ -169,7 +185,9 @@ mod tests {
             .iter()
             .map(|&x| Complex::new(x, 0.0))
             .collect();
-        FftPlanner::new().plan_fft_forward(rate).process(&mut buffer);
+        FftPlanner::new()
+            .plan_fft_forward(rate)
+            .process(&mut buffer);
         buffer[..rate / 2].iter().map(|y| y.norm_sqr()).collect()
     }
 
@@ -177,7 +195,7 @@ mod tests {
     fn a_vowel_has_spectral_peaks_at_its_formants() {
         const PITCH: usize = 40;
         for rate in [16_000, 22_050] {
-            for phone in [Phone::Iy, Phone::Eh, Phone::Ah, Phone::Ao] {
+            for phone in [Phone::Ih, Phone::Eh, Phone::Ah, Phone::Ao] {
                 let controls = steady(phone, PITCH as f64);
                 let power = spectrum(controls, rate);
                 let harmonics: Vec<f64> = (1..100).map(|k| power[k * PITCH]).collect();

@@ -55,6 +55,15 @@ pub enum Phone {
 
 impl Phone {
     pub const COUNT: usize = Self::Pause as usize + 1;
+
+    /// The sound that stands for all phases of the same movement of the tongue.
+    pub fn gesture(self) -> Self {
+        match self {
+            Self::TBurst | Self::TBreath => Self::TClosure,
+            Self::KBurst => Self::KClosure,
+            other => other,
+        }
+    }
 }
 
 /// A sound's targets. Frequencies and bandwidths in Hz, levels in dB below a vowel's voicing (for
@@ -158,16 +167,8 @@ impl Phone {
                 [[530.0, 1680.0, 2500.0], [620.0, 1530.0, 2530.0]],
                 [60.0, 90.0, 200.0],
             ),
-            Self::Ah => vowel(
-                150.0,
-                [[620.0, 1220.0, 2550.0]; 2],
-                [80.0, 50.0, 140.0],
-            ),
-            Self::Ax => vowel(
-                65.0,
-                [[500.0, 1400.0, 2450.0]; 2],
-                [100.0, 80.0, 160.0],
-            ),
+            Self::Ah => vowel(150.0, [[620.0, 1220.0, 2550.0]; 2], [80.0, 50.0, 140.0]),
+            Self::Ax => vowel(65.0, [[500.0, 1400.0, 2450.0]; 2], [100.0, 80.0, 160.0]),
             Self::Ao => vowel(
                 150.0,
                 [[600.0, 990.0, 2570.0], [630.0, 1040.0, 2600.0]],
@@ -257,11 +258,7 @@ impl Phone {
                 voicing: OFF,
                 reach: 0.0,
                 ramp: 90.0,
-                ..vowel(
-                    0.0,
-                    [[500.0, 1500.0, 2500.0]; 2],
-                    [80.0, 100.0, 150.0],
-                )
+                ..vowel(0.0, [[500.0, 1500.0, 2500.0]; 2], [80.0, 100.0, 150.0])
             },
         }
     }

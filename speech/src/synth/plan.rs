@@ -3,7 +3,7 @@
 use super::config::{SyntheticConfig, Task};
 use super::digit::Digit;
 use super::speaker::{Speaker, Voice};
-use super::{SPEAKER, UTTERANCE, WORDS, CAST};
+use super::{CAST, SPEAKER, UTTERANCE, WORDS};
 use crate::random::Stream;
 
 /// The two parts of a corpus. They share no speaker.
@@ -69,7 +69,12 @@ pub fn takes(config: &SyntheticConfig) -> Vec<Take> {
     let mut takes = Vec::with_capacity(config.train + config.valid);
     for (part, utterances, first, speakers) in [
         (Part::Train, config.train, 0, config.speakers),
-        (Part::Valid, config.valid, config.speakers, config.valid_speakers),
+        (
+            Part::Valid,
+            config.valid,
+            config.speakers,
+            config.valid_speakers,
+        ),
     ] {
         let mut cast = Deck::new(speakers, [CAST, part as u64], config.seed);
         let mut digits = Deck::new(10, [WORDS, part as u64], config.seed);
@@ -82,7 +87,12 @@ pub fn takes(config: &SyntheticConfig) -> Vec<Take> {
                     string(config, &mut Stream::new(config.seed, &tags))
                 }
             };
-            takes.push(Take { part, index, speaker, words });
+            takes.push(Take {
+                part,
+                index,
+                speaker,
+                words,
+            });
         }
     }
     takes
@@ -145,7 +155,10 @@ mod tests {
                 *speakers.entry(take.speaker).or_insert(0) += 1;
             }
             assert_eq!(digits.len(), 10);
-            for counts in [digits.into_values().collect::<Vec<_>>(), speakers.into_values().collect()] {
+            for counts in [
+                digits.into_values().collect::<Vec<_>>(),
+                speakers.into_values().collect(),
+            ] {
                 let (low, high) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
                 assert!(high - low <= 1, "{counts:?}");
             }
@@ -157,7 +170,11 @@ mod tests {
         let config = SyntheticConfig::default();
         let of = |part| -> BTreeSet<usize> {
             let takes = takes(&config);
-            takes.iter().filter(|take| take.part == part).map(|take| take.speaker).collect()
+            takes
+                .iter()
+                .filter(|take| take.part == part)
+                .map(|take| take.speaker)
+                .collect()
         };
         let (train, valid) = (of(Part::Train), of(Part::Valid));
         assert_eq!((train.len(), valid.len()), (40, 10));
@@ -179,7 +196,10 @@ mod tests {
     #[test]
     fn a_larger_corpus_begins_with_the_smaller_one() {
         let small = SyntheticConfig::default();
-        let large = SyntheticConfig { train: 3000, ..small.clone() };
+        let large = SyntheticConfig {
+            train: 3000,
+            ..small.clone()
+        };
         assert_eq!(takes(&small)[..1500], takes(&large)[..1500]);
     }
 }

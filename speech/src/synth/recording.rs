@@ -83,7 +83,11 @@ struct Noise {
 
 impl Noise {
     fn next(&mut self, pink: f64, stream: &mut Stream) -> f64 {
-        const POLES: [(f64, f64); 3] = [(0.997_65, 0.099_046), (0.963, 0.296_516_4), (0.57, 1.052_691_3)];
+        const POLES: [(f64, f64); 3] = [
+            (0.997_65, 0.099_046),
+            (0.963, 0.296_516_4),
+            (0.57, 1.052_691_3),
+        ];
         let white = stream.uniform() - 0.5;
         let mut coloured = 0.1848 * white;
         for (state, (pole, gain)) in self.poles.iter_mut().zip(POLES) {

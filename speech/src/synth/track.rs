@@ -128,7 +128,13 @@ fn own(phone: Phone, speaker: &Speaker, carelessness: f64, stream: &mut Stream) 
     const NEUTRAL: [f64; 3] = [500.0, 1450.0, 2500.0];
     let mut targets = phone.targets();
     let slip = [0.06, 0.05, 0.04].map(|spread| factor(stream, spread));
-    let accent = &speaker.accent[phone as usize];
+    // The phases of a stop are one gesture.
+    let slip = if targets.manner == Manner::Stop {
+        [1.0; 3]
+    } else {
+        slip
+    };
+    let accent = &speaker.accent[phone.gesture() as usize];
     for formants in &mut targets.formants {
         for (k, hz) in formants.iter_mut().enumerate() {
             if targets.manner == Manner::Vowel {
@@ -161,8 +167,10 @@ fn ease(x: f64) -> f64 {
     x * x * (3.0 - 2.0 * x)
 }
 
-/// The shape of the tract (formants, bandwidths, nasal zero) of a sound, `part` of its way.
-fn shape(targets: &Targets, part: f64) -> [f64; 7] {
+/// The shape of the tract (formants, bandwidths, nasal zero) that a sound asks for at `time`.
+fn shape(sound: &Placed, time: f64) -> [f64; 7] {
+    let targets = &sound.targets;
+    let part = (time - sound.start) / (sound.end - sound.start);
     let [start, end] = &targets.formants;
     let mut shape = [0.0; 7];
     for k in 0..3 {
@@ -208,21 +216,21 @@ fn articulate(sounds: &[Placed], current: usize, time: f64) -> Controls {
     let shape = if sound.targets.manner == Manner::Silence {
         match (before_shape, after_shape) {
             (_, Some(next)) if time > 0.5 * (sound.start + sound.end) || before_shape.is_none() => {
-                shape(&next.targets, 0.0)
+                shape(next, next.start)
             }
-            (Some(last), _) => shape(&last.targets, 1.0),
-            (None, _) => shape(&sound.targets, 0.0),
+            (Some(last), _) => shape(last, last.end),
+            (None, _) => shape(sound, time),
         }
     } else if let Some(last) = before_shape.filter(|_| time < from) {
         let begun = sound.start - reach(sound, last);
         let part = ease((time - begun) / (from - begun));
-        mix(shape(&last.targets, 1.0), shape(&sound.targets, 0.0), part)
+        mix(shape(last, begun), shape(sound, from), part)
     } else if let Some(next) = after_shape.filter(|_| time > to) {
         let done = sound.end + reach(sound, next);
         let part = ease((time - to) / (done - to));
-        mix(shape(&sound.targets, 1.0), shape(&next.targets, 0.0), part)
+        mix(shape(sound, to), shape(next, done), part)
     } else {
-        shape(&sound.targets, (time - from) / (to - from).max(FRAME))
+        shape(sound, time)
     };
 
     let mut levels_now = levels(&sound.targets);
@@ -303,6 +311,8 @@ impl Melody {
         for (hz, phase) in self.wobble {
             semitones += 0.25 * (std::f64::consts::TAU * (hz * time + phase)).sin();
         }
+        // A voice breaks before it leaves this range.
+        let semitones = semitones.clamp(-8.0, 10.0);
         (semitones * (std::f64::consts::LN_2 / 12.0)).exp()
     }
 }
