@@ -148,6 +148,28 @@ impl Manifest {
 
     /// Writes `utterances` as the manifest at `path`, with absolute audio paths, whole or not at all.
     pub fn write(path: &Path, utterances: &[Utterance]) -> Result<(), ManifestError> {
+        Self::write_with(path, utterances, |audio| audio)
+    }
+
+    /// As [`Self::write`], but audio in the manifest's folder is named relative to it: the folder can be
+    /// moved, and the manifest's bytes do not depend on where it lies.
+    pub fn write_movable(path: &Path, utterances: &[Utterance]) -> Result<(), ManifestError> {
+        let unwritable = |error| ManifestError::Write {
+            path: path.to_owned(),
+            error,
+        };
+        let whole = std::path::absolute(path).map_err(unwritable)?;
+        let folder = whole.parent().unwrap_or(Path::new(""));
+        Self::write_with(path, utterances, |audio| {
+            audio.strip_prefix(folder).unwrap_or(audio)
+        })
+    }
+
+    fn write_with(
+        path: &Path,
+        utterances: &[Utterance],
+        name: impl Fn(&Path) -> &Path,
+    ) -> Result<(), ManifestError> {
         if utterances.is_empty() {
             return Err(ManifestError::Empty {
                 path: path.to_owned(),
@@ -170,7 +192,7 @@ impl Manifest {
             let audio = std::path::absolute(&utterance.audio).map_err(unwritable)?;
             let written = Written {
                 id: &utterance.id,
-                audio_filepath: audio.to_str().ok_or_else(|| {
+                audio_filepath: name(&audio).to_str().ok_or_else(|| {
                     at_line(LineProblem::PathNotUtf8 {
                         id: utterance.id.clone(),
                     })

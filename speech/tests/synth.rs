@@ -6,7 +6,7 @@ use speech::random::Stream;
 use speech::synth::{Digit, Speaker, SynthError, SyntheticConfig, Task, Voice, generate, say};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn small() -> SyntheticConfig {
     SyntheticConfig {
@@ -18,14 +18,17 @@ fn small() -> SyntheticConfig {
     }
 }
 
-/// Every sound file's bytes, by name.
-fn sounds(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    fs::read_dir(dir.join("wav"))
-        .unwrap()
-        .map(|entry| {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            (name, fs::read(entry.path()).unwrap())
+/// The bytes of every sound file and of the manifests, by name.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    [dir.to_owned(), dir.join("wav")]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).expect("a folder"))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let bytes = fs::read(&path).expect("a file");
+            let name = path.strip_prefix(dir).expect("below").to_owned();
+            (name, bytes)
         })
         .collect()
 }
@@ -39,17 +42,17 @@ fn the_same_configuration_gives_the_same_bytes_on_any_number_of_threads() {
             .build()
             .unwrap();
         let made = pool.install(|| generate(config, dir.path())).unwrap();
-        (sounds(dir.path()), made.summary.digest)
+        (contents(dir.path()), made.summary.digest)
     };
     for task in [Task::Digits, Task::DigitStrings] {
         let config = SyntheticConfig { task, ..small() };
         let one = on(1, &config);
-        assert_eq!(one.0.len(), 60);
+        assert_eq!(one.0.len(), 63);
         assert_eq!(one, on(4, &config));
         assert_eq!(one, on(1, &config));
         let other = on(4, &SyntheticConfig { seed: 2, ..config });
         assert_ne!(one.1, other.1);
-        for (name, bytes) in &one.0 {
+        for (name, bytes) in one.0.iter().filter(|(name, _)| name.starts_with("wav")) {
             assert_ne!(bytes, &other.0[name]);
         }
     }
@@ -188,6 +191,20 @@ fn a_complete_corpus_is_reused_as_it_is() {
     assert!(again.reused);
     assert_eq!(again.summary, made.summary);
     assert_eq!(fs::metadata(&wav).unwrap().modified().unwrap(), written);
+}
+
+#[test]
+fn a_corpus_can_be_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("here"), dir.path().join("there"));
+    let made = generate(&small(), &here).unwrap();
+    fs::rename(&here, &there).unwrap();
+    let moved = generate(&small(), &there).unwrap();
+    assert!(moved.reused);
+    assert_eq!(moved.summary, made.summary);
+    for utterance in Manifest::read(&moved.valid).unwrap().utterances {
+        assert!(utterance.audio.starts_with(&there) && utterance.audio.is_file());
+    }
 }
 
 #[test]

@@ -115,7 +115,7 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
             .filter(|(take, _)| take.part == part)
             .map(|(_, made)| made.utterance.clone())
             .collect();
-        Manifest::write(path, &utterances)?;
+        Manifest::write_movable(path, &utterances)?;
         parts.push(PartSummary {
             utterances: utterances.len(),
             speakers,
