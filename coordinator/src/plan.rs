@@ -107,3 +107,61 @@ impl Plan {
 pub fn evaluation(lengths: &[u64], config: BatchConfig) -> Vec<Vec<u32>> {
     batching::sequential(lengths, config.micro_batch.min(config.batch))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: BatchConfig = BatchConfig {
+        batch: 8,
+        micro_batch: 3,
+    };
+
+    fn plan(epochs: u64) -> Plan {
+        Plan::new((0..50).collect(), CONFIG, 4, epochs).unwrap()
+    }
+
+    #[test]
+    fn every_step_has_its_place_in_an_epoch() {
+        let plan = plan(3);
+        assert_eq!((plan.steps_per_epoch(), plan.total_steps()), (7, 21));
+        let mut step = 0;
+        for epoch in 0..plan.epochs() {
+            let batches = plan.epoch(epoch).steps.len() as u64;
+            assert_eq!(batches, plan.steps_per_epoch());
+            for batch in 0..batches {
+                assert_eq!(plan.position(step), Position { epoch, batch });
+                step += 1;
+            }
+        }
+        assert_eq!(step, plan.total_steps());
+    }
+
+    #[test]
+    fn an_epoch_does_not_depend_on_how_many_there_are() {
+        assert_eq!(plan(3).epoch(2), plan(9).epoch(2));
+        assert_ne!(plan(3).epoch(1), plan(3).epoch(2));
+    }
+
+    #[test]
+    fn evaluation_takes_everything_once() {
+        let lengths = [5, 3, 9, 1];
+        assert_eq!(evaluation(&lengths, CONFIG), [vec![3, 1, 0], vec![2]]);
+    }
+
+    #[test]
+    fn a_plan_without_steps_is_refused_by_the_field() {
+        let error = |lengths: Vec<u64>, config, epochs| {
+            let plan = Plan::new(lengths, config, 1, epochs);
+            plan.unwrap_err().to_string()
+        };
+        assert!(error(vec![], CONFIG, 1).contains("no utterance"));
+        assert!(error(vec![1], CONFIG, 0).contains("`train.epochs`"));
+        assert!(error(vec![1; 9], CONFIG, u64::MAX).contains("more than can be counted"));
+        let zero = BatchConfig {
+            micro_batch: 0,
+            ..CONFIG
+        };
+        assert!(error(vec![1], zero, 1).contains("`train.micro_batch`"));
+    }
+}

@@ -139,3 +139,89 @@ fn falling_cosine(x: f64) -> f64 {
     }
     cosine * cosine
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: ScheduleKind) -> ScheduleConfig {
+        ScheduleConfig {
+            kind,
+            ..ScheduleConfig::default()
+        }
+    }
+
+    #[test]
+    fn warm_up_climbs_evenly_and_ends_at_the_base() {
+        let config = ScheduleConfig {
+            warmup_steps: 4,
+            ..of(ScheduleKind::Constant)
+        };
+        let rates = [0, 1, 2, 3, 4, 50].map(|applied| config.learning_rate(1.0, applied, 100));
+        assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn the_rest_of_a_schedule_begins_after_the_warm_up() {
+        for kind in [
+            ScheduleKind::Step,
+            ScheduleKind::Exponential,
+            ScheduleKind::Cosine,
+        ] {
+            let plain = of(kind);
+            let warmed = ScheduleConfig {
+                warmup_steps: 30,
+                ..plain
+            };
+            for applied in [0, 10, 69] {
+                assert_eq!(
+                    warmed.learning_rate(0.1, 30 + applied, 130),
+                    plain.learning_rate(0.1, applied, 100),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_exponential_goes_through_the_staircases_corners() {
+        let (stairs, curve) = (of(ScheduleKind::Step), of(ScheduleKind::Exponential));
+        for corner in [0, 1000, 2000, 9000] {
+            let at = |config: &ScheduleConfig| config.learning_rate(0.1, corner, 1);
+            assert_eq!(at(&stairs), at(&curve));
+        }
+        let between = curve.learning_rate(1.0, 1234, 1);
+        assert!((between - 0.5f64.powf(1.234)).abs() < 1e-14, "{between}");
+    }
+
+    #[test]
+    fn a_cosine_ends_at_its_fraction_and_stays_there() {
+        let config = ScheduleConfig {
+            final_fraction: 0.1,
+            ..of(ScheduleKind::Cosine)
+        };
+        assert_eq!(config.learning_rate(1.0, 0, 50), 1.0);
+        for applied in [50, 51, 1000] {
+            assert!((config.learning_rate(1.0, applied, 50) - 0.1).abs() < 1e-15);
+        }
+    }
+
+    #[test]
+    fn our_own_functions_are_those_of_the_library() {
+        for n in 0..=1000 {
+            let x = f64::from(n) / 1000.0;
+            let cosine = (1.0 + (std::f64::consts::PI * x).cos()) / 2.0;
+            assert!((falling_cosine(x) - cosine).abs() < 1e-15, "{x}");
+            let power_of = power(0.9, n as u64) / 0.9f64.powi(n);
+            assert!((power_of - 1.0).abs() < 1e-12, "{n}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_named() {
+        let config = ScheduleConfig {
+            gamma: 0.0,
+            ..ScheduleConfig::default()
+        };
+        assert_eq!(config.validate().unwrap_err().field, "schedule.gamma");
+    }
+}

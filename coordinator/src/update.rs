@@ -319,3 +319,6 @@ fn divide(gradient: &mut [f32], weight: f64) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Clipping, optimizers and schedules against torch's own numbers (`testdata/goldens.py`).
+
+use coordinator::{
+    clip::{ClipConfig, ClipPolicy, clip, global_norm},
+    optimizer::{Optimizer, OptimizerConfig},
+    schedule::ScheduleConfig,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Goldens {
+    clipping: Vec<Clipping>,
+    optimizers: Vec<Optimization>,
+    schedules: Vec<Schedule>,
+}
+
+#[derive(Deserialize)]
+struct Clipping {
+    gradient: Vec<f32>,
+    max_norm: f64,
+    max_value: f64,
+    norm: f64,
+    by_norm: Vec<f32>,
+    by_value: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+struct Optimization {
+    config: OptimizerConfig,
+    rates: Vec<f64>,
+    weights: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+    after: Vec<Vec<f32>>,
+    state: std::collections::BTreeMap<String, Vec<f32>>,
+}
+
+#[derive(Deserialize)]
+struct Schedule {
+    config: ScheduleConfig,
+    base: f64,
+    total_steps: u64,
+    rates: Vec<f64>,
+}
+
+fn goldens() -> Goldens {
+    serde_json::from_str(include_str!("../testdata/goldens.json"))
+        .expect("goldens.json is as below")
+}
+
+/// Equal within 1e-6 of the expected element.
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_within(found, expected, expected.iter().map(|it| it.abs()), what);
+}
+
+/// Equal within 1e-6 of `sizes`.
+#[track_caller]
+fn assert_within(found: &[f32], expected: &[f32], sizes: impl Iterator<Item = f32>, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let elements = found.iter().zip(expected).zip(sizes);
+    for (place, ((found, expected), size)) in elements.enumerate() {
+        let error = (found - expected).abs();
+        assert!(
+            error <= 1e-6 * size,
+            "{what}, element {place}: {found} where torch has {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_norm_and_the_clipped_gradient_are_torchs() {
+    let (mut clipped, mut untouched) = (0, 0);
+    for golden in goldens().clipping {
+        let norm = global_norm(&golden.gradient);
+        assert!(
+            (norm - golden.norm).abs() <= 1e-6 * golden.norm,
+            "{norm} where torch has {}",
+            golden.norm
+        );
+        let config = ClipConfig {
+            policy: ClipPolicy::GlobalNorm,
+            max_norm: golden.max_norm,
+            ..ClipConfig::default()
+        };
+        let mut gradient = golden.gradient.clone();
+        let outcome = clip(&mut gradient, norm, &config);
+        assert_close(&gradient, &golden.by_norm, "clip_grad_norm_");
+        assert_eq!(outcome.clipped, golden.norm > golden.max_norm);
+        match outcome.clipped {
+            true => clipped += 1,
+            false => untouched += 1,
+        }
+    }
+    assert!(clipped > 0 && untouched > 0, "the goldens show both cases");
+}
+
+#[test]
+fn values_are_clamped_exactly_as_torch_does() {
+    for golden in goldens().clipping {
+        let config = ClipConfig {
+            policy: ClipPolicy::Value,
+            max_value: golden.max_value,
+            ..ClipConfig::default()
+        };
+        let mut gradient = golden.gradient.clone();
+        let norm = global_norm(&gradient);
+        let outcome = clip(&mut gradient, norm, &config);
+        assert_eq!(gradient, golden.by_value);
+        let changed = gradient
+            .iter()
+            .zip(&golden.gradient)
+            .filter(|(new, old)| new != old);
+        let share = changed.count() as f64 / gradient.len() as f64;
+        assert_eq!(
+            (outcome.share_clamped, outcome.clipped),
+            (share, share > 0.0)
+        );
+    }
+}
+
+#[test]
+fn every_optimizer_makes_torchs_steps() {
+    for golden in goldens().optimizers {
+        let mut weights = golden.weights;
+        // A weight that crosses zero keeps the rounding of the size that it had.
+        let mut sizes: Vec<f32> = weights.iter().map(|weight| weight.abs()).collect();
+        let mut optimizer = Optimizer::new(golden.config, weights.len());
+        let steps = golden.rates.iter().zip(&golden.gradients);
+        for ((&rate, gradient), after) in steps.zip(&golden.after) {
+            optimizer.step(&mut weights, gradient, rate);
+            for (size, after) in sizes.iter_mut().zip(after) {
+                *size = size.max(after.abs());
+            }
+            let what = format!("{:?}, step {}", golden.config, optimizer.steps());
+            assert_within(&weights, after, sizes.iter().copied(), &what);
+        }
+        assert_eq!(optimizer.state().count(), golden.state.len());
+        // Means of gradients of either sign keep the rounding of the gradients; squares do not.
+        let mut largest = vec![0.0f32; weights.len()];
+        for gradient in &golden.gradients {
+            for (largest, value) in largest.iter_mut().zip(gradient) {
+                *largest = largest.max(value.abs());
+            }
+        }
+        for (name, vector) in optimizer.state() {
+            let what = format!("{:?}, {name}", golden.config);
+            match name {
+                "exp_avg_sq" => assert_close(vector, &golden.state[name], &what),
+                _ => assert_within(vector, &golden.state[name], largest.iter().copied(), &what),
+            }
+        }
+    }
+}
+
+#[test]
+fn schedules_follow_torchs() {
+    for golden in goldens().schedules {
+        for (applied, expected) in golden.rates.iter().enumerate() {
+            let found =
+                golden
+                    .config
+                    .learning_rate(golden.base, applied as u64, golden.total_steps);
+            // Torch's schedulers multiply the last rate, which adds up rounding.
+            assert!(
+                (found - expected).abs() <= 1e-12 * golden.base,
+                "{:?} after {applied}: {found} where torch has {expected}",
+                golden.config
+            );
+        }
+    }
+}
