@@ -284,6 +284,11 @@ impl Machine {
             .min()
     }
 
+    /// The latest time that the machine was told.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
     pub fn generation(&self) -> u64 {
         self.generation
     }

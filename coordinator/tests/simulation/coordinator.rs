@@ -1,0 +1,410 @@
+//! The simulated driver: one coordinator life around the real machine, reducer and trainer, and the
+//! disk that outlives it. It checks the invariants at every input.
+
+use std::collections::BTreeSet;
+
+use coordinator::{
+    checkpoint::weights_sha256,
+    machine::{Config, Input, Machine, Millis, Outcome, Output, PassId, WorkerId},
+    reduce::Reducer,
+    update::{Trainer, TrainerState, UpdateRule},
+};
+use proto::contribution::{Contribution, Key, PassKind};
+
+use crate::{
+    faults::Faults,
+    network::{Admission, Reply, Request},
+    toy::{self, End},
+};
+
+/// A mistake built in on purpose, to see it caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    None,
+    /// Contributions are added as they come, not along the tree.
+    ArrivalOrder,
+    /// A duplicate is added as well.
+    CountDuplicates,
+    /// A contribution of an earlier life passes for one of this.
+    ForgetGeneration,
+}
+
+/// What was broken. The seed replays it.
+pub type Violation = String;
+
+fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(violation()) }
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug)]
+struct Saved {
+    /// Before then, a crash loses it.
+    synced: Millis,
+    trainer: TrainerState,
+    evaluations: Vec<f64>,
+}
+
+/// What outlives the coordinator.
+#[derive(Debug, Default)]
+pub struct Disk {
+    generation: u64,
+    checkpoints: Vec<Saved>,
+}
+
+impl Disk {
+    /// A crash at `now`: says whether a checkpoint was lost that had been written.
+    pub fn crash(&mut self, now: Millis) -> bool {
+        let before = self.checkpoints.len();
+        self.checkpoints.retain(|saved| saved.synced <= now);
+        self.checkpoints.len() < before
+    }
+}
+
+/// A reply to a process, by the worker's admission.
+pub type Replies = Vec<(WorkerId, Reply)>;
+
+#[derive(Debug)]
+pub struct Life {
+    bug: Bug,
+    pub machine: Machine,
+    trainer: Trainer,
+    evaluations: Vec<f64>,
+    reducer: Option<Reducer>,
+    /// With [`Bug::ArrivalOrder`], the sum instead.
+    arrival: Contribution,
+    /// Micro-batches of the pass that were added: kept apart from the machine and the reducer.
+    added: BTreeSet<u32>,
+    grants: usize,
+    admissions: u64,
+    pub end: Option<End>,
+}
+
+/// Ten times quicker than in earnest.
+fn config() -> Config {
+    Config {
+        heartbeat_timeout: 1000,
+        first_lease: 4000,
+        lease_floor: 300,
+        lease_ceiling: 20_000,
+        straggler_floor: 60,
+        ..Config::default()
+    }
+}
+
+impl Life {
+    /// Starts from the newest checkpoint on `disk`.
+    pub fn start(
+        now: Millis,
+        disk: &mut Disk,
+        bug: Bug,
+        faults: &mut Faults,
+    ) -> Result<(Self, Replies), Violation> {
+        disk.generation += 1;
+        let (trainer, evaluations) = match disk.checkpoints.last() {
+            None => (toy::trainer(), Vec::new()),
+            Some(saved) => {
+                let state = saved.trainer.clone();
+                let trainer = Trainer::restore(&toy::spec(), toy::trainer_config(), state);
+                let trainer = trainer.map_err(|error| error.to_string())?;
+                (trainer, saved.evaluations.clone())
+            }
+        };
+        let mut life = Self {
+            bug,
+            machine: Machine::new(disk.generation, config()),
+            trainer,
+            evaluations,
+            reducer: None,
+            arrival: Contribution::default(),
+            added: BTreeSet::new(),
+            grants: 0,
+            admissions: 0,
+            end: None,
+        };
+        let mut replies = Replies::new();
+        life.open_pass(now, disk, &mut replies, faults)?;
+        Ok((life, replies))
+    }
+
+    /// The pass that follows, or the end.
+    fn open_pass(
+        &mut self,
+        now: Millis,
+        disk: &mut Disk,
+        replies: &mut Replies,
+        faults: &mut Faults,
+    ) -> Result<(), Violation> {
+        let step = self.trainer.step();
+        let evaluated = self.evaluations.len() as u64 * toy::EPOCH;
+        let kind = match () {
+            () if evaluated + toy::EPOCH <= step => PassKind::Evaluation,
+            () if step < toy::STEPS => PassKind::Gradient,
+            () => {
+                self.end = Some(End {
+                    weights_sha256: weights_sha256(self.trainer.weights()),
+                    evaluations: self.evaluations.clone(),
+                });
+                return Ok(());
+            }
+        };
+        let micro_batches = toy::micro_batches(kind, step);
+        self.reducer = Some(Reducer::new(micro_batches, self.trainer.elements()));
+        self.arrival = Contribution::default();
+        self.added.clear();
+        self.grants = 0;
+        let job = "toy".to_owned();
+        let pass = PassId { job, kind, step };
+        let opened = Input::PassOpened {
+            pass,
+            micro_batches,
+        };
+        self.feed(now, opened, None, disk, replies, faults)
+    }
+
+    pub fn handle_request(
+        &mut self,
+        now: Millis,
+        request: Request,
+        disk: &mut Disk,
+        faults: &mut Faults,
+    ) -> Result<Replies, Violation> {
+        let mut replies = Replies::new();
+        let known = |admission: Admission| admission.generation == self.machine.generation();
+        let (input, contribution) = match request {
+            Request::Join => {
+                self.admissions += 1;
+                let worker = WorkerId(self.admissions);
+                let generation = self.machine.generation();
+                let admission = Admission { worker, generation };
+                replies.push((worker, Reply::Welcome(admission)));
+                (Input::Joined { worker }, None)
+            }
+            Request::Heard(admission) | Request::Lease(admission) if !known(admission) => {
+                replies.push((admission.worker, Reply::Unknown));
+                return Ok(replies);
+            }
+            Request::Leave(admission) if !known(admission) => return Ok(replies),
+            Request::Heard(Admission { worker, .. }) => (Input::Heard { worker }, None),
+            Request::Lease(Admission { worker, .. }) => {
+                let until = now + 250;
+                (Input::LeaseWanted { worker, until }, None)
+            }
+            Request::Leave(Admission { worker, .. }) => (Input::Left { worker }, None),
+            Request::GiveBack { admission, key } => {
+                let worker = admission.worker;
+                (Input::GivenBack { worker, key }, None)
+            }
+            Request::Push {
+                admission: Admission { worker, .. },
+                mut key,
+                contribution,
+                forged,
+            } => {
+                let sent_as = key.clone();
+                if key.generation != self.machine.generation() {
+                    faults.count("other generation");
+                    if self.bug == Bug::ForgetGeneration {
+                        key.generation = self.machine.generation();
+                    }
+                }
+                let input = Input::Contributed {
+                    worker,
+                    key,
+                    digest: contribution.digest(),
+                };
+                (
+                    input,
+                    Some(Arrived {
+                        sent_as,
+                        contribution,
+                        forged,
+                    }),
+                )
+            }
+        };
+        self.feed(now, input, contribution, disk, &mut replies, faults)?;
+        Ok(replies)
+    }
+
+    pub fn tick(
+        &mut self,
+        now: Millis,
+        disk: &mut Disk,
+        faults: &mut Faults,
+    ) -> Result<Replies, Violation> {
+        let mut replies = Replies::new();
+        self.feed(now, Input::Tick, None, disk, &mut replies, faults)?;
+        Ok(replies)
+    }
+
+    fn feed(
+        &mut self,
+        now: Millis,
+        input: Input,
+        mut arrived: Option<Arrived>,
+        disk: &mut Disk,
+        replies: &mut Replies,
+        faults: &mut Faults,
+    ) -> Result<(), Violation> {
+        let outputs = self.machine.handle(now, input);
+        let mut complete = false;
+        for output in outputs {
+            match output {
+                Output::Granted {
+                    worker,
+                    key,
+                    expires,
+                } => {
+                    check(expires > now, || {
+                        format!("{key:?} expires as it is granted")
+                    })?;
+                    self.grants += 1;
+                    let weights = self.trainer.weights().to_vec();
+                    replies.push((worker, Reply::Grant { key, weights }));
+                }
+                Output::NothingYet { worker } => replies.push((worker, Reply::NothingYet)),
+                Output::Unknown { worker } => replies.push((worker, Reply::Unknown)),
+                Output::Receipt {
+                    worker,
+                    key,
+                    outcome,
+                } => {
+                    if let Some(arrived) = arrived.take() {
+                        self.settle(outcome, arrived)?;
+                    }
+                    replies.push((worker, Reply::Receipt { key, outcome }));
+                }
+                Output::PassComplete { .. } => complete = true,
+                Output::LeaseExpired { .. } | Output::WorkerLost { .. } => {}
+                Output::Differed { first, second, key } => {
+                    check(first != second || key.attempt < 1000, || {
+                        format!("{key:?} was forged")
+                    })?;
+                }
+            }
+        }
+        self.check_invariants(complete)?;
+        if complete {
+            self.complete(now, disk, replies, faults)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the machine has accepted.
+    fn settle(&mut self, outcome: Outcome, arrived: Arrived) -> Result<(), Violation> {
+        let Arrived {
+            sent_as,
+            contribution,
+            forged,
+        } = arrived;
+        let counted = outcome == Outcome::Accepted
+            || outcome == Outcome::Duplicate && self.bug == Bug::CountDuplicates;
+        if !counted {
+            return Ok(());
+        }
+        check(!forged, || {
+            format!("a forged answer was accepted: {sent_as:?}")
+        })?;
+        check(sent_as.generation == self.machine.generation(), || {
+            format!("an answer of another generation was accepted: {sent_as:?}")
+        })?;
+        let micro_batches = toy::micro_batches(sent_as.kind, sent_as.step);
+        for index in sent_as.node.range(micro_batches) {
+            check(self.added.insert(index), || {
+                format!("micro-batch {index} came twice")
+            })?;
+        }
+        if self.bug == Bug::ArrivalOrder {
+            let before = std::mem::take(&mut self.arrival);
+            self.arrival = before.merge(contribution);
+            return Ok(());
+        }
+        let reducer = self.reducer.as_mut().ok_or("there is no pass")?;
+        reducer
+            .insert(sent_as.node, contribution)
+            .map_err(|error| error.to_string())
+    }
+
+    fn check_invariants(&self, complete: bool) -> Result<(), Violation> {
+        let Some(pass) = self.machine.pass() else {
+            return Ok(());
+        };
+        let count = toy::micro_batches(pass.kind, pass.step) as usize;
+        let missing = self.machine.missing() as usize;
+        check(missing == count - self.added.len(), || {
+            format!(
+                "{missing} of {count} micro-batches are missing, {} were added",
+                self.added.len()
+            )
+        })?;
+        check(!complete || missing == 0, || {
+            "an incomplete pass was completed".to_owned()
+        })?;
+        let open = self.reducer.as_ref().map_or(0, Reducer::open);
+        check(open <= count.div_ceil(2), || {
+            format!("{open} vectors wait for siblings")
+        })?;
+        let entries = self.machine.pass_entries();
+        check(entries <= 2 * count + 2 * self.grants, || {
+            format!(
+                "{entries} entries for {count} micro-batches and {} grants",
+                self.grants
+            )
+        })?;
+        let deadline = self.machine.next_deadline();
+        check(
+            deadline.is_none_or(|deadline| deadline > self.machine.now()),
+            || format!("the deadline {deadline:?} lies in the past"),
+        )?;
+        let nobody = self.machine.workers().next().is_none();
+        check(deadline.is_some() || nobody, || {
+            "workers are here and nothing is due".to_owned()
+        })
+    }
+
+    fn complete(
+        &mut self,
+        now: Millis,
+        disk: &mut Disk,
+        replies: &mut Replies,
+        faults: &mut Faults,
+    ) -> Result<(), Violation> {
+        let root = match self.bug {
+            Bug::ArrivalOrder => Some(std::mem::take(&mut self.arrival)),
+            _ => self.reducer.take().and_then(Reducer::root),
+        };
+        let root = root.ok_or("the pass is complete and the sum is not")?;
+        if self
+            .machine
+            .pass()
+            .is_some_and(|pass| pass.kind == PassKind::Evaluation)
+        {
+            self.evaluations.push(root.loss);
+        } else {
+            let before = self.trainer.step();
+            self.trainer
+                .apply(root)
+                .map_err(|error| error.to_string())?;
+            let after = self.trainer.step();
+            check(after == before + 1, || {
+                format!("step {before} was followed by {after}")
+            })?;
+        }
+        if self.trainer.step().is_multiple_of(toy::CHECKPOINT) {
+            disk.checkpoints.push(Saved {
+                synced: now + 40,
+                trainer: self.trainer.state(),
+                evaluations: self.evaluations.clone(),
+            });
+        }
+        self.open_pass(now, disk, replies, faults)
+    }
+}
+
+struct Arrived {
+    /// The key as the worker sent it.
+    sent_as: Key,
+    contribution: Contribution,
+    forged: bool,
+}

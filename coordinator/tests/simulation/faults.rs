@@ -1,0 +1,131 @@
+//! What goes wrong, and how often it did.
+
+use std::collections::BTreeMap;
+
+use coordinator::machine::{Counters, Millis};
+use speech::random::Stream;
+
+/// A fault that is injected at a time, as against those that the network and the workers have all
+/// along.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The worker's process dies with all it has, and is started again later.
+    KillWorker(usize),
+    /// It says goodbye and comes back later.
+    Leave(usize),
+    /// SIGSTOP: silent for a while, then it goes on as if nothing had happened.
+    Stop(usize),
+    /// Computes many times slower from here on.
+    Slow(usize),
+    /// Nothing passes between it and the coordinator for a while.
+    Partition(usize),
+    /// The coordinator dies; what was not synced is lost.
+    KillCoordinator,
+    ClockForward,
+    ClockBack,
+}
+
+impl Fault {
+    pub fn draw(stream: &mut Stream, processes: usize) -> Self {
+        let process = stream.below(processes as u64) as usize;
+        match stream.below(10) {
+            0 | 1 => Self::KillWorker(process),
+            2 => Self::Leave(process),
+            3 | 4 => Self::Stop(process),
+            5 => Self::Slow(process),
+            6 => Self::Partition(process),
+            7 => Self::ClockForward,
+            8 => Self::ClockBack,
+            _ => Self::KillCoordinator,
+        }
+    }
+
+    /// How long it lasts.
+    pub fn duration(stream: &mut Stream) -> Millis {
+        let magnitude = 6 + stream.below(8);
+        50 + stream.below(1 << magnitude)
+    }
+}
+
+/// Counts of everything that must have happened for a simulation to mean anything.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(BTreeMap<&'static str, u64>);
+
+impl Faults {
+    /// What a test asks to have seen.
+    pub const KINDS: [&str; 27] = [
+        // the network's
+        "lost",
+        "repeated",
+        "delayed",
+        "reordered",
+        "partitioned",
+        // the workers'
+        "worker killed",
+        "worker left",
+        "worker stopped",
+        "worker slowed",
+        "lie",
+        "forgery",
+        "lease given back",
+        // the coordinator's
+        "coordinator killed",
+        "unsynced checkpoint lost",
+        "clock forward",
+        "clock back",
+        // and what the machine saw of it
+        "machine: joins",
+        "machine: leaves",
+        "machine: lost",
+        "machine: expired",
+        "machine: given back",
+        "machine: retries",
+        "machine: recomputed",
+        "machine: duplicates",
+        "machine: stale",
+        "machine: differed",
+        // a contribution of an earlier life arrived
+        "other generation",
+    ];
+
+    pub fn count(&mut self, kind: &'static str) {
+        self.add(kind, 1);
+    }
+
+    fn add(&mut self, kind: &'static str, count: u64) {
+        debug_assert!(Self::KINDS.contains(&kind), "{kind}");
+        *self.0.entry(kind).or_default() += count;
+    }
+
+    /// Adds what the machine of a life has counted.
+    pub fn add_counters(&mut self, counters: &Counters) {
+        for (kind, count) in [
+            ("machine: joins", counters.joins),
+            ("machine: leaves", counters.leaves),
+            ("machine: lost", counters.lost),
+            ("machine: expired", counters.expired),
+            ("machine: given back", counters.given_back),
+            ("machine: retries", counters.retries),
+            ("machine: recomputed", counters.recomputed),
+            ("machine: duplicates", counters.duplicates),
+            ("machine: stale", counters.stale),
+            ("machine: differed", counters.differed),
+        ] {
+            self.add(kind, count);
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (kind, count) in &other.0 {
+            self.add(kind, *count);
+        }
+    }
+
+    pub fn of(&self, kind: &str) -> u64 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+}

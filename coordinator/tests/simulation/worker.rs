@@ -1,0 +1,215 @@
+//! A simulated worker process: joins, asks, computes, pushes, and asks again whenever an answer stays
+//! away. It holds nothing that cannot be lost.
+
+use coordinator::machine::{Millis, Outcome};
+use proto::contribution::{Contribution, Key};
+use speech::random::Stream;
+
+use crate::{
+    faults::Faults,
+    network::{Admission, Reply, Request},
+    toy,
+};
+
+/// How long a worker waits for an answer.
+const PATIENCE: Millis = 400;
+
+/// Pushes of one contribution before the worker gives it up.
+const PUSHES: u32 = 3;
+
+pub const HEARTBEAT: Millis = 300;
+
+#[derive(Debug)]
+pub struct Process {
+    /// Counts its starts.
+    pub incarnation: u32,
+    pub alive: bool,
+    /// SIGSTOP until then.
+    pub stopped_until: Millis,
+    /// Milliseconds a micro-batch.
+    pub pace: Millis,
+    /// Tells wrong and forged answers besides its own.
+    pub liar: bool,
+    pub admission: Option<Admission>,
+    /// Counts its states: a timer of an earlier one is void.
+    pub turn: u64,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Joining,
+    Asking,
+    Computing {
+        key: Key,
+        weights: Vec<f32>,
+    },
+    Pushing {
+        key: Key,
+        contribution: Contribution,
+        pushes: u32,
+    },
+}
+
+/// What a process does next: requests to send, and when its timer goes off.
+#[derive(Debug, Default)]
+pub struct Actions {
+    pub requests: Vec<Request>,
+    pub timer: Option<Millis>,
+}
+
+impl Process {
+    pub fn new(pace: Millis, liar: bool) -> Self {
+        Self {
+            incarnation: 0,
+            alive: false,
+            stopped_until: 0,
+            pace,
+            liar,
+            admission: None,
+            turn: 0,
+            state: State::Joining,
+        }
+    }
+
+    pub fn start(&mut self) -> Actions {
+        self.incarnation += 1;
+        self.alive = true;
+        self.stopped_until = 0;
+        self.join()
+    }
+
+    pub fn kill(&mut self) {
+        self.alive = false;
+        self.admission = None;
+    }
+
+    fn enter(&mut self, state: State, request: Option<Request>, timer: Millis) -> Actions {
+        self.state = state;
+        self.turn += 1;
+        Actions {
+            requests: request.into_iter().collect(),
+            timer: Some(timer),
+        }
+    }
+
+    fn join(&mut self) -> Actions {
+        self.admission = None;
+        self.enter(State::Joining, Some(Request::Join), PATIENCE)
+    }
+
+    fn ask(&mut self) -> Actions {
+        match self.admission {
+            Some(admission) => {
+                self.enter(State::Asking, Some(Request::Lease(admission)), 2 * PATIENCE)
+            }
+            None => self.join(),
+        }
+    }
+
+    fn push(&mut self, key: Key, contribution: Contribution, pushes: u32) -> Actions {
+        let Some(admission) = self.admission else {
+            return self.join();
+        };
+        let request = Request::Push {
+            admission,
+            key: key.clone(),
+            contribution: contribution.clone(),
+            forged: false,
+        };
+        let state = State::Pushing {
+            key,
+            contribution,
+            pushes: pushes + 1,
+        };
+        self.enter(state, Some(request), PATIENCE)
+    }
+
+    /// The timer of the present turn has gone off.
+    pub fn handle_timer(&mut self) -> Actions {
+        match std::mem::replace(&mut self.state, State::Asking) {
+            State::Joining => self.join(),
+            State::Asking => self.ask(),
+            State::Computing { key, weights } => {
+                let contribution = toy::contribution(key.kind, key.step, key.node, &weights);
+                self.push(key, contribution, 0)
+            }
+            State::Pushing { pushes, .. } if pushes >= PUSHES => self.ask(),
+            State::Pushing {
+                key,
+                contribution,
+                pushes,
+            } => self.push(key, contribution, pushes),
+        }
+    }
+
+    pub fn handle_reply(
+        &mut self,
+        reply: Reply,
+        stream: &mut Stream,
+        faults: &mut Faults,
+    ) -> Actions {
+        match (&self.state, reply) {
+            (State::Joining, Reply::Welcome(admission)) => {
+                self.admission = Some(admission);
+                self.ask()
+            }
+            (State::Asking, Reply::Grant { key, .. }) if stream.below(60) == 0 => {
+                faults.count("lease given back");
+                let admission = self.admission;
+                let mut actions = self.ask();
+                let back = admission.map(|admission| Request::GiveBack { admission, key });
+                actions.requests.splice(0..0, back);
+                actions
+            }
+            (State::Asking, Reply::Grant { key, weights }) => {
+                let micro_batches = toy::micro_batches(key.kind, key.step);
+                let size = key.node.range(micro_batches).len() as u64;
+                let time = size * self.pace + stream.below(self.pace);
+                self.enter(State::Computing { key, weights }, None, time)
+            }
+            (State::Asking, Reply::NothingYet) => self.ask(),
+            (State::Asking | State::Pushing { .. }, Reply::Unknown) => self.join(),
+            (
+                State::Pushing {
+                    key: own,
+                    contribution,
+                    ..
+                },
+                Reply::Receipt { key, outcome },
+            ) if *own == key => {
+                let lies = match (self.liar, outcome) {
+                    (true, Outcome::Accepted) => self.lies(key, contribution.clone(), faults),
+                    _ => Vec::new(),
+                };
+                let mut actions = self.ask();
+                actions.requests.splice(0..0, lies);
+                actions
+            }
+            // An answer to an earlier question, or the second copy of one.
+            _ => Actions::default(),
+        }
+    }
+
+    /// Other bits for a node that was accepted, and an answer to a lease that there never was.
+    fn lies(&self, key: Key, mut contribution: Contribution, faults: &mut Faults) -> Vec<Request> {
+        let Some(admission) = self.admission else {
+            return Vec::new();
+        };
+        faults.count("lie");
+        faults.count("forgery");
+        contribution.loss += 1.0;
+        let never = Key {
+            attempt: key.attempt + 1000,
+            ..key.clone()
+        };
+        [(key, false), (never, true)]
+            .map(|(key, forged)| Request::Push {
+                admission,
+                key,
+                contribution: contribution.clone(),
+                forged,
+            })
+            .into()
+    }
+}

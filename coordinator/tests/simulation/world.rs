@@ -1,0 +1,320 @@
+//! The simulated world: processes, network, disk and clock under one seed. Time jumps from event to
+//! event.
+
+use std::collections::BTreeMap;
+
+use coordinator::machine::{Millis, WorkerId};
+use speech::random::Stream;
+
+use crate::{
+    coordinator::{Bug, Disk, Life, Replies, Violation},
+    faults::{Fault, Faults},
+    network::{Admission, Event, Network, Queue, Reply, Request},
+    toy::End,
+    worker::{Actions, HEARTBEAT, Process},
+};
+
+/// After this, no new fault is injected, so that a run can end; the network stays as bad as it is.
+const CALM: Millis = 6000;
+
+/// No run takes this long, unless it hangs.
+const LIMIT: Millis = 3_600_000;
+
+/// How a run ended, and what it went through.
+#[derive(Debug)]
+pub struct Report {
+    pub end: End,
+    pub faults: Faults,
+    pub milliseconds: Millis,
+}
+
+#[derive(Debug)]
+struct World {
+    now: Millis,
+    /// What the coordinator's clock shows beyond `now`.
+    skew: i64,
+    queue: Queue,
+    network: Network,
+    stream: Stream,
+    processes: Vec<Process>,
+    bug: Bug,
+    disk: Disk,
+    life: Option<Life>,
+    /// Which process was admitted as what, in this life.
+    admitted: BTreeMap<WorkerId, (usize, u32)>,
+    /// The earliest deadline that is in the queue for this life.
+    deadline: Option<Millis>,
+    faults: Faults,
+}
+
+/// Runs the job to its end under `seed`.
+pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
+    let mut stream = Stream::new(seed, &[1]);
+    let processes = (0..1 + stream.below(6)).map(|_| {
+        let pace = 5 + stream.below(60);
+        Process::new(pace, stream.below(4) == 0)
+    });
+    let mut world = World {
+        now: 0,
+        skew: 1_000_000,
+        queue: Queue::default(),
+        network: Network::new(Stream::new(seed, &[2])),
+        processes: processes.collect(),
+        stream,
+        bug,
+        disk: Disk::default(),
+        life: None,
+        admitted: BTreeMap::new(),
+        deadline: None,
+        faults: Faults::default(),
+    };
+    world.schedule();
+    world.run()
+}
+
+impl World {
+    fn schedule(&mut self) {
+        self.queue.at(0, Event::CoordinatorStarts);
+        for process in 0..self.processes.len() {
+            // Some join late, in the middle of a step.
+            let start = match self.stream.below(3) {
+                0 => self.stream.below(2000),
+                _ => self.stream.below(20),
+            };
+            self.queue.at(start, Event::WorkerStarts(process));
+        }
+        for _ in 0..self.stream.below(12) {
+            let time = self.stream.below(CALM);
+            let fault = Fault::draw(&mut self.stream, self.processes.len());
+            self.queue.at(time, Event::Inject(fault));
+        }
+    }
+
+    fn run(mut self) -> Result<Report, Violation> {
+        while let Some((time, event)) = self.queue.pop() {
+            if time > LIMIT {
+                return Err(format!("still running after {LIMIT} ms"));
+            }
+            self.now = time;
+            self.handle(event)?;
+            self.watch_deadline();
+            if let Some(end) = self.life.as_ref().and_then(|life| life.end.clone()) {
+                self.bury();
+                return Ok(Report {
+                    end,
+                    faults: self.faults,
+                    milliseconds: self.now,
+                });
+            }
+        }
+        Err("nothing is left to happen, and the job has not ended".to_owned())
+    }
+
+    /// What the coordinator's clock shows.
+    fn clock(&self) -> Millis {
+        self.now.saturating_add_signed(self.skew)
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        let clock = self.clock();
+        match event {
+            Event::ToCoordinator { process, request } => {
+                let Some(life) = &mut self.life else {
+                    return Ok(());
+                };
+                let joins = matches!(request, Request::Join);
+                let replies =
+                    life.handle_request(clock, request, &mut self.disk, &mut self.faults)?;
+                if joins && let Some((worker, Reply::Welcome(_))) = replies.first() {
+                    let incarnation = self.processes[process].incarnation;
+                    self.admitted.insert(*worker, (process, incarnation));
+                }
+                // An answer to somebody of an earlier life goes to whoever asked.
+                self.reply(replies, process);
+            }
+            Event::Deadline { generation } => {
+                self.deadline = None;
+                if let Some(life) = &mut self.life
+                    && life.machine.generation() == generation
+                {
+                    let replies = life.tick(clock, &mut self.disk, &mut self.faults)?;
+                    self.reply(replies, usize::MAX);
+                }
+            }
+            Event::CoordinatorStarts if self.life.is_none() => {
+                let (life, replies) =
+                    Life::start(clock, &mut self.disk, self.bug, &mut self.faults)?;
+                self.life = Some(life);
+                self.admitted.clear();
+                self.deadline = None;
+                self.reply(replies, usize::MAX);
+            }
+            Event::CoordinatorStarts => {}
+            Event::WorkerStarts(process) if !self.processes[process].alive => {
+                let actions = self.processes[process].start();
+                let incarnation = self.processes[process].incarnation;
+                let beat = Event::Heartbeat {
+                    process,
+                    incarnation,
+                };
+                self.queue.at(self.now + HEARTBEAT, beat);
+                self.carry_out(process, actions);
+            }
+            Event::WorkerStarts(_) => {}
+            Event::Inject(fault) => self.inject(fault),
+            Event::ToWorker {
+                process,
+                incarnation,
+                ..
+            }
+            | Event::Timer {
+                process,
+                incarnation,
+                ..
+            }
+            | Event::Heartbeat {
+                process,
+                incarnation,
+            } => {
+                let worker = &self.processes[process];
+                if !worker.alive || worker.incarnation != incarnation {
+                    return Ok(());
+                }
+                match worker.stopped_until {
+                    until if until > self.now => self.queue.at(until, event),
+                    _ => self.wake(process, event),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something happens to a worker that runs.
+    fn wake(&mut self, process: usize, event: Event) {
+        let worker = &mut self.processes[process];
+        let actions = match event {
+            Event::ToWorker { reply, .. } => {
+                worker.handle_reply(reply, &mut self.stream, &mut self.faults)
+            }
+            Event::Timer { turn, .. } if turn == worker.turn => worker.handle_timer(),
+            Event::Heartbeat { .. } => {
+                let beat = worker.admission.map(Request::Heard);
+                self.queue.at(self.now + HEARTBEAT, event);
+                Actions {
+                    requests: beat.into_iter().collect(),
+                    timer: None,
+                }
+            }
+            _ => return,
+        };
+        self.carry_out(process, actions);
+    }
+
+    fn carry_out(&mut self, process: usize, actions: Actions) {
+        for request in actions.requests {
+            self.send(process, Event::ToCoordinator { process, request });
+        }
+        if let Some(after) = actions.timer {
+            let worker = &self.processes[process];
+            let timer = Event::Timer {
+                process,
+                incarnation: worker.incarnation,
+                turn: worker.turn,
+            };
+            self.queue.at(self.now + after, timer);
+        }
+    }
+
+    fn reply(&mut self, replies: Replies, asker: usize) {
+        for (worker, reply) in replies {
+            let admitted = self.admitted.get(&worker).copied();
+            let asker = || Some((asker, self.processes.get(asker)?.incarnation));
+            let Some((process, incarnation)) = admitted.or_else(asker) else {
+                continue;
+            };
+            let event = Event::ToWorker {
+                process,
+                incarnation,
+                reply,
+            };
+            self.send(process, event);
+        }
+    }
+
+    fn send(&mut self, process: usize, event: Event) {
+        let (now, queue) = (self.now, &mut self.queue);
+        self.network
+            .send(now, process, event, queue, &mut self.faults);
+    }
+
+    fn inject(&mut self, fault: Fault) {
+        let until = self.now + Fault::duration(&mut self.stream);
+        match fault {
+            Fault::KillWorker(process) if self.processes[process].alive => {
+                self.faults.count("worker killed");
+                self.processes[process].kill();
+                self.queue.at(until, Event::WorkerStarts(process));
+            }
+            Fault::Leave(process) => {
+                let worker = &mut self.processes[process];
+                let admission: Option<Admission> = worker.admission;
+                if let Some(admission) = admission {
+                    self.faults.count("worker left");
+                    worker.kill();
+                    let request = Request::Leave(admission);
+                    self.send(process, Event::ToCoordinator { process, request });
+                    self.queue.at(until, Event::WorkerStarts(process));
+                }
+            }
+            Fault::Stop(process) => {
+                self.faults.count("worker stopped");
+                self.processes[process].stopped_until = until;
+            }
+            Fault::Slow(process) => {
+                self.faults.count("worker slowed");
+                self.processes[process].pace *= 8;
+            }
+            Fault::Partition(process) => self.network.partition(process, until),
+            Fault::KillCoordinator if self.life.is_some() => {
+                self.faults.count("coordinator killed");
+                self.bury();
+                if self.disk.crash(self.clock()) {
+                    self.faults.count("unsynced checkpoint lost");
+                }
+                self.queue.at(until, Event::CoordinatorStarts);
+            }
+            Fault::ClockForward => {
+                self.faults.count("clock forward");
+                self.skew += self.stream.below(20_000) as i64;
+            }
+            Fault::ClockBack => {
+                self.faults.count("clock back");
+                self.skew -= self.stream.below(5_000) as i64;
+            }
+            Fault::KillWorker(_) | Fault::KillCoordinator => {}
+        }
+        // The timer was set by the old clock.
+        self.deadline = None;
+    }
+
+    /// The coordinator's life has ended.
+    fn bury(&mut self) {
+        if let Some(life) = self.life.take() {
+            self.faults.add_counters(life.machine.counters());
+        }
+    }
+
+    /// Sees to it that the machine is called at its deadline.
+    fn watch_deadline(&mut self) {
+        let Some(life) = &self.life else { return };
+        let Some(deadline) = life.machine.next_deadline() else {
+            return;
+        };
+        let time = deadline.saturating_add_signed(-self.skew).max(self.now + 1);
+        if self.deadline.is_none_or(|set| time < set) {
+            let generation = life.machine.generation();
+            self.queue.at(time, Event::Deadline { generation });
+            self.deadline = Some(time);
+        }
+    }
+}
