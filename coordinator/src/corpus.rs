@@ -1,1 +1,425 @@
-//! Stub: replaced by its owner.
+//! From a job to what it is trained on: manifests read or speech synthesised, every audio file
+//! inspected and named by its digest, the vocabulary, what cannot be trained on left out by name, and
+//! the recipe that workers compute by. It decides what takes part; it refuses to know in what order,
+//! or who computes it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use rayon::prelude::*;
+use speech::{
+    audio::{self, AudioError},
+    decode::ctc_required_frames,
+    features::Normalization,
+    front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator},
+    manifest::{Manifest, ManifestError, Utterance},
+    model::{Head, ModelSpec},
+    recipe::{Recipe, RecipeError},
+    synth::{self, SynthError},
+    text::{TextError, Vocabulary},
+};
+use thiserror::Error;
+
+use crate::{events::Set, job::Job};
+
+/// An utterance that takes part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub id: String,
+    pub audio: PathBuf,
+    /// Of the audio file, and BLAKE3 of them.
+    pub bytes: u64,
+    pub digest: [u8; 32],
+    pub text: String,
+    /// That the model sees.
+    pub frames: u64,
+    pub seconds: f64,
+}
+
+/// An utterance that does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub utterance: String,
+    pub set: Set,
+    pub reason: String,
+}
+
+/// A job made ready.
+#[derive(Debug)]
+pub struct Prepared {
+    pub recipe: Recipe,
+    pub spec: ModelSpec,
+    pub train: Vec<Item>,
+    pub valid: Vec<Item>,
+    pub left_out: Vec<LeftOut>,
+    /// Whether the corpus was made by the project's own synthesiser.
+    pub synthetic: bool,
+    /// Of all that the run's bits depend on, in hexadecimal.
+    pub digest: String,
+}
+
+#[derive(Debug, Error)]
+pub enum CorpusError {
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    Synth(#[from] SynthError),
+    #[error("utterance {utterance:?}: {source}{}", and_more(*others))]
+    Audio {
+        utterance: String,
+        source: AudioError,
+        others: usize,
+    },
+    #[error("utterance {utterance:?}: {}: {source}{}", path.display(), and_more(*others))]
+    Unreadable {
+        utterance: String,
+        path: PathBuf,
+        source: io::Error,
+        others: usize,
+    },
+    #[error(
+        "utterance {utterance:?} has audio at {found} Hz where the job says {wanted} Hz; resample it, or set `features.resample = true`{}", and_more(*others)
+    )]
+    Rate {
+        utterance: String,
+        found: u32,
+        wanted: u32,
+        others: usize,
+    },
+    #[error("{}: {source}", path.display())]
+    Vocabulary { path: PathBuf, source: TextError },
+    #[error(
+        "{}: the keyword head needs two classes or more, and every transcript is {only:?}", path.display()
+    )]
+    OneClass { path: PathBuf, only: String },
+    #[error("{}: utterance {utterance:?}: {source}{}", path.display(), and_more(*others))]
+    Text {
+        path: PathBuf,
+        utterance: String,
+        source: TextError,
+        others: usize,
+    },
+    #[error(
+        "{}: none of the {of} utterances can be trained on; the first, {utterance:?}, {reason}", path.display()
+    )]
+    NothingLeft {
+        path: PathBuf,
+        of: usize,
+        utterance: String,
+        reason: String,
+    },
+    #[error("utterance {utterance:?}: {source}")]
+    Features {
+        utterance: String,
+        source: FrontEndError,
+    },
+    #[error(transparent)]
+    FrontEnd(#[from] FrontEndError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error("the preparation was given up")]
+    Abandoned,
+}
+
+impl CorpusError {
+    /// Whether the same job may be prepared at another time: files come back, data does not mend
+    /// itself.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Abandoned)
+    }
+}
+
+fn and_more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(" (and {others} more like it)"),
+    }
+}
+
+/// Makes `job` ready. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. Gives
+/// up soon after `abandoned` is set.
+///
+/// # Errors
+/// The first utterance, in the manifests' order, that has something wrong with it.
+pub fn prepare(
+    job: &Job,
+    synthetic_dir: &Path,
+    abandoned: &AtomicBool,
+) -> Result<Prepared, CorpusError> {
+    let paths = manifests(job, synthetic_dir)?;
+    let train = Manifest::read(&paths.train)?;
+    let valid = paths.valid.as_deref().map(Manifest::read).transpose()?;
+    let valid = valid.map_or_else(Vec::new, |manifest| manifest.utterances);
+
+    let texts = train.utterances.iter().map(|utterance| &utterance.text);
+    let vocabulary = match job.model.head {
+        Head::Keyword => Vocabulary::classes(texts),
+        Head::Ctc => Vocabulary::characters(texts),
+    }
+    .map_err(|source| CorpusError::Vocabulary {
+        path: paths.train.clone(),
+        source,
+    })?;
+    if let (Head::Keyword, [only]) = (job.model.head, vocabulary.units.as_slice()) {
+        return Err(CorpusError::OneClass {
+            path: paths.train,
+            only: only.clone(),
+        });
+    }
+    check_texts(&paths.valid.unwrap_or_default(), &valid, &vocabulary)?;
+
+    // Without statistics, which it is to compute.
+    let front_end = FrontEnd::new(&job.features, None)?;
+    let inspect = |utterances| inspect_all(job, utterances, &front_end, abandoned);
+    let (train, valid) = (inspect(train.utterances)?, inspect(valid)?);
+
+    let mut left_out = Vec::new();
+    let of = train.len();
+    let train = keep(train, Set::Train, &mut left_out, |item| {
+        let labels = vocabulary.encode(&item.text).unwrap_or_default();
+        match job.model.head {
+            Head::Ctc => ctc_required_frames(&labels).max(1) as u64,
+            Head::Keyword => 1,
+        }
+    });
+    if let ([], [first, ..]) = (train.as_slice(), left_out.as_slice()) {
+        return Err(CorpusError::NothingLeft {
+            path: paths.train,
+            of,
+            utterance: first.utterance.clone(),
+            reason: first.reason.clone(),
+        });
+    }
+    // A transcript too long for CTC has no loss but is decoded and scored all the same.
+    let valid = keep(valid, Set::Valid, &mut left_out, |_| 1);
+
+    let stats = match job.features.normalization {
+        Normalization::Global => Some(statistics(&train, &front_end, abandoned)?),
+        Normalization::None | Normalization::Utterance => None,
+    };
+    let recipe = Recipe {
+        features: job.features.clone(),
+        augment: job.augment.clone(),
+        model: job.model.clone(),
+        vocabulary,
+        stats,
+        normalize: job.train.normalize,
+        seed: job.train.seed,
+    };
+    let spec = recipe.model_spec()?;
+    let digest = digest(job, &recipe, [&train, &valid]);
+    Ok(Prepared {
+        recipe,
+        spec,
+        train,
+        valid,
+        left_out,
+        synthetic: job.corpus.synthetic.is_some(),
+        digest,
+    })
+}
+
+struct Paths {
+    train: PathBuf,
+    valid: Option<PathBuf>,
+}
+
+fn manifests(job: &Job, synthetic_dir: &Path) -> Result<Paths, CorpusError> {
+    let Some(config) = &job.corpus.synthetic else {
+        return Ok(Paths {
+            train: job.corpus.train.clone().unwrap_or_default(),
+            valid: job.corpus.valid.clone(),
+        });
+    };
+    let settings = serde_json::to_vec(config).expect("numbers and names are JSON");
+    let name = blake3::hash(&settings).to_hex();
+    let made = synth::generate(config, &synthetic_dir.join(&name[..16]))?;
+    Ok(Paths {
+        train: made.train,
+        valid: (config.valid > 0).then_some(made.valid),
+    })
+}
+
+fn check_texts(
+    path: &Path,
+    utterances: &[Utterance],
+    vocabulary: &Vocabulary,
+) -> Result<(), CorpusError> {
+    let unknown = utterances.iter().filter_map(|utterance| {
+        let error = vocabulary.encode(&utterance.text).err()?;
+        Some((utterance, error))
+    });
+    let mut unknown = unknown.fuse();
+    match unknown.next() {
+        None => Ok(()),
+        Some((utterance, source)) => Err(CorpusError::Text {
+            path: path.to_owned(),
+            utterance: utterance.id.clone(),
+            source,
+            others: unknown.count(),
+        }),
+    }
+}
+
+/// Reads each file once: its header is checked and its bytes are digested. Errors are counted over
+/// all utterances and the first is told.
+fn inspect_all(
+    job: &Job,
+    utterances: Vec<Utterance>,
+    front_end: &FrontEnd,
+    abandoned: &AtomicBool,
+) -> Result<Vec<Item>, CorpusError> {
+    let inspected: Vec<Result<Item, CorpusError>> = utterances
+        .into_par_iter()
+        .map(|utterance| match abandoned.load(Ordering::Relaxed) {
+            true => Err(CorpusError::Abandoned),
+            false => inspect(job, utterance, front_end),
+        })
+        .collect();
+    let failed = inspected.iter().filter(|item| item.is_err()).count();
+    let items: Result<Vec<Item>, CorpusError> = inspected.into_iter().collect();
+    items.map_err(|mut error| {
+        match &mut error {
+            CorpusError::Audio { others, .. }
+            | CorpusError::Unreadable { others, .. }
+            | CorpusError::Rate { others, .. } => *others = failed - 1,
+            _ => {}
+        }
+        error
+    })
+}
+
+fn inspect(job: &Job, utterance: Utterance, front_end: &FrontEnd) -> Result<Item, CorpusError> {
+    let Utterance {
+        id, audio, text, ..
+    } = utterance;
+    let info = match audio::inspect_wav(&audio) {
+        Ok(info) => info,
+        Err(source) => {
+            return Err(CorpusError::Audio {
+                utterance: id,
+                source,
+                others: 0,
+            });
+        }
+    };
+    if !job.features.resample && info.sample_rate != job.features.sample_rate {
+        return Err(CorpusError::Rate {
+            utterance: id,
+            found: info.sample_rate,
+            wanted: job.features.sample_rate,
+            others: 0,
+        });
+    }
+    match digest_file(&audio) {
+        Ok((bytes, digest)) => Ok(Item {
+            id,
+            audio,
+            bytes,
+            digest,
+            text,
+            frames: front_end.output_frames(info.frames, info.sample_rate) as u64,
+            seconds: info.frames as f64 / f64::from(info.sample_rate.max(1)),
+        }),
+        Err(source) => Err(CorpusError::Unreadable {
+            utterance: id,
+            path: audio,
+            source,
+            others: 0,
+        }),
+    }
+}
+
+fn digest_file(path: &Path) -> io::Result<(u64, [u8; 32])> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    Ok((bytes, *hasher.finalize().as_bytes()))
+}
+
+/// Keeps the items with at least as many frames as they need.
+fn keep(
+    items: Vec<Item>,
+    set: Set,
+    left_out: &mut Vec<LeftOut>,
+    needed: impl Fn(&Item) -> u64,
+) -> Vec<Item> {
+    let (kept, short): (Vec<_>, Vec<_>) = items
+        .into_iter()
+        .map(|item| (needed(&item), item))
+        .partition(|(needed, item)| item.frames >= *needed);
+    left_out.extend(short.into_iter().map(|(needed, item)| {
+        let reason = match item.frames {
+            0 => "is too short to give a frame of features".to_owned(),
+            frames => format!("has {frames} frames where CTC needs {needed} for its transcript"),
+        };
+        LeftOut {
+            utterance: item.id,
+            set,
+            reason,
+        }
+    }));
+    kept.into_iter().map(|(_, item)| item).collect()
+}
+
+/// Mean and variance over the training set. Features are computed in parallel and added in the
+/// manifest's order, so that the sums are the same on any number of threads.
+fn statistics(
+    items: &[Item],
+    front_end: &FrontEnd,
+    abandoned: &AtomicBool,
+) -> Result<GlobalStats, CorpusError> {
+    /// Utterances whose features are held at once.
+    const HELD: usize = 128;
+    let mut sums = StatsAccumulator::default();
+    for items in items.chunks(HELD) {
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(CorpusError::Abandoned);
+        }
+        let features: Vec<_> = items
+            .par_iter()
+            .map(|item| {
+                let audio = audio::read_wav(&item.audio).map_err(|source| CorpusError::Audio {
+                    utterance: item.id.clone(),
+                    source,
+                    others: 0,
+                })?;
+                let features = front_end.raw_features(&audio);
+                features.map_err(|source| CorpusError::Features {
+                    utterance: item.id.clone(),
+                    source,
+                })
+            })
+            .collect::<Result<_, CorpusError>>()?;
+        for features in &features {
+            sums.add(features);
+        }
+    }
+    Ok(sums.finish())
+}
+
+/// Names all that the bits of a run depend on, so that a run is never continued with other data or
+/// other settings than it was begun with. Where the files lie is no part of it.
+fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let settings = (
+        recipe,
+        &job.optimizer,
+        &job.schedule,
+        &job.clip,
+        (job.train.epochs, job.train.batch, job.train.micro_batch),
+    );
+    let settings = serde_json::to_vec(&settings).expect("settings are JSON");
+    hasher.update(&settings);
+    for set in sets {
+        hasher.update(&(set.len() as u64).to_le_bytes());
+        for item in set {
+            let line = (&item.id, &item.text, item.frames);
+            hasher.update(&serde_json::to_vec(&line).expect("strings are JSON"));
+            hasher.update(&item.digest);
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}

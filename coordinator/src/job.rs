@@ -1,1 +1,351 @@
-//! Stub: replaced by its owner.
+//! A job as a person writes it: TOML in which every key but the corpus has a default, an unknown key
+//! is an error and every number is checked. It decides what a job may ask for, and refuses to open
+//! the files that it names.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use speech::{
+    augment::AugmentConfig,
+    batching::BatchConfig,
+    features::FeaturesConfig,
+    front_end::FrontEnd,
+    model::ModelConfig,
+    recipe::{Normalize, check_model},
+    strict::{self, StrictError},
+    synth::SyntheticConfig,
+};
+use thiserror::Error;
+
+use crate::{clip::ClipConfig, optimizer::OptimizerConfig, schedule::ScheduleConfig};
+
+/// What is to be trained, on what, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// For people, and part of the job's id: letters, digits, `.`, `_` and `-`. The file's name when
+    /// it is left out.
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub compute_class: ComputeClassPolicy,
+    pub corpus: CorpusConfig,
+    #[serde(default)]
+    pub features: FeaturesConfig,
+    #[serde(default)]
+    pub augment: AugmentConfig,
+    #[serde(default)]
+    pub model: ModelConfig,
+    #[serde(default)]
+    pub train: TrainConfig,
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    #[serde(default)]
+    pub clip: ClipConfig,
+}
+
+/// Who may work on a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ComputeClassPolicy {
+    /// Workers of the compute class of the first one: then the bits are the same on any cluster.
+    #[default]
+    Pinned,
+    /// Any worker; the promise of the same bits is off.
+    Any,
+}
+
+/// The `[corpus]` section: manifests, or speech that is synthesised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorpusConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// Left out or empty: nothing is evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<SyntheticConfig>,
+}
+
+/// The `[train]` section.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Passes over the training manifest.
+    pub epochs: u32,
+    /// Utterances of an optimizer step.
+    pub batch: usize,
+    /// Utterances of a forward and backward pass.
+    pub micro_batch: usize,
+    /// Of initial weights, order, dropout and augmentation.
+    pub seed: u64,
+    /// What the gradient's sum is divided by.
+    pub normalize: Normalize,
+    /// Steps between checkpoints; 0: at the end of each epoch only.
+    pub checkpoint_every: u64,
+    /// Newest checkpoints that are kept.
+    pub keep_checkpoints: usize,
+    /// Micro-batches that may be left out of the whole run because their gradient is not finite.
+    pub max_quarantined: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            epochs: 10,
+            batch: 32,
+            micro_batch: 8,
+            seed: 1,
+            normalize: Normalize::Utterances,
+            checkpoint_every: 200,
+            keep_checkpoints: 2,
+            max_quarantined: 10,
+        }
+    }
+}
+
+impl TrainConfig {
+    pub const fn batching(&self) -> BatchConfig {
+        BatchConfig {
+            batch: self.batch,
+            micro_batch: self.micro_batch,
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum JobError {
+    #[error(transparent)]
+    Strict(#[from] StrictError),
+    #[error("{}: `{field}` {reason}", path.display())]
+    Field {
+        path: PathBuf,
+        field: String,
+        reason: String,
+    },
+    /// From the module that owns a section; the message names the field.
+    #[error("{}: {reason}", path.display())]
+    Section { path: PathBuf, reason: String },
+}
+
+impl Job {
+    /// Reads a job from `text`, the contents of the file at `path`, with `sets` (`section.key=value`)
+    /// laid over it. Manifests that `sets` names are relative to the working directory and come out
+    /// absolute; those of the file are made so by [`Job::resolve`].
+    pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Self, JobError> {
+        let mut job: Self = strict::parse_with(text, path, sets)?;
+        let mut typed = toml::Table::new();
+        for argument in sets {
+            strict::set(&mut typed, argument)?;
+        }
+        let typed = typed.get("corpus").and_then(toml::Value::as_table);
+        let typed = |key: &str| typed.is_some_and(|corpus| corpus.contains_key(key));
+        for (key, manifest) in [
+            ("train", &mut job.corpus.train),
+            ("valid", &mut job.corpus.valid),
+        ] {
+            *manifest = manifest.take().filter(|path| !path.as_os_str().is_empty());
+            if let Some(manifest) = manifest.as_mut().filter(|_| typed(key)) {
+                *manifest = std::path::absolute(&manifest).map_err(|error| JobError::Field {
+                    path: path.to_owned(),
+                    field: format!("corpus.{key}"),
+                    reason: error.to_string(),
+                })?;
+            }
+        }
+        if job.name.is_empty() {
+            job.name = name_of(path);
+        }
+        job.validate(path)?;
+        Ok(job)
+    }
+
+    /// Makes the manifests' paths absolute; relative ones lie below `base`.
+    #[must_use]
+    pub fn resolve(mut self, base: &Path) -> Self {
+        let corpus = &mut self.corpus;
+        for manifest in [&mut corpus.train, &mut corpus.valid].into_iter().flatten() {
+            *manifest = base.join(&manifest);
+        }
+        self
+    }
+
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    fn validate(&self, path: &Path) -> Result<(), JobError> {
+        let refuse = |field: &str, reason: String| {
+            Err(JobError::Field {
+                path: path.to_owned(),
+                field: field.to_owned(),
+                reason,
+            })
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let starts = self.name.bytes().next().is_some_and(|byte| byte != b'-');
+        if !starts || self.name.len() > LONGEST_NAME || !self.name.bytes().all(allowed) {
+            let reason = format!(
+                "is {:?}; a name has 1 to {LONGEST_NAME} letters, digits, `.`, `_` and `-`, and does not start with `-`",
+                self.name
+            );
+            return refuse("name", reason);
+        }
+        let corpus = &self.corpus;
+        match (&corpus.train, &corpus.valid, &corpus.synthetic) {
+            (None, _, None) => {
+                let reason = "is missing: name a manifest, or give `synthetic`";
+                return refuse("corpus.train", reason.to_owned());
+            }
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                let reason = "stands beside manifests; keep one or the other";
+                return refuse("corpus.synthetic", reason.to_owned());
+            }
+            _ => {}
+        }
+        for (field, value, most) in [
+            ("train.epochs", u64::from(self.train.epochs), 1_000_000),
+            ("train.batch", self.train.batch as u64, 1 << 24),
+            ("train.micro_batch", self.train.micro_batch as u64, 1 << 20),
+            (
+                "train.keep_checkpoints",
+                self.train.keep_checkpoints as u64,
+                1_000_000,
+            ),
+        ] {
+            if !(1..=most).contains(&value) {
+                return refuse(field, format!("is {value}; it is from 1 to {most}"));
+            }
+        }
+        let section = |reason: String| JobError::Section {
+            path: path.to_owned(),
+            reason,
+        };
+        check_model(&self.model).map_err(|error| section(error.to_string()))?;
+        // Without statistics: those come from the corpus.
+        FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
+        self.augment
+            .check()
+            .map_err(|error| section(error.to_string()))?;
+        self.optimizer
+            .validate()
+            .map_err(|error| section(error.to_string()))?;
+        self.schedule
+            .validate()
+            .map_err(|error| section(error.to_string()))?;
+        self.clip
+            .validate()
+            .map_err(|error| section(error.to_string()))?;
+        Ok(())
+    }
+}
+
+const LONGEST_NAME: usize = 64;
+
+/// A name after the job's file.
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let name: String = stem
+        .chars()
+        .map(|character| match character {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' => character,
+            _ => '-',
+        })
+        .take(LONGEST_NAME)
+        .collect();
+    let name = name.trim_start_matches('-');
+    if name.is_empty() { "job" } else { name }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "[corpus]\ntrain = \"a/train.jsonl\"\nvalid = \"\"\n";
+
+    fn parse(text: &str, sets: &[&str]) -> Result<Job, JobError> {
+        let sets: Vec<String> = sets.iter().map(|&set| set.to_owned()).collect();
+        Job::parse(text, Path::new("jobs/two words.toml"), &sets)
+    }
+
+    fn message(text: &str, sets: &[&str]) -> String {
+        parse(text, sets).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_job_needs_a_corpus_and_nothing_else() {
+        let job = parse(SMALL, &[]).unwrap().resolve(Path::new("/jobs"));
+        assert_eq!(job.name, "two-words");
+        assert_eq!(
+            job.corpus.train.as_deref(),
+            Some(Path::new("/jobs/a/train.jsonl"))
+        );
+        assert_eq!(job.corpus.valid, None);
+        assert_eq!(job.train, TrainConfig::default());
+        assert!(message("[corpus]", &[]).contains("`corpus.train` is missing"));
+    }
+
+    #[test]
+    fn a_job_written_out_reads_back_the_same() {
+        let job = parse(SMALL, &["train.seed=7", "model.hidden=32"]).unwrap();
+        let written = job.to_toml().unwrap();
+        let read = Job::parse(&written, Path::new("elsewhere.toml"), &[]).unwrap();
+        assert_eq!(read, job);
+    }
+
+    #[test]
+    fn manifests_set_from_outside_are_relative_to_the_working_directory() {
+        let job = parse(SMALL, &["corpus.valid=v.jsonl"]).unwrap();
+        let job = job.resolve(Path::new("/jobs"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(job.corpus.valid, Some(here.join("v.jsonl")));
+        assert_eq!(
+            job.corpus.train.as_deref(),
+            Some(Path::new("/jobs/a/train.jsonl"))
+        );
+        let without = parse(SMALL, &["corpus.valid="]).unwrap();
+        assert_eq!(without.corpus.valid, None);
+    }
+
+    #[test]
+    fn every_bad_value_is_named() {
+        for (set, named) in [
+            ("train.epochs=0", "`train.epochs` is 0"),
+            ("train.batch=0", "`train.batch` is 0"),
+            ("train.micro_batch=0", "`train.micro_batch` is 0"),
+            ("train.keep_checkpoints=0", "`train.keep_checkpoints` is 0"),
+            ("model.layers=17", "model.layers is 17"),
+            ("model.hidden=0", "model.hidden is 0"),
+            ("model.dropout=1.0", "model.dropout is 1"),
+            ("name=-a", "`name` is \"-a\""),
+            ("name=a/b", "`name` is \"a/b\""),
+            ("features.mel_bins=0", "mel_bins"),
+            ("augment.time_fraction=2.0", "time_fraction"),
+            ("optimizer.learning_rate=-1.0", "learning_rate"),
+            ("clip.max_norm=-1.0", "max_norm"),
+            ("compute_class=mixed", "`compute_class` cannot be `mixed`"),
+        ] {
+            let message = message(SMALL, &[set]);
+            assert!(message.contains(named), "{set}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_suggests_the_nearest() {
+        let message = message(&format!("{SMALL}[train]\nepoch = 3"), &[]);
+        assert!(
+            message.contains("two words.toml:5: unknown key `epoch` in [train]")
+                && message.contains("did you mean `epochs`?"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn manifests_and_synthetic_speech_exclude_each_other() {
+        let both = format!("{SMALL}synthetic = {{ task = \"digits\" }}");
+        assert!(message(&both, &[]).contains("`corpus.synthetic` stands beside manifests"));
+    }
+}
