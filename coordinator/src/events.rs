@@ -1,1 +1,544 @@
-//! Stub: replaced by its owner.
+//! What a run says of itself: events and metrics as JSON lines in its directory, and whoever follows
+//! them. It decides that a line is written once and read once, through restarts and by followers
+//! alike, and refuses to know what brings a line about.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use speech::score::Score;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// Something that happened in a run and is worth a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The run began, or goes on in a new life of the coordinator.
+    Started {
+        generation: u64,
+        /// The checkpoint's file name, when it goes on from one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumed_from: Option<String>,
+    },
+    /// The newest checkpoint cannot be used; the one before it is.
+    CheckpointDamaged {
+        reason: String,
+    },
+    /// The corpus was read.
+    Prepared {
+        train_utterances: usize,
+        train_hours: f64,
+        valid_utterances: usize,
+        valid_hours: f64,
+        parameters: usize,
+        vocabulary: usize,
+        steps: u64,
+        /// Whether the corpus was made by the project's own synthesiser.
+        synthetic: bool,
+    },
+    /// An utterance that takes no part, and why.
+    UtteranceLeftOut {
+        utterance: String,
+        set: Set,
+        reason: String,
+    },
+    /// The compute class that the run's bits belong to from now on.
+    Pinned {
+        compute_class: String,
+    },
+    WorkerJoined {
+        worker: u64,
+        name: String,
+        compute_class: String,
+    },
+    /// A worker said goodbye.
+    WorkerLeft {
+        worker: u64,
+        name: String,
+    },
+    /// A worker was not heard of for too long.
+    WorkerLost {
+        worker: u64,
+        name: String,
+    },
+    /// A worker kept a node for too long; others may have it.
+    LeaseExpired {
+        worker: u64,
+        node: String,
+    },
+    /// A worker returned a node undone.
+    GivenBack {
+        worker: u64,
+        node: String,
+        reason: String,
+    },
+    /// A micro-batch whose gradient is not finite, left out of the step's sum, weight and all.
+    Quarantined {
+        worker: u64,
+        micro_batch: u32,
+        utterances: Vec<String>,
+        reason: String,
+    },
+    /// A step of which nothing was left to add: the weights stay as they are.
+    StepSkipped {
+        reason: String,
+    },
+    /// Two workers gave different bits for the same node.
+    Differed {
+        node: String,
+        first: u64,
+        second: u64,
+    },
+    /// The score on the validation set after an epoch.
+    Evaluated {
+        epoch: u32,
+        /// Mean over the utterances that have one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss: Option<f64>,
+        /// Whether no epoch before was better.
+        best: bool,
+        score: Score,
+    },
+    Checkpointed {
+        file: String,
+    },
+    Cancelled,
+    Failed {
+        error: String,
+        retryable: bool,
+    },
+    Succeeded {
+        weights_sha256: String,
+    },
+}
+
+/// Which of a job's two manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Set {
+    Train,
+    Valid,
+}
+
+/// A line of `events.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub time: Timestamp,
+    /// Steps done when it happened.
+    pub step: u64,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A line of `metrics.jsonl`: one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Counted from 1: the version of the weights that it made.
+    pub step: u64,
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Mean over the step's weight; absent when nothing was left to add.
+    pub loss: Option<f64>,
+    /// L2 norm of the mean gradient over all parameters, before clipping.
+    pub grad_norm: Option<f64>,
+    /// What the gradient was multiplied by.
+    pub clip_coef: Option<f64>,
+    pub clipped: bool,
+    pub lr: Option<f64>,
+    /// What the step's utterances weigh together, in the job's unit.
+    pub weight: f64,
+    /// From the step's opening to its new weights.
+    pub seconds: f64,
+    pub utterances: u64,
+    pub frames: u64,
+    pub audio_seconds: f64,
+    /// Seconds of audio trained on in a second of time.
+    pub audio_seconds_per_second: f64,
+    /// Seconds that the workers computed, together.
+    pub compute_s: f64,
+    /// Seconds of `seconds` that the update took: division, norm, clipping, optimizer.
+    pub update_s: f64,
+    /// Micro-batches left out.
+    pub quarantined: u64,
+    /// The parameter whose gradient had the largest norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dominated_by: Option<String>,
+}
+
+/// How many bytes of each file are whole lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offsets {
+    pub events: u64,
+    pub metrics: u64,
+}
+
+/// What followers may read, and whether more will come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    pub offsets: Offsets,
+    pub ended: bool,
+}
+
+/// One of a run's two files of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    Events,
+    Metrics,
+}
+
+impl Lines {
+    pub fn path(self, run_dir: &Path) -> PathBuf {
+        run_dir.join(match self {
+            Self::Events => "events.jsonl",
+            Self::Metrics => "metrics.jsonl",
+        })
+    }
+
+    const fn of(self, offsets: Offsets) -> u64 {
+        match self {
+            Self::Events => offsets.events,
+            Self::Metrics => offsets.metrics,
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+#[error("{}: {source}", path.display())]
+pub struct JournalError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The two files of a run, open for appending.
+#[derive(Debug)]
+pub struct Journal {
+    events: Appender,
+    metrics: Appender,
+    feed: watch::Sender<Published>,
+}
+
+impl Journal {
+    /// Opens the files of `run_dir` and cuts them off at `offsets`: what lies behind was written
+    /// after the checkpoint that the run goes on from, and will be written again.
+    pub fn open(
+        run_dir: &Path,
+        offsets: Offsets,
+        feed: watch::Sender<Published>,
+    ) -> Result<Self, JournalError> {
+        let journal = Self {
+            events: Appender::open(Lines::Events.path(run_dir), offsets.events)?,
+            metrics: Appender::open(Lines::Metrics.path(run_dir), offsets.metrics)?,
+            feed,
+        };
+        journal.publish(false);
+        Ok(journal)
+    }
+
+    /// Appends an event.
+    pub fn event(&mut self, step: u64, event: Event) -> Result<Record, JournalError> {
+        let record = Record {
+            time: crate::store::now(),
+            step,
+            event,
+        };
+        self.events.append(&record)?;
+        self.publish(false);
+        Ok(record)
+    }
+
+    /// Appends a step.
+    pub fn metrics(&mut self, metrics: &StepMetrics) -> Result<(), JournalError> {
+        self.metrics.append(metrics)?;
+        self.publish(false);
+        Ok(())
+    }
+
+    /// Tells followers that this was all.
+    pub fn end(&mut self) {
+        self.publish(true);
+    }
+
+    pub const fn offsets(&self) -> Offsets {
+        Offsets {
+            events: self.events.length,
+            metrics: self.metrics.length,
+        }
+    }
+
+    /// What makes durable all that was appended so far; for a thread that may wait.
+    pub fn syncer(
+        &self,
+    ) -> Result<impl FnOnce() -> Result<(), JournalError> + Send + use<>, JournalError> {
+        let files = [self.events.duplicate()?, self.metrics.duplicate()?];
+        Ok(move || {
+            for (path, file) in files {
+                let synced = file.sync_data();
+                synced.map_err(|source| JournalError { path, source })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn publish(&self, ended: bool) {
+        self.feed.send_replace(Published {
+            offsets: self.offsets(),
+            ended,
+        });
+    }
+}
+
+/// What followers of a job may read that nobody works on.
+pub fn published(run_dir: &Path, ended: bool) -> Published {
+    let length = |lines: Lines| {
+        let bytes = std::fs::read(lines.path(run_dir)).unwrap_or_default();
+        whole_lines(&bytes) as u64
+    };
+    Published {
+        offsets: Offsets {
+            events: length(Lines::Events),
+            metrics: length(Lines::Metrics),
+        },
+        ended,
+    }
+}
+
+fn whole_lines(bytes: &[u8]) -> usize {
+    let newline = bytes.iter().rposition(|&byte| byte == b'\n');
+    newline.map_or(0, |at| at + 1)
+}
+
+#[derive(Debug)]
+struct Appender {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Appender {
+    fn open(path: PathBuf, offset: u64) -> Result<Self, JournalError> {
+        let open = || {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let mut kept = Vec::new();
+            (&file).take(offset).read_to_end(&mut kept)?;
+            let length = whole_lines(&kept) as u64;
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok((file, length))
+        };
+        match open() {
+            Ok((file, length)) => Ok(Self { path, file, length }),
+            Err(source) => Err(JournalError { path, source }),
+        }
+    }
+
+    fn append(&mut self, line: &impl Serialize) -> Result<(), JournalError> {
+        let mut append = || {
+            let mut bytes = serde_json::to_vec(line)?;
+            bytes.push(b'\n');
+            // Rewritten from the last whole line, so that a line cut short by a full disk goes.
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.file.write_all(&bytes)?;
+            Ok(bytes.len() as u64)
+        };
+        self.length += append().map_err(|source| JournalError {
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(())
+    }
+
+    fn duplicate(&self) -> Result<(PathBuf, File), JournalError> {
+        let path = self.path.clone();
+        match self.file.try_clone() {
+            Ok(file) => Ok((path, file)),
+            Err(source) => Err(JournalError { path, source }),
+        }
+    }
+}
+
+/// Reads a run's lines from the first to the last published one, and waits for more.
+#[derive(Debug)]
+pub struct Follower {
+    path: PathBuf,
+    lines: Lines,
+    feed: watch::Receiver<Published>,
+    follow: bool,
+    read: u64,
+}
+
+impl Follower {
+    pub fn new(
+        run_dir: &Path,
+        lines: Lines,
+        feed: watch::Receiver<Published>,
+        follow: bool,
+    ) -> Self {
+        Self {
+            path: lines.path(run_dir),
+            lines,
+            feed,
+            follow,
+            read: 0,
+        }
+    }
+
+    /// The next lines, at least one; `None` when there will be no more.
+    pub async fn next(&mut self) -> Result<Option<Vec<String>>, JournalError> {
+        /// What is read at once; a line longer than this is read whole all the same.
+        const READ: u64 = 1 << 20;
+        loop {
+            let published = *self.feed.borrow_and_update();
+            let end = self.lines.of(published.offsets);
+            // A run that is taken up again rewrites what followed its checkpoint.
+            self.read = self.read.min(end);
+            if self.read < end {
+                let (path, start) = (self.path.clone(), self.read);
+                let lines = tokio::task::spawn_blocking(move || {
+                    let read = read_lines(&path, start, end, READ);
+                    read.map_err(|source| JournalError { path, source })
+                });
+                let lines = lines.await.expect("reading a file does not panic")?;
+                self.read += lines.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+                return Ok(Some(lines));
+            }
+            if published.ended || !self.follow || self.feed.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn read_lines(path: &Path, start: u64, end: u64, limit: u64) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    let mut rest = file.take(end - start);
+    let whole = loop {
+        let read = rest.by_ref().take(limit).read_to_end(&mut bytes)?;
+        match whole_lines(&bytes) {
+            0 if read == 0 => {
+                let shorter = "the file is shorter than what was written to it";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shorter));
+            }
+            0 => {}
+            whole => break whole,
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn journal(dir: &Path, offsets: Offsets) -> (Journal, watch::Receiver<Published>) {
+        let (feed, published) = watch::channel(Published::default());
+        (Journal::open(dir, offsets, feed).unwrap(), published)
+    }
+
+    fn checkpointed(number: u32) -> Event {
+        Event::Checkpointed {
+            file: format!("step-{number}"),
+        }
+    }
+
+    fn lines(dir: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(Lines::Events.path(dir)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_record_is_one_flat_line_and_reads_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = journal(dir.path(), Offsets::default());
+        let record = journal.event(7, checkpointed(7)).unwrap();
+        let line = &lines(dir.path())[0];
+        assert!(
+            line.contains(r#""step":7,"event":"checkpointed","file":"step-7""#),
+            "{line}"
+        );
+        assert_eq!(serde_json::from_str::<Record>(line).unwrap(), record);
+    }
+
+    #[test]
+    fn what_follows_the_checkpoint_is_cut_off_and_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, _) = journal(dir.path(), Offsets::default());
+        first.event(1, checkpointed(1)).unwrap();
+        let offsets = first.offsets();
+        first.event(2, checkpointed(2)).unwrap();
+        drop(first);
+        let (mut second, _) = journal(dir.path(), offsets);
+        second.event(2, checkpointed(3)).unwrap();
+        let lines = lines(dir.path());
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("step-1") && lines[1].contains("step-3"));
+    }
+
+    #[test]
+    fn a_file_shorter_than_the_checkpoint_says_ends_with_its_last_whole_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Lines::Events.path(dir.path());
+        std::fs::write(&path, "{\"a\":1}\n{\"b\":").unwrap();
+        let offsets = Offsets {
+            events: 1000,
+            metrics: 0,
+        };
+        let (journal, _) = journal(dir.path(), offsets);
+        assert_eq!(journal.offsets().events, 8);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"a\":1}\n");
+    }
+
+    #[tokio::test]
+    async fn a_follower_reads_every_line_once_and_ends_with_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, published) = journal(dir.path(), Offsets::default());
+        journal.event(0, checkpointed(0)).unwrap();
+        let mut follower = Follower::new(dir.path(), Lines::Events, published, true);
+        let following = tokio::spawn(async move {
+            let mut lines = Vec::new();
+            while let Some(more) = follower.next().await.unwrap() {
+                lines.extend(more);
+            }
+            lines
+        });
+        for step in 1..100 {
+            journal.event(step, checkpointed(step as u32)).unwrap();
+            tokio::task::yield_now().await;
+        }
+        journal.end();
+        assert_eq!(following.await.unwrap(), lines(dir.path()));
+    }
+
+    #[tokio::test]
+    async fn without_following_the_lines_so_far_are_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, published) = journal(dir.path(), Offsets::default());
+        journal.event(0, checkpointed(0)).unwrap();
+        let mut follower = Follower::new(dir.path(), Lines::Events, published, false);
+        assert_eq!(follower.next().await.unwrap().unwrap().len(), 1);
+        assert_eq!(follower.next().await.unwrap(), None);
+    }
+
+    #[test]
+    fn a_line_longer_than_a_read_is_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lines");
+        std::fs::write(&path, "abcdefgh\nij\n").unwrap();
+        assert_eq!(read_lines(&path, 0, 12, 3).unwrap(), ["abcdefgh"]);
+        assert_eq!(read_lines(&path, 9, 12, 3).unwrap(), ["ij"]);
+        assert!(read_lines(&path, 9, 20, 3).is_ok());
+        assert!(read_lines(&path, 12, 20, 3).is_err());
+    }
+}

@@ -1,1 +1,145 @@
-//! Stub: replaced by its owner.
+//! `report.json`: what came of a run. It decides the names of the figures that scripts read, and
+//! refuses to know how they were reached.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+use speech::score::Score;
+
+use crate::store::{State, StoreError, replace};
+
+/// What came of a run, written when it ends, however it does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub id: String,
+    pub name: String,
+    pub status: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether a failed job might succeed when it is tried again as it is.
+    #[serde(default)]
+    pub retryable: bool,
+    /// Steps done, and those of them that changed the weights.
+    pub steps: u64,
+    pub applied_steps: u64,
+    /// Of the whole job.
+    pub total_steps: u64,
+    /// The epoch that was worked on last, counted from 1.
+    pub epochs: u32,
+    pub total_epochs: u32,
+    /// SHA-256 of the final weights: the flat vector as little-endian `f32`. Absent when the run did
+    /// not get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// Of the worker that was granted the first lease, and so of all of them unless the job says
+    /// `any`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_class: Option<String>,
+    /// Whether another cluster of the compute class gives the same `weights_sha256`.
+    pub bit_identity: bool,
+    /// Whether the corpus was made by the project's own synthesiser: then every figure here is
+    /// about synthetic speech.
+    pub synthetic: bool,
+    /// On the validation set, after the last epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    /// On the validation set, after the epoch that was best there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// Mean loss of the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Share of the applied steps whose gradient was clipped.
+    pub clipped_share: f64,
+    /// Micro-batches left out because their gradient was not finite.
+    pub quarantined: u64,
+    /// Counts of what workers and networks did, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Workers that were granted a lease.
+    pub workers: u64,
+    /// Coordinator starts that worked on it.
+    pub lives: u64,
+    /// Time spent on it, all lives together.
+    pub seconds: f64,
+    /// Hours of audio trained on, every epoch counted.
+    pub audio_hours: f64,
+    pub parameters: usize,
+    pub train_utterances: usize,
+    pub valid_utterances: usize,
+    pub program_version: String,
+}
+
+/// A score with the loss beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    #[serde(flatten)]
+    pub score: Score,
+}
+
+/// The best score so far.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub epoch: u32,
+    pub step: u64,
+    /// What was compared: `accuracy`, or else `wer`.
+    pub metric: String,
+    pub value: f64,
+}
+
+impl Best {
+    /// The figure that epochs are compared by: accuracy, or else the word error rate.
+    pub fn of(score: &Score, epoch: u32, step: u64) -> Option<Self> {
+        let (metric, value) = match (score.accuracy, score.wer) {
+            (Some(accuracy), _) => ("accuracy", accuracy),
+            (None, Some(wer)) => ("wer", wer),
+            (None, None) => return None,
+        };
+        Some(Self {
+            epoch,
+            step,
+            metric: metric.to_owned(),
+            value,
+        })
+    }
+
+    /// Whether this is better than `other`; of equal ones the earlier stays.
+    pub fn beats(&self, other: &Self) -> bool {
+        match self.metric.as_str() {
+            "accuracy" => self.value > other.value,
+            _ => self.value < other.value,
+        }
+    }
+}
+
+impl Report {
+    /// Writes `report.json` into `run_dir`.
+    pub fn write(&self, run_dir: &Path) -> Result<(), StoreError> {
+        replace(&run_dir.join("report.json"), self.to_json().as_bytes())
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self)
+            .expect("strings, numbers and maps keyed by strings are JSON")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_is_the_highest_accuracy_or_the_lowest_error_rate() {
+        let best = |metric: &str, value| Best {
+            epoch: 1,
+            step: 1,
+            metric: metric.to_owned(),
+            value,
+        };
+        assert!(best("accuracy", 0.9).beats(&best("accuracy", 0.8)));
+        assert!(!best("accuracy", 0.8).beats(&best("accuracy", 0.8)));
+        assert!(best("wer", 0.1).beats(&best("wer", 0.2)));
+        assert!(!best("wer", 0.2).beats(&best("wer", 0.1)));
+    }
+}

@@ -1,1 +1,436 @@
-//! Stub: replaced by its owner.
+//! The data directory: who holds it, which generation this start is, which jobs there are and where
+//! each keeps its files. It decides what survives a restart of the coordinator's queue, and refuses
+//! to know what a job computes or what lies in its checkpoints.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::job::Job;
+
+/// How a data directory is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A queue of jobs, each in `jobs/<id>/`.
+    Queue { data_dir: PathBuf },
+    /// One job, whose run directory is the data directory. Without `resume` the directory must not
+    /// hold a run yet; with it, it must.
+    Single { run_dir: PathBuf, resume: bool },
+}
+
+impl Layout {
+    fn root(&self) -> &Path {
+        match self {
+            Self::Queue { data_dir } => data_dir,
+            Self::Single { run_dir, .. } => run_dir,
+        }
+    }
+}
+
+/// What a job is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl State {
+    /// Whether it stays so until somebody asks for more.
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A job in the queue, as it is written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub name: String,
+    pub state: State,
+    /// Its place in the queue: lower ones run first. Resuming gives a new one.
+    pub turn: u64,
+    pub submitted_at: Timestamp,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether a failed job might succeed when it is tried again as it is.
+    #[serde(default)]
+    pub retryable: bool,
+}
+
+/// `state.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Written {
+    generation: u64,
+    /// Of the next job.
+    next: u64,
+    jobs: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error(
+        "{} is in use by another coordinator (process {holder}); stop that one, or choose another directory", dir.display()
+    )]
+    Held { dir: PathBuf, holder: String },
+    #[error(
+        "{} holds a run already; continue it with `--resume`, or choose another directory with `--out`", dir.display()
+    )]
+    RunExists { dir: PathBuf },
+    #[error("{} holds no run to resume", dir.display())]
+    NoRun { dir: PathBuf },
+    #[error(
+        "the run in {} has succeeded already; there is nothing to resume", dir.display()
+    )]
+    RunEnded { dir: PathBuf },
+    #[error(
+        "{} cannot be read as the queue's state ({reason}); restore it, or move the directory away", path.display()
+    )]
+    Damaged { path: PathBuf, reason: String },
+    #[error("job {id}: {} cannot be read as the job: {reason}", path.display())]
+    Job {
+        id: String,
+        path: PathBuf,
+        reason: String,
+    },
+    #[error("the job cannot be written as TOML: {0}")]
+    Unwritable(String),
+    #[error("there is no job `{0}`; `unisono jobs` lists them")]
+    UnknownJob(String),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The data directory of a coordinator, held by it alone while this value lives.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    written: Written,
+    /// The lock is the open file's: it is gone when the process is, however that ends.
+    _lock: File,
+}
+
+impl Store {
+    /// Takes the directory, bumps the generation and puts what was running back into the queue.
+    pub fn open(layout: Layout) -> Result<Self, StoreError> {
+        let root = layout.root().to_owned();
+        let state = root.join("state.json");
+        let resume = matches!(layout, Layout::Single { resume: true, .. });
+        if resume && !state.exists() {
+            return Err(StoreError::NoRun { dir: root });
+        }
+        fs::create_dir_all(&root).map_err(at(&root))?;
+        let lock = lock(&root)?;
+        let mut written = match fs::read(&state) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StoreError::Damaged {
+                path: state.clone(),
+                reason: error.to_string(),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Written {
+                next: 1,
+                ..Written::default()
+            },
+            Err(error) => return Err(at(&state)(error)),
+        };
+        if matches!(layout, Layout::Single { resume: false, .. }) && !written.jobs.is_empty() {
+            return Err(StoreError::RunExists { dir: root });
+        }
+        written.generation += 1;
+        for entry in written.jobs.values_mut() {
+            if entry.state == State::Running {
+                entry.state = State::Queued;
+            }
+        }
+        let mut store = Self {
+            layout,
+            written,
+            _lock: lock,
+        };
+        if resume {
+            store.take_up_single()?;
+        }
+        store.persist()?;
+        Ok(store)
+    }
+
+    fn take_up_single(&mut self) -> Result<(), StoreError> {
+        let dir = self.layout.root().to_owned();
+        let Some(entry) = self.written.jobs.values_mut().next() else {
+            return Err(StoreError::NoRun { dir });
+        };
+        if entry.state == State::Succeeded {
+            return Err(StoreError::RunEnded { dir });
+        }
+        entry.state = State::Queued;
+        entry.error = None;
+        Ok(())
+    }
+
+    /// Counts the starts of a coordinator on this directory, from 1.
+    pub const fn generation(&self) -> u64 {
+        self.written.generation
+    }
+
+    /// Jobs by id, which sorts as they were submitted.
+    pub const fn jobs(&self) -> &BTreeMap<String, Entry> {
+        &self.written.jobs
+    }
+
+    /// Where a job keeps its files.
+    pub fn run_dir(&self, id: &str) -> PathBuf {
+        match &self.layout {
+            Layout::Queue { data_dir } => data_dir.join("jobs").join(id),
+            Layout::Single { run_dir, .. } => run_dir.clone(),
+        }
+    }
+
+    /// Where corpora that jobs share are generated.
+    pub fn synthetic_dir(&self) -> PathBuf {
+        self.layout.root().join("synthetic")
+    }
+
+    /// The queued job whose turn is next.
+    pub fn next_queued(&self) -> Option<String> {
+        let queued = self.written.jobs.iter();
+        let queued = queued.filter(|(_, entry)| entry.state == State::Queued);
+        let (id, _) = queued.min_by_key(|(_, entry)| entry.turn)?;
+        Some(id.clone())
+    }
+
+    /// Writes a job down as queued and gives its id.
+    pub fn add(&mut self, job: &Job) -> Result<String, StoreError> {
+        let id = format!("{:04}-{}", self.written.next, job.name);
+        let dir = self.run_dir(&id);
+        if matches!(self.layout, Layout::Single { .. }) && !self.written.jobs.is_empty() {
+            return Err(StoreError::RunExists { dir });
+        }
+        let toml = job
+            .to_toml()
+            .map_err(|error| StoreError::Unwritable(error.to_string()))?;
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
+        replace(&dir.join("job.toml"), toml.as_bytes())?;
+        let entry = Entry {
+            name: job.name.clone(),
+            state: State::Queued,
+            turn: self.next_turn(),
+            submitted_at: now(),
+            error: None,
+            retryable: false,
+        };
+        self.written.jobs.insert(id.clone(), entry);
+        self.written.next += 1;
+        self.persist()?;
+        Ok(id)
+    }
+
+    /// The job as it was submitted.
+    pub fn job(&self, id: &str) -> Result<Job, StoreError> {
+        let path = self.run_dir(id).join("job.toml");
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        Job::parse(&text, &path, &[]).map_err(|error| StoreError::Job {
+            id: id.to_owned(),
+            path,
+            reason: error.to_string(),
+        })
+    }
+
+    /// Writes a job's state down; `error` says why it failed and whether a retry is worth it.
+    pub fn set_state(
+        &mut self,
+        id: &str,
+        state: State,
+        error: Option<(String, bool)>,
+    ) -> Result<(), StoreError> {
+        let entry = self.entry(id)?;
+        entry.state = state;
+        entry.retryable = matches!(error, Some((_, true)));
+        entry.error = error.map(|(error, _)| error);
+        self.persist()
+    }
+
+    /// Puts an ended job at the end of the queue.
+    pub fn requeue(&mut self, id: &str) -> Result<(), StoreError> {
+        let turn = self.next_turn();
+        let entry = self.entry(id)?;
+        entry.state = State::Queued;
+        entry.error = None;
+        entry.retryable = false;
+        entry.turn = turn;
+        self.persist()
+    }
+
+    fn next_turn(&self) -> u64 {
+        let turns = self.written.jobs.values().map(|entry| entry.turn);
+        turns.max().unwrap_or(0) + 1
+    }
+
+    fn entry(&mut self, id: &str) -> Result<&mut Entry, StoreError> {
+        let unknown = || StoreError::UnknownJob(id.to_owned());
+        self.written.jobs.get_mut(id).ok_or_else(unknown)
+    }
+
+    fn persist(&self) -> Result<(), StoreError> {
+        let json = serde_json::to_vec_pretty(&self.written)
+            .expect("strings, numbers and maps keyed by strings are JSON");
+        replace(&self.layout.root().join("state.json"), &json)
+    }
+}
+
+/// The time as records have it, to the millisecond.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now)
+}
+
+fn lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(at(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            file.read_to_string(&mut holder).map_err(at(&path))?;
+            return Err(StoreError::Held {
+                dir: root.to_owned(),
+                holder: holder.trim().to_owned(),
+            });
+        }
+        Err(error) => return Err(at(&path)(error.into())),
+    }
+    file.set_len(0).map_err(at(&path))?;
+    file.rewind().map_err(at(&path))?;
+    writeln!(file, "{}", std::process::id()).map_err(at(&path))?;
+    Ok(file)
+}
+
+/// Puts `bytes` in place of the file at `path`: whoever reads it, after a power cut as well, finds
+/// the old contents or the new ones whole.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| {
+        // Best effort: what stays behind is overwritten by the next attempt.
+        let _ = fs::remove_file(&temporary);
+        at(path)(source)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(name: &str) -> Job {
+        let text = format!("name = \"{name}\"\n[corpus]\ntrain = \"/data/train.jsonl\"");
+        Job::parse(&text, Path::new("job.toml"), &[]).unwrap()
+    }
+
+    fn queue(dir: &Path) -> Layout {
+        Layout::Queue {
+            data_dir: dir.to_owned(),
+        }
+    }
+
+    #[test]
+    fn jobs_survive_a_restart_in_order_and_the_generation_is_bumped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(queue(dir.path())).unwrap();
+        assert_eq!(store.generation(), 1);
+        let first = store.add(&job("a")).unwrap();
+        let second = store.add(&job("b")).unwrap();
+        assert_eq!((first.as_str(), second.as_str()), ("0001-a", "0002-b"));
+        store.set_state(&first, State::Running, None).unwrap();
+        drop(store);
+
+        let mut store = Store::open(queue(dir.path())).unwrap();
+        assert_eq!(store.generation(), 2);
+        assert_eq!(store.jobs()[&first].state, State::Queued);
+        assert_eq!(store.next_queued().as_ref(), Some(&first));
+        assert_eq!(store.job(&second).unwrap(), job("b"));
+        store.set_state(&first, State::Cancelled, None).unwrap();
+        assert_eq!(store.next_queued().as_ref(), Some(&second));
+        store.requeue(&first).unwrap();
+        assert_eq!(store.next_queued().as_ref(), Some(&second));
+        assert_eq!(store.add(&job("c")).unwrap(), "0003-c");
+    }
+
+    #[test]
+    fn a_second_coordinator_is_refused_and_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Store::open(queue(dir.path())).unwrap();
+        let error = Store::open(queue(dir.path())).unwrap_err();
+        let pid = std::process::id().to_string();
+        assert!(matches!(error, StoreError::Held { holder, .. } if holder == pid));
+        drop(held);
+        Store::open(queue(dir.path())).unwrap();
+    }
+
+    #[test]
+    fn a_run_directory_is_taken_up_only_when_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let single = |resume| Layout::Single {
+            run_dir: dir.path().join("run"),
+            resume,
+        };
+        let error = Store::open(single(true)).unwrap_err();
+        assert!(matches!(error, StoreError::NoRun { .. }));
+        let mut store = Store::open(single(false)).unwrap();
+        let id = store.add(&job("a")).unwrap();
+        assert!(matches!(
+            store.add(&job("b")).unwrap_err(),
+            StoreError::RunExists { .. }
+        ));
+        let failed = Some(("no workers".to_owned(), true));
+        store.set_state(&id, State::Failed, failed).unwrap();
+        drop(store);
+        let error = Store::open(single(false)).unwrap_err();
+        assert!(matches!(error, StoreError::RunExists { .. }));
+        let mut store = Store::open(single(true)).unwrap();
+        assert_eq!(store.next_queued(), Some(id.clone()));
+        store.set_state(&id, State::Succeeded, None).unwrap();
+        drop(store);
+        let error = Store::open(single(true)).unwrap_err();
+        assert!(matches!(error, StoreError::RunEnded { .. }));
+    }
+
+    #[test]
+    fn a_damaged_state_is_named_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("state.json"), "{\"generation\": 3").unwrap();
+        let error = Store::open(queue(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("state.json"), "{error}");
+        let left = fs::read_to_string(dir.path().join("state.json")).unwrap();
+        assert_eq!(left, "{\"generation\": 3");
+    }
+}
