@@ -1,1 +1,402 @@
-//! Stub: replaced by its owner.
+//! The one owner of what a coordinator knows: the state machine, the sum, the weights and the queue.
+//! It waits, does what the machine and the run say comes next, and gives long work to other threads;
+//! it refuses to decide who computes what ([`crate::machine`]) and what comes next
+//! ([`training`]), and to know the wire.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use proto::contribution::{Key, PassKind};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    task::{JoinError, JoinSet},
+};
+
+mod answers;
+mod command;
+mod ending;
+mod pass;
+mod queue;
+mod roster;
+mod steps;
+mod training;
+mod trouble;
+mod work;
+
+pub use command::{
+    Announced, AudioFile, Command, Handle, JobView, LeaseAnswer, Leased, Notice, Posted, Progress,
+    Reply, Weights, Welcome,
+};
+pub use pass::Hypothesis;
+pub use roster::{Introduction, WorkerView};
+pub use trouble::{Refused, RunError};
+
+use ending::Ending;
+use pass::Pass;
+use roster::Roster;
+use training::{Next, Training};
+use work::Done;
+
+use crate::{
+    events::{Event, Journal, Published},
+    machine::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    store::{Store, StoreError},
+};
+
+/// How often workers are asked to say that they are there; the machine loses them after a few.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
+/// Vectors below this many elements are added at once: a thread would cost more.
+const SMALL: usize = 1 << 14;
+
+pub(crate) struct Driver {
+    clock: Instant,
+    /// Absent only while it is being written on another thread, which the driver waits for.
+    store: Option<Store>,
+    machine: Machine,
+    roster: Roster,
+    /// Workers that wait for a lease.
+    waiting: BTreeMap<WorkerId, Reply<LeaseAnswer>>,
+    /// Of every job, for followers; gone when the coordinator stops.
+    feeds: BTreeMap<String, watch::Sender<Published>>,
+    run: Option<Run>,
+    /// Counts runs, so that work for one that has ended is told apart.
+    runs: u64,
+    work: JoinSet<(u64, Done)>,
+    posted: watch::Sender<Option<Arc<Posted>>>,
+    weights: watch::Sender<Option<Weights>>,
+    notices: broadcast::Sender<Notice>,
+    stop: Stop,
+}
+
+/// The job that is worked on.
+struct Run {
+    number: u64,
+    id: String,
+    dir: PathBuf,
+    name: String,
+    abandoned: Arc<AtomicBool>,
+    /// Absent while the corpus is prepared.
+    active: Option<Active>,
+    /// Who wants it cancelled.
+    cancel: Vec<Reply<Result<JobView, Refused>>>,
+    /// Faults of this life before the run began.
+    before: machine::Counters,
+    /// What it comes to, once that is known.
+    ending: Option<Ending>,
+    drawing: Arc<Mutex<()>>,
+}
+
+struct Active {
+    training: Training,
+    journal: Journal,
+}
+
+#[derive(Default)]
+enum Stop {
+    #[default]
+    No,
+    Asked(Vec<Reply<()>>),
+    Done,
+}
+
+/// Starts the driver of `store`'s jobs.
+pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<()>) {
+    const COMMANDS: usize = 256;
+    const NOTICES: usize = 4096;
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let (posted, posted_seen) = watch::channel(None);
+    let (weights, weights_seen) = watch::channel(None);
+    let (notices, _) = broadcast::channel(NOTICES);
+    let handle = Handle {
+        commands,
+        posted: posted_seen,
+        weights: weights_seen,
+        notices: notices.clone(),
+    };
+    let driver = Driver {
+        clock: Instant::now(),
+        machine: Machine::new(store.generation(), machine::Config::default()),
+        feeds: queue::feeds(&store),
+        store: Some(store),
+        roster: Roster::default(),
+        waiting: BTreeMap::new(),
+        run: None,
+        runs: 0,
+        work: JoinSet::new(),
+        posted,
+        weights,
+        notices,
+        stop: Stop::No,
+    };
+    (handle, tokio::spawn(driver.run(received)))
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            self.proceed().await;
+            let due = self.machine.next_deadline();
+            let due = due.map(|due| self.clock + Duration::from_millis(due));
+            let tick = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                Some(done) = self.work.join_next() => self.done(done).await,
+                () = tick, if due.is_some() => {
+                    self.tell(Input::Tick);
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.elapsed().as_millis() as Millis
+    }
+
+    fn generation(&self) -> u64 {
+        self.machine.generation()
+    }
+
+    fn store(&self) -> &Store {
+        self.store
+            .as_ref()
+            .expect("the driver waits for whoever writes the store")
+    }
+
+    /// Changes the store on a thread that may wait for the disk.
+    async fn write<T: Send + 'static>(
+        &mut self,
+        change: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let mut store = self
+            .store
+            .take()
+            .expect("the driver waits for whoever writes the store");
+        let written = tokio::task::spawn_blocking(move || {
+            let result = change(&mut store);
+            (store, result)
+        });
+        let (store, result) = written.await.expect("writing the store does not panic");
+        self.store = Some(store);
+        result
+    }
+
+    /// Tells the machine and does what it says. Gives what became of a contribution.
+    fn tell(&mut self, input: Input) -> Option<Outcome> {
+        let mut outputs = VecDeque::from(self.machine.handle(self.now(), input));
+        let mut receipt = None;
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Granted { worker, key, .. } => {
+                    if let Some(undelivered) = self.deliver(worker, key) {
+                        outputs.extend(self.machine.handle(self.now(), undelivered));
+                    }
+                }
+                Output::NothingYet { worker } => self.answer(worker, LeaseAnswer::Idle),
+                Output::Unknown { worker } => self.answer(worker, LeaseAnswer::Unknown),
+                Output::Receipt { outcome, .. } => receipt = Some(outcome),
+                Output::PassComplete { pass } => self.complete(&pass),
+                Output::LeaseExpired { worker, key } => self.note(Event::LeaseExpired {
+                    worker: worker.0,
+                    node: key.node.to_string(),
+                }),
+                Output::WorkerLost { worker } => {
+                    self.answer(worker, LeaseAnswer::Unknown);
+                    let name = self.roster.name(worker);
+                    self.roster.remove(worker);
+                    tracing::warn!(worker = worker.0, name, "a worker fell silent");
+                    self.note(Event::WorkerLost {
+                        worker: worker.0,
+                        name,
+                    });
+                }
+                Output::Differed { key, first, second } => {
+                    let node = key.node.to_string();
+                    tracing::error!(
+                        step = key.step,
+                        node,
+                        first = first.0,
+                        second = second.0,
+                        "two workers gave different bits for the same node"
+                    );
+                    self.note(Event::Differed {
+                        node,
+                        first: first.0,
+                        second: second.0,
+                    });
+                }
+            }
+        }
+        receipt
+    }
+
+    fn answer(&mut self, worker: WorkerId, answer: LeaseAnswer) {
+        if let Some(reply) = self.waiting.remove(&worker) {
+            // Who asked may be gone; there is nothing in this answer to lose.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Sends a grant to its worker; gives what the machine must hear when that fails.
+    fn deliver(&mut self, worker: WorkerId, key: Key) -> Option<Input> {
+        if let Err(refused) = self.check_class(worker) {
+            self.answer(worker, LeaseAnswer::Goodbye(refused.to_string()));
+            self.roster.remove(worker);
+            return Some(Input::Left { worker });
+        }
+        let undelivered = Input::GivenBack {
+            worker,
+            key: key.clone(),
+        };
+        let Some(posted) = self.posted.borrow().clone() else {
+            return Some(undelivered);
+        };
+        let (Some(reply), Some(pass)) = (self.waiting.remove(&worker), self.pass()) else {
+            return Some(undelivered);
+        };
+        let leased = Leased {
+            epoch: pass.epoch,
+            micro_batches: pass.leased(key.node),
+            key,
+            posted,
+        };
+        if reply.send(LeaseAnswer::Lease(leased)).is_err() {
+            return Some(undelivered);
+        }
+        self.count_in(worker);
+        None
+    }
+
+    fn pass(&self) -> Option<&Pass> {
+        let active = self.run.as_ref()?.active.as_ref()?;
+        active.training.pass.as_ref()
+    }
+
+    fn pass_mut(&mut self) -> Option<&mut Pass> {
+        self.training_mut()?.pass.as_mut()
+    }
+
+    fn training(&self) -> Option<&Training> {
+        Some(&self.run.as_ref()?.active.as_ref()?.training)
+    }
+
+    fn training_mut(&mut self) -> Option<&mut Training> {
+        Some(&mut self.run.as_mut()?.active.as_mut()?.training)
+    }
+
+    /// Writes an event of the running job, if there is one.
+    fn note(&mut self, event: Event) {
+        let Some(run) = &mut self.run else { return };
+        let Some(active) = &mut run.active else {
+            return;
+        };
+        match active.journal.event(active.training.counts.step, event) {
+            Ok(record) => {
+                let job = run.id.clone();
+                // Nobody needs to listen.
+                let _ = self.notices.send(Notice::Event { job, record });
+            }
+            Err(error) => run.fail(error.into()),
+        }
+    }
+
+    /// Does `work` on a thread that may take its time.
+    fn spawn(&mut self, work: impl FnOnce() -> Done + Send + 'static) {
+        let number = self.runs;
+        self.work.spawn_blocking(move || (number, work()));
+    }
+
+    async fn done(&mut self, done: Result<(u64, Done), JoinError>) {
+        let Some(run) = self.run.as_mut() else { return };
+        match done {
+            // Of a run that has ended meanwhile.
+            Ok((number, _)) if number != run.number => {}
+            Ok((_, done)) => self.take_up(done),
+            Err(panicked) => run.fail(RunError::Broken(panicked.to_string())),
+        }
+    }
+
+    /// Begins what comes next, until something has to be waited for.
+    async fn proceed(&mut self) {
+        loop {
+            let Some(run) = &mut self.run else {
+                match &mut self.stop {
+                    Stop::No => {
+                        if self.begin_next().await {
+                            continue;
+                        }
+                    }
+                    Stop::Asked(_) => self.stopped(),
+                    Stop::Done => {}
+                }
+                return;
+            };
+            if let Some(ending) = run.ending.take() {
+                self.end(ending).await;
+                continue;
+            }
+            let Some(active) = &run.active else {
+                // The preparation hears of it, and nobody waits for it.
+                if !run.cancel.is_empty() {
+                    run.abandoned.store(true, Ordering::Relaxed);
+                    self.end(Ending::Cancelled).await;
+                    continue;
+                }
+                if matches!(self.stop, Stop::Asked(_)) {
+                    run.abandoned.store(true, Ordering::Relaxed);
+                    self.run = None;
+                    continue;
+                }
+                return;
+            };
+            match active.training.next() {
+                Next::Wait => return,
+                Next::Checkpoint => self.save(),
+                Next::OpenGradient => self.open(PassKind::Gradient),
+                Next::OpenEvaluation => self.open(PassKind::Evaluation),
+                Next::Update => self.update(),
+                Next::Score => self.score(),
+                Next::Finish => self.finish(),
+                Next::Stop if !run.cancel.is_empty() => {
+                    self.end(Ending::Cancelled).await;
+                }
+                Next::Stop => self.put_away(),
+            }
+        }
+    }
+
+    /// Leaves the run as its checkpoint has it.
+    fn put_away(&mut self) {
+        self.run = None;
+        self.posted.send_replace(None);
+        self.weights.send_replace(None);
+    }
+
+    /// Everything that can be taken up again is written down.
+    fn stopped(&mut self) {
+        // Followers end with their feeds.
+        self.feeds.clear();
+        if let Stop::Asked(replies) = std::mem::replace(&mut self.stop, Stop::Done) {
+            for reply in replies {
+                let _ = reply.send(());
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Remembers the first thing that went wrong.
+    fn fail(&mut self, error: RunError) {
+        self.ending.get_or_insert(Ending::Failed(error));
+    }
+}

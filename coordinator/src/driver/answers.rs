@@ -1,0 +1,362 @@
+//! What workers ask and hand in. It decides who is admitted and who may work on the running job; what
+//! a contribution is worth is the machine's to say.
+
+use std::time::Duration;
+
+use proto::contribution::{Contribution, Digest, Key, PassKind};
+
+use super::{
+    Active, Driver, HEARTBEAT, Introduction, Refused, RunError, Stop,
+    command::{Announced, Command, LeaseAnswer, Reply, Welcome},
+    pass::{self, Hypothesis},
+};
+use crate::{
+    events::Event,
+    job::ComputeClassPolicy,
+    machine::{Input, Outcome, WorkerId},
+};
+
+/// Leases returned undone in a row after which a run fails: nobody can do it.
+const RETURNS: u32 = 24;
+
+/// Answers. Who asked may be gone by now; no answer holds anything that could be lost with it.
+fn give<T>(reply: Reply<T>, answer: T) {
+    let _ = reply.send(answer);
+}
+
+impl Driver {
+    pub(super) async fn command(&mut self, command: Command) {
+        match command {
+            Command::Join {
+                introduction,
+                reply,
+            } => give(reply, self.join(introduction)),
+            Command::Lease {
+                worker,
+                generation,
+                patience,
+                reply,
+            } => self.lease(WorkerId(worker), generation, patience, reply),
+            Command::Heartbeat {
+                worker,
+                generation,
+                reply,
+            } => give(reply, self.heard(WorkerId(worker), generation)),
+            Command::GiveBack {
+                worker,
+                key,
+                reason,
+                fatal,
+                reply,
+            } => {
+                self.given_back(WorkerId(worker), key, reason, fatal);
+                give(reply, ());
+            }
+            Command::Leave {
+                worker,
+                generation,
+                reply,
+            } => {
+                self.leave(WorkerId(worker), generation);
+                give(reply, ());
+            }
+            Command::Announce {
+                worker,
+                key,
+                digest,
+                reply,
+            } => give(reply, self.announced(WorkerId(worker), key, digest)),
+            Command::Contribute {
+                worker,
+                key,
+                contribution,
+                digest,
+                seconds,
+                reply,
+            } => {
+                let worker = WorkerId(worker);
+                let outcome = self.contributed(worker, key, *contribution, digest, seconds);
+                give(reply, outcome);
+            }
+            Command::Report {
+                worker,
+                key,
+                results,
+                seconds,
+                reply,
+            } => give(
+                reply,
+                self.reported(WorkerId(worker), key, results, seconds),
+            ),
+            Command::Submit { job, reply } => give(reply, self.submit(*job).await),
+            Command::List { reply } => give(reply, self.views()),
+            Command::Status { id, reply } => give(reply, self.status(&id)),
+            Command::Follow { id, reply } => give(reply, self.follow(&id)),
+            Command::Cancel { id, reply } => self.cancel(id, reply).await,
+            Command::Resume { id, reply } => give(reply, self.resume(id).await),
+            Command::Workers { reply } => give(reply, self.worker_views()),
+            Command::Stop { reply } => self.stop(reply),
+        }
+    }
+
+    fn join(&mut self, introduction: Introduction) -> Result<Welcome, Refused> {
+        if !matches!(self.stop, Stop::No) {
+            return Err(Refused::Stopping);
+        }
+        self.check_introduction(&introduction)?;
+        let worker = self.roster.admit(introduction.clone())?;
+        tracing::info!(
+            worker = worker.0,
+            name = introduction.name,
+            compute_class = introduction.compute_class,
+            "a worker joined"
+        );
+        self.tell(Input::Joined { worker });
+        self.note(Event::WorkerJoined {
+            worker: worker.0,
+            name: introduction.name,
+            compute_class: introduction.compute_class,
+        });
+        Ok(Welcome {
+            worker: worker.0,
+            generation: self.generation(),
+            heartbeat: HEARTBEAT,
+        })
+    }
+
+    /// Whether a worker is of the compute class that the running job is pinned to.
+    fn check_introduction(&self, introduction: &Introduction) -> Result<(), Refused> {
+        let (Some(run), Some(training)) = (&self.run, self.training()) else {
+            return Ok(());
+        };
+        let class = &introduction.compute_class;
+        match (&training.tally.compute_class, training.job.compute_class) {
+            (Some(pinned), ComputeClassPolicy::Pinned) if pinned != class => Err(Refused::Class {
+                job: run.id.clone(),
+                pinned: pinned.clone(),
+                class: class.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_class(&self, worker: WorkerId) -> Result<(), Refused> {
+        let introduction = self.roster.get(worker);
+        introduction.map_or(Ok(()), |introduction| self.check_introduction(introduction))
+    }
+
+    /// Counts a worker among those of the run; the first one gives it its compute class.
+    pub(super) fn count_in(&mut self, worker: WorkerId) {
+        let Some(introduction) = self.roster.get(worker).cloned() else {
+            return;
+        };
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        training.tally.workers.insert(introduction.name);
+        if training.tally.compute_class.is_none() {
+            let compute_class = introduction.compute_class;
+            training.tally.compute_class = Some(compute_class.clone());
+            self.note(Event::Pinned { compute_class });
+        }
+    }
+
+    fn lease(
+        &mut self,
+        worker: WorkerId,
+        generation: u64,
+        patience: Duration,
+        reply: Reply<LeaseAnswer>,
+    ) {
+        // Longer waits are cut off, so that a connection that is gone is noticed.
+        const LONGEST: Duration = Duration::from_secs(60);
+        if !matches!(self.stop, Stop::No) {
+            give(reply, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+            return;
+        }
+        if generation != self.generation() || self.roster.get(worker).is_none() {
+            give(reply, LeaseAnswer::Unknown);
+            return;
+        }
+        if let Err(refused) = self.check_class(worker) {
+            self.tell(Input::Left { worker });
+            self.roster.remove(worker);
+            give(reply, LeaseAnswer::Goodbye(refused.to_string()));
+            return;
+        }
+        // A worker that asks again has given up on the answer before.
+        self.answer(worker, LeaseAnswer::Idle);
+        self.waiting.insert(worker, reply);
+        let until = self.now() + patience.min(LONGEST).as_millis() as u64;
+        self.tell(Input::LeaseWanted { worker, until });
+    }
+
+    fn heard(&mut self, worker: WorkerId, generation: u64) -> bool {
+        let known = generation == self.generation() && self.roster.get(worker).is_some();
+        if known {
+            self.tell(Input::Heard { worker });
+        }
+        known
+    }
+
+    fn leave(&mut self, worker: WorkerId, generation: u64) {
+        if generation != self.generation() {
+            return;
+        }
+        let Some(introduction) = self.roster.remove(worker) else {
+            return;
+        };
+        tracing::info!(worker = worker.0, name = introduction.name, "a worker left");
+        self.answer(worker, LeaseAnswer::Goodbye("you left".to_owned()));
+        self.note(Event::WorkerLeft {
+            worker: worker.0,
+            name: introduction.name,
+        });
+        self.tell(Input::Left { worker });
+    }
+
+    fn given_back(&mut self, worker: WorkerId, key: Key, reason: String, fatal: bool) {
+        let name = self.roster.name(worker);
+        let current = self.is_current(&key);
+        tracing::warn!(worker = worker.0, name, node = %key.node, "a lease was returned: {reason}");
+        if current {
+            self.note(Event::GivenBack {
+                worker: worker.0,
+                node: key.node.to_string(),
+                reason: reason.clone(),
+            });
+        }
+        let step = key.step;
+        self.tell(Input::GivenBack { worker, key });
+        if !current {
+            return;
+        }
+        if fatal {
+            self.fail(RunError::Data {
+                worker: worker.0,
+                name,
+                step,
+                reason,
+            });
+            return;
+        }
+        let Some(pass) = self.pass_mut() else { return };
+        pass.returned += 1;
+        if pass.returned >= RETURNS {
+            let times = pass.returned;
+            self.fail(RunError::Returned {
+                worker: worker.0,
+                name,
+                step,
+                times,
+                reason,
+            });
+        }
+    }
+
+    /// Whether a key is about the pass that is open.
+    fn is_current(&self, key: &Key) -> bool {
+        let (Some(run), Some(pass)) = (&self.run, self.pass()) else {
+            return false;
+        };
+        pass.is_of(key, &run.id, self.generation())
+    }
+
+    fn announced(&mut self, worker: WorkerId, key: Key, digest: Digest) -> Announced {
+        let elements = self
+            .training()
+            .map(|training| training.prepared.spec.elements());
+        match elements {
+            Some(elements) if self.is_current(&key) && key.kind == PassKind::Gradient => {
+                self.tell(Input::Heard { worker });
+                Announced::Expected { elements }
+            }
+            _ => {
+                // The machine counts it.
+                self.tell(Input::Contributed {
+                    worker,
+                    key,
+                    digest,
+                });
+                Announced::Stale
+            }
+        }
+    }
+
+    fn contributed(
+        &mut self,
+        worker: WorkerId,
+        key: Key,
+        contribution: Contribution,
+        digest: Digest,
+        seconds: f64,
+    ) -> Outcome {
+        let outcome = self.judge(worker, &key, digest);
+        if outcome == Outcome::Accepted {
+            self.accept(worker.0, &key, contribution, seconds);
+        }
+        outcome
+    }
+
+    fn reported(
+        &mut self,
+        worker: WorkerId,
+        key: Key,
+        mut results: Vec<Hypothesis>,
+        seconds: f64,
+    ) -> Result<Outcome, Refused> {
+        results.sort_by_key(|result| result.index);
+        if key.kind != PassKind::Evaluation {
+            let reason = "the key is that of a gradient".to_owned();
+            return Err(Refused::BadResults(reason));
+        }
+        if let Some(pass) = self.pass().filter(|_| self.is_current(&key)) {
+            pass.check(key.node, &results)?;
+        }
+        let outcome = self.judge(worker, &key, pass::digest(&results));
+        if let Some(pass) = self.pass_mut().filter(|_| outcome == Outcome::Accepted) {
+            pass.accept_results(results, seconds);
+        }
+        Ok(outcome)
+    }
+
+    fn judge(&mut self, worker: WorkerId, key: &Key, digest: Digest) -> Outcome {
+        let contributed = Input::Contributed {
+            worker,
+            key: key.clone(),
+            digest,
+        };
+        self.tell(contributed).unwrap_or(Outcome::Stale)
+    }
+
+    /// Grants nothing more; the running job comes to rest at its step.
+    fn stop(&mut self, reply: Reply<()>) {
+        match &mut self.stop {
+            Stop::No => self.stop = Stop::Asked(vec![reply]),
+            Stop::Asked(replies) => return replies.push(reply),
+            Stop::Done => return give(reply, ()),
+        }
+        let waiting: Vec<WorkerId> = self.waiting.keys().copied().collect();
+        for worker in waiting {
+            self.answer(worker, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+        }
+        self.come_to_rest();
+    }
+
+    /// Gives the open pass up; what is being computed from a whole one is waited for.
+    pub(super) fn come_to_rest(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        let Some(Active { training, .. }) = &mut run.active else {
+            return;
+        };
+        training.stopping = true;
+        if training
+            .pass
+            .as_ref()
+            .is_some_and(|pass| !pass.is_settling())
+        {
+            training.pass = None;
+            self.tell(Input::PassClosed);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What the driver is asked, and what it answers, in the domain's own types. The services and the
+//! program's own thread ask through the same [`Handle`].
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use proto::contribution::{Contribution, Digest, Key};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{
+    pass::Hypothesis,
+    roster::{Introduction, WorkerView},
+    trouble::Refused,
+};
+use crate::{
+    corpus::Prepared,
+    events::{Published, Record},
+    job::Job,
+    machine::Outcome,
+    report::Report,
+    store::Entry,
+};
+
+pub type Reply<T> = oneshot::Sender<T>;
+
+#[derive(Debug)]
+pub enum Command {
+    Join {
+        introduction: Introduction,
+        reply: Reply<Result<Welcome, Refused>>,
+    },
+    Lease {
+        worker: u64,
+        generation: u64,
+        patience: Duration,
+        reply: Reply<LeaseAnswer>,
+    },
+    Heartbeat {
+        worker: u64,
+        generation: u64,
+        reply: Reply<bool>,
+    },
+    GiveBack {
+        worker: u64,
+        key: Key,
+        reason: String,
+        fatal: bool,
+        reply: Reply<()>,
+    },
+    Leave {
+        worker: u64,
+        generation: u64,
+        reply: Reply<()>,
+    },
+    /// A contribution is about to be sent.
+    Announce {
+        worker: u64,
+        key: Key,
+        digest: Digest,
+        reply: Reply<Announced>,
+    },
+    Contribute {
+        worker: u64,
+        key: Key,
+        contribution: Box<Contribution>,
+        digest: Digest,
+        seconds: f64,
+        reply: Reply<Outcome>,
+    },
+    Report {
+        worker: u64,
+        key: Key,
+        results: Vec<Hypothesis>,
+        seconds: f64,
+        reply: Reply<Result<Outcome, Refused>>,
+    },
+    Submit {
+        job: Box<Job>,
+        reply: Reply<Result<String, Refused>>,
+    },
+    List {
+        reply: Reply<Vec<JobView>>,
+    },
+    Status {
+        id: String,
+        reply: Reply<Result<JobView, Refused>>,
+    },
+    /// Where a job's lines lie, and how many of them may be read.
+    Follow {
+        id: String,
+        reply: Reply<Result<(PathBuf, watch::Receiver<Published>), Refused>>,
+    },
+    Cancel {
+        id: String,
+        reply: Reply<Result<JobView, Refused>>,
+    },
+    Resume {
+        id: String,
+        reply: Reply<Result<JobView, Refused>>,
+    },
+    Workers {
+        reply: Reply<Vec<WorkerView>>,
+    },
+    /// Grants nothing more and answers when the running job can be taken up again.
+    Stop {
+        reply: Reply<()>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub worker: u64,
+    pub generation: u64,
+    pub heartbeat: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum LeaseAnswer {
+    Idle,
+    Lease(Leased),
+    Goodbye(String),
+    Unknown,
+}
+
+/// A node that was leased.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    pub key: Key,
+    pub epoch: u32,
+    /// Places in the pass, with the utterances' places in their set.
+    pub micro_batches: Vec<(u32, Vec<u32>)>,
+    pub posted: Arc<Posted>,
+}
+
+/// What is to be done with a contribution that is announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// Receive its vector, of so many elements unless it has none.
+    Expected { elements: usize },
+    /// It comes too late to be of use.
+    Stale,
+}
+
+/// What everybody may know of the running job.
+#[derive(Debug)]
+pub struct Posted {
+    pub job: String,
+    pub generation: u64,
+    pub recipe_json: String,
+    pub prepared: Arc<Prepared>,
+    /// The only files that are ever served.
+    pub audio: BTreeMap<[u8; 32], AudioFile>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AudioFile {
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+impl Posted {
+    pub fn new(job: String, generation: u64, recipe_json: String, prepared: Arc<Prepared>) -> Self {
+        let items = prepared.train.iter().chain(&prepared.valid);
+        let audio = items
+            .map(|item| {
+                let file = AudioFile {
+                    path: item.audio.clone(),
+                    bytes: item.bytes,
+                };
+                (item.digest, file)
+            })
+            .collect();
+        Self {
+            job,
+            generation,
+            recipe_json,
+            prepared,
+            audio,
+        }
+    }
+}
+
+/// The newest weights, encoded once for all who pull them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    pub job: String,
+    pub generation: u64,
+    pub version: u64,
+    pub encoded: Bytes,
+}
+
+/// A job, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    pub id: String,
+    pub entry: Entry,
+    /// Of a job that is being worked on.
+    pub progress: Option<Progress>,
+    pub run_dir: PathBuf,
+    pub workers: u32,
+}
+
+/// How far a run is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Steps done, of `steps`.
+    pub step: u64,
+    pub steps: u64,
+    /// The epoch that is worked on, counted from 1, of `epochs`.
+    pub epoch: u32,
+    pub epochs: u32,
+    /// Of the last step that moved the weights.
+    pub loss: Option<f64>,
+    pub grad_norm: Option<f64>,
+    pub clip_coef: Option<f64>,
+    pub lr: Option<f64>,
+    pub audio_seconds_per_second: f64,
+    /// Until the last step, at the pace of the last ones.
+    pub eta_seconds: Option<f64>,
+}
+
+/// What followers in the same process are told.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    Progress {
+        job: String,
+        progress: Progress,
+    },
+    Event {
+        job: String,
+        record: Record,
+    },
+    /// The job is over; its report and state are written.
+    Ended {
+        job: String,
+        report: Box<Report>,
+    },
+}
+
+/// Asks the driver.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) posted: watch::Receiver<Option<Arc<Posted>>>,
+    pub(super) weights: watch::Receiver<Option<Weights>>,
+    pub(super) notices: broadcast::Sender<Notice>,
+}
+
+impl Handle {
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Refused::Stopping`] when the driver is gone.
+    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply)).await;
+        sent.map_err(|_| Refused::Stopping)?;
+        answer.await.map_err(|_| Refused::Stopping)
+    }
+
+    /// The running job.
+    pub fn posted(&self) -> Option<Arc<Posted>> {
+        self.posted.borrow().clone()
+    }
+
+    /// The newest weights.
+    pub fn weights(&self) -> Option<Weights> {
+        self.weights.borrow().clone()
+    }
+
+    /// Events, progress and reports from now on. A receiver that lags misses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+}

@@ -1,0 +1,200 @@
+//! How a run ends: its last event, its report, its state, and the word to those who follow. It
+//! decides the order, so that whoever hears of the end finds everything written.
+
+use std::collections::BTreeMap;
+
+use proto::PROGRAM_VERSION;
+
+use super::{Active, Driver, Notice, Run, training::Training, trouble::RunError, work};
+use crate::{
+    events::{Event, Journal, published},
+    job::ComputeClassPolicy,
+    machine::{Counters, Input},
+    report::Report,
+    store::State,
+};
+
+#[derive(Debug)]
+pub enum Ending {
+    Succeeded { weights_sha256: String },
+    Failed(RunError),
+    Cancelled,
+}
+
+impl Ending {
+    const fn state(&self) -> State {
+        match self {
+            Self::Succeeded { .. } => State::Succeeded,
+            Self::Failed(_) => State::Failed,
+            Self::Cancelled => State::Cancelled,
+        }
+    }
+
+    /// Why it failed, and whether a retry is worth it.
+    fn error(&self) -> Option<(String, bool)> {
+        match self {
+            Self::Failed(error) => Some((error.to_string(), error.is_retryable())),
+            Self::Succeeded { .. } | Self::Cancelled => None,
+        }
+    }
+
+    fn event(&self) -> Event {
+        match self {
+            Self::Succeeded { weights_sha256 } => Event::Succeeded {
+                weights_sha256: weights_sha256.clone(),
+            },
+            Self::Failed(error) => Event::Failed {
+                error: error.to_string(),
+                retryable: error.is_retryable(),
+            },
+            Self::Cancelled => Event::Cancelled,
+        }
+    }
+}
+
+impl Driver {
+    /// Ends the running job.
+    pub(super) async fn end(&mut self, ending: Ending) {
+        self.tell(Input::PassClosed);
+        let counters = *self.machine.counters();
+        let Some(mut run) = self.run.take() else {
+            return;
+        };
+        self.posted.send_replace(None);
+        self.weights.send_replace(None);
+        match &ending {
+            Ending::Failed(error) => tracing::error!(job = run.id, "failed: {error}"),
+            _ => tracing::info!(job = run.id, state = ?ending.state(), "ended"),
+        }
+        let report = report(&run, &ending, &counters);
+        let feed = self.feeds.get(&run.id).cloned();
+        let (id, dir, chart) = (run.id.clone(), run.dir.clone(), run.chart());
+        let (state, error, event) = (ending.state(), ending.error(), ending.event());
+        let (step, active) = (report.steps, run.active.take());
+        let written = report.clone();
+        let written = self.write(move |store| {
+            // A run that failed before it began has no journal yet.
+            let journal = match (active, feed) {
+                (Some(Active { journal, .. }), _) => Some(journal),
+                (None, Some(feed)) => {
+                    let whole = published(&dir, false).offsets;
+                    Journal::open(&dir, whole, feed).ok()
+                }
+                (None, None) => None,
+            };
+            let last = journal.and_then(|mut journal| match journal.event(step, event) {
+                Ok(record) => Some((journal, record)),
+                Err(error) => {
+                    tracing::error!("the last event is not written: {error}");
+                    None
+                }
+            });
+            work::draw(&chart);
+            written.write(&dir)?;
+            store.set_state(&id, state, error)?;
+            Ok(last)
+        });
+        match written.await {
+            Ok(Some((mut journal, record))) => {
+                let job = run.id.clone();
+                let _ = self.notices.send(Notice::Event { job, record });
+                journal.end();
+            }
+            Ok(None) => {}
+            // It stays as it was in the queue's file and is taken up again at the next start.
+            Err(error) => tracing::error!(job = run.id, "the end is not written down: {error}"),
+        }
+        if let Some(feed) = self.feeds.get(&run.id) {
+            feed.send_modify(|published| published.ended = true);
+        }
+        let view = self.view(&run.id);
+        for reply in run.cancel.drain(..) {
+            let _ = reply.send(
+                view.clone()
+                    .ok_or_else(|| super::Refused::UnknownJob(run.id.clone())),
+            );
+        }
+        let _ = self.notices.send(Notice::Ended {
+            job: run.id,
+            report: Box::new(report),
+        });
+    }
+}
+
+fn report(run: &Run, ending: &Ending, counters: &Counters) -> Report {
+    let error = ending.error();
+    let weights_sha256 = match ending {
+        Ending::Succeeded { weights_sha256 } => Some(weights_sha256.clone()),
+        Ending::Failed(_) | Ending::Cancelled => None,
+    };
+    let training = run.active.as_ref().map(|active| &active.training);
+    let mut report = Report {
+        id: run.id.clone(),
+        name: run.name.clone(),
+        status: ending.state(),
+        retryable: matches!(error, Some((_, true))),
+        error: error.map(|(error, _)| error),
+        weights_sha256,
+        program_version: PROGRAM_VERSION.to_owned(),
+        ..Report::default()
+    };
+    add_faults(&mut report.faults, &run.before, counters);
+    if let Some(training) = training {
+        fill(&mut report, training);
+    }
+    report
+}
+
+fn fill(report: &mut Report, training: &Training) {
+    let Training {
+        job,
+        prepared,
+        counts,
+        tally,
+        ..
+    } = training;
+    for (kind, count) in &tally.faults {
+        *report.faults.entry(kind.clone()).or_default() += count;
+    }
+    report.steps = counts.step;
+    report.applied_steps = counts.applied_steps;
+    report.total_steps = training.plan.total_steps();
+    report.total_epochs = job.train.epochs;
+    report.epochs = match counts.step {
+        0 => 0,
+        _ => training.epoch_number(),
+    };
+    report.compute_class.clone_from(&tally.compute_class);
+    report.bit_identity = job.compute_class == ComputeClassPolicy::Pinned;
+    report.synthetic = prepared.synthetic;
+    report.metrics.clone_from(&tally.metrics);
+    report.best.clone_from(&tally.best);
+    report.loss = tally.loss;
+    report.clipped_share = training.clipped_share();
+    report.quarantined = tally.quarantined;
+    report.workers = tally.workers.len() as u64;
+    report.lives = tally.lives;
+    report.seconds = tally.seconds;
+    report.audio_hours = tally.audio_seconds / 3600.0;
+    report.parameters = prepared.spec.elements();
+    report.train_utterances = prepared.train.len();
+    report.valid_utterances = prepared.valid.len();
+}
+
+/// Adds what happened between two readings of the machine's counters.
+pub fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &Counters) {
+    for (kind, before, now) in [
+        ("joins", before.joins, now.joins),
+        ("leaves", before.leaves, now.leaves),
+        ("lost", before.lost, now.lost),
+        ("expired", before.expired, now.expired),
+        ("given_back", before.given_back, now.given_back),
+        ("retries", before.retries, now.retries),
+        ("recomputed", before.recomputed, now.recomputed),
+        ("duplicates", before.duplicates, now.duplicates),
+        ("stale", before.stale, now.stale),
+        ("differed", before.differed, now.differed),
+    ] {
+        *faults.entry(kind.to_owned()).or_default() += now - before;
+    }
+}

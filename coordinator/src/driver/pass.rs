@@ -1,0 +1,271 @@
+//! A pass over micro-batches as the driver holds it: what is in it, what has come in, and the sum as
+//! far as it is taken. It decides when the sum is whole; it refuses to know who works on it, which is
+//! the machine's.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use proto::{
+    contribution::{Contribution, Digest, Key, PassKind},
+    tree::Node,
+};
+
+use crate::{
+    driver::trouble::Refused,
+    machine::PassId,
+    reduce::{ReduceError, Reducer},
+};
+
+/// What a model said to an utterance of an evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// The utterance's place in the validation set.
+    pub index: u32,
+    pub text: String,
+    pub loss: Option<f64>,
+}
+
+/// Names the bits of a node's results.
+pub fn digest(results: &[Hypothesis]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for result in results {
+        hasher.update(&result.index.to_le_bytes());
+        hasher.update(&(result.text.len() as u64).to_le_bytes());
+        hasher.update(result.text.as_bytes());
+        match result.loss {
+            Some(loss) => hasher.update(&[1]).update(&loss.to_le_bytes()),
+            None => hasher.update(&[0]),
+        };
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Collecting,
+    /// Every micro-batch is in.
+    Complete,
+    /// What comes of it is being computed.
+    Settling,
+}
+
+#[derive(Debug)]
+pub struct Pass {
+    pub kind: PassKind,
+    /// The version of the weights.
+    pub step: u64,
+    /// Counted from 1.
+    pub epoch: u32,
+    pub micro_batches: Vec<Vec<u32>>,
+    pub opened: Instant,
+    /// Seconds that workers computed for it, together.
+    pub compute_s: f64,
+    /// Leases returned undone since the last contribution.
+    pub returned: u32,
+    stage: Stage,
+    sum: Sum,
+    results: BTreeMap<u32, Hypothesis>,
+}
+
+#[derive(Debug)]
+struct Sum {
+    /// Absent while a thread adds with it.
+    reducer: Option<Reducer>,
+    pending: Vec<(Node, Contribution)>,
+}
+
+/// Additions that are due, for a thread that may take its time.
+#[derive(Debug)]
+pub struct Reduction {
+    reducer: Reducer,
+    pending: Vec<(Node, Contribution)>,
+}
+
+impl Reduction {
+    pub fn run(mut self) -> Result<Reducer, ReduceError> {
+        for (node, contribution) in self.pending {
+            self.reducer.insert(node, contribution)?;
+        }
+        Ok(self.reducer)
+    }
+}
+
+impl Pass {
+    /// `elements` of the vectors that a gradient pass sums.
+    pub fn new(
+        kind: PassKind,
+        step: u64,
+        epoch: u32,
+        micro_batches: Vec<Vec<u32>>,
+        elements: usize,
+    ) -> Self {
+        let reducer = Reducer::new(count(&micro_batches), elements);
+        Self {
+            kind,
+            step,
+            epoch,
+            micro_batches,
+            opened: Instant::now(),
+            compute_s: 0.0,
+            returned: 0,
+            stage: Stage::Collecting,
+            sum: Sum {
+                reducer: Some(reducer),
+                pending: Vec::new(),
+            },
+            results: BTreeMap::new(),
+        }
+    }
+
+    pub fn id(&self, job: &str) -> PassId {
+        PassId {
+            job: job.to_owned(),
+            kind: self.kind,
+            step: self.step,
+        }
+    }
+
+    pub fn micro_batches(&self) -> u32 {
+        count(&self.micro_batches)
+    }
+
+    /// Whether `key` is about this pass of `job`.
+    pub fn is_of(&self, key: &Key, job: &str, generation: u64) -> bool {
+        key.job == job
+            && key.generation == generation
+            && key.kind == self.kind
+            && key.step == self.step
+    }
+
+    /// The micro-batches of a node with their utterances.
+    pub fn leased(&self, node: Node) -> Vec<(u32, Vec<u32>)> {
+        node.range(self.micro_batches())
+            .map(|index| (index, self.micro_batches[index as usize].clone()))
+            .collect()
+    }
+
+    /// Takes in what the machine accepted.
+    pub fn accept(&mut self, node: Node, contribution: Contribution, seconds: f64) {
+        self.returned = 0;
+        self.compute_s += seconds;
+        self.sum.pending.push((node, contribution));
+    }
+
+    /// Takes in the results that the machine accepted.
+    pub fn accept_results(&mut self, results: Vec<Hypothesis>, seconds: f64) {
+        self.returned = 0;
+        self.compute_s += seconds;
+        let results = results.into_iter().map(|result| (result.index, result));
+        self.results.extend(results);
+    }
+
+    /// Whether `results` are those of the node's utterances, each once.
+    pub fn check(&self, node: Node, results: &[Hypothesis]) -> Result<(), Refused> {
+        let mut wanted: Vec<u32> = node
+            .range(self.micro_batches())
+            .flat_map(|index| self.micro_batches[index as usize].iter().copied())
+            .collect();
+        wanted.sort_unstable();
+        if wanted.iter().eq(results.iter().map(|result| &result.index)) {
+            return Ok(());
+        }
+        Err(Refused::BadResults(format!(
+            "node {node} has {} utterances, and these are {} results for other ones or out of order",
+            wanted.len(),
+            results.len()
+        )))
+    }
+
+    /// Additions to do now; there are none while others are being done.
+    pub fn take_reduction(&mut self) -> Option<Reduction> {
+        if self.sum.pending.is_empty() {
+            return None;
+        }
+        let reducer = self.sum.reducer.take()?;
+        let pending = std::mem::take(&mut self.sum.pending);
+        Some(Reduction { reducer, pending })
+    }
+
+    pub fn reduced(&mut self, reducer: Reducer) {
+        self.sum.reducer = Some(reducer);
+    }
+
+    /// Every micro-batch has come in.
+    pub fn complete(&mut self) {
+        self.stage = Stage::Complete;
+    }
+
+    /// Whether what comes of it can be computed now.
+    pub fn is_whole(&self) -> bool {
+        self.stage == Stage::Complete && self.sum.reducer.is_some() && self.sum.pending.is_empty()
+    }
+
+    /// Whether what comes of it is being computed.
+    pub fn is_settling(&self) -> bool {
+        self.stage == Stage::Settling
+    }
+
+    /// The sum over the pass; only of a whole one, and once.
+    pub fn settle_sum(&mut self) -> Option<Contribution> {
+        self.stage = Stage::Settling;
+        self.sum.reducer.take().and_then(Reducer::root)
+    }
+
+    /// The results of the pass by utterance; only of a whole one, and once.
+    pub fn settle_results(&mut self) -> BTreeMap<u32, Hypothesis> {
+        self.stage = Stage::Settling;
+        std::mem::take(&mut self.results)
+    }
+}
+
+fn count(micro_batches: &[Vec<u32>]) -> u32 {
+    u32::try_from(micro_batches.len()).expect("utterances are counted in 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contribution(value: f32) -> Contribution {
+        Contribution {
+            sum: Some(vec![value]),
+            weight: 1.0,
+            ..Contribution::default()
+        }
+    }
+
+    #[test]
+    fn a_pass_is_whole_when_everything_is_in_and_added() {
+        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
+        pass.accept(Node::leaf(1), contribution(2.0), 0.1);
+        let first = pass.take_reduction().unwrap();
+        pass.accept(Node::leaf(0), contribution(1.0), 0.1);
+        assert!(pass.take_reduction().is_none(), "one thread adds at a time");
+        pass.complete();
+        assert!(!pass.is_whole());
+        pass.reduced(first.run().unwrap());
+        assert!(!pass.is_whole());
+        let second = pass.take_reduction().unwrap();
+        pass.reduced(second.run().unwrap());
+        assert!(pass.is_whole());
+        assert_eq!(pass.settle_sum().unwrap().sum, Some(vec![3.0]));
+        assert!(pass.is_settling());
+    }
+
+    #[test]
+    fn results_must_be_those_of_the_node() {
+        let pass = Pass::new(PassKind::Evaluation, 3, 1, vec![vec![4, 2], vec![1]], 1);
+        let results = |indices: &[u32]| -> Vec<Hypothesis> {
+            let result = |&index| Hypothesis {
+                index,
+                text: String::new(),
+                loss: None,
+            };
+            indices.iter().map(result).collect()
+        };
+        let check = |indices| pass.check(Node::leaf(0), &results(indices));
+        assert!(check(&[2, 4]).is_ok());
+        assert!(check(&[2]).is_err());
+        assert!(check(&[2, 2, 4]).is_err());
+        assert!(check(&[1, 2]).is_err());
+    }
+}

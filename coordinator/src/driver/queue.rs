@@ -1,0 +1,147 @@
+//! What people ask about jobs: submitted, looked at, followed, cancelled and resumed. It decides
+//! which of these a job's state allows.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use tokio::sync::watch;
+
+use super::{Driver, JobView, Refused, Stop, WorkerView, command::Reply, roster};
+use crate::{
+    events::{Published, published},
+    job::Job,
+    store::{State, Store, StoreError},
+};
+
+/// A feed for each job that the store knows.
+pub fn feeds(store: &Store) -> BTreeMap<String, watch::Sender<Published>> {
+    let jobs = store.jobs().iter();
+    jobs.map(|(id, entry)| {
+        let ended = entry.state.has_ended();
+        let published = published(&store.run_dir(id), ended);
+        (id.clone(), watch::channel(published).0)
+    })
+    .collect()
+}
+
+impl Driver {
+    pub(super) async fn submit(&mut self, job: Job) -> Result<String, Refused> {
+        if !matches!(self.stop, Stop::No) {
+            return Err(Refused::Stopping);
+        }
+        let id = self.write(move |store| store.add(&job)).await?;
+        tracing::info!(job = id, "submitted");
+        let feed = watch::channel(Published::default()).0;
+        self.feeds.insert(id.clone(), feed);
+        Ok(id)
+    }
+
+    pub(super) fn view(&self, id: &str) -> Option<JobView> {
+        let entry = self.store().jobs().get(id)?.clone();
+        let run = self.run.as_ref().filter(|run| run.id == id);
+        let training = run.and_then(|run| run.active.as_ref());
+        Some(JobView {
+            id: id.to_owned(),
+            run_dir: self.store().run_dir(id),
+            progress: training.map(|active| active.training.progress.clone()),
+            workers: match run {
+                Some(_) => u32::try_from(self.roster.len()).unwrap_or(u32::MAX),
+                None => 0,
+            },
+            entry,
+        })
+    }
+
+    pub(super) fn views(&self) -> Vec<JobView> {
+        let ids = self.store().jobs().keys();
+        ids.filter_map(|id| self.view(id)).collect()
+    }
+
+    pub(super) fn status(&self, id: &str) -> Result<JobView, Refused> {
+        self.view(id)
+            .ok_or_else(|| Refused::UnknownJob(id.to_owned()))
+    }
+
+    pub(super) fn follow(
+        &self,
+        id: &str,
+    ) -> Result<(PathBuf, watch::Receiver<Published>), Refused> {
+        let feed = self.feeds.get(id);
+        let feed = feed.ok_or_else(|| Refused::UnknownJob(id.to_owned()))?;
+        Ok((self.store().run_dir(id), feed.subscribe()))
+    }
+
+    pub(super) async fn cancel(&mut self, id: String, reply: Reply<Result<JobView, Refused>>) {
+        let state = self.store().jobs().get(&id).map(|entry| entry.state);
+        let refused = match state {
+            None => Refused::UnknownJob(id),
+            Some(state) if state.has_ended() => Refused::Ended { id, state },
+            Some(_) => {
+                if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
+                    run.cancel.push(reply);
+                    self.come_to_rest();
+                    return;
+                }
+                let cancelled = id.clone();
+                let written = self
+                    .write(move |store| store.set_state(&cancelled, State::Cancelled, None))
+                    .await;
+                if let Some(feed) = self.feeds.get(&id) {
+                    feed.send_modify(|published| published.ended = true);
+                }
+                let view = match written {
+                    Ok(()) => self.status(&id),
+                    Err(error) => Err(error.into()),
+                };
+                let _ = reply.send(view);
+                return;
+            }
+        };
+        let _ = reply.send(Err(refused));
+    }
+
+    pub(super) async fn resume(&mut self, id: String) -> Result<JobView, Refused> {
+        if !matches!(self.stop, Stop::No) {
+            return Err(Refused::Stopping);
+        }
+        let state = self.status(&id)?.entry.state;
+        if !matches!(state, State::Failed | State::Cancelled) {
+            return Err(Refused::NotResumable { id, state });
+        }
+        let requeued = id.clone();
+        let dir = self.store().run_dir(&id);
+        self.write(move |store| {
+            // The report of the end that is being undone would be taken for this run's.
+            let report = dir.join("report.json");
+            if let Err(source) = std::fs::remove_file(&report)
+                && source.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(StoreError::Io {
+                    path: report,
+                    source,
+                });
+            }
+            store.requeue(&requeued)
+        })
+        .await?;
+        if let Some(feed) = self.feeds.get(&id) {
+            feed.send_modify(|published| published.ended = false);
+        }
+        self.status(&id)
+    }
+
+    pub(super) fn worker_views(&self) -> Vec<WorkerView> {
+        let now = self.now();
+        let workers = self.machine.workers();
+        workers
+            .filter_map(|view| {
+                Some(WorkerView {
+                    worker: view.worker.0,
+                    introduction: self.roster.get(view.worker)?.clone(),
+                    doing: roster::doing(view.doing.as_ref()),
+                    contributions: view.contributions,
+                    seconds_since_heard: now.saturating_sub(view.last_heard) as f64 / 1000.0,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! The workers by name: who they say they are. It decides whether a program may join at all; it
+//! refuses to know about leases, deadlines and silence, which are the machine's.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    PROGRAM_VERSION,
+    contribution::{Key, PassKind},
+};
+
+use super::trouble::Refused;
+use crate::machine::WorkerId;
+
+/// What a worker says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    pub name: String,
+    pub program_version: String,
+    pub compute_class: String,
+    pub threads: u32,
+}
+
+/// A worker, for people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerView {
+    pub worker: u64,
+    pub introduction: Introduction,
+    /// What it works on, or "idle".
+    pub doing: String,
+    pub contributions: u64,
+    pub seconds_since_heard: f64,
+}
+
+/// The workers that were admitted and neither left nor fell silent.
+#[derive(Debug, Default)]
+pub struct Roster {
+    members: BTreeMap<WorkerId, Introduction>,
+    last: u64,
+}
+
+impl Roster {
+    /// Admits a worker of the same program version and gives it its number.
+    pub fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
+        if introduction.program_version != PROGRAM_VERSION {
+            return Err(Refused::Version {
+                what: format!("worker {}", introduction.name),
+                theirs: introduction.program_version,
+                ours: PROGRAM_VERSION,
+            });
+        }
+        self.last += 1;
+        self.members.insert(WorkerId(self.last), introduction);
+        Ok(WorkerId(self.last))
+    }
+
+    pub fn get(&self, worker: WorkerId) -> Option<&Introduction> {
+        self.members.get(&worker)
+    }
+
+    pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
+        self.members.remove(&worker)
+    }
+
+    pub fn name(&self, worker: WorkerId) -> String {
+        let member = self.members.get(&worker);
+        member.map_or_else(|| "gone".to_owned(), |member| member.name.clone())
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Introduction)> {
+        self.members
+            .iter()
+            .map(|(worker, member)| (*worker, member))
+    }
+}
+
+/// What a worker does, in words.
+pub fn doing(key: Option<&Key>) -> String {
+    let Some(key) = key else {
+        return "idle".to_owned();
+    };
+    let what = match key.kind {
+        PassKind::Gradient => "step",
+        PassKind::Evaluation => "evaluation at step",
+    };
+    format!("{} {what} {} node {}", key.job, key.step, key.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_program_version_is_refused_by_both_names() {
+        let mut roster = Roster::default();
+        let mut introduction = Introduction {
+            name: "ada:1".to_owned(),
+            program_version: "0.0.9".to_owned(),
+            compute_class: "cpu".to_owned(),
+            threads: 1,
+        };
+        let error = roster.admit(introduction.clone()).unwrap_err().to_string();
+        assert!(
+            error.contains("ada:1 runs unisono 0.0.9") && error.contains(PROGRAM_VERSION),
+            "{error}"
+        );
+        introduction.program_version = PROGRAM_VERSION.to_owned();
+        assert_eq!(roster.admit(introduction).unwrap(), WorkerId(1));
+    }
+}

@@ -1,0 +1,518 @@
+//! The life of a run: begun, pass after pass, to its final model. Each function begins one thing or
+//! takes up what came of it; which one is due is [`super::training`]'s to say.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use proto::contribution::{Contribution, PassKind};
+
+use super::{
+    Active, Driver, Notice, Run, SMALL,
+    command::{Posted, Weights},
+    ending::Ending,
+    pass::Pass,
+    training::Training,
+    trouble::RunError,
+    work::{self, Beginning, Begun, Chart, Checkpointed, Done, Scored, Updated},
+};
+use crate::{
+    events::{Event, StepMetrics},
+    machine::{Input, PassId},
+    plan,
+    report::{Best, Metrics},
+    store::State,
+    update::{Outcome, Skipped, UpdateRule},
+};
+
+impl Driver {
+    /// Takes the next job from the queue; false when there is none.
+    pub(super) async fn begin_next(&mut self) -> bool {
+        let Some(id) = self.store().next_queued() else {
+            return false;
+        };
+        let dir = self.store().run_dir(&id);
+        let synthetic_dir = self.store().synthetic_dir();
+        self.runs += 1;
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let taken = id.clone();
+        let job = self
+            .write(move |store| {
+                store.set_state(&taken, State::Running, None)?;
+                store.job(&taken)
+            })
+            .await;
+        let mut run = Run {
+            number: self.runs,
+            name: self.store().jobs()[&id].name.clone(),
+            id: id.clone(),
+            dir: dir.clone(),
+            abandoned: Arc::clone(&abandoned),
+            active: None,
+            cancel: Vec::new(),
+            before: *self.machine.counters(),
+            ending: None,
+            drawing: Arc::default(),
+        };
+        match (job, self.feeds.get(&id)) {
+            (Ok(job), Some(feed)) => {
+                tracing::info!(job = id, "preparing");
+                let beginning = Beginning {
+                    job,
+                    run_dir: dir,
+                    synthetic_dir,
+                    abandoned,
+                    feed: feed.clone(),
+                };
+                self.spawn(move || Done::Begun(work::begin(beginning).map(Box::new)));
+            }
+            (Err(error), _) => run.fail(error.into()),
+            (Ok(_), None) => run.fail(RunError::Broken("the job has no feed".to_owned())),
+        }
+        self.run = Some(run);
+        true
+    }
+
+    /// Takes up what another thread did for this run.
+    pub(super) fn take_up(&mut self, done: Done) {
+        match done {
+            Done::Begun(Ok(begun)) => self.begun(*begun),
+            Done::Reduced(Ok(reducer)) => {
+                if let Some(pass) = self.pass_mut() {
+                    pass.reduced(reducer);
+                }
+                self.reduce();
+            }
+            Done::Updated(Ok(updated)) => self.updated(*updated),
+            Done::Scored(scored) => self.scored(*scored),
+            Done::Checkpointed(checkpointed) => self.checkpointed(*checkpointed),
+            Done::Finished(Ok(weights_sha256)) => {
+                if let Some(run) = &mut self.run {
+                    run.ending = Some(Ending::Succeeded { weights_sha256 });
+                }
+            }
+            Done::Drawn => {}
+            Done::Begun(Err(error)) | Done::Updated(Err(error)) | Done::Finished(Err(error)) => {
+                self.fail(error);
+            }
+            Done::Reduced(Err(error)) => self.fail(error.into()),
+        }
+    }
+
+    pub(super) fn fail(&mut self, error: RunError) {
+        if let Some(run) = &mut self.run {
+            run.fail(error);
+        }
+    }
+
+    fn begun(&mut self, begun: Begun) {
+        let Begun {
+            mut training,
+            journal,
+            encoded,
+            resumed_from,
+            damaged,
+        } = begun;
+        let generation = self.generation();
+        let Some(run) = &mut self.run else { return };
+        training.tally.lives += 1;
+        let prepared = Arc::clone(&training.prepared);
+        let (step, steps) = (training.counts.step, training.plan.total_steps());
+        tracing::info!(job = run.id, step, steps, "running");
+        let posted = Posted::new(
+            run.id.clone(),
+            generation,
+            prepared.recipe.to_json(),
+            Arc::clone(&prepared),
+        );
+        self.weights.send_replace(Some(Weights {
+            job: run.id.clone(),
+            generation,
+            version: step,
+            encoded,
+        }));
+        self.posted.send_replace(Some(Arc::new(posted)));
+        run.active = Some(Active { training, journal });
+
+        let anew = resumed_from.is_none();
+        for reason in damaged {
+            tracing::warn!("a checkpoint cannot be used: {reason}");
+            self.note(Event::CheckpointDamaged { reason });
+        }
+        self.note(Event::Started {
+            generation,
+            resumed_from,
+        });
+        if anew {
+            for left_out in &prepared.left_out {
+                self.note(Event::UtteranceLeftOut {
+                    utterance: left_out.utterance.clone(),
+                    set: left_out.set,
+                    reason: left_out.reason.clone(),
+                });
+            }
+            let hours = |items: &[crate::corpus::Item]| {
+                items.iter().map(|item| item.seconds).sum::<f64>() / 3600.0
+            };
+            self.note(Event::Prepared {
+                train_utterances: prepared.train.len(),
+                train_hours: hours(&prepared.train),
+                valid_utterances: prepared.valid.len(),
+                valid_hours: hours(&prepared.valid),
+                parameters: prepared.spec.elements(),
+                vocabulary: prepared.recipe.vocabulary.units.len(),
+                steps,
+                synthetic: prepared.synthetic,
+            });
+        }
+        let present: Vec<Event> = self
+            .roster
+            .iter()
+            .map(|(worker, member)| Event::WorkerJoined {
+                worker: worker.0,
+                name: member.name.clone(),
+                compute_class: member.compute_class.clone(),
+            })
+            .collect();
+        for event in present {
+            self.note(event);
+        }
+        self.publish_progress();
+    }
+
+    /// Opens the next pass of a kind.
+    pub(super) fn open(&mut self, kind: PassKind) {
+        let Some(run) = &mut self.run else { return };
+        let Some(Active { training, .. }) = &mut run.active else {
+            return;
+        };
+        let (epoch, micro_batches) = match kind {
+            PassKind::Gradient => (training.epoch_number(), training.micro_batches()),
+            PassKind::Evaluation => {
+                let valid = training.prepared.valid.iter();
+                let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
+                let batching = training.job.train.batching();
+                (training.epoch_ended(), plan::evaluation(&lengths, batching))
+            }
+        };
+        let elements = training.prepared.spec.elements();
+        let step = training.counts.step;
+        let pass = Pass::new(kind, step, epoch, micro_batches, elements);
+        let opened = Input::PassOpened {
+            pass: pass.id(&run.id),
+            micro_batches: pass.micro_batches(),
+        };
+        training.pass = Some(pass);
+        self.tell(opened);
+    }
+
+    /// Every micro-batch of the pass is in.
+    pub(super) fn complete(&mut self, id: &PassId) {
+        let Some(run) = &mut self.run else { return };
+        let job = run.id.clone();
+        if let Some(pass) = self.pass_mut().filter(|pass| pass.id(&job) == *id) {
+            pass.complete();
+        }
+    }
+
+    /// Adds an accepted contribution to the pass's sum.
+    pub(super) fn accept(
+        &mut self,
+        worker: u64,
+        key: &proto::contribution::Key,
+        contribution: Contribution,
+        seconds: f64,
+    ) {
+        for quarantined in &contribution.quarantined {
+            self.note(Event::Quarantined {
+                worker,
+                micro_batch: quarantined.micro_batch,
+                utterances: quarantined.utterances.clone(),
+                reason: quarantined.reason.clone(),
+            });
+        }
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        training.tally.quarantined += contribution.quarantined.len() as u64;
+        let (count, limit) = (
+            training.tally.quarantined,
+            training.job.train.max_quarantined,
+        );
+        if let Some(last) = contribution.quarantined.last().filter(|_| count > limit) {
+            let error = RunError::TooManyQuarantined {
+                count,
+                limit,
+                utterances: last.utterances.join(", "),
+                reason: last.reason.clone(),
+            };
+            self.fail(error);
+            return;
+        }
+        if let Some(pass) = &mut training.pass {
+            pass.accept(key.node, contribution, seconds);
+        }
+        self.reduce();
+    }
+
+    /// Does the additions that are due.
+    fn reduce(&mut self) {
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let small = training.prepared.spec.elements() < SMALL;
+        let Some(pass) = &mut training.pass else {
+            return;
+        };
+        let Some(reduction) = pass.take_reduction() else {
+            return;
+        };
+        if !small {
+            self.spawn(move || Done::Reduced(reduction.run()));
+            return;
+        }
+        match reduction.run() {
+            Ok(reducer) => pass.reduced(reducer),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    /// Moves the weights by the pass's sum.
+    pub(super) fn update(&mut self) {
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let sum = training.pass.as_mut().and_then(Pass::settle_sum);
+        let (Some(sum), Some(trainer)) = (sum, training.trainer.take()) else {
+            let missing = "a complete pass has no sum".to_owned();
+            self.fail(RunError::Broken(missing));
+            return;
+        };
+        self.tell(Input::PassClosed);
+        self.spawn(move || Done::Updated(work::update(trainer, sum).map(Box::new)));
+    }
+
+    fn updated(&mut self, updated: Updated) {
+        let generation = self.generation();
+        let Updated {
+            trainer,
+            encoded,
+            outcome,
+            counts,
+            sum,
+            update_s,
+        } = updated;
+        let Some(run) = &mut self.run else { return };
+        let Some(Active { training, journal }) = &mut run.active else {
+            return;
+        };
+        let Some(pass) = training.pass.take() else {
+            return;
+        };
+        self.weights.send_replace(Some(Weights {
+            job: run.id.clone(),
+            generation,
+            version: trainer.step(),
+            encoded,
+        }));
+        training.trainer = Some(trainer);
+        let seconds = pass.opened.elapsed().as_secs_f64();
+        let mut metrics = StepMetrics {
+            step: counts.step,
+            epoch: pass.epoch,
+            loss: None,
+            grad_norm: None,
+            clip_coef: None,
+            clipped: false,
+            lr: None,
+            weight: sum.weight,
+            seconds,
+            utterances: sum.utterances,
+            frames: sum.frames,
+            audio_seconds: sum.audio_seconds,
+            audio_seconds_per_second: sum.audio_seconds / seconds.max(1e-9),
+            compute_s: pass.compute_s,
+            update_s,
+            quarantined: sum.quarantined.len() as u64,
+            dominated_by: None,
+        };
+        let skipped = match outcome {
+            Outcome::Applied(applied) => {
+                metrics.loss = Some(applied.loss);
+                metrics.grad_norm = Some(applied.grad_norm);
+                metrics.clip_coef = Some(applied.clip_coef);
+                metrics.clipped = applied.clipped;
+                metrics.lr = Some(applied.lr);
+                metrics.dominated_by = Some(applied.dominated_by);
+                None
+            }
+            Outcome::Skipped(skipped) => Some(in_words(&skipped)),
+        };
+        training.tally.skipped_steps += u64::from(skipped.is_some());
+        training.record(counts, &metrics);
+        if let Err(error) = journal.metrics(&metrics) {
+            run.fail(error.into());
+        }
+        if let Some(reason) = skipped {
+            tracing::warn!(step = counts.step, "a step was skipped: {reason}");
+            self.note(Event::StepSkipped { reason });
+        }
+        self.publish_progress();
+    }
+
+    /// Scores the results of an evaluation pass.
+    pub(super) fn score(&mut self) {
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let prepared = Arc::clone(&training.prepared);
+        let Some(pass) = &mut training.pass else {
+            return;
+        };
+        let results = pass.settle_results();
+        self.tell(Input::PassClosed);
+        self.spawn(move || Done::Scored(Box::new(work::score(&prepared, &results))));
+    }
+
+    fn scored(&mut self, scored: Scored) {
+        let Scored { score, loss } = scored;
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let Some(pass) = training.pass.take() else {
+            return;
+        };
+        training.tally.seconds += pass.opened.elapsed().as_secs_f64();
+        training.tally.evaluated += 1;
+        let this = Best::of(&score, pass.epoch, pass.step);
+        let before = training.tally.best.as_ref();
+        let best = match (&this, before) {
+            (Some(this), Some(before)) => this.beats(before),
+            (this, _) => this.is_some(),
+        };
+        if best {
+            training.tally.best = this;
+        }
+        training.tally.metrics = Some(Metrics {
+            loss,
+            score: score.clone(),
+        });
+        self.note(Event::Evaluated {
+            epoch: pass.epoch,
+            loss,
+            best,
+            score,
+        });
+        self.draw();
+    }
+
+    /// Writes a checkpoint of the weights as they are.
+    pub(super) fn save(&mut self) {
+        let counters = *self.machine.counters();
+        let Some(run) = &mut self.run else { return };
+        let before = run.before;
+        let Some(Active { training, journal }) = &mut run.active else {
+            return;
+        };
+        let synced = journal.syncer();
+        let sync = match synced {
+            Ok(sync) => sync,
+            Err(error) => return run.fail(error.into()),
+        };
+        let Some(trainer) = training.trainer.take() else {
+            return;
+        };
+        let mut tally = training.tally.clone();
+        tally.offsets = journal.offsets();
+        super::ending::add_faults(&mut tally.faults, &before, &counters);
+        let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
+        let keep = training.job.train.keep_checkpoints;
+        self.spawn(move || {
+            let saved = work::save(&dir, trainer, &prepared, &tally, keep, sync);
+            Done::Checkpointed(Box::new(saved))
+        });
+    }
+
+    fn checkpointed(&mut self, checkpointed: Checkpointed) {
+        let Checkpointed {
+            trainer,
+            step,
+            result,
+        } = checkpointed;
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        training.trainer = Some(trainer);
+        match result {
+            Ok(file) => {
+                training.saved = Some(step);
+                tracing::debug!(file, "checkpoint");
+                self.note(Event::Checkpointed { file });
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Writes the final model.
+    pub(super) fn finish(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        let Some(Active { training, .. }) = &mut run.active else {
+            return;
+        };
+        let Some(trainer) = training.trainer.take() else {
+            return;
+        };
+        training.finishing = true;
+        let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
+        self.spawn(move || Done::Finished(work::finish(&dir, trainer.weights(), &prepared)));
+    }
+
+    /// Draws the curves as far as they go.
+    pub(super) fn draw(&mut self) {
+        let Some(chart) = self.run.as_ref().map(Run::chart) else {
+            return;
+        };
+        self.spawn(move || {
+            work::draw(&chart);
+            Done::Drawn
+        });
+    }
+
+    fn publish_progress(&mut self) {
+        let Some(run) = &self.run else { return };
+        let Some(Active { training, .. }) = &run.active else {
+            return;
+        };
+        // Nobody needs to listen.
+        let _ = self.notices.send(Notice::Progress {
+            job: run.id.clone(),
+            progress: training.progress.clone(),
+        });
+    }
+}
+
+impl Run {
+    pub(super) fn chart(&self) -> Chart {
+        let synthetic = self
+            .training()
+            .is_some_and(|training| training.prepared.synthetic);
+        let suffix = if synthetic { " (synthetic speech)" } else { "" };
+        Chart {
+            run_dir: self.dir.clone(),
+            title: format!("{}{suffix}", self.name),
+            drawing: Arc::clone(&self.drawing),
+        }
+    }
+
+    fn training(&self) -> Option<&Training> {
+        self.active.as_ref().map(|active| &active.training)
+    }
+}
+
+fn in_words(skipped: &Skipped) -> String {
+    match skipped {
+        Skipped::NothingToAdd => "every micro-batch was left out".to_owned(),
+        Skipped::NoWeight => "what the gradient is divided by is 0".to_owned(),
+        Skipped::NotFinite { parameter } => {
+            format!("the sum of finite gradients is not finite in `{parameter}`")
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One run while it is worked on: where it stands and what comes next. It decides the order of
+//! gradient passes, evaluations and checkpoints; it refuses to do any of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{command::Progress, pass::Pass};
+use crate::{
+    corpus::Prepared,
+    events::{Offsets, StepMetrics},
+    job::Job,
+    plan::{EpochPlan, Plan},
+    report::{Best, Metrics},
+    update::{Counts, Trainer},
+};
+
+/// What a run remembers beside weights and optimizer; it is kept in the checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Names what the run's bits depend on ([`Prepared::digest`]).
+    pub corpus: String,
+    pub offsets: Offsets,
+    /// Epochs that were scored on the validation set.
+    pub evaluated: u64,
+    /// Micro-batches left out.
+    pub quarantined: u64,
+    pub skipped_steps: u64,
+    pub faults: BTreeMap<String, u64>,
+    /// Names of the workers that were granted a lease.
+    pub workers: BTreeSet<String>,
+    /// Coordinator starts that worked on it.
+    pub lives: u64,
+    pub seconds: f64,
+    pub audio_seconds: f64,
+    pub loss: Option<f64>,
+    pub metrics: Option<Metrics>,
+    pub best: Option<Best>,
+    pub compute_class: Option<String>,
+}
+
+/// What a run should do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Something is under way.
+    Wait,
+    /// Write the weights of this step down.
+    Checkpoint,
+    OpenGradient,
+    OpenEvaluation,
+    /// The sum is whole: update the weights.
+    Update,
+    /// The results are whole: score them.
+    Score,
+    /// Every step is done and scored: write what the run was for.
+    Finish,
+    /// It was asked to stop, and can be taken up again.
+    Stop,
+}
+
+#[derive(Debug)]
+pub struct Training {
+    pub job: Arc<Job>,
+    pub prepared: Arc<Prepared>,
+    pub plan: Plan,
+    /// Absent while a thread works with it.
+    pub trainer: Option<Trainer>,
+    /// Of the trainer, also while that is away.
+    pub counts: Counts,
+    pub tally: Tally,
+    pub pass: Option<Pass>,
+    /// Of the newest checkpoint.
+    pub saved: Option<u64>,
+    /// Nothing more is to be begun.
+    pub stopping: bool,
+    pub finishing: bool,
+    pub progress: Progress,
+    epoch: Option<(u64, EpochPlan)>,
+    /// Seconds a step, of late.
+    pace: Option<f64>,
+}
+
+impl Training {
+    pub fn new(
+        job: Arc<Job>,
+        prepared: Arc<Prepared>,
+        plan: Plan,
+        trainer: Trainer,
+        tally: Tally,
+        saved: Option<u64>,
+    ) -> Self {
+        let counts = trainer.counts();
+        let mut training = Self {
+            job,
+            prepared,
+            plan,
+            trainer: Some(trainer),
+            counts,
+            tally,
+            pass: None,
+            saved,
+            stopping: false,
+            finishing: false,
+            progress: Progress::default(),
+            epoch: None,
+            pace: None,
+        };
+        training.refresh();
+        training
+    }
+
+    /// What comes next, as things stand.
+    pub fn next(&self) -> Next {
+        let step = self.counts.step;
+        let home = self.trainer.is_some();
+        let settling = self.pass.as_ref().is_some_and(Pass::is_settling);
+        if self.finishing || settling {
+            return Next::Wait;
+        }
+        if self.stopping {
+            return match (home, self.saved == Some(step)) {
+                (false, _) => Next::Wait,
+                (true, true) => Next::Stop,
+                (true, false) => Next::Checkpoint,
+            };
+        }
+        if home && self.is_due() {
+            return Next::Checkpoint;
+        }
+        if let Some(pass) = &self.pass {
+            use proto::contribution::PassKind::{Evaluation, Gradient};
+            return match (pass.is_whole(), pass.kind) {
+                (true, Gradient) if home => Next::Update,
+                (true, Evaluation) => Next::Score,
+                _ => Next::Wait,
+            };
+        }
+        let epochs_done = step / self.plan.steps_per_epoch();
+        if self.is_epoch_end() && self.tally.evaluated < epochs_done && self.evaluates() {
+            return Next::OpenEvaluation;
+        }
+        match (step == self.plan.total_steps(), home) {
+            (false, _) => Next::OpenGradient,
+            (true, true) => Next::Finish,
+            (true, false) => Next::Wait,
+        }
+    }
+
+    pub fn evaluates(&self) -> bool {
+        !self.prepared.valid.is_empty()
+    }
+
+    fn is_epoch_end(&self) -> bool {
+        let step = self.counts.step;
+        step > 0 && step.is_multiple_of(self.plan.steps_per_epoch())
+    }
+
+    /// Whether this step is to be written down and is not yet.
+    fn is_due(&self) -> bool {
+        let step = self.counts.step;
+        let every = self.job.train.checkpoint_every;
+        let due = self.is_epoch_end() || (step > 0 && every > 0 && step.is_multiple_of(every));
+        due && self.saved != Some(step)
+    }
+
+    /// The epoch of the step that is worked on, counted from 1.
+    pub fn epoch_number(&self) -> u32 {
+        let last = self.plan.total_steps() - 1;
+        let epoch = self.plan.position(self.counts.step.min(last)).epoch;
+        u32::try_from(epoch + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The epoch that ended with this step, counted from 1.
+    pub fn epoch_ended(&self) -> u32 {
+        let epoch = self.counts.step / self.plan.steps_per_epoch();
+        u32::try_from(epoch).unwrap_or(u32::MAX)
+    }
+
+    /// The micro-batches of the next gradient pass.
+    pub fn micro_batches(&mut self) -> Vec<Vec<u32>> {
+        let position = self.plan.position(self.counts.step);
+        if self.epoch.as_ref().map(|(epoch, _)| *epoch) != Some(position.epoch) {
+            self.epoch = Some((position.epoch, self.plan.epoch(position.epoch)));
+        }
+        let (_, epoch) = self.epoch.as_ref().expect("the epoch was just planned");
+        epoch.steps[position.batch as usize].micro_batches.clone()
+    }
+
+    /// Takes note of a step that was made.
+    pub fn record(&mut self, counts: Counts, metrics: &StepMetrics) {
+        /// Weight of the newest step in the pace.
+        const NEWEST: f64 = 0.1;
+        self.counts = counts;
+        self.tally.seconds += metrics.seconds;
+        self.tally.audio_seconds += metrics.audio_seconds;
+        let pace = self.pace.unwrap_or(metrics.seconds);
+        self.pace = Some(pace + NEWEST * (metrics.seconds - pace));
+        if metrics.loss.is_some() {
+            self.tally.loss = metrics.loss;
+            self.progress.grad_norm = metrics.grad_norm;
+            self.progress.clip_coef = metrics.clip_coef;
+            self.progress.lr = metrics.lr;
+        }
+        self.progress.audio_seconds_per_second = metrics.audio_seconds_per_second;
+        self.refresh();
+    }
+
+    fn refresh(&mut self) {
+        let left = (self.plan.total_steps() - self.counts.step) as f64;
+        self.progress.step = self.counts.step;
+        self.progress.steps = self.plan.total_steps();
+        self.progress.epoch = self.epoch_number();
+        self.progress.epochs = self.job.train.epochs;
+        self.progress.loss = self.tally.loss;
+        self.progress.eta_seconds = self.pace.map(|pace| pace * left);
+    }
+
+    /// The share of applied steps in which clipping changed the gradient.
+    pub fn clipped_share(&self) -> f64 {
+        self.counts.clipped_steps as f64 / self.counts.applied_steps.max(1) as f64
+    }
+}

@@ -1,0 +1,139 @@
+//! What ends a run, and what is refused to those who ask: two kinds of error, one for the run's
+//! report, one for an answer. It decides which are worth a retry.
+
+use speech::{front_end::FrontEndError, recipe::RecipeError};
+use thiserror::Error;
+
+use crate::{
+    checkpoint::CheckpointError,
+    corpus::CorpusError,
+    events::JournalError,
+    optimizer::RestoreError,
+    plan::PlanError,
+    reduce::ReduceError,
+    store::{State, StoreError},
+    update::UpdateError,
+};
+
+/// Why a run failed.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    FrontEnd(#[from] FrontEndError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the checkpoint does not fit the job: {0}")]
+    Restore(#[from] RestoreError),
+    #[error(
+        "the corpus or the settings are not those that the run was begun with (its checkpoint is of step {step}); restore them, or submit the job anew"
+    )]
+    Changed { step: u64 },
+    #[error(
+        "{count} micro-batches had gradients that are not finite, more than `train.max_quarantined = {limit}` allows; the last one holds {utterances}: {reason}"
+    )]
+    TooManyQuarantined {
+        count: u64,
+        limit: u64,
+        utterances: String,
+        reason: String,
+    },
+    #[error("worker {worker} ({name}) cannot go on with step {step}: {reason}")]
+    Data {
+        worker: u64,
+        name: String,
+        step: u64,
+        reason: String,
+    },
+    #[error(
+        "step {step} was returned undone {times} times in a row, the last time by worker {worker} ({name}): {reason}"
+    )]
+    Returned {
+        worker: u64,
+        name: String,
+        step: u64,
+        times: u32,
+        reason: String,
+    },
+    #[error("a contribution that was accepted cannot be added: {0}")]
+    Reduce(#[from] ReduceError),
+    #[error("the coordinator's own work broke off: {0}")]
+    Broken(String),
+}
+
+impl RunError {
+    /// Whether the same job might succeed when it is tried again: the machines failed it, not its
+    /// data or its settings.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(_) | Self::Journal(_) | Self::Returned { .. } | Self::Broken(_) => true,
+            Self::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
+            Self::Corpus(error) => error.is_retryable(),
+            Self::Recipe(_)
+            | Self::FrontEnd(_)
+            | Self::Plan(_)
+            | Self::Update(_)
+            | Self::Restore(_)
+            | Self::Changed { .. }
+            | Self::TooManyQuarantined { .. }
+            | Self::Data { .. }
+            | Self::Reduce(_) => false,
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, Error)]
+pub enum Refused {
+    #[error("there is no job `{0}`; `unisono jobs` lists them")]
+    UnknownJob(String),
+    #[error("job `{0}` is not being worked on")]
+    NotRunning(String),
+    #[error("job `{id}` has {} already", state_name(*state))]
+    Ended { id: String, state: State },
+    #[error("job `{id}` is {}; only a failed or cancelled job can be resumed", state_name(*state))]
+    NotResumable { id: String, state: State },
+    #[error(
+        "{what} runs unisono {theirs} and the coordinator unisono {ours}; run the same version"
+    )]
+    Version {
+        what: String,
+        theirs: String,
+        ours: &'static str,
+    },
+    #[error(
+        "job `{job}` is pinned to the compute class \"{pinned}\" and this worker is \"{class}\"; only equal classes give equal bits: run workers of one class, or set `compute_class = \"any\"` in the job"
+    )]
+    Class {
+        job: String,
+        pinned: String,
+        class: String,
+    },
+    #[error("the results are not those of the lease: {0}")]
+    BadResults(String),
+    #[error("the coordinator is shutting down")]
+    Stopping,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Queued => "queued",
+        State::Running => "running",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+        State::Cancelled => "been cancelled",
+    }
+}

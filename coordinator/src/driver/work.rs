@@ -1,0 +1,281 @@
+//! What takes long and is done on threads of its own: a run's preparation, the update, the score, a
+//! checkpoint, the final model. It decides nothing: the driver says when, and hears what came of it.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use proto::contribution::Contribution;
+use speech::{
+    model::Head,
+    score::{self, Score},
+};
+use tokio::sync::watch;
+
+use super::{
+    pass::Hypothesis,
+    training::{Tally, Training},
+    trouble::RunError,
+};
+use crate::{
+    chart,
+    checkpoint::{self, Checkpoint},
+    corpus::{self, Item, Prepared},
+    curves::Curves,
+    events::{Journal, JournalError, Lines, Published},
+    job::Job,
+    plan::Plan,
+    reduce::{ReduceError, Reducer},
+    store::{StoreError, replace},
+    tensorboard,
+    update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
+};
+
+/// What came of some work.
+#[derive(Debug)]
+pub enum Done {
+    Begun(Result<Box<Begun>, RunError>),
+    Reduced(Result<Reducer, ReduceError>),
+    Updated(Result<Box<Updated>, RunError>),
+    Scored(Box<Scored>),
+    Checkpointed(Box<Checkpointed>),
+    Finished(Result<String, RunError>),
+    Drawn,
+}
+
+/// What a run needs to begin.
+#[derive(Debug)]
+pub struct Beginning {
+    pub job: Job,
+    pub run_dir: PathBuf,
+    pub synthetic_dir: PathBuf,
+    pub abandoned: Arc<AtomicBool>,
+    pub feed: watch::Sender<Published>,
+}
+
+/// A run that can go on.
+#[derive(Debug)]
+pub struct Begun {
+    pub training: Training,
+    pub journal: Journal,
+    pub encoded: Bytes,
+    /// The checkpoint that it goes on from.
+    pub resumed_from: Option<String>,
+    /// Checkpoints that cannot be used, and why.
+    pub damaged: Vec<String>,
+}
+
+/// Prepares the corpus and takes up the newest good checkpoint, if there is one.
+pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
+    let Beginning {
+        job,
+        run_dir,
+        synthetic_dir,
+        abandoned,
+        feed,
+    } = beginning;
+    let prepared = corpus::prepare(&job, &synthetic_dir, &abandoned)?;
+    let lengths = |items: &[Item]| items.iter().map(|item| item.frames).collect::<Vec<u64>>();
+    let train = &job.train;
+    let plan = Plan::new(
+        lengths(&prepared.train),
+        train.batching(),
+        train.seed,
+        u64::from(train.epochs),
+    )?;
+    let config = TrainerConfig {
+        optimizer: job.optimizer,
+        clip: job.clip,
+        schedule: job.schedule,
+        total_steps: plan.total_steps(),
+    };
+    let latest = checkpoint::latest::<Tally>(&checkpoints(&run_dir), &prepared.spec)?;
+    let damaged = latest.damaged.iter().map(ToString::to_string).collect();
+    let (trainer, tally, saved, resumed_from) = match latest.found {
+        Some((path, Checkpoint { trainer, progress })) => {
+            let step = trainer.counts.step;
+            if progress.corpus != prepared.digest {
+                return Err(RunError::Changed { step });
+            }
+            let trainer = Trainer::restore(&prepared.spec, config, trainer)?;
+            (trainer, progress, step, Some(name(&path)))
+        }
+        None => {
+            let weights = prepared.spec.initialize(train.seed);
+            let tally = Tally {
+                corpus: prepared.digest.clone(),
+                ..Tally::default()
+            };
+            (
+                Trainer::new(&prepared.spec, config, weights),
+                tally,
+                0,
+                None,
+            )
+        }
+    };
+    let encoded = proto::tensor::encode(trainer.weights());
+    let journal = Journal::open(&run_dir, tally.offsets, feed)?;
+    let training = Training::new(
+        Arc::new(job),
+        Arc::new(prepared),
+        plan,
+        trainer,
+        tally,
+        Some(saved),
+    );
+    Ok(Begun {
+        training,
+        journal,
+        encoded,
+        resumed_from,
+        damaged,
+    })
+}
+
+fn checkpoints(run_dir: &Path) -> PathBuf {
+    run_dir.join("checkpoints")
+}
+
+fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// A step that was made.
+#[derive(Debug)]
+pub struct Updated {
+    pub trainer: Trainer,
+    pub encoded: Bytes,
+    pub outcome: Outcome,
+    pub counts: Counts,
+    /// Of the whole pass, without its vector.
+    pub sum: Contribution,
+    pub update_s: f64,
+}
+
+/// Moves the weights and encodes them for broadcast.
+pub fn update(mut trainer: Trainer, mut sum: Contribution) -> Result<Updated, RunError> {
+    let began = Instant::now();
+    let vector = sum.sum.take();
+    let whole = Contribution {
+        sum: vector,
+        quarantined: Vec::new(),
+        ..sum
+    };
+    let outcome = trainer.apply(whole)?;
+    let update_s = began.elapsed().as_secs_f64();
+    Ok(Updated {
+        encoded: proto::tensor::encode(trainer.weights()),
+        counts: trainer.counts(),
+        trainer,
+        outcome,
+        sum,
+        update_s,
+    })
+}
+
+/// The score over the whole validation set.
+#[derive(Debug)]
+pub struct Scored {
+    pub score: Score,
+    /// Mean over the utterances that have one.
+    pub loss: Option<f64>,
+}
+
+/// Scores every utterance of the validation set; one without a result counts as not recognised.
+pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> Scored {
+    let pairs: Vec<(&str, &str)> = (0..)
+        .zip(&prepared.valid)
+        .map(|(index, item)| {
+            let result = results.get(&index);
+            let hypothesis = result.map_or("", |result| result.text.as_str());
+            (item.text.as_str(), hypothesis)
+        })
+        .collect();
+    let losses: Vec<f64> = results.values().filter_map(|result| result.loss).collect();
+    let loss = (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64);
+    let score = match prepared.recipe.model.head {
+        Head::Keyword => score::keyword(&pairs, &prepared.recipe.vocabulary.units),
+        Head::Ctc => score::transcripts(&pairs),
+    };
+    Scored { score, loss }
+}
+
+/// A checkpoint that was written, or could not be.
+#[derive(Debug)]
+pub struct Checkpointed {
+    pub trainer: Trainer,
+    pub step: u64,
+    pub result: Result<String, RunError>,
+}
+
+/// Writes a checkpoint; what it says of the run's lines is made durable before it.
+pub fn save(
+    run_dir: &Path,
+    trainer: Trainer,
+    prepared: &Prepared,
+    tally: &Tally,
+    keep: usize,
+    sync: impl FnOnce() -> Result<(), JournalError>,
+) -> Checkpointed {
+    let step = trainer.counts().step;
+    let dir = checkpoints(run_dir);
+    let write = || {
+        sync()?;
+        let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), tally)?;
+        checkpoint::prune(&dir, keep)?;
+        Ok(name(&path))
+    };
+    Checkpointed {
+        result: write(),
+        step,
+        trainer,
+    }
+}
+
+/// Writes `final/`: the model and what is needed to use it. Gives the weights' SHA-256.
+pub fn finish(run_dir: &Path, weights: &[f32], prepared: &Prepared) -> Result<String, RunError> {
+    let dir = run_dir.join("final");
+    std::fs::create_dir_all(&dir).map_err(|source| StoreError::Io {
+        path: dir.clone(),
+        source,
+    })?;
+    replace(
+        &dir.join("recipe.json"),
+        prepared.recipe.to_json().as_bytes(),
+    )?;
+    checkpoint::save_model(&dir.join("model.safetensors"), &prepared.spec, weights)?;
+    Ok(checkpoint::weights_sha256(weights))
+}
+
+/// Where a run's curves are drawn, by one thread at a time.
+#[derive(Clone, Debug)]
+pub struct Chart {
+    pub run_dir: PathBuf,
+    pub title: String,
+    pub drawing: Arc<Mutex<()>>,
+}
+
+/// Draws the run's curves anew. They are for people: a run does not fail for them.
+pub fn draw(chart: &Chart) {
+    let Chart {
+        run_dir,
+        title,
+        drawing,
+    } = chart;
+    let _one_at_a_time = drawing.lock();
+    let draw = || {
+        let curves = Curves::read(&Lines::Metrics.path(run_dir))?;
+        chart::draw(&curves, title, &run_dir.join("chart.svg"))?;
+        let now = crate::store::now().as_millisecond() as f64 / 1000.0;
+        tensorboard::extend(&curves, &run_dir.join("tensorboard"), now)
+    };
+    if let Err(error) = draw() {
+        tracing::warn!(run_dir = %run_dir.display(), "the chart is not drawn: {error}");
+    }
+}
