@@ -1,1 +1,284 @@
-//! Stub: replaced by its owner.
+//! A coordinator that runs: its address, its services and its end. It decides who may connect and how
+//! long a shutdown may take; it refuses to know what is answered.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    CONNECTION_WINDOW, MAX_MESSAGE_BYTES, STREAM_WINDOW,
+    v1::{
+        self, jobs_server::JobsServer, tensors_server::TensorsServer, workers_server::WorkersServer,
+    },
+};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, oneshot},
+    task::JoinHandle,
+};
+use tonic::transport::{Server, server::TcpIncoming};
+
+use crate::{
+    driver::{self, Command, Handle, JobView, Notice, Refused, WorkerView},
+    job::Job,
+    store::{Layout, Store, StoreError},
+};
+
+mod jobs;
+mod messages;
+mod refusal;
+mod tensors;
+mod workers;
+
+/// What a coordinator is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Host and port; port 0 takes a free one.
+    pub listen: String,
+    pub layout: Layout,
+    /// Whether an address that other hosts reach may be listened on, although nothing that is sent
+    /// is encrypted or authenticated.
+    pub allow_plaintext: bool,
+}
+
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(
+        "{0} can be reached from other hosts, and nothing that is sent is encrypted or authenticated; listen on a loopback address, or allow it with `--allow-plaintext` in a network that you trust"
+    )]
+    Plaintext(SocketAddr),
+    #[error(
+        "the port of {0} is in use; stop what listens there, or choose another with `--listen`"
+    )]
+    InUse(SocketAddr),
+    #[error("{0:?} is not an address to listen on; write it as HOST:PORT")]
+    Address(String),
+    #[error("cannot listen on {listen}: {source}")]
+    Listen { listen: String, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the gRPC reflection service cannot be made: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// How a coordinator stopped that was not asked to.
+#[derive(Debug, Error)]
+pub enum Stopped {
+    #[error("the server stopped: {0}")]
+    Server(#[from] tonic::transport::Error),
+    #[error("the coordinator broke off: {0}")]
+    Broken(String),
+}
+
+/// A coordinator, before it runs.
+pub struct Coordinator;
+
+impl Coordinator {
+    /// Takes the data directory, listens and goes on with the queue. Must be called in a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// When the address or the directory cannot be had; nothing is left running then.
+    pub async fn start(config: Config) -> Result<Running, StartError> {
+        let Config {
+            listen,
+            layout,
+            allow_plaintext,
+        } = config;
+        let resolved = tokio::net::lookup_host(&listen).await.ok();
+        let Some(wanted) = resolved.and_then(|mut addresses| addresses.next()) else {
+            return Err(StartError::Address(listen));
+        };
+        if !wanted.ip().is_loopback() && !allow_plaintext {
+            return Err(StartError::Plaintext(wanted));
+        }
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::InUse(wanted),
+            _ => StartError::Listen { listen, source },
+        };
+        let bound = TcpListener::bind(wanted).await;
+        let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let (addr, listener) = bound.map_err(failed)?;
+        if !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "other hosts can connect, and nothing is encrypted or authenticated");
+        }
+        let opened = tokio::task::spawn_blocking(|| Store::open(layout));
+        let store = opened.await.expect("opening the store does not panic")?;
+        let generation = store.generation();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .build_v1()?;
+        let (handle, driver) = driver::spawn(store);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, handle.clone(), reflection, stopped));
+        tracing::info!(%addr, generation, "listening");
+        Ok(Running {
+            addr,
+            generation,
+            handle,
+            stop,
+            server,
+            driver,
+        })
+    }
+}
+
+async fn serve<R>(
+    listener: TcpListener,
+    handle: Handle,
+    reflection: R,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), tonic::transport::Error>
+where
+    R: tonic::codegen::Service<
+            tonic::codegen::http::Request<tonic::body::Body>,
+            Response = tonic::codegen::http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    R::Future: Send + 'static,
+{
+    /// A connection's calls at once: a worker has a handful, and none is worth more.
+    const STREAMS: u32 = 64;
+    let workers = WorkersServer::new(workers::WorkersService(handle.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let tensors = TensorsServer::new(tensors::TensorsService::new(handle.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let jobs = JobsServer::new(jobs::JobsService(handle))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_serving::<WorkersServer<workers::WorkersService>>()
+        .await;
+    health
+        .set_serving::<TensorsServer<tensors::TensorsService>>()
+        .await;
+    health.set_serving::<JobsServer<jobs::JobsService>>().await;
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(workers)
+        .add_service(tensors)
+        .add_service(jobs)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            async {
+                // Dropped or sent: either way it is the end.
+                let _ = stopped.await;
+            },
+        )
+        .await
+}
+
+/// A coordinator that runs, and what the program that runs it may ask.
+#[derive(Debug)]
+pub struct Running {
+    addr: SocketAddr,
+    generation: u64,
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    driver: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Counts the starts on this data directory.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Puts a job into the queue and gives its id. The job's paths must be absolute.
+    pub async fn submit(&self, job: Job) -> Result<String, Refused> {
+        let job = Box::new(job);
+        self.handle
+            .ask(|reply| Command::Submit { job, reply })
+            .await?
+    }
+
+    /// Events, progress and reports from now on. A receiver that lags misses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.handle.subscribe()
+    }
+
+    pub async fn status(&self, id: &str) -> Result<JobView, Refused> {
+        let id = id.to_owned();
+        self.handle
+            .ask(|reply| Command::Status { id, reply })
+            .await?
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<JobView>, Refused> {
+        self.handle.ask(|reply| Command::List { reply }).await
+    }
+
+    /// Ends a job; its checkpoint is kept.
+    pub async fn cancel(&self, id: &str) -> Result<JobView, Refused> {
+        let id = id.to_owned();
+        self.handle
+            .ask(|reply| Command::Cancel { id, reply })
+            .await?
+    }
+
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, Refused> {
+        self.handle.ask(|reply| Command::Workers { reply }).await
+    }
+
+    /// Waits until the coordinator breaks off by itself.
+    pub async fn broken(&mut self) -> Stopped {
+        tokio::select! {
+            server = &mut self.server => match server {
+                Ok(Ok(())) => Stopped::Broken("the server ended".to_owned()),
+                Ok(Err(error)) => error.into(),
+                Err(panicked) => Stopped::Broken(panicked.to_string()),
+            },
+            driver = &mut self.driver => Stopped::Broken(match driver {
+                Ok(()) => "the driver ended".to_owned(),
+                Err(panicked) => panicked.to_string(),
+            }),
+        }
+    }
+
+    /// Writes the running job's checkpoint, says goodbye to the workers and ends, within `deadline`.
+    /// What is not done by then is taken up from the checkpoint before.
+    pub async fn shutdown(self, deadline: Duration) {
+        /// For open connections, once there is nothing more to say.
+        const CONNECTIONS: Duration = Duration::from_millis(500);
+        let end = Instant::now() + deadline;
+        let at_rest = self.handle.ask(|reply| Command::Stop { reply });
+        let rested = tokio::time::timeout(deadline.saturating_sub(CONNECTIONS), at_rest).await;
+        if !matches!(rested, Ok(Ok(()))) {
+            tracing::warn!("there was no time for a checkpoint; the one before it stands");
+        }
+        let _ = self.stop.send(());
+        // Tonic waits for connections that say nothing (hyper #4170).
+        let left = end.saturating_duration_since(Instant::now());
+        let mut server = self.server;
+        if tokio::time::timeout(left.min(CONNECTIONS), &mut server)
+            .await
+            .is_err()
+        {
+            server.abort();
+        }
+        self.driver.abort();
+        // The data directory's lock is gone with the driver.
+        let _ = self.driver.await;
+    }
+}

@@ -1,0 +1,99 @@
+//! From errors to gRPC codes, once and exhaustively. Messages go out as they are: they are written
+//! for whoever asked.
+
+use std::path::PathBuf;
+
+use proto::{convert::ConvertError, tensor::AssembleError};
+use thiserror::Error;
+use tonic::{Code, Status};
+
+use crate::{driver::Refused, events::JournalError, job::JobError};
+
+/// Why a call was not carried out.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Driver(#[from] Refused),
+    #[error(transparent)]
+    Message(#[from] ConvertError),
+    #[error(transparent)]
+    Vector(#[from] AssembleError),
+    #[error(transparent)]
+    Job(#[from] JobError),
+    #[error("the manifest {} cannot be read on the coordinator's host: {source}", path.display())]
+    Manifest {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "the path {} is relative; a submitted job names its manifests by absolute paths on the coordinator's host", path.display()
+    )]
+    Relative { path: PathBuf },
+    #[error("a push begins with its header")]
+    NoHeader,
+    #[error("the vector that arrived does not have the digest that was announced")]
+    Digest,
+    #[error("nothing arrived for {seconds} seconds")]
+    Stalled { seconds: u64 },
+    #[error("the stream broke off: {0}")]
+    Broken(String),
+    #[error("the same worker began another push")]
+    Superseded,
+    #[error("version {wanted} of the weights is over; the newest is {newest}")]
+    WeightsGone { wanted: u64, newest: u64 },
+    #[error("no job has weights now")]
+    NoWeights,
+    #[error("the job has no audio file of digest {0}")]
+    NoAudio(String),
+    #[error("{count} files were asked for at once, and {most} is the most")]
+    TooManyFiles { count: usize, most: usize },
+    #[error("{} cannot be read: {source}", path.display())]
+    Audio {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{} has changed since the job began", path.display())]
+    AudioChanged { path: PathBuf },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Refusal {
+    const fn code(&self) -> Code {
+        match self {
+            Self::Driver(refused) => code(refused),
+            Self::Message(_)
+            | Self::Vector(_)
+            | Self::Job(_)
+            | Self::Manifest { .. }
+            | Self::Relative { .. }
+            | Self::NoHeader
+            | Self::TooManyFiles { .. } => Code::InvalidArgument,
+            Self::Digest => Code::DataLoss,
+            Self::Stalled { .. } => Code::DeadlineExceeded,
+            Self::Superseded | Self::Broken(_) => Code::Aborted,
+            Self::WeightsGone { .. } | Self::NoWeights => Code::FailedPrecondition,
+            Self::NoAudio(_) => Code::NotFound,
+            Self::Audio { .. } | Self::AudioChanged { .. } | Self::Journal(_) => Code::Internal,
+        }
+    }
+}
+
+const fn code(refused: &Refused) -> Code {
+    match refused {
+        Refused::UnknownJob(_) | Refused::NotRunning(_) => Code::NotFound,
+        Refused::Ended { .. }
+        | Refused::NotResumable { .. }
+        | Refused::Version { .. }
+        | Refused::Class { .. } => Code::FailedPrecondition,
+        Refused::BadResults(_) => Code::InvalidArgument,
+        Refused::Stopping => Code::Unavailable,
+        Refused::Store(_) => Code::Internal,
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), refusal.to_string())
+    }
+}

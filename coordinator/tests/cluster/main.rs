@@ -1,0 +1,12 @@
+//! A coordinator as workers and people meet it: over gRPC, with workers that compute next to nothing.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod site;
+mod toy;
+
+mod corpora;
+mod faults;
+mod refusals;
+mod runs;
+mod wire;

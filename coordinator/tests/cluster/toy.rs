@@ -1,0 +1,269 @@
+//! A worker that speaks the wire and computes next to nothing: the gradient of the distance between
+//! the weights and a point that each utterance has. Like a real one it depends on weights and
+//! utterances alone, and rounds.
+
+use std::convert::Infallible;
+
+use proto::{
+    PROGRAM_VERSION,
+    contribution::{Contribution, Key, PassKind, Quarantined},
+    tensor::Assembler,
+    tree,
+    v1::{
+        self, lease_response::Answer, receipt::Outcome, tensors_client::TensorsClient,
+        workers_client::WorkersClient,
+    },
+};
+use speech::{random::Stream, recipe::Recipe};
+use tonic::{Status, transport::Channel};
+
+pub const CLASS: &str = "toy cpu";
+
+#[derive(Clone)]
+pub struct Toy {
+    pub workers: WorkersClient<Channel>,
+    pub tensors: TensorsClient<Channel>,
+    pub worker: u64,
+    pub generation: u64,
+    /// Micro-batches with one of these utterances have gradients that are not finite.
+    pub poison: Vec<String>,
+    recipe: Option<(String, Recipe)>,
+    weights: Option<(u64, Vec<f32>)>,
+}
+
+/// What a lease led to.
+#[derive(Debug, PartialEq)]
+pub enum Did {
+    Gradient(Outcome),
+    Evaluation(Outcome),
+    Nothing,
+    Goodbye(String),
+    Unknown,
+}
+
+pub async fn channel(url: &str) -> Channel {
+    let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+    endpoint.connect().await.unwrap()
+}
+
+impl Toy {
+    pub async fn join(url: &str, name: &str) -> Self {
+        Self::try_join(url, name, CLASS).await.unwrap()
+    }
+
+    /// The reason when it is refused.
+    pub async fn try_join(url: &str, name: &str, class: &str) -> Result<Self, String> {
+        let mut workers = WorkersClient::new(channel(url).await);
+        let request = v1::JoinRequest {
+            name: name.to_owned(),
+            program_version: PROGRAM_VERSION.to_owned(),
+            compute_class: class.to_owned(),
+            threads: 1,
+        };
+        let joined = workers.join(request).await.unwrap().into_inner();
+        match joined.outcome.unwrap() {
+            v1::join_response::Outcome::Welcome(welcome) => Ok(Self {
+                workers,
+                tensors: TensorsClient::new(channel(url).await),
+                worker: welcome.worker,
+                generation: welcome.generation,
+                poison: Vec::new(),
+                recipe: None,
+                weights: None,
+            }),
+            v1::join_response::Outcome::Refusal(refusal) => Err(refusal.reason),
+        }
+    }
+
+    /// Works until it is told goodbye or the coordinator is gone.
+    pub async fn work(mut self) -> String {
+        loop {
+            match self.step().await {
+                Ok(Did::Goodbye(reason)) => return reason,
+                Ok(Did::Unknown) => return "unknown".to_owned(),
+                Ok(_) => {}
+                Err(status) => return status.to_string(),
+            }
+        }
+    }
+
+    pub async fn ask(&mut self, patience_ms: u32) -> Result<Answer, Status> {
+        let request = v1::LeaseRequest {
+            worker: self.worker,
+            generation: self.generation,
+            patience_ms,
+        };
+        let answer = self.workers.lease(request).await?.into_inner();
+        Ok(answer.answer.unwrap())
+    }
+
+    /// A lease of the kind that is wanted, once there is one.
+    pub async fn lease(&mut self) -> v1::Lease {
+        loop {
+            match self.ask(5_000).await.unwrap() {
+                Answer::Lease(lease) => return lease,
+                Answer::Idle(_) => {}
+                other => panic!("a lease was due: {other:?}"),
+            }
+        }
+    }
+
+    /// Asks once and does what it is told.
+    pub async fn step(&mut self) -> Result<Did, Status> {
+        match self.ask(5_000).await? {
+            Answer::Lease(lease) => self.fulfil(&lease).await,
+            Answer::Idle(_) => Ok(Did::Nothing),
+            Answer::Goodbye(goodbye) => Ok(Did::Goodbye(goodbye.reason)),
+            Answer::Unknown(_) => Ok(Did::Unknown),
+        }
+    }
+
+    pub async fn fulfil(&mut self, lease: &v1::Lease) -> Result<Did, Status> {
+        let key = Key::try_from(lease.key.clone().unwrap()).unwrap();
+        match key.kind {
+            PassKind::Gradient => {
+                let contribution = match self.compute(lease).await {
+                    // Another worker was faster, and the step is over.
+                    Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                        return Ok(Did::Gradient(Outcome::Stale));
+                    }
+                    computed => computed?,
+                };
+                Ok(Did::Gradient(self.push(key, &contribution).await?))
+            }
+            PassKind::Evaluation => {
+                let report = v1::EvaluationReport {
+                    worker: self.worker,
+                    key: lease.key.clone(),
+                    results: self.recognise(lease).await?,
+                    seconds: 0.1,
+                };
+                let receipt = self.workers.report(report).await?.into_inner();
+                Ok(Did::Evaluation(receipt.outcome()))
+            }
+        }
+    }
+
+    async fn recognise(&mut self, lease: &v1::Lease) -> Result<Vec<v1::UtteranceResult>, Status> {
+        let key = lease.key.clone().unwrap();
+        let units = self.recipe(&key.job).await?.vocabulary.units.clone();
+        let utterances = lease.micro_batches.iter().flat_map(|it| &it.utterances);
+        let result = |utterance: &v1::Utterance| v1::UtteranceResult {
+            index: utterance.index,
+            // Wrong for one utterance of three.
+            hypothesis: match utterance.index % 3 {
+                0 => units[1].clone(),
+                _ => utterance.text.clone(),
+            },
+            loss: Some(f64::from(utterance.index) * 0.25),
+        };
+        Ok(utterances.map(result).collect())
+    }
+
+    pub async fn recipe(&mut self, job: &str) -> Result<&Recipe, Status> {
+        if self.recipe.as_ref().is_none_or(|(known, _)| known != job) {
+            let job = job.to_owned();
+            let request = v1::DescribeJobRequest { job: job.clone() };
+            let described = self.workers.describe_job(request).await?.into_inner();
+            let recipe = Recipe::from_json(&described.recipe_json).unwrap();
+            self.recipe = Some((job, recipe));
+            self.weights = None;
+        }
+        Ok(&self.recipe.as_ref().unwrap().1)
+    }
+
+    pub async fn compute(&mut self, lease: &v1::Lease) -> Result<Contribution, Status> {
+        let key = Key::try_from(lease.key.clone().unwrap()).unwrap();
+        let elements = self
+            .recipe(&key.job)
+            .await?
+            .model_spec()
+            .unwrap()
+            .elements();
+        if self.weights.as_ref().map(|(version, _)| *version) != Some(key.step) {
+            self.weights = Some((key.step, self.pull(&key, elements).await?));
+        }
+        let weights = &self.weights.as_ref().unwrap().1;
+        let batches = &lease.micro_batches;
+        let first = batches[0].index;
+        let mut leaf = |index: u32| {
+            let micro_batch = &batches[(index - first) as usize];
+            Ok::<_, Infallible>(Some(self.gradient(micro_batch, weights)))
+        };
+        let last = batches.last().unwrap().index;
+        let folded = tree::fold(key.node, last + 1, &mut leaf, &mut Contribution::merge);
+        Ok(folded.unwrap().unwrap())
+    }
+
+    fn gradient(&self, micro_batch: &v1::MicroBatch, weights: &[f32]) -> Contribution {
+        let ids = || micro_batch.utterances.iter().map(|it| it.id.clone());
+        if ids().any(|id| self.poison.contains(&id)) {
+            return Contribution {
+                quarantined: vec![Quarantined {
+                    micro_batch: micro_batch.index,
+                    utterances: ids().collect(),
+                    reason: "the loss is NaN".to_owned(),
+                }],
+                ..Contribution::default()
+            };
+        }
+        let mut sum = vec![0.0f32; weights.len()];
+        let mut loss = 0.0;
+        for utterance in &micro_batch.utterances {
+            let mut point = Stream::new(9, &[u64::from(utterance.index)]);
+            for (sum, weight) in sum.iter_mut().zip(weights) {
+                let difference = weight - point.between(-1.0, 1.0) as f32;
+                *sum += difference;
+                loss += 0.5 * f64::from(difference * difference);
+            }
+        }
+        let utterances = micro_batch.utterances.len();
+        Contribution {
+            sum: Some(sum),
+            weight: utterances as f64,
+            loss,
+            utterances: utterances as u64,
+            frames: 10 * utterances as u64,
+            audio_seconds: 0.1 * utterances as f64,
+            quarantined: Vec::new(),
+        }
+    }
+
+    async fn pull(&mut self, key: &Key, elements: usize) -> Result<Vec<f32>, Status> {
+        let request = v1::PullRequest {
+            job: key.job.clone(),
+            generation: key.generation,
+            version: key.step,
+        };
+        let mut chunks = self.tensors.pull(request).await?.into_inner();
+        let mut assembler = Assembler::new(elements as u64, elements).unwrap();
+        while let Some(chunk) = chunks.message().await? {
+            assembler.push(&chunk).unwrap();
+        }
+        Ok(assembler.finish().unwrap())
+    }
+
+    pub async fn push(&mut self, key: Key, contribution: &Contribution) -> Result<Outcome, Status> {
+        let header = v1::ContributionHeader::new(self.worker, key, contribution, 0.1);
+        let sum = contribution.sum.clone().unwrap_or_default();
+        self.push_parts(header, &sum).await
+    }
+
+    pub async fn push_parts(
+        &mut self,
+        header: v1::ContributionHeader,
+        sum: &[f32],
+    ) -> Result<Outcome, Status> {
+        use v1::push_request::Part;
+        let header = v1::PushRequest {
+            part: Some(Part::Header(header)),
+        };
+        let chunks = proto::tensor::chunks(proto::tensor::encode(sum));
+        let chunks = chunks.map(|chunk| v1::PushRequest {
+            part: Some(Part::Chunk(chunk)),
+        });
+        let parts: Vec<_> = std::iter::once(header).chain(chunks).collect();
+        let receipt = self.tensors.push(tokio_stream::iter(parts)).await?;
+        Ok(receipt.into_inner().outcome())
+    }
+}
