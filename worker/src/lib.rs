@@ -5,6 +5,7 @@ pub mod cache;
 pub mod compute;
 pub mod gradient;
 pub mod inference;
+pub mod kernel;
 pub mod loss;
 pub mod lstm;
 pub mod network;

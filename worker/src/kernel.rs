@@ -1,0 +1,12 @@
+//! The arithmetic of the fused CPU operators: vectors of whatever width the processor has, a matrix
+//! product and the activation functions. It decides the order of every sum, and refuses to know
+//! about tensors, layers and threads.
+//!
+//! Each element of a result is one chain of fused multiply-adds in a fixed order, so the bits depend
+//! neither on the vector width nor on how a caller shares out rows and columns among threads.
+
+pub mod activation;
+pub mod matrix;
+pub mod simd;
+
+pub use simd::Level;

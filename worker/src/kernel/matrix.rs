@@ -1,0 +1,528 @@
+//! The matrix product of the fused operators: `C = start + A·B` with B packed into panels. It
+//! decides the blocking, and refuses to know what the matrices mean.
+//!
+//! Element (r, n) of the result is the chain `fma(A[r,k], B[k,n], ·)` over k = 0, 1, … from its
+//! start. Blocking over k stores and reloads the partial chain, which is exact, so the bits depend
+//! on no block size.
+
+use rayon::prelude::*;
+
+use super::simd::{Kernel, Lanes, Level};
+
+/// Columns of a panel: two AVX-512 vectors.
+pub const PANEL: usize = 32;
+/// Terms of a chain computed before the result is stored: a panel of them fills a first-level cache.
+const DEPTH_BLOCK: usize = 256;
+/// Rows that share a panel while it is in the first-level cache.
+const ROW_BLOCK: usize = 64;
+/// Rows handed to a thread at a time.
+const ROW_TASK: usize = 128;
+
+/// A cache line, so that panels are aligned to vectors.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A matrix of `depth` rows and `columns` columns laid out panel by panel: PANEL columns of row 0,
+/// the same of row 1, …, the last panel filled up with zeros.
+#[derive(Clone)]
+pub struct Panels {
+    lines: Vec<Line>,
+    depth: usize,
+    columns: usize,
+}
+
+impl std::fmt::Debug for Panels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Panels[{}, {}]", self.depth, self.columns)
+    }
+}
+
+impl Panels {
+    fn zeros(depth: usize, columns: usize) -> Self {
+        let lines = vec![Line([0.0; 16]); columns.div_ceil(PANEL) * depth * (PANEL / 16)];
+        Self { lines, depth, columns }
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        let elements = self.lines.len() * 16;
+        // SAFETY: a Line is 16 f32 and nothing else.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), elements) }
+    }
+
+    fn panel(&self, panel: usize) -> *const f32 {
+        self.lines[panel * self.depth * (PANEL / 16)..].as_ptr().cast()
+    }
+
+    /// Packs the row-major matrix `source` [depth, columns].
+    pub fn pack(source: &[f32], depth: usize, columns: usize) -> Self {
+        assert_eq!(source.len(), depth * columns);
+        Self::gather(depth, columns, |k| Some(&source[k * columns..][..columns]))
+    }
+
+    /// Packs the matrix whose row k is `row(k)`, or zeros.
+    pub fn gather<'a>(
+        depth: usize,
+        columns: usize,
+        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+    ) -> Self {
+        let mut packed = Self::zeros(depth, columns);
+        if depth > 0 {
+            packed.values_mut().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
+                let start = p * PANEL;
+                let end = columns.min(start + PANEL);
+                for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
+                    if let Some(row) = row(k) {
+                        target[..end - start].copy_from_slice(&row[start..end]);
+                    }
+                }
+            });
+        }
+        packed
+    }
+
+    /// Packs the transpose of the row-major matrix `source` [columns, depth].
+    pub fn transpose(source: &[f32], depth: usize, columns: usize) -> Self {
+        assert_eq!(source.len(), depth * columns);
+        let mut packed = Self::zeros(depth, columns);
+        if depth > 0 {
+            packed.values_mut().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
+                let start = p * PANEL;
+                // 16 terms at a time: a cache line of each of the 32 source rows.
+                for block in (0..depth).step_by(16) {
+                    for k_column in 0..columns.min(start + PANEL) - start {
+                        let end = depth.min(block + 16);
+                        let row = &source[(start + k_column) * depth..][block..end];
+                        for (k, value) in row.iter().enumerate() {
+                            panel[(block + k) * PANEL + k_column] = *value;
+                        }
+                    }
+                }
+            });
+        }
+        packed
+    }
+
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// What the chains begin with.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    Zero,
+    /// The same row of `columns` values in every row.
+    Row(&'a [f32]),
+    /// What the result holds already.
+    Result,
+}
+
+/// A left operand: element (r, k) is `values[r * row + k * depth]`.
+#[derive(Clone, Copy)]
+pub struct Left<'a> {
+    values: &'a [f32],
+    row: usize,
+    depth: usize,
+}
+
+impl<'a> Left<'a> {
+    /// Rows of consecutive elements, `stride` apart.
+    pub fn rows(values: &'a [f32], stride: usize) -> Self {
+        Self { values, row: stride, depth: 1 }
+    }
+
+    /// The transpose of a row-major matrix whose rows are `stride` apart.
+    pub fn transposed(values: &'a [f32], stride: usize) -> Self {
+        Self { values, row: 1, depth: stride }
+    }
+
+    fn from_row(self, row: usize) -> Self {
+        Self { values: &self.values[(row * self.row).min(self.values.len())..], ..self }
+    }
+}
+
+/// `result[r, n] = start + Σ_k left[r, k]·right[k, n]` for `rows` rows of `result`, `stride` apart.
+/// On one thread.
+///
+/// # Panics
+/// If an operand is too short.
+pub fn multiply(
+    level: Level,
+    left: Left,
+    right: &Panels,
+    start: Start,
+    result: &mut [f32],
+    stride: usize,
+    rows: usize,
+) {
+    if rows == 0 || right.columns == 0 {
+        return;
+    }
+    assert!(result.len() >= (rows - 1) * stride + right.columns, "result too short");
+    // SAFETY: the result is long enough and exclusively borrowed; the rest is checked inside.
+    unsafe { multiply_raw(level, left, right, start, result.as_mut_ptr(), stride, rows) }
+}
+
+/// [`multiply`] into memory of which other parts may be in other threads' hands.
+///
+/// # Safety
+/// `result` points to `rows` rows of `right.columns()` elements, `stride` apart, that nobody else
+/// reads or writes meanwhile.
+pub unsafe fn multiply_raw(
+    level: Level,
+    left: Left,
+    right: &Panels,
+    start: Start,
+    result: *mut f32,
+    stride: usize,
+    rows: usize,
+) {
+    if rows == 0 || right.columns == 0 {
+        return;
+    }
+    if right.depth > 0 {
+        let last = (rows - 1) * left.row + (right.depth - 1) * left.depth;
+        assert!(left.values.len() > last, "left operand too short");
+    }
+    if let Start::Row(row) = start {
+        assert!(row.len() >= right.columns, "start row too short");
+    }
+    level.run(Multiply { left, right, start, result, stride, rows });
+}
+
+/// [`multiply`] with the rows shared out among the threads of rayon's pool.
+pub fn multiply_parallel(
+    level: Level,
+    left: Left,
+    right: &Panels,
+    start: Start,
+    result: &mut [f32],
+    stride: usize,
+) {
+    assert_eq!(result.len() % stride.max(1), 0, "the result is whole rows");
+    let rows = result.len() / stride.max(1);
+    if rayon::current_num_threads() == 1 {
+        return multiply(level, left, right, start, result, stride, rows);
+    }
+    result.par_chunks_mut(ROW_TASK * stride).enumerate().for_each(|(task, chunk)| {
+        let left = left.from_row(task * ROW_TASK);
+        multiply(level, left, right, start, chunk, stride, chunk.len() / stride);
+    });
+}
+
+struct Multiply<'a> {
+    left: Left<'a>,
+    right: &'a Panels,
+    start: Start<'a>,
+    result: *mut f32,
+    stride: usize,
+    rows: usize,
+}
+
+impl Kernel for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let Self { left, right, start, result, stride, rows } = self;
+        // A transposed left operand walks memory in strides of a row: pack each block once.
+        let packs = left.depth != 1;
+        let mut packed = Vec::new();
+        let blocks = right.depth.div_ceil(DEPTH_BLOCK).max(1);
+        for block in 0..blocks {
+            let k0 = block * DEPTH_BLOCK;
+            let depth = right.depth.min(k0 + DEPTH_BLOCK) - k0;
+            let start = if block == 0 { start } else { Start::Result };
+            for row0 in (0..rows).step_by(ROW_BLOCK) {
+                let row_end = rows.min(row0 + ROW_BLOCK);
+                if packs {
+                    pack_left(&mut packed, left, row0..row_end, k0..k0 + depth);
+                }
+                for panel in 0..right.columns.div_ceil(PANEL) {
+                    // SAFETY: the caller of `multiply_raw` answers for the result; it checked that
+                    // the left operand holds rows × depth, and the panels hold depth × PANEL.
+                    unsafe {
+                        let b = right.panel(panel).add(k0 * PANEL);
+                        let column = panel * PANEL;
+                        let columns = (right.columns - column).min(PANEL);
+                        let mut row = row0;
+                        while row < row_end {
+                            let (a, a_row, a_depth) = if packs {
+                                let group = (row - row0) * depth;
+                                (packed.as_ptr().add(group), 1, GROUP.min(row_end - row))
+                            } else {
+                                (left.values.as_ptr().add(row * left.row + k0), left.row, 1)
+                            };
+                            let tile = Tile {
+                                a,
+                                a_row,
+                                a_depth,
+                                b,
+                                depth,
+                                start: match start {
+                                    Start::Zero => TileStart::Zero,
+                                    Start::Row(bias) => TileStart::Row(bias.as_ptr().add(column)),
+                                    Start::Result => TileStart::Result,
+                                },
+                                c: result.add(row * stride + column),
+                                stride,
+                                columns,
+                            };
+                            let group = GROUP.min(row_end - row);
+                            tile.rows::<V>(group);
+                            row += group;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rows of a micro-tile.
+const GROUP: usize = 8;
+
+/// Copies a block of a transposed left operand into groups of up to GROUP rows, each with the rows
+/// of a term side by side.
+#[inline(always)]
+fn pack_left(
+    packed: &mut Vec<f32>,
+    left: Left,
+    rows: std::ops::Range<usize>,
+    terms: std::ops::Range<usize>,
+) {
+    packed.resize(rows.len() * terms.len(), 0.0);
+    let mut target = packed.chunks_mut(GROUP * terms.len());
+    for first in rows.clone().step_by(GROUP) {
+        let group = GROUP.min(rows.end - first);
+        let target = target.next().expect("a chunk for each group, by the size above");
+        for (target, k) in target.chunks_exact_mut(group).zip(terms.clone()) {
+            target.copy_from_slice(&left.values[k * left.depth + first..][..group]);
+        }
+    }
+}
+
+enum TileStart {
+    Zero,
+    Row(*const f32),
+    Result,
+}
+
+/// A micro-tile: up to GROUP rows by one panel.
+struct Tile {
+    a: *const f32,
+    a_row: usize,
+    a_depth: usize,
+    b: *const f32,
+    depth: usize,
+    start: TileStart,
+    c: *mut f32,
+    stride: usize,
+    columns: usize,
+}
+
+impl Tile {
+    /// # Safety
+    /// The pointers cover `rows` rows, `depth` terms and `columns` columns.
+    #[inline(always)]
+    unsafe fn rows<V: Lanes>(&self, rows: usize) {
+        // SAFETY: as the caller promises; each call covers rows below `rows`.
+        unsafe {
+            if V::LANES == 16 {
+                // 32 registers: 8 rows × 2 vectors of sums.
+                match rows {
+                    8 => self.chains::<V, 8>(0),
+                    7 => self.chains::<V, 7>(0),
+                    6 => self.chains::<V, 6>(0),
+                    5 => self.chains::<V, 5>(0),
+                    4 => self.chains::<V, 4>(0),
+                    3 => self.chains::<V, 3>(0),
+                    2 => self.chains::<V, 2>(0),
+                    _ => self.chains::<V, 1>(0),
+                }
+            } else {
+                // 16 registers: 4 rows × 2 vectors of sums.
+                let mut row = 0;
+                while row + 4 <= rows {
+                    self.chains::<V, 4>(row);
+                    row += 4;
+                }
+                while row < rows {
+                    self.chains::<V, 1>(row);
+                    row += 1;
+                }
+            }
+        }
+    }
+
+    /// ROWS rows from `row` on, two vectors at a time across the panel.
+    ///
+    /// # Safety
+    /// As [`Tile::rows`].
+    #[inline(always)]
+    unsafe fn chains<V: Lanes, const ROWS: usize>(&self, row: usize) {
+        let mut column = 0;
+        while column < self.columns {
+            // SAFETY: as the caller promises; a panel is PANEL wide even where fewer columns count,
+            // and `load` and `store` keep to the counting ones.
+            unsafe {
+                let c = self.c.add(row * self.stride + column);
+                let columns = self.columns - column;
+                let mut sums = [[V::splat(0.0); 2]; ROWS];
+                for r in 0..ROWS {
+                    match self.start {
+                        TileStart::Zero => {}
+                        TileStart::Row(bias) => sums[r] = load(bias.add(column), columns),
+                        TileStart::Result => sums[r] = load(c.add(r * self.stride), columns),
+                    }
+                }
+                let mut a = self.a.add(row * self.a_row);
+                let mut b = self.b.add(column);
+                for _ in 0..self.depth {
+                    let right = [V::load(b), V::load(b.add(V::LANES))];
+                    for r in 0..ROWS {
+                        let left = V::splat(*a.add(r * self.a_row));
+                        sums[r][0] = left.mul_add(right[0], sums[r][0]);
+                        sums[r][1] = left.mul_add(right[1], sums[r][1]);
+                    }
+                    a = a.add(self.a_depth);
+                    b = b.add(PANEL);
+                }
+                for r in 0..ROWS {
+                    store(sums[r], c.add(r * self.stride), columns);
+                }
+            }
+            column += 2 * V::LANES;
+        }
+    }
+}
+
+/// # Safety
+/// `columns` elements are readable at `source`.
+#[inline(always)]
+unsafe fn load<V: Lanes>(source: *const f32, columns: usize) -> [V; 2] {
+    // SAFETY: as the caller promises; the copy holds two vectors of any level.
+    unsafe {
+        if columns >= 2 * V::LANES {
+            [V::load(source), V::load(source.add(V::LANES))]
+        } else {
+            let mut copy = [0.0f32; PANEL];
+            std::ptr::copy_nonoverlapping(source, copy.as_mut_ptr(), columns);
+            [V::load(copy.as_ptr()), V::load(copy.as_ptr().add(V::LANES))]
+        }
+    }
+}
+
+/// # Safety
+/// `columns` elements are writable at `target`.
+#[inline(always)]
+unsafe fn store<V: Lanes>(values: [V; 2], target: *mut f32, columns: usize) {
+    // SAFETY: as the caller promises; the copy holds two vectors of any level.
+    unsafe {
+        if columns >= 2 * V::LANES {
+            values[0].store(target);
+            values[1].store(target.add(V::LANES));
+        } else {
+            let mut copy = [0.0f32; PANEL];
+            values[0].store(copy.as_mut_ptr());
+            values[1].store(copy.as_mut_ptr().add(V::LANES));
+            std::ptr::copy_nonoverlapping(copy.as_ptr(), target, columns);
+        }
+    }
+}
+
+/// Adds the rows of `source` (`columns` wide, one after the other) to `sums`, first row first.
+pub fn add_rows(level: Level, source: &[f32], sums: &mut [f32]) {
+    struct AddRows<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for AddRows<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<V: Lanes>(self) {
+            for row in self.0.chunks_exact(self.1.len()) {
+                for (sum, value) in self.1.iter_mut().zip(row) {
+                    *sum += value;
+                }
+            }
+        }
+    }
+    if !sums.is_empty() {
+        level.run(AddRows(source, sums));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use speech::random::Stream;
+
+    fn random(stream: &mut Stream, elements: usize) -> Vec<f32> {
+        (0..elements).map(|_| stream.between(-1.0, 1.0) as f32).collect()
+    }
+
+    /// One chain of fused multiply-adds an element, as the module promises.
+    fn chains(a: &[f32], b: &[f32], start: &[f32], rows: usize, depth: usize) -> Vec<f32> {
+        let columns = b.len() / depth.max(1);
+        (0..rows * columns)
+            .map(|i| {
+                let (r, n) = (i / columns, i % columns);
+                (0..depth).fold(start[i], |sum, k| a[r * depth + k].mul_add(b[k * columns + n], sum))
+            })
+            .collect()
+    }
+
+    fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
+        let columns = values.len() / rows;
+        (0..values.len()).map(|i| values[(i % rows) * columns + i / rows]).collect()
+    }
+
+    #[test]
+    fn every_level_layout_and_start_computes_the_same_chains() {
+        let mut stream = Stream::new(1, &[]);
+        for (rows, depth, columns) in
+            [(1, 1, 1), (3, 5, 31), (8, 256, 32), (16, 257, 33), (67, 300, 70), (130, 7, 96)]
+        {
+            let a = random(&mut stream, rows * depth);
+            let b = random(&mut stream, depth * columns);
+            let bias = random(&mut stream, columns);
+            let old = random(&mut stream, rows * columns);
+            let (at, bt) = (transpose(&a, rows), transpose(&b, depth));
+            let repeated = bias.repeat(rows);
+            let zero = vec![0.0; rows * columns];
+            for level in Level::available() {
+                for right in [
+                    Panels::pack(&b, depth, columns),
+                    Panels::transpose(&bt, depth, columns),
+                ] {
+                    for left in [Left::rows(&a, depth), Left::transposed(&at, rows)] {
+                        for (start, begin) in [
+                            (Start::Zero, &zero),
+                            (Start::Row(&bias), &repeated),
+                            (Start::Result, &old),
+                        ] {
+                            let expected = chains(&a, &b, begin, rows, depth);
+                            let mut result = old.clone();
+                            multiply(level, left, &right, start, &mut result, columns, rows);
+                            assert_eq!(result, expected, "{level:?} {rows}x{depth}x{columns}");
+                            let mut result = old.clone();
+                            multiply_parallel(level, left, &right, start, &mut result, columns);
+                            assert_eq!(result, expected, "{level:?} {rows}x{depth}x{columns}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_beside_the_result_are_left_alone() {
+        let right = Panels::pack(&[1.0, 2.0], 1, 2);
+        let mut result = vec![7.0; 9];
+        multiply(Level::detect(), Left::rows(&[1.0, 10.0], 1), &right, Start::Zero, &mut result, 5, 2);
+        assert_eq!(result, [1.0, 2.0, 7.0, 7.0, 7.0, 10.0, 20.0, 7.0, 7.0]);
+    }
+}

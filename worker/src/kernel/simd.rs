@@ -1,0 +1,388 @@
+//! Vectors of f32 and the run-time choice of their width. It decides which instructions a kernel is
+//! compiled for, and refuses to know what the kernels compute.
+//!
+//! Every operation is an IEEE 754 one (the multiply-add is fused at every level), so a kernel gives
+//! the same bits whichever level runs it.
+
+use std::sync::OnceLock;
+
+/// What the processor can do, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// 16 lanes.
+    Avx512,
+    /// 8 lanes.
+    Avx2,
+    /// Plain Rust: right everywhere, fast where the target's baseline has fused multiply-add
+    /// (AArch64) and slow on an x86 without it.
+    Portable,
+}
+
+impl Level {
+    /// The best level of this processor.
+    pub fn detect() -> Self {
+        static LEVEL: OnceLock<Level> = OnceLock::new();
+        *LEVEL.get_or_init(|| Self::available()[0])
+    }
+
+    /// The levels that this processor can run, best first; never empty.
+    pub fn available() -> Vec<Self> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                levels.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                levels.push(Self::Avx2);
+            }
+        }
+        levels.push(Self::Portable);
+        levels
+    }
+
+    /// As it is written in a compute class.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512f",
+            Self::Avx2 => "avx2+fma",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Runs `kernel` compiled for this level.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            // SAFETY: `available` lists a level only where the processor has its features, and a
+            // level comes from nowhere else.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { run_avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { run_avx2(kernel) },
+            _ => kernel.run::<[f32; 8]>(),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<std::arch::x86_64::__m512>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<std::arch::x86_64::__m256>()
+}
+
+/// A computation over vectors. `run` must be `#[inline(always)]`, and so must everything in it that
+/// touches a vector: only then is it compiled with the features of its level.
+pub trait Kernel {
+    type Output;
+    fn run<V: Lanes>(self) -> Self::Output;
+}
+
+/// A vector of f32.
+///
+/// # Safety
+/// The memory operations read or write `LANES` elements at any alignment; the caller answers for
+/// the bounds, and for the processor's having the instructions.
+pub unsafe trait Lanes: Copy {
+    const LANES: usize;
+    fn splat(value: f32) -> Self;
+    /// # Safety
+    /// `LANES` elements from `source` on are readable.
+    unsafe fn load(source: *const f32) -> Self;
+    /// # Safety
+    /// `LANES` elements from `target` on are writable.
+    unsafe fn store(self, target: *mut f32);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    /// `self * factor + term`, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The smaller one; `other` where either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// The larger one; `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    fn abs(self) -> Self;
+    /// `self` with the sign bit of `sign`.
+    fn copy_sign(self, sign: Self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// 2 to the power of `self`, an integer in -126..=127.
+    fn exp2_integer(self) -> Self;
+    /// `self` where `left < right`, else `other`.
+    fn where_less(self, left: Self, right: Self, other: Self) -> Self;
+}
+
+unsafe impl<const N: usize> Lanes for [f32; N] {
+    const LANES: usize = N;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        [value; N]
+    }
+
+    #[inline(always)]
+    unsafe fn load(source: *const f32) -> Self {
+        // SAFETY: the caller's.
+        unsafe { source.cast::<Self>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, target: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { target.cast::<Self>().write_unaligned(self) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + other[lane])
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] - other[lane])
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] * other[lane])
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] / other[lane])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        std::array::from_fn(|lane| self[lane].mul_add(factor[lane], term[lane]))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        std::array::from_fn(|lane| if self[lane] < other[lane] { self[lane] } else { other[lane] })
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        std::array::from_fn(|lane| if self[lane] > other[lane] { self[lane] } else { other[lane] })
+    }
+
+    #[inline(always)]
+    fn abs(self) -> Self {
+        std::array::from_fn(|lane| self[lane].abs())
+    }
+
+    #[inline(always)]
+    fn copy_sign(self, sign: Self) -> Self {
+        std::array::from_fn(|lane| self[lane].copysign(sign[lane]))
+    }
+
+    #[inline(always)]
+    fn round(self) -> Self {
+        std::array::from_fn(|lane| self[lane].round_ties_even())
+    }
+
+    #[inline(always)]
+    fn exp2_integer(self) -> Self {
+        std::array::from_fn(|lane| f32::from_bits(((self[lane] as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn where_less(self, left: Self, right: Self, other: Self) -> Self {
+        std::array::from_fn(|lane| if left[lane] < right[lane] { self[lane] } else { other[lane] })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    // SAFETY (all of both implementations): these types are used by `Level::run` alone, which runs
+    // them where the processor has the features.
+
+    unsafe impl Lanes for __m512 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            unsafe { _mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(source: *const f32) -> Self {
+            unsafe { _mm512_loadu_ps(source) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut f32) {
+            unsafe { _mm512_storeu_ps(target, self) }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            unsafe { _mm512_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            unsafe { _mm512_sub_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            unsafe { _mm512_mul_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn div(self, other: Self) -> Self {
+            unsafe { _mm512_div_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, term: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(self, factor, term) }
+        }
+
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            unsafe { _mm512_min_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { _mm512_max_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn abs(self) -> Self {
+            unsafe { _mm512_abs_ps(self) }
+        }
+
+        #[inline(always)]
+        fn copy_sign(self, sign: Self) -> Self {
+            unsafe {
+                let mask = _mm512_set1_epi32(i32::MIN);
+                let sign = _mm512_and_si512(mask, _mm512_castps_si512(sign));
+                let rest = _mm512_andnot_si512(mask, _mm512_castps_si512(self));
+                _mm512_castsi512_ps(_mm512_or_si512(sign, rest))
+            }
+        }
+
+        #[inline(always)]
+        fn round(self) -> Self {
+            unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self) }
+        }
+
+        #[inline(always)]
+        fn exp2_integer(self) -> Self {
+            unsafe {
+                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self), _mm512_set1_epi32(127));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+            }
+        }
+
+        #[inline(always)]
+        fn where_less(self, left: Self, right: Self, other: Self) -> Self {
+            unsafe {
+                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(left, right);
+                _mm512_mask_blend_ps(less, other, self)
+            }
+        }
+    }
+
+    unsafe impl Lanes for __m256 {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            unsafe { _mm256_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(source: *const f32) -> Self {
+            unsafe { _mm256_loadu_ps(source) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, target: *mut f32) {
+            unsafe { _mm256_storeu_ps(target, self) }
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn sub(self, other: Self) -> Self {
+            unsafe { _mm256_sub_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn mul(self, other: Self) -> Self {
+            unsafe { _mm256_mul_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn div(self, other: Self) -> Self {
+            unsafe { _mm256_div_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, factor: Self, term: Self) -> Self {
+            unsafe { _mm256_fmadd_ps(self, factor, term) }
+        }
+
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            unsafe { _mm256_min_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            unsafe { _mm256_max_ps(self, other) }
+        }
+
+        #[inline(always)]
+        fn abs(self) -> Self {
+            unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self) }
+        }
+
+        #[inline(always)]
+        fn copy_sign(self, sign: Self) -> Self {
+            unsafe {
+                let mask = _mm256_set1_ps(-0.0);
+                _mm256_or_ps(_mm256_and_ps(mask, sign), _mm256_andnot_ps(mask, self))
+            }
+        }
+
+        #[inline(always)]
+        fn round(self) -> Self {
+            unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self) }
+        }
+
+        #[inline(always)]
+        fn exp2_integer(self) -> Self {
+            unsafe {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self), _mm256_set1_epi32(127));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+            }
+        }
+
+        #[inline(always)]
+        fn where_less(self, left: Self, right: Self, other: Self) -> Self {
+            unsafe {
+                let less = _mm256_cmp_ps::<_CMP_LT_OQ>(left, right);
+                _mm256_blendv_ps(other, self, less)
+            }
+        }
+    }
+}
