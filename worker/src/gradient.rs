@@ -1,1 +1,321 @@
-//! Stub: replaced by its owner.
+//! The gradient of one micro-batch, and what a network says about utterances without one. It
+//! decides what is left out and what counts as finite; everything it returns is a sum over
+//! utterances. It refuses to know about leases, trees and optimizers.
+
+use burn::tensor::{Tensor, TensorData, Transaction};
+use speech::features::Features;
+use speech::model::Head;
+use speech::recipe::Normalize;
+
+use crate::loss::{self, Example};
+use crate::network::Network;
+use crate::network::dropout::Dropout;
+
+/// One forward and backward pass' worth of utterances, and its place in the job.
+#[derive(Clone, Debug)]
+pub struct MicroBatch<'a> {
+    pub features: Vec<&'a Features>,
+    /// For each utterance its class, or its labels.
+    pub targets: Vec<&'a [u32]>,
+    pub step: u64,
+    /// Among the micro-batches of the step.
+    pub index: u32,
+}
+
+/// What a micro-batch contributes to a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MicroGradient {
+    /// The gradient of the summed loss in the order of the specification's flat vector; `None` if
+    /// any of it, or the loss, is not finite. Zeros if every utterance was left out.
+    pub gradient: Option<Vec<f32>>,
+    /// Utterances, frames or labels that count; 0 without a gradient.
+    pub weight: f64,
+    /// The sum over the utterances that count; 0 without a gradient.
+    pub loss: f64,
+    /// Utterances that count.
+    pub utterances: u32,
+    /// Of these, how many the network classified rightly; keyword only.
+    pub correct: Option<u32>,
+    /// Positions of utterances that nothing can be learned from: no frames, or fewer than CTC needs
+    /// for their labels.
+    pub left_out: Vec<usize>,
+    /// Positions of utterances whose own loss or gradient at the outputs is not finite.
+    pub not_finite: Vec<usize>,
+}
+
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum GradientError {
+    #[error("utterance {position} of the micro-batch has {found} features a frame, not {expected}")]
+    Features {
+        position: usize,
+        expected: usize,
+        found: usize,
+    },
+    #[error(
+        "utterance {position} of the micro-batch has the label {label}, and the model has {outputs} \
+         outputs"
+    )]
+    Label {
+        position: usize,
+        label: u32,
+        outputs: usize,
+    },
+    #[error("utterance {position} of the micro-batch has {found} classes, not one")]
+    Classes { position: usize, found: usize },
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// Computes the gradient of a micro-batch. `seed` is the job's: dropout follows from it and from the
+/// place of the micro-batch.
+///
+/// # Errors
+/// If an utterance does not fit the model, or the device fails.
+pub fn gradient(
+    network: &Network,
+    micro: &MicroBatch,
+    normalize: Normalize,
+    seed: u64,
+) -> Result<MicroGradient, GradientError> {
+    let spec = network.spec();
+    let (head, outputs) = (spec.config.head, spec.outputs);
+    check_features(network, &micro.features)?;
+    check_targets(head, outputs, &micro.targets)?;
+    let feasible = |&position: &usize| {
+        loss::is_feasible(
+            head,
+            micro.features[position].frames,
+            micro.targets[position],
+        )
+    };
+    let (kept, left_out): (Vec<usize>, Vec<usize>) = (0..micro.features.len()).partition(feasible);
+    let mut result = MicroGradient {
+        gradient: None,
+        weight: 0.0,
+        loss: 0.0,
+        utterances: 0,
+        correct: (head == Head::Keyword).then_some(0),
+        left_out,
+        not_finite: Vec::new(),
+    };
+    if kept.is_empty() {
+        result.gradient = Some(vec![0.0; spec.elements()]);
+        return Ok(result);
+    }
+
+    let sequences: Vec<&[f32]> = kept
+        .iter()
+        .map(|&position| &micro.features[position].data[..])
+        .collect();
+    let batch = network.batch(&sequences);
+    let dropout = (spec.config.dropout > 0.0).then(|| Dropout {
+        probability: spec.config.dropout,
+        seed,
+        step: micro.step,
+        micro_batch: micro.index,
+        utterances: kept.clone(),
+    });
+    let leaves = network.leaves();
+    let logits = network.forward_training(&leaves, &batch, dropout.as_ref());
+    let shape = logits.dims();
+    let values = read(logits.clone().inner())?;
+
+    let rows = Rows {
+        head,
+        batch: &batch,
+        outputs,
+    };
+    let by_utterance = rows.split(&values);
+    let examples: Vec<Example> = kept
+        .iter()
+        .zip(&by_utterance)
+        .map(|(&position, logits)| Example {
+            logits,
+            target: micro.targets[position],
+        })
+        .collect();
+    let losses = loss::losses(head, &examples, outputs);
+    result.not_finite = kept
+        .iter()
+        .zip(&losses)
+        .filter(|(_, loss)| !(loss.value.is_finite() && all_finite(&loss.gradient)))
+        .map(|(&position, _)| position)
+        .collect();
+    if !result.not_finite.is_empty() {
+        return Ok(result);
+    }
+
+    // The gradient of Σ logits·∂loss/∂logits, the second factor a constant, is the loss's.
+    let slopes: Vec<&[f32]> = losses.iter().map(|loss| &loss.gradient[..]).collect();
+    let slopes = TensorData::new(rows.join(&slopes), shape);
+    let slopes = Tensor::<2>::from_data(slopes, &logits.device());
+    let mut gradients = logits.mul(slopes).sum().backward();
+    let mut transaction = Transaction::default();
+    let parameters = leaves.into_iter().map(|leaf| {
+        let device = leaf.device().inner();
+        leaf.grad_remove(&mut gradients)
+            .unwrap_or_else(|| Tensor::zeros(leaf.dims(), &device))
+    });
+    for parameter in parameters {
+        transaction = transaction.register(parameter);
+    }
+    let parts = transaction
+        .try_execute()
+        .map_err(|error| GradientError::Device(error.to_string()))?;
+    let mut flat = Vec::with_capacity(spec.elements());
+    for part in parts {
+        flat.extend_from_slice(as_f32(&part)?);
+    }
+    if !all_finite(&flat) {
+        return Ok(result);
+    }
+    result.gradient = Some(flat);
+    result.loss = losses.iter().map(|loss| loss.value).sum();
+    result.utterances = kept.len() as u32;
+    result.weight = kept
+        .iter()
+        .map(|&position| match normalize {
+            Normalize::Utterances => 1,
+            Normalize::Frames => micro.features[position].frames,
+            Normalize::Labels => micro.targets[position].len(),
+        })
+        .sum::<usize>() as f64;
+    if head == Head::Keyword {
+        let right = examples
+            .iter()
+            .filter(|example| loss::argmax(example.logits) == example.target[0] as usize);
+        result.correct = Some(right.count() as u32);
+    }
+    Ok(result)
+}
+
+/// The log-probabilities that the network gives to the classes or units: for each utterance
+/// [frames, outputs] (CTC) or [outputs] (keyword). An utterance without frames has none.
+///
+/// # Errors
+/// If an utterance does not fit the model, or the device fails.
+pub fn log_probs(
+    network: &Network,
+    features: &[&Features],
+) -> Result<Vec<Vec<f32>>, GradientError> {
+    let spec = network.spec();
+    check_features(network, features)?;
+    let kept: Vec<usize> = (0..features.len())
+        .filter(|&position| features[position].frames > 0)
+        .collect();
+    let mut result = vec![Vec::new(); features.len()];
+    if kept.is_empty() {
+        return Ok(result);
+    }
+    let sequences: Vec<&[f32]> = kept
+        .iter()
+        .map(|&position| &features[position].data[..])
+        .collect();
+    let batch = network.batch(&sequences);
+    let values = read(network.forward(&batch))?;
+    let rows = Rows {
+        head: spec.config.head,
+        batch: &batch,
+        outputs: spec.outputs,
+    };
+    for (position, logits) in kept.into_iter().zip(rows.split(&values)) {
+        let mut log_probs = vec![0.0; logits.len()];
+        loss::log_softmax(&logits, spec.outputs, &mut log_probs);
+        result[position] = log_probs.into_iter().map(|value| value as f32).collect();
+    }
+    Ok(result)
+}
+
+/// The rows of a network's outputs and the utterances they belong to.
+struct Rows<'a> {
+    head: Head,
+    batch: &'a crate::network::Batch,
+    outputs: usize,
+}
+
+impl Rows<'_> {
+    /// Each utterance's rows, in the order in which they came.
+    fn split(&self, values: &[f32]) -> Vec<Vec<f32>> {
+        let packing = self.batch.packing();
+        match self.head {
+            Head::Ctc => packing.scatter(values, self.outputs),
+            Head::Keyword => {
+                let mut utterances = vec![Vec::new(); packing.sequences()];
+                for (row, &position) in values.chunks_exact(self.outputs).zip(packing.order()) {
+                    utterances[position] = row.to_vec();
+                }
+                utterances
+            }
+        }
+    }
+
+    /// The inverse of [`Rows::split`].
+    fn join(&self, utterances: &[&[f32]]) -> Vec<f32> {
+        let packing = self.batch.packing();
+        match self.head {
+            Head::Ctc => packing.gather(utterances, self.outputs),
+            Head::Keyword => packing
+                .order()
+                .iter()
+                .flat_map(|&position| utterances[position])
+                .copied()
+                .collect(),
+        }
+    }
+}
+
+fn check_features(network: &Network, features: &[&Features]) -> Result<(), GradientError> {
+    let expected = network.spec().inputs;
+    match features
+        .iter()
+        .position(|features| features.dims != expected)
+    {
+        Some(position) => {
+            let found = features[position].dims;
+            Err(GradientError::Features {
+                position,
+                expected,
+                found,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_targets(head: Head, outputs: usize, targets: &[&[u32]]) -> Result<(), GradientError> {
+    for (position, target) in targets.iter().enumerate() {
+        if head == Head::Keyword && target.len() != 1 {
+            return Err(GradientError::Classes {
+                position,
+                found: target.len(),
+            });
+        }
+        let blank = if head == Head::Ctc { Some(0) } else { None };
+        let wrong = |label: &&u32| **label as usize >= outputs || Some(**label) == blank;
+        if let Some(&label) = target.iter().find(wrong) {
+            return Err(GradientError::Label {
+                position,
+                label,
+                outputs,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn all_finite(values: &[f32]) -> bool {
+    values.iter().all(|value| value.is_finite())
+}
+
+fn read(tensor: Tensor<2>) -> Result<Vec<f32>, GradientError> {
+    let parts = Transaction::default()
+        .register(tensor)
+        .try_execute()
+        .map_err(|error| GradientError::Device(error.to_string()))?;
+    Ok(as_f32(&parts[0])?.to_vec())
+}
+
+fn as_f32(data: &TensorData) -> Result<&[f32], GradientError> {
+    data.as_slice::<f32>()
+        .map_err(|error| GradientError::Device(format!("{error:?}")))
+}

@@ -94,13 +94,20 @@ impl Packing {
         order.sort_by_key(|&position| std::cmp::Reverse(lengths[position]));
         let lengths: Vec<usize> = order.iter().map(|&position| lengths[position]).collect();
         let steps = lengths.first().copied().unwrap_or(0);
-        let active: Vec<usize> =
-            (0..steps).map(|step| lengths.partition_point(|&length| length > step)).collect();
+        let active: Vec<usize> = (0..steps)
+            .map(|step| lengths.partition_point(|&length| length > step))
+            .collect();
         let mut starts = vec![0];
         for (step, active) in active.iter().enumerate() {
             starts.push(starts[step] + if padded { lengths.len() } else { *active });
         }
-        Self { order, lengths, active, starts, padded }
+        Self {
+            order,
+            lengths,
+            active,
+            starts,
+            padded,
+        }
     }
 
     /// Rows of the tensor.
@@ -176,8 +183,14 @@ mod tests {
         let lengths = [2, 4, 0, 2];
         let packed = Packing::packed(&lengths);
         assert_eq!(packed.order(), [1, 0, 3, 2]);
-        assert_eq!((packed.steps(), packed.rows(), packed.sequences()), (4, 8, 4));
-        assert_eq!((0..4).map(|step| packed.active(step)).collect::<Vec<_>>(), [3, 3, 1, 1]);
+        assert_eq!(
+            (packed.steps(), packed.rows(), packed.sequences()),
+            (4, 8, 4)
+        );
+        assert_eq!(
+            (0..4).map(|step| packed.active(step)).collect::<Vec<_>>(),
+            [3, 3, 1, 1]
+        );
         let padded = Packing::padded(&lengths);
         assert_eq!((padded.steps(), padded.rows()), (4, 16));
         assert_eq!(padded.row(3, 2), 14);
@@ -191,7 +204,10 @@ mod tests {
             .map(|(i, &length)| (0..2 * length).map(|j| (10 * i + j) as f32).collect())
             .collect();
         let views: Vec<&[f32]> = sequences.iter().map(Vec::as_slice).collect();
-        let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.len() / 2).collect();
+        let lengths: Vec<usize> = sequences
+            .iter()
+            .map(|sequence| sequence.len() / 2)
+            .collect();
         for packing in [Packing::packed(&lengths), Packing::padded(&lengths)] {
             assert_eq!(packing.scatter(&packing.gather(&views, 2), 2), sequences);
         }
@@ -199,7 +215,11 @@ mod tests {
 
     #[test]
     fn the_parameters_of_a_layer_lie_end_to_end() {
-        let shape = LayerShape { inputs: 3, hidden: 2, directions: 2 };
+        let shape = LayerShape {
+            inputs: 3,
+            hidden: 2,
+            directions: 2,
+        };
         let second = shape.direction(1);
         assert_eq!(shape.direction(0).bias_hh.end, second.weight_ih.start);
         assert_eq!(second.weight_ih.len(), 24);

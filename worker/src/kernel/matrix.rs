@@ -41,7 +41,11 @@ impl std::fmt::Debug for Panels {
 impl Panels {
     fn zeros(depth: usize, columns: usize) -> Self {
         let lines = vec![Line([0.0; 16]); columns.div_ceil(PANEL) * depth * (PANEL / 16)];
-        Self { lines, depth, columns }
+        Self {
+            lines,
+            depth,
+            columns,
+        }
     }
 
     fn values_mut(&mut self) -> &mut [f32] {
@@ -51,7 +55,9 @@ impl Panels {
     }
 
     fn panel(&self, panel: usize) -> *const f32 {
-        self.lines[panel * self.depth * (PANEL / 16)..].as_ptr().cast()
+        self.lines[panel * self.depth * (PANEL / 16)..]
+            .as_ptr()
+            .cast()
     }
 
     /// Packs the row-major matrix `source` [depth, columns].
@@ -68,15 +74,19 @@ impl Panels {
     ) -> Self {
         let mut packed = Self::zeros(depth, columns);
         if depth > 0 {
-            packed.values_mut().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
-                let start = p * PANEL;
-                let end = columns.min(start + PANEL);
-                for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
-                    if let Some(row) = row(k) {
-                        target[..end - start].copy_from_slice(&row[start..end]);
+            packed
+                .values_mut()
+                .par_chunks_mut(depth * PANEL)
+                .enumerate()
+                .for_each(|(p, panel)| {
+                    let start = p * PANEL;
+                    let end = columns.min(start + PANEL);
+                    for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
+                        if let Some(row) = row(k) {
+                            copy::<PANEL>(&row[start..end], &mut target[..end - start]);
+                        }
                     }
-                }
-            });
+                });
         }
         packed
     }
@@ -86,19 +96,23 @@ impl Panels {
         assert_eq!(source.len(), depth * columns);
         let mut packed = Self::zeros(depth, columns);
         if depth > 0 {
-            packed.values_mut().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
-                let start = p * PANEL;
-                // 16 terms at a time: a cache line of each of the 32 source rows.
-                for block in (0..depth).step_by(16) {
-                    for k_column in 0..columns.min(start + PANEL) - start {
-                        let end = depth.min(block + 16);
-                        let row = &source[(start + k_column) * depth..][block..end];
-                        for (k, value) in row.iter().enumerate() {
-                            panel[(block + k) * PANEL + k_column] = *value;
+            packed
+                .values_mut()
+                .par_chunks_mut(depth * PANEL)
+                .enumerate()
+                .for_each(|(p, panel)| {
+                    let start = p * PANEL;
+                    // 16 terms at a time: a cache line of each of the 32 source rows.
+                    for block in (0..depth).step_by(16) {
+                        for k_column in 0..columns.min(start + PANEL) - start {
+                            let end = depth.min(block + 16);
+                            let row = &source[(start + k_column) * depth..][block..end];
+                            for (k, value) in row.iter().enumerate() {
+                                panel[(block + k) * PANEL + k_column] = *value;
+                            }
                         }
                     }
-                }
-            });
+                });
         }
         packed
     }
@@ -133,16 +147,27 @@ pub struct Left<'a> {
 impl<'a> Left<'a> {
     /// Rows of consecutive elements, `stride` apart.
     pub fn rows(values: &'a [f32], stride: usize) -> Self {
-        Self { values, row: stride, depth: 1 }
+        Self {
+            values,
+            row: stride,
+            depth: 1,
+        }
     }
 
     /// The transpose of a row-major matrix whose rows are `stride` apart.
     pub fn transposed(values: &'a [f32], stride: usize) -> Self {
-        Self { values, row: 1, depth: stride }
+        Self {
+            values,
+            row: 1,
+            depth: stride,
+        }
     }
 
     fn from_row(self, row: usize) -> Self {
-        Self { values: &self.values[(row * self.row).min(self.values.len())..], ..self }
+        Self {
+            values: &self.values[(row * self.row).min(self.values.len())..],
+            ..self
+        }
     }
 }
 
@@ -163,7 +188,10 @@ pub fn multiply(
     if rows == 0 || right.columns == 0 {
         return;
     }
-    assert!(result.len() >= (rows - 1) * stride + right.columns, "result too short");
+    assert!(
+        result.len() >= (rows - 1) * stride + right.columns,
+        "result too short"
+    );
     // SAFETY: the result is long enough and exclusively borrowed; the rest is checked inside.
     unsafe { multiply_raw(level, left, right, start, result.as_mut_ptr(), stride, rows) }
 }
@@ -192,7 +220,14 @@ pub unsafe fn multiply_raw(
     if let Start::Row(row) = start {
         assert!(row.len() >= right.columns, "start row too short");
     }
-    level.run(Multiply { left, right, start, result, stride, rows });
+    level.run(Multiply {
+        left,
+        right,
+        start,
+        result,
+        stride,
+        rows,
+    });
 }
 
 /// [`multiply`] with the rows shared out among the threads of rayon's pool.
@@ -209,10 +244,21 @@ pub fn multiply_parallel(
     if rayon::current_num_threads() == 1 {
         return multiply(level, left, right, start, result, stride, rows);
     }
-    result.par_chunks_mut(ROW_TASK * stride).enumerate().for_each(|(task, chunk)| {
-        let left = left.from_row(task * ROW_TASK);
-        multiply(level, left, right, start, chunk, stride, chunk.len() / stride);
-    });
+    result
+        .par_chunks_mut(ROW_TASK * stride)
+        .enumerate()
+        .for_each(|(task, chunk)| {
+            let left = left.from_row(task * ROW_TASK);
+            multiply(
+                level,
+                left,
+                right,
+                start,
+                chunk,
+                stride,
+                chunk.len() / stride,
+            );
+        });
 }
 
 struct Multiply<'a> {
@@ -229,7 +275,14 @@ impl Kernel for Multiply<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let Self { left, right, start, result, stride, rows } = self;
+        let Self {
+            left,
+            right,
+            start,
+            result,
+            stride,
+            rows,
+        } = self;
         // A transposed left operand walks memory in strides of a row: pack each block once.
         let packs = left.depth != 1;
         let mut packed = Vec::new();
@@ -300,10 +353,21 @@ fn pack_left(
     let mut target = packed.chunks_mut(GROUP * terms.len());
     for first in rows.clone().step_by(GROUP) {
         let group = GROUP.min(rows.end - first);
-        let target = target.next().expect("a chunk for each group, by the size above");
+        let target = target
+            .next()
+            .expect("a chunk for each group, by the size above");
         for (target, k) in target.chunks_exact_mut(group).zip(terms.clone()) {
-            target.copy_from_slice(&left.values[k * left.depth + first..][..group]);
+            copy::<GROUP>(&left.values[k * left.depth + first..][..group], target);
         }
+    }
+}
+
+/// Copies slices of mostly N elements, which is then a few instructions and no call.
+#[inline(always)]
+fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
+    match (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
+        (Some(source), Some(target)) => *target = *source,
+        _ => target.copy_from_slice(source),
     }
 }
 
@@ -461,7 +525,9 @@ mod tests {
     use speech::random::Stream;
 
     fn random(stream: &mut Stream, elements: usize) -> Vec<f32> {
-        (0..elements).map(|_| stream.between(-1.0, 1.0) as f32).collect()
+        (0..elements)
+            .map(|_| stream.between(-1.0, 1.0) as f32)
+            .collect()
     }
 
     /// One chain of fused multiply-adds an element, as the module promises.
@@ -470,22 +536,31 @@ mod tests {
         (0..rows * columns)
             .map(|i| {
                 let (r, n) = (i / columns, i % columns);
-                (0..depth).fold(start[i], |sum, k| a[r * depth + k].mul_add(b[k * columns + n], sum))
+                (0..depth).fold(start[i], |sum, k| {
+                    a[r * depth + k].mul_add(b[k * columns + n], sum)
+                })
             })
             .collect()
     }
 
     fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
         let columns = values.len() / rows;
-        (0..values.len()).map(|i| values[(i % rows) * columns + i / rows]).collect()
+        (0..values.len())
+            .map(|i| values[(i % rows) * columns + i / rows])
+            .collect()
     }
 
     #[test]
     fn every_level_layout_and_start_computes_the_same_chains() {
         let mut stream = Stream::new(1, &[]);
-        for (rows, depth, columns) in
-            [(1, 1, 1), (3, 5, 31), (8, 256, 32), (16, 257, 33), (67, 300, 70), (130, 7, 96)]
-        {
+        for (rows, depth, columns) in [
+            (1, 1, 1),
+            (3, 5, 31),
+            (8, 256, 32),
+            (16, 257, 33),
+            (67, 300, 70),
+            (130, 7, 96),
+        ] {
             let a = random(&mut stream, rows * depth);
             let b = random(&mut stream, depth * columns);
             let bias = random(&mut stream, columns);
@@ -522,7 +597,15 @@ mod tests {
     fn columns_beside_the_result_are_left_alone() {
         let right = Panels::pack(&[1.0, 2.0], 1, 2);
         let mut result = vec![7.0; 9];
-        multiply(Level::detect(), Left::rows(&[1.0, 10.0], 1), &right, Start::Zero, &mut result, 5, 2);
+        multiply(
+            Level::detect(),
+            Left::rows(&[1.0, 10.0], 1),
+            &right,
+            Start::Zero,
+            &mut result,
+            5,
+            2,
+        );
         assert_eq!(result, [1.0, 2.0, 7.0, 7.0, 7.0, 10.0, 20.0, 7.0, 7.0]);
     }
 }

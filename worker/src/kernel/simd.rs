@@ -166,12 +166,24 @@ unsafe impl<const N: usize> Lanes for [f32; N] {
 
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        std::array::from_fn(|lane| if self[lane] < other[lane] { self[lane] } else { other[lane] })
+        std::array::from_fn(|lane| {
+            if self[lane] < other[lane] {
+                self[lane]
+            } else {
+                other[lane]
+            }
+        })
     }
 
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        std::array::from_fn(|lane| if self[lane] > other[lane] { self[lane] } else { other[lane] })
+        std::array::from_fn(|lane| {
+            if self[lane] > other[lane] {
+                self[lane]
+            } else {
+                other[lane]
+            }
+        })
     }
 
     #[inline(always)]
@@ -196,7 +208,13 @@ unsafe impl<const N: usize> Lanes for [f32; N] {
 
     #[inline(always)]
     fn where_less(self, left: Self, right: Self, other: Self) -> Self {
-        std::array::from_fn(|lane| if left[lane] < right[lane] { self[lane] } else { other[lane] })
+        std::array::from_fn(|lane| {
+            if left[lane] < right[lane] {
+                self[lane]
+            } else {
+                other[lane]
+            }
+        })
     }
 }
 

@@ -28,8 +28,16 @@ pub fn lstm(
     packing: &Arc<Packing>,
 ) -> Tensor<2> {
     assert!(!packing.is_padded(), "a packed batch");
-    assert_eq!(input.dims(), [packing.rows(), shape.inputs], "input of the layer");
-    assert_eq!(parameters.dims(), [shape.elements()], "parameters of the layer");
+    assert_eq!(
+        input.dims(),
+        [packing.rows(), shape.inputs],
+        "input of the layer"
+    );
+    assert_eq!(
+        parameters.dims(),
+        [shape.elements()],
+        "parameters of the layer"
+    );
     Tensor::from_dispatch(<Dispatch as LstmOperator>::lstm(
         input.into_dispatch(),
         parameters.into_dispatch(),
@@ -77,7 +85,14 @@ impl<C: CheckpointStrategy> LstmOperator for Autodiff<Flex, C> {
         {
             OpsKind::Tracked(prep) => {
                 let traces = Arc::new(traces);
-                let saved = Saved { input, parameters, output: output.clone(), traces, shape, packing };
+                let saved = Saved {
+                    input,
+                    parameters,
+                    output: output.clone(),
+                    traces,
+                    shape,
+                    packing,
+                };
                 prep.finish(saved, output)
             }
             OpsKind::UnTracked(prep) => prep.finish(output),
@@ -133,7 +148,12 @@ fn forward(
     let traces = (0..shape.directions)
         .into_par_iter()
         .map(|index| {
-            let direction = Direction { level: Level::detect(), shape, packing, index };
+            let direction = Direction {
+                level: Level::detect(),
+                shape,
+                packing,
+                index,
+            };
             direction.forward(values(input), values(parameters), shared)
         })
         .collect();
@@ -145,7 +165,14 @@ fn backward(
     output_gradient: &FlexTensor,
     wants_input: bool,
 ) -> (Option<FlexTensor>, FlexTensor) {
-    let Saved { input, parameters, output, traces, shape, packing } = saved;
+    let Saved {
+        input,
+        parameters,
+        output,
+        traces,
+        shape,
+        packing,
+    } = saved;
     let traces = Arc::try_unwrap(traces).unwrap_or_else(|shared| (*shared).clone());
     let elements = packing.rows() * shape.inputs;
     let parts: Vec<(Vec<f32>, Vec<f32>)> = traces
@@ -153,7 +180,12 @@ fn backward(
         .enumerate()
         .map(|(index, trace)| {
             let mut input_gradient = vec![0.0; if wants_input { elements } else { 0 }];
-            let direction = Direction { level: Level::detect(), shape, packing: &packing, index };
+            let direction = Direction {
+                level: Level::detect(),
+                shape,
+                packing: &packing,
+                index,
+            };
             let pass = kernel::Backward {
                 input: values(&input),
                 parameters: values(&parameters),
@@ -175,17 +207,26 @@ fn backward(
     }
     let input_gradient =
         wants_input.then(|| tensor(input_gradient, [packing.rows(), shape.inputs]));
-    (input_gradient, tensor(parameter_gradient, [shape.elements()]))
+    (
+        input_gradient,
+        tensor(parameter_gradient, [shape.elements()]),
+    )
 }
 
 /// The tensor with its elements in order and no others in its buffer's way.
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     // `to_contiguous` would leave a second owner behind.
-    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+    if tensor.is_contiguous() {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }
 
 pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("a contiguous f32 tensor: made so where it came in")
+    tensor
+        .as_slice()
+        .expect("a contiguous f32 tensor: made so where it came in")
 }
 
 pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {

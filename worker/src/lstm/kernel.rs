@@ -9,9 +9,7 @@ use rayon::prelude::*;
 
 use super::{LayerShape, Packing};
 use crate::kernel::activation::{sigmoid, tanh};
-use crate::kernel::matrix::{
-    Left, Panels, Start, add_rows, multiply_parallel, multiply_raw,
-};
+use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_raw};
 use crate::kernel::simd::{Kernel, Lanes, Level};
 
 /// What the forward pass of a direction leaves to the backward pass.
@@ -64,21 +62,41 @@ pub struct Direction<'a> {
 impl Direction<'_> {
     /// The steps in the order of the recurrence.
     fn step(&self, i: usize) -> usize {
-        if self.index == 0 { i } else { self.packing.steps() - 1 - i }
+        if self.index == 0 {
+            i
+        } else {
+            self.packing.steps() - 1 - i
+        }
     }
 
     /// The step before `step` in the order of the recurrence, and how many sequences have both.
     fn previous(&self, step: usize) -> Option<(usize, usize)> {
-        let previous = if self.index == 0 { step.checked_sub(1)? } else { step + 1 };
-        (previous < self.packing.steps())
-            .then(|| (previous, self.packing.active(previous).min(self.packing.active(step))))
+        let previous = if self.index == 0 {
+            step.checked_sub(1)?
+        } else {
+            step + 1
+        };
+        (previous < self.packing.steps()).then(|| {
+            (
+                previous,
+                self.packing.active(previous).min(self.packing.active(step)),
+            )
+        })
     }
 
     /// The step after `step`, likewise.
     fn next(&self, step: usize) -> Option<(usize, usize)> {
-        let next = if self.index == 0 { step + 1 } else { step.checked_sub(1)? };
-        (next < self.packing.steps())
-            .then(|| (next, self.packing.active(next).min(self.packing.active(step))))
+        let next = if self.index == 0 {
+            step + 1
+        } else {
+            step.checked_sub(1)?
+        };
+        (next < self.packing.steps()).then(|| {
+            (
+                next,
+                self.packing.active(next).min(self.packing.active(step)),
+            )
+        })
     }
 
     /// Sequences (as places) for each thread, about equally many frames each.
@@ -118,12 +136,19 @@ impl Direction<'_> {
         multiply_parallel(self.level, left, &weight_ih, start, &mut gates, gates_width);
         let mut cells = vec![0.0; rows * hidden];
         let (gates_shared, cells_shared) = (Shared::new(&mut gates), Shared::new(&mut cells));
-        let SharedOutput { memory: output, width } = output;
+        let SharedOutput {
+            memory: output,
+            width,
+        } = output;
         let column = self.index * hidden;
         self.tasks().into_par_iter().for_each(|places| {
             for i in 0..self.packing.steps() {
                 let step = self.step(i);
-                let count = self.packing.active(step).min(places.end).saturating_sub(places.start);
+                let count = self
+                    .packing
+                    .active(step)
+                    .min(places.end)
+                    .saturating_sub(places.start);
                 if count == 0 {
                     continue;
                 }
@@ -144,7 +169,13 @@ impl Direction<'_> {
                         let start = Start::Result;
                         let level = self.level;
                         multiply_raw(
-                            level, left, &weight_hh, start, target, gates_width, previous_count,
+                            level,
+                            left,
+                            &weight_hh,
+                            start,
+                            target,
+                            gates_width,
+                            previous_count,
                         );
                     }
                     self.level.run(CellForward {
@@ -173,8 +204,15 @@ impl Direction<'_> {
         let width = self.shape.outputs();
         let column = self.index * hidden;
         let places = self.packing.sequences();
-        let Trace { mut gates, mut cells } = trace;
-        let weight_hh = Panels::pack(&pass.parameters[ranges.weight_hh.clone()], gates_width, hidden);
+        let Trace {
+            mut gates,
+            mut cells,
+        } = trace;
+        let weight_hh = Panels::pack(
+            &pass.parameters[ranges.weight_hh.clone()],
+            gates_width,
+            hidden,
+        );
 
         // The gates turn into their own gradients as time runs back.
         let mut hidden_gradient = vec![0.0; places * hidden];
@@ -186,7 +224,11 @@ impl Direction<'_> {
         self.tasks().into_par_iter().for_each(|places| {
             for i in (0..self.packing.steps()).rev() {
                 let step = self.step(i);
-                let count = self.packing.active(step).min(places.end).saturating_sub(places.start);
+                let count = self
+                    .packing
+                    .active(step)
+                    .min(places.end)
+                    .saturating_sub(places.start);
                 if count == 0 {
                     continue;
                 }
@@ -202,7 +244,9 @@ impl Direction<'_> {
                     let target = hidden_shared.at(places.start * hidden);
                     for r in 0..count {
                         let source = &pass.output_gradient[(row + r) * width + column..][..hidden];
-                        target.add(r * hidden).copy_from_nonoverlapping(source.as_ptr(), hidden);
+                        target
+                            .add(r * hidden)
+                            .copy_from_nonoverlapping(source.as_ptr(), hidden);
                     }
                     if let Some((next, _)) = self.next(step).filter(|_| after > 0) {
                         let next_row = self.packing.row(next, places.start);
@@ -289,7 +333,10 @@ pub struct SharedOutput {
 
 impl SharedOutput {
     pub fn new(output: &mut [f32], width: usize) -> Self {
-        Self { memory: Shared::new(output), width }
+        Self {
+            memory: Shared::new(output),
+            width,
+        }
     }
 }
 
@@ -330,7 +377,9 @@ impl CellForward {
             candidate.store(gates.add(2 * hidden));
             output.store(gates.add(3 * hidden));
             cell.store(self.cells.add(row * hidden + unit));
-            output.mul(tanh(cell)).store(self.output.add(row * self.width + unit));
+            output
+                .mul(tanh(cell))
+                .store(self.output.add(row * self.width + unit));
         }
     }
 }
@@ -395,7 +444,11 @@ impl CellBackward {
                 zero
             };
             let dh = V::load(self.hidden_gradient.add(at));
-            let carried = if row < self.after { V::load(self.cell_gradient.add(at)) } else { zero };
+            let carried = if row < self.after {
+                V::load(self.cell_gradient.add(at))
+            } else {
+                zero
+            };
             let slope = one.sub(squashed.mul(squashed));
             let dc = dh.mul(output).mul_add(slope, carried);
             let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));

@@ -16,7 +16,10 @@ pub fn lstm(
     shape: LayerShape,
     packing: &Packing,
 ) -> Tensor<2> {
-    assert!(packing.is_padded() && packing.rows() > 0, "a padded batch with frames");
+    assert!(
+        packing.is_padded() && packing.rows() > 0,
+        "a padded batch with frames"
+    );
     let (steps, places) = (packing.steps(), packing.sequences());
     let mask = mask(packing, &input.device());
     let directions = (0..shape.directions)
@@ -24,9 +27,13 @@ pub fn lstm(
             let ranges = shape.direction(direction);
             let gates = 4 * shape.hidden;
             let take = |range: std::ops::Range<usize>| parameters.clone().slice([range]);
-            let bias = take(ranges.bias_ih).add(take(ranges.bias_hh)).reshape([1, gates]);
+            let bias = take(ranges.bias_ih)
+                .add(take(ranges.bias_hh))
+                .reshape([1, gates]);
             let weight_ih = take(ranges.weight_ih).reshape([gates, shape.inputs]);
-            let weight_hh = take(ranges.weight_hh).reshape([gates, shape.hidden]).transpose();
+            let weight_hh = take(ranges.weight_hh)
+                .reshape([gates, shape.hidden])
+                .transpose();
             let projected = input.clone().matmul(weight_ih.transpose()).add(bias);
             let projected = split(projected.reshape([steps, places, gates]));
 
@@ -35,7 +42,9 @@ pub fn lstm(
             let mut outputs = vec![None; steps];
             for i in 0..steps {
                 let step = if direction == 0 { i } else { steps - 1 - i };
-                let pre = projected[step].clone().add(h.clone().matmul(weight_hh.clone()));
+                let pre = projected[step]
+                    .clone()
+                    .add(h.clone().matmul(weight_hh.clone()));
                 let gate = |k: usize| pre.clone().narrow(1, k * shape.hidden, shape.hidden);
                 let input_gate = sigmoid(gate(0));
                 let forget_gate = sigmoid(gate(1));
@@ -68,8 +77,13 @@ fn sigmoid(x: Tensor<2>) -> Tensor<2> {
 fn mask(packing: &Packing, device: &burn::tensor::Device) -> Tensor<3> {
     let values: Vec<f32> = (0..packing.steps())
         .flat_map(|step| {
-            (0..packing.sequences())
-                .map(move |place| if place < packing.active(step) { 1.0 } else { 0.0 })
+            (0..packing.sequences()).map(move |place| {
+                if place < packing.active(step) {
+                    1.0
+                } else {
+                    0.0
+                }
+            })
         })
         .collect();
     let shape = [packing.steps(), packing.sequences(), 1];

@@ -1,0 +1,122 @@
+//! The fused layer against the one in plain tensor operations.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
+use speech::random::Stream;
+use worker::lstm::{LayerShape, Packing, fused, reference};
+
+use crate::distance;
+
+/// Outputs, gradient of the input and gradient of the parameters, each by utterance or whole.
+fn run(
+    shape: LayerShape,
+    lengths: &[usize],
+    seed: u64,
+    is_fused: bool,
+) -> (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>) {
+    let device = Device::flex();
+    let mut stream = Stream::new(seed, &[]);
+    let mut draw = |elements: usize, scale: f64| -> Vec<f32> {
+        (0..elements)
+            .map(|_| (scale * stream.normal()) as f32)
+            .collect()
+    };
+    let parameters = draw(shape.elements(), 1.5 / (shape.hidden as f64).sqrt());
+    let inputs: Vec<Vec<f32>> = lengths
+        .iter()
+        .map(|t| draw(t * shape.inputs, 1.0))
+        .collect();
+    let slopes: Vec<Vec<f32>> = lengths
+        .iter()
+        .map(|t| draw(t * shape.outputs(), 1.0))
+        .collect();
+    let packing = Arc::new(if is_fused {
+        Packing::packed(lengths)
+    } else {
+        Packing::padded(lengths)
+    });
+    let rows = |sequences: &[Vec<f32>], width: usize| -> Tensor<2> {
+        let views: Vec<&[f32]> = sequences.iter().map(Vec::as_slice).collect();
+        let data = TensorData::new(packing.gather(&views, width), [packing.rows(), width]);
+        Tensor::from_data(data, &device).autodiff()
+    };
+    let x = rows(&inputs, shape.inputs).require_grad();
+    let p: Tensor<1> = Tensor::from_data(TensorData::new(parameters, [shape.elements()]), &device);
+    let p = p.autodiff().require_grad();
+    let y = if is_fused {
+        fused::lstm(x.clone(), p.clone(), shape, &packing)
+    } else {
+        reference::lstm(x.clone(), p.clone(), shape, &packing)
+    };
+    let gradients = y
+        .clone()
+        .mul(rows(&slopes, shape.outputs()))
+        .sum()
+        .backward();
+    let values = |tensor: Tensor<2>| tensor.into_data().to_vec::<f32>().expect("f32");
+    let by_utterance = |tensor: Tensor<2>| {
+        let width = tensor.dims()[1];
+        packing.scatter(&values(tensor), width)
+    };
+    (
+        by_utterance(y.inner()),
+        by_utterance(x.grad(&gradients).expect("a gradient of the input")),
+        p.grad(&gradients)
+            .expect("of the parameters")
+            .into_data()
+            .to_vec()
+            .expect("f32"),
+    )
+}
+
+fn check(shape: LayerShape, lengths: &[usize], seed: u64) {
+    let (y, dx, dp) = run(shape, lengths, seed, true);
+    let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, false);
+    let case = format!("{shape:?} {lengths:?} {seed}");
+    assert!(
+        distance(&y.concat(), &y_plain.concat()) < 2e-6,
+        "outputs of {case}"
+    );
+    assert!(
+        distance(&dx.concat(), &dx_plain.concat()) < 5e-6,
+        "input gradient of {case}"
+    );
+    assert!(
+        distance(&dp, &dp_plain) < 5e-6,
+        "parameter gradient of {case}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn fused_and_plain_layers_agree_in_values_and_all_gradients(
+        inputs in 1usize..40,
+        hidden in 1usize..50,
+        directions in 1usize..=2,
+        lengths in proptest::collection::vec(0usize..14, 1..12),
+        last in 1usize..14,
+        seed in any::<u64>(),
+    ) {
+        // At least one utterance has frames.
+        let lengths: Vec<usize> = lengths.into_iter().chain([last]).collect();
+        check(LayerShape { inputs, hidden, directions }, &lengths, seed);
+    }
+}
+
+#[test]
+fn fused_and_plain_layers_agree_at_full_size() {
+    // Beyond the blocks of the matrix product: 4H > 256, rows > 256.
+    let lengths = [120, 1, 77, 77, 98, 3, 64, 120, 50];
+    check(
+        LayerShape {
+            inputs: 80,
+            hidden: 128,
+            directions: 2,
+        },
+        &lengths,
+        1,
+    );
+}
