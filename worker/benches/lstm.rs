@@ -1,8 +1,11 @@
 //! The time of a training step (forward, loss, backward, gradient as a flat vector) on the CPU with
-//! one thread, or as many as `UNISONO_BENCH_THREADS` says. `pytorch.py` beside it times the same
-//! shapes.
+//! one thread, or as many as `UNISONO_BENCH_THREADS` says: medians. `pytorch.py` beside it times the
+//! same shapes.
+//!
+//!     cargo bench -p worker --bench lstm
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use std::time::Instant;
+
 use speech::features::Features;
 use speech::model::{Head, ModelConfig, ModelSpec, Pooling};
 use speech::random::Stream;
@@ -84,14 +87,12 @@ const SHAPES: [Shape; 4] = [
     },
 ];
 
-fn step(c: &mut Criterion) {
+fn main() {
     let threads = std::env::var("UNISONO_BENCH_THREADS")
         .ok()
         .and_then(|text| text.parse().ok());
     set_threads(threads.unwrap_or(1)).expect("the first call");
     let compute = Compute::open(DeviceChoice::Cpu).expect("there is a CPU");
-    let mut group = c.benchmark_group("step");
-    group.sample_size(10);
     for shape in SHAPES {
         let config = ModelConfig {
             head: shape.head,
@@ -135,12 +136,15 @@ fn step(c: &mut Criterion) {
             step: 0,
             index: 0,
         };
-        group.bench_function(shape.name, |b| {
-            b.iter(|| gradient(&network, &micro, Normalize::Utterances, 1).expect("fits"));
-        });
+        let mut seconds: Vec<f64> = (0..15)
+            .map(|_| {
+                let start = Instant::now();
+                let result = gradient(&network, &micro, Normalize::Utterances, 1).expect("fits");
+                assert!(result.gradient.is_some());
+                start.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        println!("{}: {:.4} s", shape.name, seconds[seconds.len() / 2]);
     }
-    group.finish();
 }
-
-criterion_group!(benches, step);
-criterion_main!(benches);
