@@ -21,7 +21,6 @@ mod track;
 pub use config::{SyntheticConfig, Task};
 pub use corpus::{PartSummary, Summary, Synthesized, generate};
 pub use digit::{Digit, transcript};
-pub use recording::Recording;
 pub use speaker::{Speaker, Voice};
 
 use crate::audio::{Audio, AudioError};
