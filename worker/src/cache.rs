@@ -1,1 +1,49 @@
-//! Stub: replaced by its owner.
+//! What a worker has had before: audio by the digest of its bytes, features by what they were
+//! computed from. It decides where bytes may come from without asking anybody and what is kept; it
+//! refuses to know the network, and trusts no file that it has not verified.
+
+mod audio;
+mod features;
+mod folder;
+
+pub use audio::{AudioCache, Wanted};
+pub use features::{FeatureCache, FeatureKey, Prepared};
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// Where a worker keeps what it may need again, and how much of it.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    pub folder: PathBuf,
+    /// Most bytes of audio on disk; the longest unused goes first.
+    pub audio_bytes: u64,
+    /// Most bytes of features in memory.
+    pub feature_bytes: u64,
+    /// Whether audio may be read where the coordinator reads it, if the same bytes lie there. Off,
+    /// everything comes over the wire.
+    pub shared_files: bool,
+}
+
+impl CacheConfig {
+    /// 16 GiB of audio below `folder` and 1 GiB of features in memory.
+    pub fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            audio_bytes: 16 << 30,
+            feature_bytes: 1 << 30,
+            shared_files: true,
+        }
+    }
+}
+
+/// A cache that cannot be used.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    #[error(
+        "{}: the cache folder cannot be used: {source}; name one that this user may write, or free some space",
+        path.display()
+    )]
+    Folder { path: PathBuf, source: io::Error },
+}

@@ -1,1 +1,196 @@
-//! Stub: replaced by its owner.
+//! A trained model put to use: what it hears in utterances, and what that costs against what was
+//! said. Evaluation leases, `evaluate` and `transcribe` all come here. It refuses to know where
+//! audio lies and how hypotheses are scored.
+
+mod load;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use speech::{
+    audio::Audio,
+    decode,
+    features::Features,
+    front_end::{FrontEnd, FrontEndError},
+    model::{Head, ModelSpec},
+    recipe::Recipe,
+    text::Vocabulary,
+};
+
+pub use load::ModelError;
+
+use crate::{
+    compute::Compute,
+    gradient::{self, GradientError},
+    loss::{self, Example},
+    network::Network,
+};
+
+/// Most utterances of a forward pass.
+const BATCH: usize = 32;
+/// Most frames of a forward pass, the longest utterance's times how many there are.
+const BATCH_FRAMES: usize = 32 * 1024;
+
+/// What a model heard in an utterance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recognition {
+    pub text: String,
+    /// Of the classes [outputs], or of the units in each frame [frames, outputs]. Empty for an
+    /// utterance without frames.
+    pub log_probs: Vec<f32>,
+}
+
+/// A model that can be asked.
+pub struct Model {
+    recipe: Recipe,
+    front_end: FrontEnd,
+    network: Network,
+}
+
+impl Model {
+    /// Reads a run's `final/` folder: `recipe.json` and `model.safetensors`.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn load(folder: &Path, compute: &Compute) -> Result<Self, ModelError> {
+        let (recipe, weights) = load::read(folder)?;
+        Self::from_parts(recipe, &weights, compute)
+    }
+
+    /// A model of `weights` in the order of the recipe's model specification.
+    ///
+    /// # Errors
+    /// When the recipe cannot be, or the weights are another model's.
+    pub fn from_parts(
+        recipe: Recipe,
+        weights: &[f32],
+        compute: &Compute,
+    ) -> Result<Self, ModelError> {
+        let spec = recipe.model_spec()?;
+        let front_end = recipe.front_end()?;
+        let mut network = Network::new(&spec, &compute.device);
+        network.load(weights)?;
+        Ok(Self {
+            recipe,
+            front_end,
+            network,
+        })
+    }
+
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    pub fn spec(&self) -> &ModelSpec {
+        self.network.spec()
+    }
+
+    /// The features that the model hears, of each recording by itself.
+    pub fn features(&self, audio: &[Audio]) -> Vec<Result<Features, FrontEndError>> {
+        audio
+            .par_iter()
+            .map(|audio| self.front_end.features(audio))
+            .collect()
+    }
+
+    /// What the model hears in each utterance. Utterances of like length are computed together, a
+    /// bounded number at a time.
+    ///
+    /// # Errors
+    /// When the features are another model's, or the device fails.
+    pub fn recognise(&self, features: &[&Features]) -> Result<Vec<Recognition>, GradientError> {
+        let mut order: Vec<usize> = (0..features.len()).collect();
+        order.sort_by_key(|&index| features[index].frames);
+        let mut heard: Vec<Option<Recognition>> = vec![None; features.len()];
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            // Sorted: the last of a batch is the longest.
+            let fits = |(count, &index): (usize, &usize)| {
+                count < BATCH && (count + 1) * features[index].frames <= BATCH_FRAMES
+            };
+            let count = rest.iter().enumerate().take_while(|&one| fits(one)).count();
+            let (batch, later) = rest.split_at(count.max(1));
+            rest = later;
+            let inputs: Vec<&Features> = batch.iter().map(|&index| features[index]).collect();
+            let outputs = recognise(&self.network, &self.recipe.vocabulary, &inputs)?;
+            for (&index, output) in batch.iter().zip(outputs) {
+                heard[index] = Some(output);
+            }
+        }
+        Ok(heard.into_iter().flatten().collect())
+    }
+
+    /// What each utterance's loss is against its labels (see [`Vocabulary::encode`]); `None` where
+    /// it has none, because CTC cannot align the labels with so few frames.
+    pub fn losses(&self, heard: &[Recognition], labels: &[&[u32]]) -> Vec<Option<f64>> {
+        losses(self.network.spec(), heard, labels)
+    }
+
+    /// The classes of a keyword model and their probabilities, the most probable first.
+    pub fn classes(&self, heard: &Recognition) -> Vec<(&str, f64)> {
+        let units = self.recipe.vocabulary.units.iter().map(String::as_str);
+        let probabilities = heard.log_probs.iter().map(|&value| f64::from(value).exp());
+        let mut classes: Vec<(&str, f64)> = units.zip(probabilities).collect();
+        classes.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+        classes
+    }
+}
+
+/// What `network` hears in one batch of utterances.
+///
+/// # Errors
+/// When the features are another model's, or the device fails.
+pub(crate) fn recognise(
+    network: &Network,
+    vocabulary: &Vocabulary,
+    features: &[&Features],
+) -> Result<Vec<Recognition>, GradientError> {
+    let ModelSpec {
+        config, outputs, ..
+    } = network.spec();
+    let log_probs = gradient::log_probs(network, features)?;
+    let heard = log_probs.into_iter().map(|log_probs| {
+        let labels = match config.head {
+            _ if log_probs.is_empty() => Vec::new(),
+            Head::Keyword => vec![decode::argmax(&log_probs)],
+            Head::Ctc => decode::greedy(&log_probs, log_probs.len() / outputs, *outputs),
+        };
+        Recognition {
+            text: vocabulary.decode(&labels),
+            log_probs,
+        }
+    });
+    Ok(heard.collect())
+}
+
+/// See [`Model::losses`].
+pub(crate) fn losses(
+    spec: &ModelSpec,
+    heard: &[Recognition],
+    labels: &[&[u32]],
+) -> Vec<Option<f64>> {
+    let head = spec.config.head;
+    let feasible = |(heard, labels): &(&Recognition, &&[u32])| {
+        loss::is_feasible(head, heard.log_probs.len() / spec.outputs, labels)
+    };
+    let pairs: Vec<(&Recognition, &&[u32])> = heard.iter().zip(labels).collect();
+    // Log-probabilities are logits whose softmax is themselves.
+    let examples: Vec<Example> = pairs
+        .iter()
+        .filter(|pair| feasible(pair))
+        .map(|(heard, target)| Example {
+            logits: &heard.log_probs,
+            target,
+        })
+        .collect();
+    let mut found = loss::losses(head, &examples, spec.outputs).into_iter();
+    pairs
+        .iter()
+        .map(|pair| {
+            feasible(pair)
+                .then(|| found.next())
+                .flatten()
+                .map(|loss| loss.value)
+        })
+        .collect()
+}

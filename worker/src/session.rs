@@ -1,1 +1,188 @@
-//! Stub: replaced by its owner.
+//! A worker's life: join, ask for leases, compute, hand in, until told goodbye. It decides when
+//! to try again, when to join anew and when to give up; it holds nothing that cannot be lost.
+
+mod computing;
+mod contact;
+mod error;
+mod job;
+mod lease;
+mod load;
+mod member;
+
+use std::{sync::Arc, time::Duration};
+
+use proto::v1;
+use tokio::sync::watch;
+
+pub use error::{Fault, SessionError};
+
+use crate::{
+    cache::CacheConfig,
+    compute::Compute,
+    transfer::{CallError, answer},
+};
+use computing::Computing;
+use contact::{Contact, delays};
+use load::Loader;
+use member::{Ended, Member};
+
+/// How long an answer to a small question may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a goodbye may take: the coordinator notices the silence of those who say none.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a worker is told by the command line.
+pub struct Config {
+    /// `http://host:port` or `host:port`.
+    pub coordinator: String,
+    pub compute: Compute,
+    /// Threads that it computes with, for people to see.
+    pub threads: usize,
+    /// For people: host and process, for instance "ada:4711".
+    pub name: String,
+    pub cache: CacheConfig,
+    /// How long to look for a coordinator that cannot be reached; `None` for ever.
+    pub give_up_after: Option<Duration>,
+    /// Turns true when the worker is to stop.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// How a session came to its end without a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The coordinator wants no more of it, for this reason.
+    Dismissed(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// A worker at work.
+pub struct Session {
+    contact: Contact,
+    introduction: v1::JoinRequest,
+    loader: Arc<Loader>,
+    computing: Computing,
+}
+
+impl Session {
+    /// Works for the coordinator until it says goodbye or `shutdown` turns true.
+    ///
+    /// Once told to stop, it returns within two seconds; what is being computed then is left to a
+    /// thread that nobody waits for. Must run on a tokio runtime with more than one thread.
+    ///
+    /// # Errors
+    /// See [`SessionError`].
+    pub async fn run(config: Config) -> Result<Farewell, SessionError> {
+        let mut shutdown = config.shutdown.clone();
+        let session = Self::open(config)?;
+        let admitted = watch::Sender::new(None);
+        let stop = async {
+            if shutdown.wait_for(|stop| *stop).await.is_err() {
+                // Nobody is left who could stop it.
+                std::future::pending::<()>().await;
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            () = stop => None,
+            ended = session.work(&admitted) => Some(ended),
+        };
+        let farewell = match ended {
+            Some(Ok(reason)) => return Ok(Farewell::Dismissed(reason)),
+            Some(Err(error)) => Err(error),
+            None => Ok(Farewell::Stopped),
+        };
+        let member = *admitted.borrow();
+        if let Some(member) = member {
+            session.leave(member).await;
+        }
+        farewell
+    }
+
+    fn open(config: Config) -> Result<Self, SessionError> {
+        Ok(Self {
+            contact: Contact::new(&config.coordinator, config.give_up_after)?,
+            introduction: v1::JoinRequest {
+                name: config.name,
+                program_version: proto::PROGRAM_VERSION.to_owned(),
+                compute_class: config.compute.class.clone(),
+                threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
+            },
+            loader: Arc::new(Loader::open(&config.cache)?),
+            computing: Computing::start(config.compute.device)?,
+        })
+    }
+
+    /// The reason of the coordinator's goodbye.
+    async fn work(&self, admitted: &watch::Sender<Option<Member>>) -> Result<String, SessionError> {
+        let mut pauses = delays();
+        loop {
+            let member = self.join().await?;
+            admitted.send_replace(Some(member));
+            match member::serve(self, member).await? {
+                Ended::Goodbye(reason) => return Ok(reason),
+                Ended::Unknown { served } => {
+                    tracing::info!("the coordinator does not know this worker any more: joining again");
+                    if served {
+                        pauses = delays();
+                    }
+                    // However often a coordinator forgets, it is not to be flooded.
+                    tokio::time::sleep(pauses.next().unwrap_or(PATIENCE)).await;
+                }
+            }
+        }
+    }
+
+    async fn join(&self) -> Result<Member, SessionError> {
+        let url = &self.contact.url;
+        let response = self
+            .contact
+            .persist(|| {
+                let mut control = self.contact.control.clone();
+                let introduction = self.introduction.clone();
+                async move { answer("Join", PATIENCE, control.join(introduction)).await }
+            })
+            .await
+            .map_err(|error| self.contact.failed(error))?;
+        match response.into_inner().outcome {
+            Some(v1::join_response::Outcome::Welcome(welcome)) => {
+                let member = Member::from(welcome);
+                tracing::info!(worker = member.worker, generation = member.generation, %url, "joined");
+                Ok(member)
+            }
+            Some(v1::join_response::Outcome::Refusal(refusal)) => Err(SessionError::Refused {
+                url: url.clone(),
+                reason: refusal.reason,
+            }),
+            None => Err(self.contact.failed(CallError::Nonsense {
+                call: "Join",
+                reason: "neither welcome nor refusal".to_owned(),
+            })),
+        }
+    }
+
+    async fn leave(&self, member: Member) {
+        let mut control = self.contact.control.clone();
+        let request = v1::LeaveRequest {
+            worker: member.worker,
+            generation: member.generation,
+        };
+        if let Err(error) = answer("Leave", GOODBYE, control.leave(request)).await {
+            tracing::debug!(%error, "left without the coordinator hearing of it");
+        }
+    }
+}
+
+/// Ids for a message to people: the first few, and how many more.
+fn listed<T: AsRef<str>>(ids: &[T]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = ids
+        .iter()
+        .take(SHOWN)
+        .map(|id| format!("`{}`", id.as_ref()))
+        .collect();
+    if ids.len() > SHOWN {
+        shown.push(format!("{} more", ids.len() - SHOWN));
+    }
+    shown.join(", ")
+}

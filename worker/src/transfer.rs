@@ -1,1 +1,246 @@
-//! Stub: replaced by its owner.
+//! Gradients out, weights and audio in, as streams of chunks: one attempt at each. It decides how
+//! long silence may last and how much memory an answer may take; whether to try again is decided in
+//! [`crate::session`].
+
+use std::{future::Future, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use proto::{
+    contribution::Key,
+    tensor::{self, AssembleError, Assembler},
+    v1::{
+        self, AudioChunk, FetchAudioRequest, PullRequest, PushRequest, TensorChunk, push_request,
+        receipt::Outcome, tensors_client::TensorsClient,
+    },
+};
+use thiserror::Error;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::cache::Wanted;
+
+/// How long a stream may say nothing before it is given up.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// Audio of one request: what a worker holds in memory before the first file is of use.
+const FETCH_BYTES: u64 = 64 << 20;
+
+/// A call that failed.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// The coordinator cannot be reached, or the connection broke: the call may be made again.
+    #[error("the coordinator cannot be reached: {0}")]
+    Lost(String),
+    /// The coordinator answered, and the answer is no.
+    #[error("the coordinator refused {call}: {message} ({code:?})")]
+    Refused {
+        call: &'static str,
+        code: Code,
+        message: String,
+    },
+    #[error("the coordinator's answer to {call} makes no sense: {reason}")]
+    Nonsense { call: &'static str, reason: String },
+}
+
+impl CallError {
+    /// What a status means. One that this side made up because the connection broke has a source;
+    /// one that came over the wire has none.
+    pub fn from_status(call: &'static str, status: &Status) -> Self {
+        use std::error::Error as _;
+
+        let Some(source) = status.source() else {
+            let message = status.message().to_owned();
+            return match status.code() {
+                Code::Unavailable | Code::DeadlineExceeded => Self::Lost(message),
+                code => Self::Refused {
+                    call,
+                    code,
+                    message,
+                },
+            };
+        };
+        // The innermost cause says most: "connection refused", not "transport error".
+        let mut cause: &dyn std::error::Error = source;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Self::Lost(cause.to_string())
+    }
+
+    pub const fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    fn nonsense(call: &'static str, reason: impl ToString) -> Self {
+        let reason = reason.to_string();
+        Self::Nonsense { call, reason }
+    }
+}
+
+/// Waits for an answer, but not for ever.
+///
+/// # Errors
+/// [`CallError::Lost`] after `patience`; what the status means otherwise.
+pub async fn answer<T>(
+    call: &'static str,
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(result) => result.map_err(|status| CallError::from_status(call, &status)),
+        Err(_) => Err(CallError::Lost(format!(
+            "no answer to {call} in {} s",
+            patience.as_secs_f64()
+        ))),
+    }
+}
+
+/// The tensor side of a coordinator. Clones share one connection.
+#[derive(Clone, Debug)]
+pub struct Transfer {
+    client: TensorsClient<Channel>,
+}
+
+impl Transfer {
+    pub fn new(channel: Channel) -> Self {
+        let client = TensorsClient::new(channel)
+            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+        Self { client }
+    }
+
+    /// Hands a contribution in: its header and its vector as [`tensor::encode`] gives it.
+    ///
+    /// # Errors
+    /// See [`CallError`]. A push may be repeated: the coordinator knows equal bits again.
+    pub async fn push(
+        &self,
+        header: v1::ContributionHeader,
+        vector: Bytes,
+    ) -> Result<Outcome, CallError> {
+        const CALL: &str = "Push";
+        let message = |part| PushRequest { part: Some(part) };
+        let header = message(push_request::Part::Header(header));
+        let chunks = tensor::chunks(vector).map(push_request::Part::Chunk);
+        let (sent, mut progress) = tokio::sync::watch::channel(());
+        let messages = std::iter::once(header)
+            .chain(chunks.map(message))
+            .inspect(move |_| sent.send_modify(|()| {}));
+        let mut client = self.client.clone();
+        let receipt = client.push(futures::stream::iter(messages));
+        tokio::pin!(receipt);
+        // Silence is a stretch in which neither a chunk was taken nor an answer came.
+        let receipt = loop {
+            tokio::select! {
+                result = answer(CALL, SILENCE, &mut receipt) => break result?,
+                Ok(()) = progress.changed() => {}
+            }
+        };
+        Ok(receipt.into_inner().outcome())
+    }
+
+    /// The weights that `key`'s step is computed from: `elements` of them.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn pull(&self, key: &Key, elements: usize) -> Result<Vec<f32>, CallError> {
+        const CALL: &str = "Pull";
+        let request = PullRequest {
+            job: key.job.clone(),
+            generation: key.generation,
+            version: key.step,
+        };
+        let mut client = self.client.clone();
+        let mut chunks = answer(CALL, SILENCE, client.pull(request))
+            .await?
+            .into_inner();
+        let nonsense = |error: AssembleError| CallError::nonsense(CALL, error);
+        let mut assembler = Assembler::new(elements as u64, elements).map_err(nonsense)?;
+        while let Some(chunk) = next::<TensorChunk>(CALL, &mut chunks).await? {
+            assembler.push(&chunk).map_err(nonsense)?;
+        }
+        assembler.finish().map_err(nonsense)
+    }
+
+    /// The bytes of `wanted`, in order and verified.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn fetch_audio(&self, job: &str, wanted: &[Wanted]) -> Result<Vec<Bytes>, CallError> {
+        let mut files = Vec::with_capacity(wanted.len());
+        for part in parts(wanted) {
+            files.extend(self.fetch_part(job, part).await?);
+        }
+        Ok(files)
+    }
+
+    async fn fetch_part(&self, job: &str, wanted: &[Wanted]) -> Result<Vec<Bytes>, CallError> {
+        const CALL: &str = "FetchAudio";
+        let request = FetchAudioRequest {
+            job: job.to_owned(),
+            digests: wanted
+                .iter()
+                .map(|wanted| Bytes::copy_from_slice(&wanted.digest))
+                .collect(),
+        };
+        let mut client = self.client.clone();
+        let mut chunks = answer(CALL, SILENCE, client.fetch_audio(request))
+            .await?
+            .into_inner();
+        let mut files: Vec<(BytesMut, bool)> = vec![(BytesMut::new(), false); wanted.len()];
+        while let Some(AudioChunk { file, data, last }) = next(CALL, &mut chunks).await? {
+            let place = file as usize;
+            let (Some((bytes, done)), Some(wanted)) = (files.get_mut(place), wanted.get(place))
+            else {
+                let reason = format!("file {file} was not asked for");
+                return Err(CallError::nonsense(CALL, reason));
+            };
+            if *done || (bytes.len() + data.len()) as u64 > wanted.bytes {
+                let reason = format!(
+                    "{} has more than its {} bytes",
+                    wanted.path.display(),
+                    wanted.bytes
+                );
+                return Err(CallError::nonsense(CALL, reason));
+            }
+            bytes.extend_from_slice(&data);
+            *done = last;
+        }
+        let verified = files.into_iter().zip(wanted).map(|((bytes, done), wanted)| {
+            if done && wanted.is(&bytes) {
+                return Ok(bytes.freeze());
+            }
+            let reason = format!(
+                "{} came as {} bytes with another digest than the lease has",
+                wanted.path.display(),
+                bytes.len()
+            );
+            Err(CallError::nonsense(CALL, reason))
+        });
+        verified.collect()
+    }
+}
+
+/// Cuts what is wanted into requests of bounded size; a file larger than that goes alone.
+fn parts(wanted: &[Wanted]) -> impl Iterator<Item = &[Wanted]> {
+    let mut rest = wanted;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|wanted| {
+            bytes += wanted.bytes;
+            bytes <= FETCH_BYTES
+        });
+        let count = fits.count().max(1);
+        let (part, left) = rest.split_at_checked(count)?;
+        rest = left;
+        Some(part)
+    })
+}
+
+async fn next<T>(
+    call: &'static str,
+    messages: &mut tonic::Streaming<T>,
+) -> Result<Option<T>, CallError> {
+    let message = answer(call, SILENCE, async { messages.next().await.transpose() });
+    message.await
+}

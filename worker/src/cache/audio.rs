@@ -1,0 +1,161 @@
+//! Audio files by the digest of their bytes: where the coordinator reads them if the same bytes lie
+//! there, else in the worker's own folder.
+
+use std::{fs, path::PathBuf};
+
+use proto::contribution::Digest;
+
+use super::{
+    CacheConfig, CacheError,
+    folder::{Folder, read_bounded},
+};
+
+/// An audio file as a lease names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the coordinator reads it.
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// BLAKE3 of the bytes.
+    pub digest: Digest,
+}
+
+impl Wanted {
+    /// Whether `bytes` are the file's.
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        bytes.len() as u64 == self.bytes && *blake3::hash(bytes).as_bytes() == self.digest
+    }
+}
+
+#[derive(Debug)]
+pub struct AudioCache {
+    folder: Folder,
+    shared_files: bool,
+}
+
+impl AudioCache {
+    /// # Errors
+    /// When the folder can neither be found nor made.
+    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+        Ok(Self {
+            folder: Folder::open(config.folder.join("audio"), config.audio_bytes)?,
+            shared_files: config.shared_files,
+        })
+    }
+
+    /// The bytes of `wanted` from where they lie at hand, verified; `None` when they must be fetched.
+    pub fn find(&self, wanted: &Wanted) -> Option<Vec<u8>> {
+        self.shared(wanted).or_else(|| self.cached(wanted))
+    }
+
+    /// Keeps bytes that were fetched. A full disk costs a later fetch and nothing else.
+    pub fn keep(&self, wanted: &Wanted, bytes: &[u8]) {
+        if let Err(error) = self.folder.write(&name(wanted), bytes) {
+            tracing::warn!(%error, path = %wanted.path.display(), "cannot keep audio that was fetched");
+        }
+    }
+
+    fn shared(&self, wanted: &Wanted) -> Option<Vec<u8>> {
+        if !self.shared_files {
+            return None;
+        }
+        // The kind and size come first: a pipe of that name must not be opened.
+        let metadata = fs::metadata(&wanted.path).ok()?;
+        if !metadata.is_file() || metadata.len() != wanted.bytes {
+            return None;
+        }
+        let bytes = read_bounded(&fs::File::open(&wanted.path).ok()?, wanted.bytes)?;
+        wanted.is(&bytes).then_some(bytes)
+    }
+
+    fn cached(&self, wanted: &Wanted) -> Option<Vec<u8>> {
+        let name = name(wanted);
+        let bytes = self.folder.read(&name, wanted.bytes)?;
+        if wanted.is(&bytes) {
+            return Some(bytes);
+        }
+        tracing::warn!(file = name, "a file of the audio cache is damaged: fetching it again");
+        self.folder.remove(&name);
+        None
+    }
+}
+
+fn name(wanted: &Wanted) -> String {
+    blake3::Hash::from(wanted.digest).to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        cache: AudioCache,
+        wanted: Wanted,
+    }
+
+    const BYTES: &[u8] = b"not a WAV, but bytes with a digest";
+
+    fn fixture(shared_files: bool) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let config = CacheConfig {
+            shared_files,
+            ..CacheConfig::new(dir.path().join("cache"))
+        };
+        let wanted = Wanted {
+            path: dir.path().join("shared.wav"),
+            bytes: BYTES.len() as u64,
+            digest: *blake3::hash(BYTES).as_bytes(),
+        };
+        Fixture {
+            cache: AudioCache::open(&config).unwrap(),
+            dir,
+            wanted,
+        }
+    }
+
+    #[test]
+    fn a_shared_file_with_the_right_bytes_is_read_there() {
+        let Fixture { cache, wanted, .. } = fixture(true);
+        fs::write(&wanted.path, BYTES).unwrap();
+        assert_eq!(cache.find(&wanted).unwrap(), BYTES);
+    }
+
+    #[test]
+    fn a_shared_file_with_other_bytes_falls_through_to_the_cache() {
+        let Fixture { cache, wanted, .. } = fixture(true);
+        let mut other = BYTES.to_vec();
+        other[3] ^= 1;
+        fs::write(&wanted.path, &other).unwrap();
+        assert_eq!(cache.find(&wanted), None);
+        cache.keep(&wanted, BYTES);
+        assert_eq!(cache.find(&wanted).unwrap(), BYTES);
+    }
+
+    #[test]
+    fn shared_files_are_not_touched_where_the_cluster_shares_none() {
+        let Fixture { cache, wanted, .. } = fixture(false);
+        fs::write(&wanted.path, BYTES).unwrap();
+        assert_eq!(cache.find(&wanted), None);
+    }
+
+    #[test]
+    fn a_damaged_cache_file_is_dropped_and_can_be_kept_anew() {
+        let Fixture { cache, wanted, dir } = fixture(true);
+        cache.keep(&wanted, BYTES);
+        let file = dir.path().join("cache/audio").join(name(&wanted));
+        for damage in [&BYTES[..9], &[0; 34], &[0; 99]] {
+            fs::write(&file, damage).unwrap();
+            assert_eq!(cache.find(&wanted), None);
+            cache.keep(&wanted, BYTES);
+            assert_eq!(cache.find(&wanted).unwrap(), BYTES);
+        }
+    }
+
+    #[test]
+    fn a_folder_in_the_files_place_is_no_file() {
+        let Fixture { cache, wanted, .. } = fixture(true);
+        fs::create_dir(&wanted.path).unwrap();
+        assert_eq!(cache.find(&wanted), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! A run's `final/` folder: `recipe.json` and `model.safetensors`. Every size is checked against the
+//! recipe before anything of that size is held.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{Dtype, SafeTensors};
+use speech::{
+    model::{ModelSpec, ParameterSpec},
+    recipe::{Recipe, RecipeError},
+};
+use thiserror::Error;
+
+use crate::network::WrongParameters;
+
+/// Names, shapes and metadata take no more room than this in a model file.
+const HEADER_BYTES: u64 = 1 << 20;
+const RECIPE_BYTES: u64 = 64 << 20;
+
+/// A model that cannot be used.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    #[error(
+        "{}: cannot be read: {source}; a model is a run's `final` folder, with recipe.json and \
+         model.safetensors",
+        path.display()
+    )]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    RecipeFile { path: PathBuf, source: RecipeError },
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Weights(#[from] WrongParameters),
+    #[error("{}: {reason}; copy the `final` folder of the run again", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error(
+        "{}: {reason}; the file belongs to another recipe than the recipe.json beside it",
+        path.display()
+    )]
+    Mismatch { path: PathBuf, reason: String },
+}
+
+pub(super) fn read(folder: &Path) -> Result<(Recipe, Vec<f32>), ModelError> {
+    let path = folder.join("recipe.json");
+    let text = read_at_most(&path, RECIPE_BYTES)?;
+    let text = String::from_utf8(text).map_err(|_| ModelError::Damaged {
+        path: path.clone(),
+        reason: "it is not text".to_owned(),
+    })?;
+    let file_error = |source| ModelError::RecipeFile {
+        path: path.clone(),
+        source,
+    };
+    let recipe = Recipe::from_json(&text).map_err(file_error)?;
+    let spec = recipe.model_spec().map_err(file_error)?;
+    let weights = read_weights(&folder.join("model.safetensors"), &spec)?;
+    Ok((recipe, weights))
+}
+
+fn read_weights(path: &Path, spec: &ModelSpec) -> Result<Vec<f32>, ModelError> {
+    let damaged = |reason: String| ModelError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    let mismatch = |reason: String| ModelError::Mismatch {
+        path: path.to_owned(),
+        reason,
+    };
+    let bytes = read_at_most(path, 4 * spec.elements() as u64 + HEADER_BYTES)?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|error| damaged(format!("it is truncated or no safetensors file ({error})")))?;
+    let mut names = tensors.names();
+    names.sort_unstable();
+    if let Some(extra) = names.iter().find(|name| spec.parameter(name).is_none()) {
+        return Err(mismatch(format!("it has a tensor `{extra}`, which the model lacks")));
+    }
+    let mut weights = Vec::with_capacity(spec.elements());
+    for ParameterSpec { name, shape, .. } in &spec.parameters {
+        let tensor = tensors
+            .tensor(name)
+            .map_err(|_| mismatch(format!("the tensor `{name}` is missing")))?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+            return Err(mismatch(format!(
+                "the tensor `{name}` is {:?} of shape {:?} where F32 of shape {shape:?} is due",
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        }
+        let (values, _) = tensor.data().as_chunks::<4>();
+        weights.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+    }
+    if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
+        return Err(damaged(format!("weight {at} is {}", weights[at])));
+    }
+    Ok(weights)
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
+    let fail = |source| ModelError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let size = fs::metadata(path).map_err(fail)?.len();
+    if size > most {
+        return Err(ModelError::Mismatch {
+            path: path.to_owned(),
+            reason: format!("it has {size} bytes where at most {most} are due"),
+        });
+    }
+    fs::read(path).map_err(fail)
+}

@@ -1,0 +1,290 @@
+//! The thread that computes: it holds the network, takes one lease after the other and folds the
+//! micro-batches of each along the tree. It refuses to know where micro-batches come from and where
+//! results go. A lease that nobody waits for any more ends with the micro-batch under way.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::Instant,
+};
+
+use burn::tensor::Device;
+use bytes::Bytes;
+use proto::{
+    contribution::{Contribution, PassKind, Quarantined},
+    tensor, tree, v1,
+};
+use speech::features::Features;
+use tokio::sync::{mpsc as stream, oneshot};
+
+use super::{
+    error::SessionError,
+    job::Job,
+    lease::Lease,
+    listed,
+    load::{Example, Loaded},
+};
+use crate::{
+    gradient::{self, GradientError, MicroBatch},
+    inference,
+    network::{Network, WrongParameters},
+};
+
+/// A lease to be computed.
+pub(super) struct Task {
+    pub worker: u64,
+    pub job: Arc<Job>,
+    pub lease: Lease,
+    /// New weights; `None` to go on with those that are held.
+    pub weights: Option<Vec<f32>>,
+    /// The lease's micro-batches, in order.
+    pub micro_batches: stream::Receiver<Loaded>,
+    pub done: oneshot::Sender<Result<Outcome, ComputingError>>,
+}
+
+/// What came of a lease.
+pub(super) enum Outcome {
+    /// To be pushed.
+    Gradient {
+        header: v1::ContributionHeader,
+        vector: Bytes,
+    },
+    /// To be reported.
+    Evaluation(v1::EvaluationReport),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ComputingError {
+    #[error("micro-batch {micro_batch} (utterances {utterances}): {source}")]
+    Compute {
+        micro_batch: u32,
+        utterances: String,
+        source: GradientError,
+    },
+    #[error(transparent)]
+    Weights(#[from] WrongParameters),
+    #[error("the lease's micro-batches did not all come")]
+    Incomplete,
+}
+
+/// The way to the thread. Dropped, the thread ends with what it is at.
+pub(super) struct Computing {
+    tasks: mpsc::Sender<Task>,
+}
+
+impl Computing {
+    /// # Errors
+    /// When the system has no thread to give.
+    pub fn start(device: Device) -> Result<Self, SessionError> {
+        let (tasks, incoming) = mpsc::channel::<Task>();
+        let run = move || {
+            let mut held = None;
+            for task in incoming {
+                let Task {
+                    done,
+                    micro_batches,
+                    job,
+                    ..
+                } = task;
+                let network = match network(&mut held, &device, &job, task.weights) {
+                    Ok(network) => network,
+                    Err(error) => {
+                        let _ = done.send(Err(error.into()));
+                        continue;
+                    }
+                };
+                let mut work = Work {
+                    worker: task.worker,
+                    job: &job,
+                    lease: &task.lease,
+                    network,
+                    micro_batches,
+                    done: &done,
+                };
+                let outcome = work.run();
+                // Nobody waits for a lease that was lost on the way.
+                let _ = done.send(outcome);
+            }
+        };
+        thread::Builder::new()
+            .name("computing".to_owned())
+            .spawn(run)
+            .map_err(|error| SessionError::Computing {
+                reason: format!("no thread can be started: {error}"),
+            })?;
+        Ok(Self { tasks })
+    }
+
+    /// Hands a task over; its `done` closes without an answer when the thread is gone.
+    pub fn hand_over(&self, task: Task) {
+        // The task, and with it `done`, is dropped when nobody takes it.
+        let _ = self.tasks.send(task);
+    }
+}
+
+/// The network of `job` with the weights it is to have. A change of job comes with weights.
+fn network<'a>(
+    held: &'a mut Option<(Arc<Job>, Network)>,
+    device: &Device,
+    job: &Arc<Job>,
+    weights: Option<Vec<f32>>,
+) -> Result<&'a Network, WrongParameters> {
+    if held.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, job)) {
+        *held = None;
+    }
+    let (_, network) =
+        held.get_or_insert_with(|| (Arc::clone(job), Network::new(&job.spec, device)));
+    if let Some(weights) = weights {
+        network.load(&weights)?;
+    }
+    Ok(network)
+}
+
+struct Work<'a> {
+    worker: u64,
+    job: &'a Job,
+    lease: &'a Lease,
+    network: &'a Network,
+    micro_batches: stream::Receiver<Loaded>,
+    done: &'a oneshot::Sender<Result<Outcome, ComputingError>>,
+}
+
+impl Work<'_> {
+    fn run(&mut self) -> Result<Outcome, ComputingError> {
+        match self.lease.key.kind {
+            PassKind::Gradient => self.gradient(),
+            PassKind::Evaluation => self.evaluation(),
+        }
+    }
+
+    fn next(&mut self) -> Result<Loaded, ComputingError> {
+        if self.done.is_closed() {
+            return Err(ComputingError::Incomplete);
+        }
+        self.micro_batches
+            .blocking_recv()
+            .ok_or(ComputingError::Incomplete)
+    }
+
+    fn gradient(&mut self) -> Result<Outcome, ComputingError> {
+        let mut seconds = 0.0;
+        let (node, end) = (self.lease.key.node, self.lease.end());
+        let mut leaf = |_| {
+            let loaded = self.next()?;
+            let started = Instant::now();
+            let contribution = self.contribution(&loaded)?;
+            seconds += started.elapsed().as_secs_f64();
+            Ok::<_, ComputingError>(Some(contribution))
+        };
+        let sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
+            .ok_or(ComputingError::Incomplete)?;
+        let key = self.lease.key.clone();
+        let header = v1::ContributionHeader::new(self.worker, key, &sum, seconds);
+        let vector = tensor::encode(sum.sum.as_deref().unwrap_or_default());
+        Ok(Outcome::Gradient { header, vector })
+    }
+
+    /// What one micro-batch adds. What is left out of it has a name, and weighs nothing.
+    fn contribution(&self, loaded: &Loaded) -> Result<Contribution, ComputingError> {
+        let examples = &loaded.examples;
+        let micro_batch = MicroBatch {
+            features: features(examples),
+            targets: labels(examples),
+            step: self.lease.key.step,
+            index: loaded.index,
+        };
+        let recipe = &self.job.recipe;
+        let result =
+            gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
+                .map_err(|source| failed(loaded, source))?;
+        let id = |position: &usize| examples[*position].utterance.id.clone();
+        let mut quarantined = Vec::new();
+        if !result.left_out.is_empty() {
+            quarantined.push(Quarantined {
+                micro_batch: loaded.index,
+                utterances: result.left_out.iter().map(id).collect(),
+                reason: "too few frames for the transcript".to_owned(),
+            });
+        }
+        if result.gradient.is_none() {
+            let all: Vec<usize> = (0..examples.len()).collect();
+            let culprits = &result.not_finite;
+            quarantined.push(Quarantined {
+                micro_batch: loaded.index,
+                utterances: all.iter().map(id).collect(),
+                reason: match culprits.iter().map(id).collect::<Vec<_>>().as_slice() {
+                    [] => "the gradient is not finite".to_owned(),
+                    ids => format!("the loss of {} is not finite", listed(ids)),
+                },
+            });
+        }
+        let counts = |position: &usize| {
+            result.gradient.is_some() && !result.left_out.contains(position)
+        };
+        let kept: Vec<&Example> = (0..examples.len())
+            .filter(counts)
+            .map(|position| &examples[position])
+            .collect();
+        Ok(Contribution {
+            // Nothing learned from is skipped, not added as zeros.
+            sum: result.gradient.filter(|_| !kept.is_empty()),
+            weight: result.weight,
+            loss: result.loss,
+            utterances: u64::from(result.utterances),
+            frames: kept.iter().map(|one| one.features().frames as u64).sum(),
+            audio_seconds: kept.iter().map(|one| one.prepared.seconds).sum(),
+            quarantined,
+        })
+    }
+
+    fn evaluation(&mut self) -> Result<Outcome, ComputingError> {
+        let mut seconds = 0.0;
+        let mut results = Vec::new();
+        for _ in &self.lease.micro_batches {
+            let loaded = self.next()?;
+            let started = Instant::now();
+            let heard = inference::recognise(
+                self.network,
+                &self.job.recipe.vocabulary,
+                &features(&loaded.examples),
+            );
+            let heard = heard.map_err(|source| failed(&loaded, source))?;
+            let losses =
+                inference::losses(self.network.spec(), &heard, &labels(&loaded.examples));
+            seconds += started.elapsed().as_secs_f64();
+            let of_each = loaded.examples.iter().zip(heard).zip(losses);
+            results.extend(of_each.map(|((example, heard), loss)| v1::UtteranceResult {
+                index: example.utterance.index,
+                hypothesis: heard.text,
+                loss,
+            }));
+        }
+        Ok(Outcome::Evaluation(v1::EvaluationReport {
+            worker: self.worker,
+            key: Some(self.lease.key.clone().into()),
+            results,
+            seconds,
+        }))
+    }
+}
+
+fn features(examples: &[Example]) -> Vec<&Features> {
+    examples.iter().map(Example::features).collect()
+}
+
+fn labels(examples: &[Example]) -> Vec<&[u32]> {
+    examples.iter().map(|one| one.labels.as_slice()).collect()
+}
+
+fn failed(loaded: &Loaded, source: GradientError) -> ComputingError {
+    let ids: Vec<&str> = loaded
+        .examples
+        .iter()
+        .map(|one| one.utterance.id.as_str())
+        .collect();
+    ComputingError::Compute {
+        micro_batch: loaded.index,
+        utterances: listed(&ids),
+        source,
+    }
+}

@@ -1,0 +1,167 @@
+//! The way to a coordinator: two connections, and calls repeated until they are answered. It decides
+//! how long to wait between attempts and when to give up; it refuses to know what is asked.
+
+use std::{future::Future, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use proto::v1::workers_client::WorkersClient;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use super::error::SessionError;
+use crate::transfer::{CallError, Transfer};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// A peer that neither answers nor closes is found dead after the sum of the two.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+const LONGEST_DELAY: Duration = Duration::from_secs(3);
+
+/// Connections to a coordinator, made when first used and again when they break. Clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Contact {
+    pub url: String,
+    pub give_up_after: Option<Duration>,
+    /// Small messages only: heartbeats do not queue behind tensors.
+    pub control: WorkersClient<Channel>,
+    pub tensors: Transfer,
+}
+
+impl Contact {
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When `address` is no address.
+    pub fn new(address: &str, give_up_after: Option<Duration>) -> Result<Self, SessionError> {
+        let url = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
+        let bad = |reason: &str| SessionError::Url {
+            url: address.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let endpoint =
+            Endpoint::from_shared(url.clone()).map_err(|error| bad(&error.to_string()))?;
+        match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
+            (Some("http"), Some(_)) => {}
+            (Some("http"), None) => return Err(bad("it names no host")),
+            _ => return Err(bad("only http:// is spoken")),
+        }
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(proto::STREAM_WINDOW)
+            .initial_connection_window_size(proto::CONNECTION_WINDOW)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let control = WorkersClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+        Ok(Self {
+            url,
+            give_up_after,
+            control,
+            tensors: Transfer::new(endpoint.connect_lazy()),
+        })
+    }
+
+    /// Makes a call until it is answered, be the answer yes or no. Only for calls that may be made
+    /// twice.
+    ///
+    /// # Errors
+    /// What the coordinator answered, or [`CallError::Lost`] once the time to give up has come.
+    pub async fn persist<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let started = Instant::now();
+        let mut delays = delays();
+        loop {
+            let lost = match call().await {
+                Err(CallError::Lost(reason)) => reason,
+                answered => return answered,
+            };
+            let delay = delays.next().unwrap_or(LONGEST_DELAY);
+            if let Some(patience) = self.give_up_after
+                && started.elapsed() + delay > patience
+            {
+                return Err(CallError::Lost(lost));
+            }
+            tracing::debug!(reason = lost, ?delay, "no contact with the coordinator");
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// What a call that was given up, or answered beyond understanding, means for the session.
+    pub fn failed(&self, error: CallError) -> SessionError {
+        let url = self.url.clone();
+        match error {
+            CallError::Lost(reason) => SessionError::Unreachable {
+                url,
+                tried_for: self.give_up_after.unwrap_or_default(),
+                reason,
+            },
+            source => SessionError::Protocol { url, source },
+        }
+    }
+}
+
+/// Exponential and jittered, so that a cluster does not come back all at once; endless.
+pub(super) fn delays() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::new()
+        .with_jitter()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY)
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_may_leave_the_scheme_out_and_nonsense_is_named() {
+        let url = |address: &str| Contact::new(address, None).map(|contact| contact.url);
+        assert_eq!(url("127.0.0.1:7700").unwrap(), "http://127.0.0.1:7700");
+        assert_eq!(url("http://[::1]:7700").unwrap(), "http://[::1]:7700");
+        for address in ["", "https://host:1", "http://", "a b", "ftp://x"] {
+            let error = url(address).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{address}` is no")), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lost_calls_are_made_again_until_answered() {
+        let contact = Contact::new("127.0.0.1:1", None).unwrap();
+        let mut attempts = 0;
+        let answer = contact.persist(|| {
+            attempts += 1;
+            let attempt = attempts;
+            async move {
+                if attempt < 50 {
+                    return Err(CallError::Lost("down".to_owned()));
+                }
+                Ok(attempt)
+            }
+        });
+        assert_eq!(answer.await.unwrap(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_when_it_was_said_to() {
+        let patience = Duration::from_secs(20);
+        let contact = Contact::new("127.0.0.1:1", Some(patience)).unwrap();
+        let started = Instant::now();
+        let lost = || async { Err::<(), _>(CallError::Lost("down".to_owned())) };
+        let error = contact.failed(contact.persist(lost).await.unwrap_err());
+        let tried = started.elapsed();
+        assert!(tried <= patience && tried > patience / 2, "{tried:?}");
+        let message = error.to_string();
+        assert!(message.contains("http://127.0.0.1:1 cannot be reached (down), tried for 20s"), "{message}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Why a session ended before its time, and whose fault it was.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{cache::CacheError, transfer::CallError};
+
+/// What a failed session calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The coordinator, the network or this machine: worth a retry.
+    Infrastructure,
+    /// The coordinator does not take this worker: another program or another machine is needed.
+    Refused,
+    /// A setting is wrong: a retry cannot help.
+    Configuration,
+}
+
+#[derive(Debug, Error)]
+pub enum SessionError {
+    #[error(
+        "`{url}` is no coordinator's address: {reason}; give one such as http://host:7700"
+    )]
+    Url { url: String, reason: String },
+    #[error(
+        "the coordinator at {url} cannot be reached ({reason}), tried for {tried_for:.0?}: see that \
+         `unisono coordinator` runs there and that the address and the port are right"
+    )]
+    Unreachable {
+        url: String,
+        tried_for: Duration,
+        reason: String,
+    },
+    #[error("the coordinator at {url} refuses this worker: {reason}")]
+    Refused { url: String, reason: String },
+    #[error("the coordinator at {url} does not speak as one: {source}")]
+    Protocol { url: String, source: CallError },
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("this worker cannot compute: {reason}")]
+    Computing { reason: String },
+}
+
+impl SessionError {
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Unreachable { .. } | Self::Protocol { .. } | Self::Computing { .. } => {
+                Fault::Infrastructure
+            }
+            Self::Refused { .. } => Fault::Refused,
+            Self::Url { .. } | Self::Cache(_) => Fault::Configuration,
+        }
+    }
+}
