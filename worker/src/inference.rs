@@ -194,3 +194,6 @@ pub(crate) fn losses(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,9 @@ impl Session {
             match member::serve(self, member).await? {
                 Ended::Goodbye(reason) => return Ok(reason),
                 Ended::Unknown { served } => {
-                    tracing::info!("the coordinator does not know this worker any more: joining again");
+                    tracing::info!(
+                        "the coordinator does not know this worker any more: joining again"
+                    );
                     if served {
                         pauses = delays();
                     }
@@ -186,3 +188,6 @@ fn listed<T: AsRef<str>>(ids: &[T]) -> String {
     }
     shown.join(", ")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

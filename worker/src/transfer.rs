@@ -206,17 +206,20 @@ impl Transfer {
             bytes.extend_from_slice(&data);
             *done = last;
         }
-        let verified = files.into_iter().zip(wanted).map(|((bytes, done), wanted)| {
-            if done && wanted.is(&bytes) {
-                return Ok(bytes.freeze());
-            }
-            let reason = format!(
-                "{} came as {} bytes with another digest than the lease has",
-                wanted.path.display(),
-                bytes.len()
-            );
-            Err(CallError::nonsense(CALL, reason))
-        });
+        let verified = files
+            .into_iter()
+            .zip(wanted)
+            .map(|((bytes, done), wanted)| {
+                if done && wanted.is(&bytes) {
+                    return Ok(bytes.freeze());
+                }
+                let reason = format!(
+                    "{} came as {} bytes with another digest than the lease has",
+                    wanted.path.display(),
+                    bytes.len()
+                );
+                Err(CallError::nonsense(CALL, reason))
+            });
         verified.collect()
     }
 }
@@ -244,3 +247,6 @@ async fn next<T>(
     let message = answer(call, SILENCE, async { messages.next().await.transpose() });
     message.await
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,10 @@ impl AudioCache {
         if wanted.is(&bytes) {
             return Some(bytes);
         }
-        tracing::warn!(file = name, "a file of the audio cache is damaged: fetching it again");
+        tracing::warn!(
+            file = name,
+            "a file of the audio cache is damaged: fetching it again"
+        );
         self.folder.remove(&name);
         None
     }
@@ -116,14 +119,22 @@ mod tests {
 
     #[test]
     fn a_shared_file_with_the_right_bytes_is_read_there() {
-        let Fixture { cache, wanted, .. } = fixture(true);
+        let Fixture {
+            cache,
+            wanted,
+            dir: _dir,
+        } = fixture(true);
         fs::write(&wanted.path, BYTES).unwrap();
         assert_eq!(cache.find(&wanted).unwrap(), BYTES);
     }
 
     #[test]
     fn a_shared_file_with_other_bytes_falls_through_to_the_cache() {
-        let Fixture { cache, wanted, .. } = fixture(true);
+        let Fixture {
+            cache,
+            wanted,
+            dir: _dir,
+        } = fixture(true);
         let mut other = BYTES.to_vec();
         other[3] ^= 1;
         fs::write(&wanted.path, &other).unwrap();
@@ -134,7 +145,11 @@ mod tests {
 
     #[test]
     fn shared_files_are_not_touched_where_the_cluster_shares_none() {
-        let Fixture { cache, wanted, .. } = fixture(false);
+        let Fixture {
+            cache,
+            wanted,
+            dir: _dir,
+        } = fixture(false);
         fs::write(&wanted.path, BYTES).unwrap();
         assert_eq!(cache.find(&wanted), None);
     }
@@ -154,7 +169,11 @@ mod tests {
 
     #[test]
     fn a_folder_in_the_files_place_is_no_file() {
-        let Fixture { cache, wanted, .. } = fixture(true);
+        let Fixture {
+            cache,
+            wanted,
+            dir: _dir,
+        } = fixture(true);
         fs::create_dir(&wanted.path).unwrap();
         assert_eq!(cache.find(&wanted), None);
     }

@@ -75,7 +75,9 @@ fn read_weights(path: &Path, spec: &ModelSpec) -> Result<Vec<f32>, ModelError> {
     let mut names = tensors.names();
     names.sort_unstable();
     if let Some(extra) = names.iter().find(|name| spec.parameter(name).is_none()) {
-        return Err(mismatch(format!("it has a tensor `{extra}`, which the model lacks")));
+        return Err(mismatch(format!(
+            "it has a tensor `{extra}`, which the model lacks"
+        )));
     }
     let mut weights = Vec::with_capacity(spec.elements());
     for ParameterSpec { name, shape, .. } in &spec.parameters {

@@ -194,9 +194,8 @@ impl Work<'_> {
             index: loaded.index,
         };
         let recipe = &self.job.recipe;
-        let result =
-            gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
-                .map_err(|source| failed(loaded, source))?;
+        let result = gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
+            .map_err(|source| failed(loaded, source))?;
         let id = |position: &usize| examples[*position].utterance.id.clone();
         let mut quarantined = Vec::new();
         if !result.left_out.is_empty() {
@@ -218,9 +217,8 @@ impl Work<'_> {
                 },
             });
         }
-        let counts = |position: &usize| {
-            result.gradient.is_some() && !result.left_out.contains(position)
-        };
+        let counts =
+            |position: &usize| result.gradient.is_some() && !result.left_out.contains(position);
         let kept: Vec<&Example> = (0..examples.len())
             .filter(counts)
             .map(|position| &examples[position])
@@ -249,8 +247,7 @@ impl Work<'_> {
                 &features(&loaded.examples),
             );
             let heard = heard.map_err(|source| failed(&loaded, source))?;
-            let losses =
-                inference::losses(self.network.spec(), &heard, &labels(&loaded.examples));
+            let losses = inference::losses(self.network.spec(), &heard, &labels(&loaded.examples));
             seconds += started.elapsed().as_secs_f64();
             let of_each = loaded.examples.iter().zip(heard).zip(losses);
             results.extend(of_each.map(|((example, heard), loss)| v1::UtteranceResult {

@@ -162,6 +162,9 @@ mod tests {
         let tried = started.elapsed();
         assert!(tried <= patience && tried > patience / 2, "{tried:?}");
         let message = error.to_string();
-        assert!(message.contains("http://127.0.0.1:1 cannot be reached (down), tried for 20s"), "{message}");
+        assert!(
+            message.contains("http://127.0.0.1:1 cannot be reached (down), tried for 20s"),
+            "{message}"
+        );
     }
 }

@@ -19,9 +19,7 @@ pub enum Fault {
 
 #[derive(Debug, Error)]
 pub enum SessionError {
-    #[error(
-        "`{url}` is no coordinator's address: {reason}; give one such as http://host:7700"
-    )]
+    #[error("`{url}` is no coordinator's address: {reason}; give one such as http://host:7700")]
     Url { url: String, reason: String },
     #[error(
         "the coordinator at {url} cannot be reached ({reason}), tried for {tried_for:.0?}: see that \

@@ -2,12 +2,8 @@
 
 use proto::contribution::Digest;
 use speech::{
-    front_end::FrontEnd,
-    model::ModelSpec,
-    random::Stream,
-    augment::spec_augment,
-    features::Features,
-    recipe::Recipe,
+    augment::spec_augment, features::Features, front_end::FrontEnd, model::ModelSpec,
+    random::Stream, recipe::Recipe,
 };
 
 /// First tag of the streams that augmentation draws from.
@@ -30,8 +26,8 @@ impl Job {
         let recipe = Recipe::from_json(recipe_json).map_err(|error| fail(&error))?;
         let spec = recipe.model_spec().map_err(|error| fail(&error))?;
         let front_end = recipe.front_end().map_err(|error| fail(&error))?;
-        let settings = serde_json::to_vec(&(&recipe.features, &recipe.stats))
-            .map_err(|error| fail(&error))?;
+        let settings =
+            serde_json::to_vec(&(&recipe.features, &recipe.stats)).map_err(|error| fail(&error))?;
         Ok(Self {
             id,
             recipe,
@@ -44,7 +40,9 @@ impl Job {
     /// Names the features of audio with this digest.
     pub fn feature_key(&self, audio: &Digest) -> Digest {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.front_end_digest.as_bytes()).update(audio);
+        hasher
+            .update(self.front_end_digest.as_bytes())
+            .update(audio);
         *hasher.finalize().as_bytes()
     }
 
@@ -58,7 +56,12 @@ impl Job {
         let tags = [AUGMENTATION, u64::from(epoch), u64::from(utterance)];
         let mut stream = Stream::new(self.recipe.seed, &tags);
         let mut features = features.clone();
-        spec_augment(&mut features, config, self.recipe.features.stack, &mut stream);
+        spec_augment(
+            &mut features,
+            config,
+            self.recipe.features.stack,
+            &mut stream,
+        );
         Some(features)
     }
 }

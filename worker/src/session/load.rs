@@ -106,7 +106,10 @@ impl Loader {
             let utterances = micro_batch.utterances.clone();
             blocking(move || {
                 let at_hand = |utterance| loader.at_hand(&job, utterance);
-                utterances.par_iter().map(at_hand).collect::<Result<Vec<_>, _>>()
+                utterances
+                    .par_iter()
+                    .map(at_hand)
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?
         };
@@ -130,30 +133,40 @@ impl Loader {
             blocking(move || {
                 let keep = |(utterance, bytes): (&Utterance, &Bytes)| {
                     loader.audio.keep(&utterance.audio, bytes);
-                    loader.from_bytes(&job, utterance, bytes)
+                    loader.hear(&job, utterance, bytes)
                 };
-                utterances.par_iter().zip(&files).map(keep).collect::<Result<Vec<_>, _>>()
+                utterances
+                    .par_iter()
+                    .zip(&files)
+                    .map(keep)
+                    .collect::<Result<Vec<_>, _>>()
             })
             .await?
         };
         let mut fetched = fetched.into_iter();
-        let complete = found.into_iter().map(|found| found.or_else(|| fetched.next()));
+        let complete = found
+            .into_iter()
+            .map(|found| found.or_else(|| fetched.next()));
         Ok(complete.flatten().collect())
     }
 
     /// From the caches and the shared files; `None` when the audio must be fetched.
-    fn at_hand(&self, job: &Job, utterance: &Utterance) -> Result<Option<Arc<Prepared>>, LoadError> {
+    fn at_hand(
+        &self,
+        job: &Job,
+        utterance: &Utterance,
+    ) -> Result<Option<Arc<Prepared>>, LoadError> {
         let key = job.feature_key(&utterance.audio.digest);
         if let Some(prepared) = self.features.get(&key) {
             return Ok(Some(prepared));
         }
         let bytes = self.audio.find(&utterance.audio);
         bytes
-            .map(|bytes| self.from_bytes(job, utterance, &bytes))
+            .map(|bytes| self.hear(job, utterance, &bytes))
             .transpose()
     }
 
-    fn from_bytes(
+    fn hear(
         &self,
         job: &Job,
         utterance: &Utterance,
@@ -189,8 +202,8 @@ fn finish(
                 .vocabulary
                 .encode(&utterance.text)
                 .map_err(|error| fault(&utterance, &error))?;
-            let augmented = epoch
-                .and_then(|epoch| job.augmented(&prepared.features, epoch, utterance.index));
+            let augmented =
+                epoch.and_then(|epoch| job.augmented(&prepared.features, epoch, utterance.index));
             Ok(Example {
                 utterance,
                 prepared,

@@ -179,13 +179,16 @@ impl Leases<'_> {
             patience_ms: LEASE_PATIENCE.as_millis() as u32,
         };
         // Asked again after silence, a coordinator may grant a second lease; the first expires.
-        let response = contact
-            .persist(|| {
-                let mut control = contact.control.clone();
-                async move { answer("Lease", LEASE_PATIENCE + PATIENCE, control.lease(request)).await }
-            })
-            .await
-            .map_err(|error| contact.failed(error))?;
+        let response =
+            contact
+                .persist(|| {
+                    let mut control = contact.control.clone();
+                    async move {
+                        answer("Lease", LEASE_PATIENCE + PATIENCE, control.lease(request)).await
+                    }
+                })
+                .await
+                .map_err(|error| contact.failed(error))?;
         response.into_inner().answer.ok_or_else(|| {
             contact.failed(CallError::Nonsense {
                 call: "Lease",
