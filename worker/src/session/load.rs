@@ -8,7 +8,6 @@ use proto::contribution::PassKind;
 use rayon::prelude::*;
 use speech::{audio, features::Features};
 use tokio::sync::mpsc;
-use tonic::Code;
 
 use super::{
     contact::Contact,
@@ -222,22 +221,18 @@ fn fault(utterance: &Utterance, error: &dyn std::error::Error) -> LoadError {
     LoadError::Data(format!("utterance `{}`: {error}", utterance.id))
 }
 
-/// What it means that audio cannot be fetched. That the coordinator itself lacks it, or has other
-/// bytes there than it planned with, is a fault in the data.
+/// What it means that audio cannot be fetched. Bytes other than those that the job was planned with
+/// are a fault in the data; what else stands in the way may pass.
 fn unavailable(error: CallError, absent: &[&Utterance]) -> LoadError {
-    match &error {
-        CallError::Refused {
-            code: Code::NotFound | Code::DataLoss | Code::FailedPrecondition,
-            message,
-            ..
-        } => {
+    match error {
+        CallError::Nonsense { reason, .. } => {
             let ids: Vec<&str> = absent.iter().map(|one| one.id.as_str()).collect();
             LoadError::Data(format!(
-                "the audio of {} cannot be had: {message}",
+                "the audio of {} has changed since the job began: {reason}",
                 super::listed(&ids)
             ))
         }
-        _ => LoadError::Call(error),
+        other => LoadError::Call(other),
     }
 }
 

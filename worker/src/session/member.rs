@@ -16,14 +16,17 @@ use tokio::{
 
 use super::{
     PATIENCE, Session,
-    computing::{Outcome, Task},
+    computing::{ComputingError, Outcome, Task},
     contact::{Contact, delays},
     error::SessionError,
     job::Job,
     lease::Lease,
     load::LoadError,
 };
-use crate::transfer::{CallError, answer};
+use crate::{
+    gradient::GradientError,
+    transfer::{CallError, answer},
+};
 
 /// How long a coordinator may sit on a request for a lease.
 const LEASE_PATIENCE: Duration = Duration::from_secs(10);
@@ -254,7 +257,7 @@ impl Leases<'_> {
             });
             match outcome.await {
                 Ok(Ok(outcome)) => Ok(outcome),
-                Ok(Err(error)) => Err(Undone::Retry(error.to_string())),
+                Ok(Err(error)) => Err(miscomputed(&error)),
                 Err(_) => Err(Undone::Ends(SessionError::Computing {
                     reason: "the thread that computes has ended; what it said last is above"
                         .to_owned(),
@@ -316,6 +319,19 @@ fn undone(session: &Session, error: CallError) -> Undone {
         Undone::Ends(session.contact.failed(error))
     } else {
         Undone::Retry(error.to_string())
+    }
+}
+
+fn miscomputed(error: &ComputingError) -> Undone {
+    let reason = error.to_string();
+    match error {
+        // A device that has failed once is not to be trusted with the next lease.
+        ComputingError::Compute {
+            source: GradientError::Device(_),
+            ..
+        } => Undone::Ends(SessionError::Computing { reason }),
+        ComputingError::Compute { .. } => Undone::Fatal(reason),
+        ComputingError::Weights(_) | ComputingError::Incomplete => Undone::Retry(reason),
     }
 }
 

@@ -378,20 +378,27 @@ async fn audio_that_cannot_be_read_is_fatal_and_its_utterance_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn audio_that_the_coordinator_lacks_is_fatal_and_its_utterances_named() {
+async fn audio_that_has_changed_is_fatal_and_audio_that_is_absent_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    let mut job = job(folder.path());
-    let leases = [job.lease(PassKind::Gradient, 0), goodbye()];
-    let mut script = job.leases(leases);
-    script.audio.clear();
-    let mut coordinator = Coordinator::start(script).await;
-    worker(coordinator.address, None).ended().await.unwrap();
-    let back = given_back(&mut coordinator).await;
-    assert!(
-        back.fatal && back.reason.contains("`tone0`, `tone1`"),
-        "{}",
-        back.reason
-    );
+    for (changed, expected) in [
+        (true, "changed since the job began"),
+        (false, "no such audio"),
+    ] {
+        let mut job = job(folder.path());
+        let leases = [job.lease(PassKind::Gradient, 0), goodbye()];
+        let mut script = job.leases(leases);
+        let digest = *blake3::hash(&job.audio[1]).as_bytes();
+        if changed {
+            script.audio.get_mut(&digest).unwrap()[100] ^= 1;
+        } else {
+            script.audio.remove(&digest);
+        }
+        let mut coordinator = Coordinator::start(script).await;
+        worker(coordinator.address, None).ended().await.unwrap();
+        let back = given_back(&mut coordinator).await;
+        assert_eq!(back.fatal, changed);
+        assert!(back.reason.contains(expected), "{}", back.reason);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
