@@ -151,7 +151,7 @@ pub fn gradient(
     let slopes = Tensor::<2>::from_data(slopes, &logits.device());
     let mut gradients = logits.mul(slopes).sum().backward();
     let mut transaction = Transaction::default();
-    let parameters = leaves.into_iter().map(|leaf| {
+    let parameters = leaves.into_tensors().map(|leaf| {
         let device = leaf.device().inner();
         leaf.grad_remove(&mut gradients)
             .unwrap_or_else(|| Tensor::zeros(leaf.dims(), &device))

@@ -36,7 +36,7 @@ pub struct Parameters {
 
 impl Parameters {
     /// In the order of the flat vector.
-    pub fn into_iter(self) -> impl Iterator<Item = Tensor<1>> {
+    pub fn into_tensors(self) -> impl Iterator<Item = Tensor<1>> {
         self.layers.into_iter().chain([self.head])
     }
 

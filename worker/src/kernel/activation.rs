@@ -43,7 +43,7 @@ pub fn tanh<V: Lanes>(x: V) -> V {
     let large = large.copy_sign(x);
     let square = x.mul(x);
     let p = V::splat(-5.704_988_7e-3);
-    let p = p.mul_add(square, V::splat(2.063_908_9e-2));
+    let p = p.mul_add(square, V::splat(2.063_909e-2));
     let p = p.mul_add(square, V::splat(-5.373_971_6e-2));
     let p = p.mul_add(square, V::splat(0.133_314_42));
     let p = p.mul_add(square, V::splat(-0.333_332_8));

@@ -163,7 +163,7 @@ impl<'a> Left<'a> {
         }
     }
 
-    fn from_row(self, row: usize) -> Self {
+    fn below(self, row: usize) -> Self {
         Self {
             values: &self.values[(row * self.row).min(self.values.len())..],
             ..self
@@ -248,7 +248,7 @@ pub fn multiply_parallel(
         .par_chunks_mut(ROW_TASK * stride)
         .enumerate()
         .for_each(|(task, chunk)| {
-            let left = left.from_row(task * ROW_TASK);
+            let left = left.below(task * ROW_TASK);
             multiply(
                 level,
                 left,
@@ -438,27 +438,27 @@ impl Tile {
                 let c = self.c.add(row * self.stride + column);
                 let columns = self.columns - column;
                 let mut sums = [[V::splat(0.0); 2]; ROWS];
-                for r in 0..ROWS {
+                for (r, sum) in sums.iter_mut().enumerate() {
                     match self.start {
                         TileStart::Zero => {}
-                        TileStart::Row(bias) => sums[r] = load(bias.add(column), columns),
-                        TileStart::Result => sums[r] = load(c.add(r * self.stride), columns),
+                        TileStart::Row(bias) => *sum = load(bias.add(column), columns),
+                        TileStart::Result => *sum = load(c.add(r * self.stride), columns),
                     }
                 }
                 let mut a = self.a.add(row * self.a_row);
                 let mut b = self.b.add(column);
                 for _ in 0..self.depth {
                     let right = [V::load(b), V::load(b.add(V::LANES))];
-                    for r in 0..ROWS {
+                    for (r, sum) in sums.iter_mut().enumerate() {
                         let left = V::splat(*a.add(r * self.a_row));
-                        sums[r][0] = left.mul_add(right[0], sums[r][0]);
-                        sums[r][1] = left.mul_add(right[1], sums[r][1]);
+                        sum[0] = left.mul_add(right[0], sum[0]);
+                        sum[1] = left.mul_add(right[1], sum[1]);
                     }
                     a = a.add(self.a_depth);
                     b = b.add(PANEL);
                 }
-                for r in 0..ROWS {
-                    store(sums[r], c.add(r * self.stride), columns);
+                for (r, sum) in sums.into_iter().enumerate() {
+                    store(sum, c.add(r * self.stride), columns);
                 }
             }
             column += 2 * V::LANES;

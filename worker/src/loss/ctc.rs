@@ -64,9 +64,8 @@ impl Kernel for ForwardBackward<'_> {
         // states stand before the first.
         let width = states + 2;
         let mut alpha = vec![IMPOSSIBLE; frames * width];
-        for s in 0..states.min(2) {
-            alpha[s + 2] = emissions[s];
-        }
+        let begin = states.min(2);
+        alpha[2..][..begin].copy_from_slice(&emissions[..begin]);
         for t in 1..frames {
             let (before, now) = alpha.split_at_mut(t * width);
             let before = &before[(t - 1) * width..];

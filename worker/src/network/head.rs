@@ -163,11 +163,9 @@ pub fn linear_reference(x: Tensor<2>, parameters: Tensor<1>, outputs: usize) -> 
     let weights = outputs * width;
     let weight = parameters
         .clone()
-        .slice([0..weights])
+        .narrow(0, 0, weights)
         .reshape([outputs, width]);
-    let bias = parameters
-        .slice([weights..weights + outputs])
-        .reshape([1, outputs]);
+    let bias = parameters.narrow(0, weights, outputs).reshape([1, outputs]);
     x.matmul(weight.transpose()).add(bias)
 }
 

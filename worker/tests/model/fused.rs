@@ -55,7 +55,7 @@ fn run(
         .mul(rows(&slopes, shape.outputs()))
         .sum()
         .backward();
-    let values = |tensor: Tensor<2>| tensor.into_data().to_vec::<f32>().expect("f32");
+    let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().expect("f32");
     let by_utterance = |tensor: Tensor<2>| {
         let width = tensor.dims()[1];
         packing.scatter(&values(tensor), width)
@@ -66,7 +66,7 @@ fn run(
         p.grad(&gradients)
             .expect("of the parameters")
             .into_data()
-            .to_vec()
+            .try_to_vec()
             .expect("f32"),
     )
 }
