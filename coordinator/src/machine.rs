@@ -25,7 +25,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use pace::{Busy, Pace, Speed};
+use pace::{Pace, Speed};
 use pass::{Answer, Pass};
 
 /// Milliseconds since any instant before the machine's first input.
@@ -196,6 +196,10 @@ struct Worker {
     heard: Millis,
     contributions: u64,
     current: Option<Current>,
+    /// Since when it has nothing to do, when it has nothing.
+    idle: Millis,
+    /// It waits for work.
+    asked: bool,
     speeds: BTreeMap<PassKind, Speed>,
 }
 
@@ -204,7 +208,9 @@ struct Worker {
 #[derive(Debug)]
 struct Current {
     key: Key,
-    busy: Busy,
+    /// In micro-batches.
+    size: u32,
+    granted: Millis,
 }
 
 #[derive(Debug)]
@@ -337,6 +343,8 @@ impl Machine {
             heard,
             contributions: 0,
             current: None,
+            idle: heard,
+            asked: false,
             speeds: BTreeMap::new(),
         });
     }
@@ -410,6 +418,7 @@ impl Machine {
         self.renew(worker);
         if let Some(state) = self.workers.get_mut(&worker) {
             state.current = None;
+            state.asked = true;
             self.waiting.push(Waiting { worker, until });
             if let Some(pass) = &mut self.pass {
                 self.counters.given_back += pass.free_leases_of(worker);
@@ -427,6 +436,10 @@ impl Machine {
                 self.grant(worker, node);
             } else if waiting.until <= self.now {
                 self.outputs.push(Output::NothingYet { worker });
+                if let Some(state) = self.workers.get_mut(&worker) {
+                    state.asked = false;
+                    state.idle = self.now;
+                }
             } else {
                 self.waiting.push(waiting);
             }
@@ -434,8 +447,8 @@ impl Machine {
     }
 
     /// The free node that `worker` should take: such that all workers finish together, as far as
-    /// their speeds are known.
-    fn free_node(&mut self, worker: WorkerId) -> Option<Node> {
+    /// their speeds are known; none, if that is better left to the others.
+    fn free_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
         let free = pass.free();
         if free == 0 {
@@ -443,14 +456,24 @@ impl Machine {
         }
         let kind = pass.id.kind;
         let others = self.workers.iter().filter(|&(&id, _)| id != worker);
-        let others = others.map(|(_, state)| {
-            let busy = state.current.as_ref();
-            let busy = busy.map_or(0.0, |current| current.busy.remaining(self.now));
-            (self.milliseconds(state, kind), busy)
-        });
+        let others = others.map(|(_, state)| (self.milliseconds(state, kind), self.busy(state)));
         let own = self.milliseconds(self.workers.get(&worker)?, kind);
         let share = pace::share(free, own, others.collect());
-        self.pass.as_mut()?.take(share)
+        self.pass.as_ref()?.largest(share)
+    }
+
+    /// Milliseconds until `worker` will ask for work.
+    fn busy(&self, worker: &Worker) -> f64 {
+        match &worker.current {
+            Some(current) => {
+                let each = self.milliseconds(worker, current.key.kind);
+                let elapsed = self.now.saturating_sub(current.granted);
+                pace::remaining(each * f64::from(current.size), elapsed)
+            }
+            None if worker.asked => 0.0,
+            // It should ask at once; the longer it does not, the less it is counted on.
+            None => pace::remaining(0.0, self.now.saturating_sub(worker.idle)),
+        }
     }
 
     /// A node that somebody else should have answered by now.
@@ -500,11 +523,11 @@ impl Machine {
         self.counters.granted += 1;
         self.counters.retries += u64::from(granted.retry);
         self.counters.recomputed += u64::from(granted.copy);
-        let size = f64::from(pass.size(node));
-        let expected = expected.unwrap_or(size * pace::UNKNOWN);
+        state.asked = false;
         state.current = Some(Current {
             key: key.clone(),
-            busy: Busy::new(self.now, expected),
+            size: pass.size(node),
+            granted: self.now,
         });
         self.outputs.push(Output::Granted {
             worker,
@@ -543,18 +566,11 @@ impl Machine {
 /// Answers are judged.
 impl Machine {
     fn judge(&mut self, worker: WorkerId, key: Key, digest: Digest) {
-        self.finish(worker, &key);
+        if let Some(finished) = self.finish(worker, &key) {
+            self.measure(worker, &finished);
+        }
         let answer = match &mut self.pass {
             Some(pass) if pass.names(self.generation, &key) => {
-                if let Some(granted) = pass.granted_at(worker, key.node, key.attempt) {
-                    let took = self.now.saturating_sub(granted).max(1) as f64;
-                    let milliseconds = took / f64::from(pass.size(key.node).max(1));
-                    let kind = pass.id.kind;
-                    self.paces.entry(kind).or_default().record(milliseconds);
-                    if let Some(state) = self.workers.get_mut(&worker) {
-                        state.speeds.entry(kind).or_default().record(milliseconds);
-                    }
-                }
                 pass.answer(worker, key.node, key.attempt, digest)
             }
             _ => Answer::Stale,
@@ -598,14 +614,31 @@ impl Machine {
         }
     }
 
-    /// The worker has been heard and is done with `key`.
-    fn finish(&mut self, worker: WorkerId, key: &Key) {
-        let Some(state) = self.workers.get_mut(&worker) else {
-            return;
-        };
+    /// The worker has been heard and is done with `key`; gives what is known of it.
+    fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Current> {
+        let state = self.workers.get_mut(&worker)?;
         state.heard = self.now;
-        if state.current.as_ref().is_some_and(|it| it.key == *key) {
-            state.current = None;
+        let finished = state.current.take_if(|current| current.key == *key)?;
+        state.idle = self.now;
+        Some(finished)
+    }
+
+    /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
+    /// to a pass that is over, teaches as well: a slow worker has no others.
+    fn measure(&mut self, worker: WorkerId, finished: &Current) {
+        let Current { key, size, granted } = finished;
+        if self.pass().is_none_or(|pass| pass.job != key.job) {
+            return;
+        }
+        let took = self.now.saturating_sub(*granted).max(1) as f64;
+        let milliseconds = took / f64::from((*size).max(1));
+        self.paces.entry(key.kind).or_default().record(milliseconds);
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state
+                .speeds
+                .entry(key.kind)
+                .or_default()
+                .record(milliseconds);
         }
     }
 }

@@ -73,35 +73,37 @@ impl Speed {
     }
 }
 
-/// Until when somebody is expected to compute.
-#[derive(Debug)]
-pub(super) struct Busy {
-    since: Millis,
-    expected: f64,
-}
-
-impl Busy {
-    pub(super) fn new(since: Millis, expected: f64) -> Self {
-        Self { since, expected }
-    }
-
-    /// Milliseconds to go at `now`. Who is late is expected to take as long again as it is late.
-    pub(super) fn remaining(&self, now: Millis) -> f64 {
-        (self.expected - now.saturating_sub(self.since) as f64).abs()
-    }
+/// Milliseconds to go of what should take `expected` and was begun `elapsed` ago. Who is late is
+/// expected to take as long again as it is late.
+pub(super) fn remaining(expected: f64, elapsed: Millis) -> f64 {
+    (expected - elapsed as f64).abs()
 }
 
 /// How many of `free` micro-batches a worker that takes `own` milliseconds for one should get, for
 /// all to finish together: `others` take (milliseconds for one, milliseconds until they are free).
+/// None at all, if the others are done with everything before it is done with one.
 ///
 /// All finish at the time `T` for which `Σ max(0, T − busy) / milliseconds = free`.
 pub(super) fn share(free: u32, own: f64, mut others: Vec<(f64, f64)>) -> u32 {
     others.sort_by(|one, other| one.1.total_cmp(&other.1));
-    let mut speed = 1.0 / own;
+    let quickest = others
+        .iter()
+        .map(|(milliseconds, busy)| milliseconds + busy);
+    let without = finish(free, None, &others).max(quickest.fold(f64::INFINITY, f64::min));
+    if own > SLACK * without {
+        return 0;
+    }
+    let share = finish(free, Some(own), &others) / own;
+    ((share * SLACK) as u32).max(1)
+}
+
+/// `T`, with or without a worker that is idle; `others` in the order in which they are free.
+fn finish(free: u32, idle: Option<f64>, others: &[(f64, f64)]) -> f64 {
+    let mut speed = idle.map_or(0.0, |own| 1.0 / own);
     // Micro-batches that those who help so far could have done while they were busy elsewhere.
     let mut missed = 0.0;
     let mut finish = f64::from(free) / speed;
-    for (milliseconds, busy) in others {
+    for &(milliseconds, busy) in others {
         if busy >= finish {
             break;
         }
@@ -109,5 +111,5 @@ pub(super) fn share(free: u32, own: f64, mut others: Vec<(f64, f64)>) -> u32 {
         missed += busy / milliseconds;
         finish = (f64::from(free) + missed) / speed;
     }
-    (finish / own * SLACK) as u32
+    finish
 }

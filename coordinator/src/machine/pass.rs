@@ -128,12 +128,14 @@ impl Pass {
         self.free.len() + self.leases.len() + self.done.len() + attempts
     }
 
-    /// Picks the largest free node, or part of one, of at most `limit` micro-batches (at least one);
-    /// of equals the first.
-    pub(super) fn take(&mut self, limit: u32) -> Option<Node> {
+    /// The largest free node, or part of one, of at most `limit` micro-batches; of equals the first.
+    pub(super) fn largest(&self, limit: u32) -> Option<Node> {
+        if limit == 0 {
+            return None;
+        }
         let mut best: Option<(u32, Node)> = None;
         for free in self.free.values() {
-            let node = self.cut(free.node, limit.max(1));
+            let node = self.cut(free.node, limit);
             let size = self.size(node);
             if best.is_none_or(|(largest, _)| size > largest) {
                 best = Some((size, node));
