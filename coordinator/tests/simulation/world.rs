@@ -17,6 +17,9 @@ use crate::{
 /// After this, no new fault is injected, so that a run can end; the network stays as bad as it is.
 const CALM: Millis = 6000;
 
+/// Milliseconds a micro-batch of the slowest worker.
+const SLOWEST: Millis = 2000;
+
 /// No run takes this long, unless it hangs.
 const LIMIT: Millis = 3_600_000;
 
@@ -93,7 +96,8 @@ impl World {
     fn run(mut self) -> Result<Report, Violation> {
         while let Some((time, event)) = self.queue.pop() {
             if time > LIMIT {
-                return Err(format!("still running after {LIMIT} ms"));
+                let machine = self.life.as_ref().map(|life| &life.machine);
+                return Err(format!("still running after {LIMIT} ms: {machine:#?}"));
             }
             self.now = time;
             self.handle(event)?;
@@ -272,7 +276,8 @@ impl World {
             }
             Fault::Slow(process) => {
                 self.faults.count("worker slowed");
-                self.processes[process].pace *= 8;
+                let pace = &mut self.processes[process].pace;
+                *pace = (*pace * 8).min(SLOWEST);
             }
             Fault::Partition(process) => self.network.partition(process, until),
             Fault::KillCoordinator if self.life.is_some() => {

@@ -1,0 +1,170 @@
+//! What the machine is told, what it answers, and what it counts. It decides the words and nothing
+//! else.
+
+use std::fmt;
+
+use proto::contribution::{Digest, Key, PassKind};
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since any instant before the machine's first input.
+pub type Millis = u64;
+
+/// A worker's admission. One that joins again gets another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u64);
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What is computed at one version of the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassId {
+    pub job: String,
+    pub kind: PassKind,
+    pub step: u64,
+}
+
+/// Times and margins. None of them reaches a number that is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// Silence after which a worker is lost.
+    pub heartbeat_timeout: Millis,
+    /// The time that a lease gets before anything was measured, and a worker's first one always:
+    /// compiling kernels and reading the corpus come on top.
+    pub first_lease: Millis,
+    /// Bounds of every other lease, which gets `lease_multiple` times what it is expected to take.
+    pub lease_floor: Millis,
+    pub lease_ceiling: Millis,
+    pub lease_multiple: f64,
+    /// Age after which an idle worker gets a leased node too: `straggler_multiple` times what it is
+    /// expected to take, and no less than the floor.
+    pub straggler_floor: Millis,
+    pub straggler_multiple: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_timeout: 10_000,
+            first_lease: 120_000,
+            lease_floor: 5_000,
+            lease_ceiling: 600_000,
+            lease_multiple: 6.0,
+            straggler_floor: 1_000,
+            straggler_multiple: 2.0,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A worker was admitted.
+    Joined { worker: WorkerId },
+    /// A worker said goodbye: its leases are free at once.
+    Left { worker: WorkerId },
+    /// A sign of life.
+    Heard { worker: WorkerId },
+    /// A worker has nothing to do and waits for work until `until`. It computes one lease at a time,
+    /// so a lease that it still holds was lost on the way to it or back, and is free.
+    LeaseWanted { worker: WorkerId, until: Millis },
+    /// There is work: a pass of `micro_batches`. It ends the pass before, complete or not.
+    PassOpened { pass: PassId, micro_batches: u32 },
+    /// The pass is given up.
+    PassClosed,
+    /// A whole contribution has arrived.
+    Contributed {
+        worker: WorkerId,
+        key: Key,
+        digest: Digest,
+    },
+    /// A worker returns a lease undone, or a grant did not reach it.
+    GivenBack { worker: WorkerId, key: Key },
+    /// Nothing; time has passed.
+    Tick,
+}
+
+/// What is to be done about it, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// The worker is leased the node of `key`.
+    Granted {
+        worker: WorkerId,
+        key: Key,
+        expires: Millis,
+    },
+    /// The worker's patience has ended without work.
+    NothingYet { worker: WorkerId },
+    /// Nobody of this id is here (any more): it must join again.
+    Unknown { worker: WorkerId },
+    /// What became of a contribution.
+    Receipt {
+        worker: WorkerId,
+        key: Key,
+        outcome: Outcome,
+    },
+    /// Every micro-batch of the pass is in accepted contributions.
+    PassComplete { pass: PassId },
+    /// A lease ran out. Its node is free, unless somebody else has it too; an answer still counts if
+    /// it is the first.
+    LeaseExpired { worker: WorkerId, key: Key },
+    /// A worker was silent for too long. Its leases are free.
+    WorkerLost { worker: WorkerId },
+    /// Two workers gave different bits for one node: one of them is wrong.
+    Differed {
+        key: Key,
+        /// Whose bits were accepted.
+        first: WorkerId,
+        second: WorkerId,
+    },
+}
+
+/// What became of a contribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the first for these micro-batches and belongs into the sum.
+    Accepted,
+    /// The same bits are there already.
+    Duplicate,
+    /// It belongs to another job, generation or step, was never leased to this worker, or its
+    /// micro-batches came by way of other nodes.
+    Stale,
+    /// Other bits are there already.
+    Differs,
+}
+
+/// What has happened in this life, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub joins: u64,
+    /// Graceful goodbyes.
+    pub leaves: u64,
+    /// Workers that fell silent.
+    pub lost: u64,
+    pub granted: u64,
+    pub expired: u64,
+    /// Leases that were returned, or that their holders asked past.
+    pub given_back: u64,
+    /// Grants of micro-batches whose earlier lease was lost, expired or given back.
+    pub retries: u64,
+    /// Grants of a straggler's node to a second worker.
+    pub recomputed: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub stale: u64,
+    pub differed: u64,
+}
+
+/// A worker as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    pub worker: WorkerId,
+    /// The lease that it works on, to the machine's knowledge.
+    pub doing: Option<Key>,
+    /// Its answers that were accepted.
+    pub contributions: u64,
+    pub last_heard: Millis,
+}
