@@ -104,6 +104,12 @@ impl Curves {
         }
     }
 
+    /// Adds a value that is not in the file: an epoch's scores, for instance.
+    pub fn insert(&mut self, name: &str, step: u64, value: f64) {
+        let curve = self.by_name.entry(name.to_owned()).or_default();
+        curve.insert(step, value);
+    }
+
     pub fn get(&self, name: &str) -> Option<&Curve> {
         self.by_name.get(name)
     }

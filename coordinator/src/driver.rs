@@ -1,7 +1,7 @@
 //! The one owner of what a coordinator knows: the state machine, the sum, the weights and the queue.
 //! It waits, does what the machine and the run say comes next, and gives long work to other threads;
 //! it refuses to decide who computes what ([`crate::machine`]) and what comes next
-//! ([`training`]), and to know the wire.
+//! (`training`), and to know the wire.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,11 +30,11 @@ mod training;
 mod trouble;
 mod work;
 
-pub use command::{
-    Announced, AudioFile, Command, Handle, JobView, LeaseAnswer, Leased, Notice, Posted, Progress,
-    Reply, Weights, Welcome,
+pub(crate) use command::{
+    Announced, AudioFile, Command, Handle, LeaseAnswer, Leased, Posted, Reply, Weights, Welcome,
 };
-pub use pass::Hypothesis;
+pub use command::{JobView, Notice, Progress};
+pub(crate) use pass::Hypothesis;
 pub use roster::{Introduction, WorkerView};
 pub use trouble::{Refused, RunError};
 

@@ -16,8 +16,11 @@ use crate::{
 pub fn feeds(store: &Store) -> BTreeMap<String, watch::Sender<Published>> {
     let jobs = store.jobs().iter();
     jobs.map(|(id, entry)| {
-        let ended = entry.state.has_ended();
-        let published = published(&store.run_dir(id), ended);
+        // What a job that goes on has written is read once it is cut off at its checkpoint.
+        let published = match entry.state.has_ended() {
+            true => published(&store.run_dir(id), true),
+            false => Published::default(),
+        };
         (id.clone(), watch::channel(published).0)
     })
     .collect()
@@ -81,13 +84,18 @@ impl Driver {
                     self.come_to_rest();
                     return;
                 }
-                let cancelled = id.clone();
+                let (cancelled, dir) = (id.clone(), self.store().run_dir(&id));
                 let written = self
-                    .write(move |store| store.set_state(&cancelled, State::Cancelled, None))
+                    .write(move |store| {
+                        store.set_state(&cancelled, State::Cancelled, None)?;
+                        Ok(published(&dir, true))
+                    })
                     .await;
-                if let Some(feed) = self.feeds.get(&id) {
-                    feed.send_modify(|published| published.ended = true);
-                }
+                let written = written.map(|published| {
+                    if let Some(feed) = self.feeds.get(&id) {
+                        feed.send_replace(published);
+                    }
+                });
                 let view = match written {
                     Ok(()) => self.status(&id),
                     Err(error) => Err(error.into()),
@@ -124,7 +132,7 @@ impl Driver {
         })
         .await?;
         if let Some(feed) = self.feeds.get(&id) {
-            feed.send_modify(|published| published.ended = false);
+            feed.send_replace(Published::default());
         }
         self.status(&id)
     }

@@ -444,8 +444,12 @@ impl Driver {
         match result {
             Ok(file) => {
                 training.saved = Some(step);
+                let drawn_by_scores = training.evaluates();
                 tracing::debug!(file, "checkpoint");
                 self.note(Event::Checkpointed { file });
+                if !drawn_by_scores {
+                    self.draw();
+                }
             }
             Err(error) => self.fail(error),
         }

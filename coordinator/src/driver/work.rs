@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -24,9 +27,9 @@ use super::{
 use crate::{
     chart,
     checkpoint::{self, Checkpoint},
-    corpus::{self, Item, Prepared},
+    corpus::{self, CorpusError, Item, Prepared},
     curves::Curves,
-    events::{Journal, JournalError, Lines, Published},
+    events::{Event, Journal, JournalError, Lines, Published, Record},
     job::Job,
     plan::Plan,
     reduce::{ReduceError, Reducer},
@@ -119,6 +122,10 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         }
     };
     let encoded = proto::tensor::encode(trainer.weights());
+    // Who takes this run up next opens its files.
+    if abandoned.load(Ordering::Relaxed) {
+        return Err(CorpusError::Abandoned.into());
+    }
     let journal = Journal::open(&run_dir, tally.offsets, feed)?;
     let training = Training::new(
         Arc::new(job),
@@ -270,12 +277,36 @@ pub fn draw(chart: &Chart) {
     } = chart;
     let _one_at_a_time = drawing.lock();
     let draw = || {
-        let curves = Curves::read(&Lines::Metrics.path(run_dir))?;
+        let mut curves = Curves::read(&Lines::Metrics.path(run_dir))?;
+        add_scores(&mut curves, run_dir);
         chart::draw(&curves, title, &run_dir.join("chart.svg"))?;
         let now = crate::store::now().as_millisecond() as f64 / 1000.0;
         tensorboard::extend(&curves, &run_dir.join("tensorboard"), now)
     };
     if let Err(error) = draw() {
         tracing::warn!(run_dir = %run_dir.display(), "the chart is not drawn: {error}");
+    }
+}
+
+/// Adds what the epochs were scored to the curves of the steps.
+fn add_scores(curves: &mut Curves, run_dir: &Path) {
+    let events = std::fs::read_to_string(Lines::Events.path(run_dir)).unwrap_or_default();
+    for line in events.lines() {
+        let Ok(Record { step, event, .. }) = serde_json::from_str(line) else {
+            continue;
+        };
+        let Event::Evaluated { loss, score, .. } = event else {
+            continue;
+        };
+        for (name, value) in [
+            ("valid_loss", loss),
+            ("accuracy", score.accuracy),
+            ("wer", score.wer),
+            ("cer", score.cer),
+        ] {
+            if let Some(value) = value {
+                curves.insert(name, step, value);
+            }
+        }
     }
 }

@@ -1,1 +1,200 @@
-//! later
+//! What is refused, and in which words.
+
+use std::time::Duration;
+
+use coordinator::{
+    server::{Config, Coordinator, StartError},
+    store::{Layout, StoreError},
+};
+use proto::v1;
+use tonic::Code;
+
+use crate::{
+    site::{Site, within},
+    toy::{CLASS, Did, Toy, channel},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_job_is_refused_with_its_reason_and_leaves_nothing() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let job = site.job();
+    for (bad, reason) in [
+        (format!("{job}max_norms = 1"), "did you mean `max_norm`?"),
+        (
+            job.replace("epochs = 3", "epochs = 0"),
+            "`train.epochs` is 0",
+        ),
+        (
+            job.replace("train.jsonl", "absent.jsonl"),
+            "absent.jsonl cannot be read on the coordinator's host",
+        ),
+        (
+            "[corpus]\ntrain = \"train.jsonl\"".to_owned(),
+            "names its manifests by absolute paths",
+        ),
+        ("corpus".to_owned(), "not TOML"),
+    ] {
+        let refused = live.try_submit(&bad).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert!(refused.message().contains(reason), "{refused}");
+    }
+    let request = v1::SubmitRequest {
+        job_toml: job,
+        program_version: "0.0.1".to_owned(),
+    };
+    let refused = live.jobs.submit(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("0.0.1"), "{refused}");
+    let jobs = live.jobs.list(v1::ListRequest {}).await.unwrap();
+    assert!(jobs.into_inner().jobs.is_empty());
+    assert!(!site.path("data/jobs").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_not_found() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let id = "0009-nothing".to_owned();
+    let cancel = live.jobs.cancel(v1::CancelRequest { id: id.clone() }).await;
+    let status = live.jobs.status(v1::StatusRequest { id: id.clone() }).await;
+    let resume = live.jobs.resume(v1::ResumeRequest { id: id.clone() }).await;
+    for refused in [
+        cancel.unwrap_err(),
+        status.unwrap_err(),
+        resume.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.message().contains(&id), "{refused}");
+    }
+    let request = v1::LogsRequest { id, follow: true };
+    let refused = live.jobs.logs(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_of_another_version_is_refused_by_both_names() {
+    let site = Site::new();
+    let live = site.start().await;
+    let mut toy = Toy::join(&live.url, "toy").await;
+    let request = v1::JoinRequest {
+        name: "old".to_owned(),
+        program_version: "0.0.1".to_owned(),
+        compute_class: CLASS.to_owned(),
+        threads: 1,
+    };
+    let joined = toy.workers.join(request).await.unwrap().into_inner();
+    let Some(v1::join_response::Outcome::Refusal(refusal)) = joined.outcome else {
+        panic!("another version was admitted");
+    };
+    assert!(
+        refusal.reason.contains("0.0.1") && refusal.reason.contains(proto::PROGRAM_VERSION),
+        "{}",
+        refusal.reason
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_pinned_to_the_class_of_its_first_worker() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    // Both are here before there is a job.
+    let mut first = Toy::join(&live.url, "first").await;
+    let mut second = Toy::try_join(&live.url, "second", "toy gpu").await.unwrap();
+    let id = live.submit(&site.job()).await;
+    within(first.lease()).await;
+    let Did::Goodbye(reason) = within(second.step()).await.unwrap() else {
+        panic!("another class was given work");
+    };
+    let named = reason.contains("toy cpu") && reason.contains("toy gpu");
+    assert!(
+        named && reason.contains("compute_class = \"any\""),
+        "{reason}"
+    );
+    let refused = Toy::try_join(&live.url, "third", "toy gpu").await.err();
+    assert_eq!(refused, Some(reason));
+    live.shutdown().await;
+
+    // It stays pinned in the next life of the coordinator.
+    let mut live = site.start().await;
+    let mut other = Toy::try_join(&live.url, "other", "toy gpu").await.unwrap();
+    let mut toy = Toy::join(&live.url, "toy").await;
+    within(toy.lease()).await;
+    let did = within(other.step()).await.unwrap();
+    assert!(matches!(did, Did::Goodbye(_)), "{did:?}");
+    assert_eq!(live.status(&id).await.error, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_for_any_class_says_that_the_promise_is_off() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let id = live
+        .submit(&format!("compute_class = \"any\"\n{}", site.job()))
+        .await;
+    for class in ["toy cpu", "toy gpu"] {
+        let toy = Toy::try_join(&live.url, class, class).await.unwrap();
+        tokio::spawn(toy.work());
+    }
+    let report = live.succeeded(&id).await;
+    assert!(!report.bit_identity);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_directory_has_one_coordinator() {
+    let site = Site::new();
+    let live = site.start().await;
+    let error = site.try_start(site.queue()).await.err().unwrap();
+    let pid = std::process::id().to_string();
+    assert!(
+        matches!(&error, StartError::Store(StoreError::Held { holder, .. }) if *holder == pid),
+        "{error}"
+    );
+    live.shutdown().await;
+    site.start().await.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_refused_by_name_when_it_cannot_be_had_or_should_not() {
+    let site = Site::new();
+    let live = site.start().await;
+    let addr = live.running.as_ref().unwrap().addr();
+    let start = |listen: String| {
+        Coordinator::start(Config {
+            listen,
+            layout: Layout::Queue {
+                data_dir: site.path("elsewhere"),
+            },
+            allow_plaintext: false,
+        })
+    };
+    let error = start(addr.to_string()).await.err().unwrap();
+    assert!(matches!(error, StartError::InUse(taken) if taken == addr));
+    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    let error = start("0.0.0.0:0".to_owned()).await.err().unwrap();
+    assert!(error.to_string().contains("--allow-plaintext"), "{error}");
+    let error = start("nonsense".to_owned()).await.err().unwrap();
+    assert!(error.to_string().contains("nonsense"), "{error}");
+    assert!(!site.path("elsewhere").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_does_not_wait_for_those_who_say_nothing() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    live.submit(&site.job()).await;
+    let addr = live.running.as_ref().unwrap().addr();
+    let silent = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let idle = channel(&live.url).await;
+    let mut toy = Toy::join(&live.url, "toy").await;
+    within(toy.lease()).await;
+    let mut waiting = Toy::join(&live.url, "waiting").await;
+    within(waiting.lease()).await;
+    let waiting = tokio::spawn(async move { waiting.step().await });
+    let shutdown = live.shutdown();
+    let in_time = tokio::time::timeout(Duration::from_secs(5), shutdown).await;
+    assert!(in_time.is_ok());
+    let told = within(waiting).await.unwrap();
+    assert!(!matches!(told, Ok(Did::Gradient(_))), "{told:?}");
+    drop((silent, idle));
+}

@@ -158,11 +158,11 @@ async fn a_coordinator_that_is_shut_down_or_killed_goes_on_to_the_same_bits() {
         let dir = std::path::PathBuf::from(live.status(&id).await.run_dir);
         let steps: Vec<u64> = metrics(&dir).iter().map(|line| line.step).collect();
         assert_eq!(steps, (1..=15).collect::<Vec<_>>(), "{kill}");
-        let started = events(&dir).into_iter().filter_map(|event| match event {
+        let mut started = events(&dir).into_iter().filter_map(|event| match event {
             Event::Started { resumed_from, .. } => Some(resumed_from),
             _ => None,
         });
-        assert!(started.last().unwrap().is_some(), "it began anew");
+        assert!(started.next_back().unwrap().is_some(), "it began anew");
         live.shutdown().await;
         assert!(within(working).await.unwrap().contains("shutting down"));
     }

@@ -2,7 +2,7 @@
 //! the weights and a point that each utterance has. Like a real one it depends on weights and
 //! utterances alone, and rounds.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use proto::{
     PROGRAM_VERSION,
@@ -27,8 +27,37 @@ pub struct Toy {
     pub generation: u64,
     /// Micro-batches with one of these utterances have gradients that are not finite.
     pub poison: Vec<String>,
+    _heart: Arc<Heart>,
     recipe: Option<(String, Recipe)>,
     weights: Option<(u64, Vec<f32>)>,
+}
+
+/// Says that the toy is there for as long as somebody has it, however slow the machine.
+struct Heart(tokio::task::AbortHandle);
+
+impl Heart {
+    fn new(
+        mut workers: WorkersClient<Channel>,
+        beat: v1::HeartbeatRequest,
+        every: Duration,
+    ) -> Arc<Self> {
+        let beating = tokio::spawn(async move {
+            let mut due = tokio::time::interval(every);
+            loop {
+                due.tick().await;
+                if workers.heartbeat(beat).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Arc::new(Self(beating.abort_handle()))
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What a lease led to.
@@ -63,6 +92,14 @@ impl Toy {
         let joined = workers.join(request).await.unwrap().into_inner();
         match joined.outcome.unwrap() {
             v1::join_response::Outcome::Welcome(welcome) => Ok(Self {
+                _heart: Heart::new(
+                    workers.clone(),
+                    v1::HeartbeatRequest {
+                        worker: welcome.worker,
+                        generation: welcome.generation,
+                    },
+                    Duration::from_millis(welcome.heartbeat_ms.into()),
+                ),
                 workers,
                 tensors: TensorsClient::new(channel(url).await),
                 worker: welcome.worker,
@@ -227,6 +264,14 @@ impl Toy {
             audio_seconds: 0.1 * utterances as f64,
             quarantined: Vec::new(),
         }
+    }
+
+    pub async fn leave(&mut self) {
+        let request = v1::LeaveRequest {
+            worker: self.worker,
+            generation: self.generation,
+        };
+        self.workers.leave(request).await.unwrap();
     }
 
     async fn pull(&mut self, key: &Key, elements: usize) -> Result<Vec<f32>, Status> {
