@@ -2,6 +2,7 @@
 //! person can open. It decides what is drawn and how much of it, and refuses to know how a run goes.
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -44,6 +45,8 @@ enum LineKind {
     Epochs,
 }
 
+const COEFFICIENT: &str = "Clip coefficient";
+
 /// A label and the name of the number it stands for.
 type Source = (&'static str, &'static str, LineKind);
 
@@ -53,15 +56,15 @@ const PANELS: [(&str, &[Source]); 4] = [
         "Loss",
         &[
             ("training", "loss", LineKind::Steps),
-            ("held out", "valid_loss", LineKind::Epochs),
+            ("held out", "valid.loss", LineKind::Epochs),
         ],
     ),
     (
         "Held-out rate",
         &[
-            ("accuracy", "accuracy", LineKind::Epochs),
-            ("word error rate", "wer", LineKind::Epochs),
-            ("character error rate", "cer", LineKind::Epochs),
+            ("accuracy", "valid.accuracy", LineKind::Epochs),
+            ("word error rate", "valid.wer", LineKind::Epochs),
+            ("character error rate", "valid.cer", LineKind::Epochs),
         ],
     ),
     (
@@ -69,7 +72,7 @@ const PANELS: [(&str, &[Source]); 4] = [
         &[("global norm", "grad_norm", LineKind::Steps)],
     ),
     (
-        "Clip coefficient",
+        COEFFICIENT,
         &[("coefficient", "clip_coef", LineKind::Steps)],
     ),
 ];
@@ -107,6 +110,11 @@ fn render(curves: &Curves, title: &str) -> Result<String, String> {
         })
         .filter(|panel| !panel.lines.is_empty())
         .collect();
+    // Every panel shows the same stretch of the run.
+    let all = || panels.iter().flat_map(|panel| &panel.lines);
+    let all = || all().flat_map(|line| line.curve.keys().copied());
+    let first = all().min().unwrap_or(0);
+    let steps = first..all().max().unwrap_or(0).max(first + 1);
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len().max(1) as u32;
     let mut svg = String::new();
     {
@@ -120,7 +128,9 @@ fn render(curves: &Curves, title: &str) -> Result<String, String> {
             .iter()
             .zip(area.split_evenly((panels.len().max(1), 1)))
         {
-            panel.draw(&area).map_err(|error| error.to_string())?;
+            panel
+                .draw(&area, &steps)
+                .map_err(|error| error.to_string())?;
         }
         area.present().map_err(|error| error.to_string())?;
     }
@@ -133,8 +143,7 @@ type DrawResult<'a> =
     Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 impl Panel<'_> {
-    fn draw<'a>(&self, area: &Area<'a>) -> DrawResult<'a> {
-        let steps = self.steps();
+    fn draw<'a>(&self, area: &Area<'a>, steps: &Range<u64>) -> DrawResult<'a> {
         let values = self.values();
         let mut builder = ChartBuilder::on(area);
         builder
@@ -144,13 +153,19 @@ impl Panel<'_> {
             .y_label_area_size(64);
         if self.wants_logarithm() {
             let range = (values.0 * 0.9..values.1 * 1.1).log_scale();
-            self.fill(builder.build_cartesian_2d(steps.0..steps.1, range)?)
+            self.fill(builder.build_cartesian_2d(steps.clone(), range)?)
         } else {
             let room = ((values.1 - values.0) * 0.06)
                 .max(values.1.abs() * 1e-3)
                 .max(1e-9);
-            let range = values.0 - room..values.1 + room;
-            self.fill(builder.build_cartesian_2d(steps.0..steps.1, range)?)
+            // How far a coefficient lies below one is seen against zero.
+            let low = if self.caption == COEFFICIENT {
+                0.0
+            } else {
+                values.0
+            };
+            let range = low - room..values.1 + room;
+            self.fill(builder.build_cartesian_2d(steps.clone(), range)?)
         }
     }
 
@@ -168,7 +183,8 @@ impl Panel<'_> {
             .y_label_formatter(&|value| number(*value))
             .x_desc("step")
             .draw()?;
-        for (place, line) in self.lines.iter().enumerate() {
+        let mut colors = [HELD_OUT, SMOOTH].into_iter().cycle();
+        for line in &self.lines {
             let points = thin(line.curve);
             match line.kind {
                 LineKind::Steps => {
@@ -180,7 +196,7 @@ impl Panel<'_> {
                         .legend(|(x, y)| key(x, y, SMOOTH));
                 }
                 LineKind::Epochs => {
-                    let color = [HELD_OUT, SMOOTH][place % 2];
+                    let color = colors.next().unwrap_or(HELD_OUT);
                     chart
                         .draw_series(LineSeries::new(
                             points.iter().copied(),
@@ -206,16 +222,6 @@ impl Panel<'_> {
                 .draw()?;
         }
         Ok(())
-    }
-
-    fn steps(&self) -> (u64, u64) {
-        let all = || {
-            self.lines
-                .iter()
-                .flat_map(|line| line.curve.keys().copied())
-        };
-        let first = all().min().unwrap_or(0);
-        (first, all().max().unwrap_or(0).max(first + 1))
     }
 
     fn values(&self) -> (f64, f64) {
@@ -290,9 +296,8 @@ mod tests {
 
     fn curves(lines: &str) -> Curves {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("metrics.jsonl");
-        fs::write(&path, lines).unwrap();
-        Curves::read(&path).unwrap()
+        fs::write(dir.path().join("metrics.jsonl"), lines).unwrap();
+        Curves::of_run(dir.path()).unwrap()
     }
 
     #[test]

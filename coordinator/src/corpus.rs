@@ -23,7 +23,7 @@ use speech::{
 };
 use thiserror::Error;
 
-use crate::{events::Set, job::Job};
+use crate::{events::Set, job::Job, store::Cause};
 
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,10 +125,12 @@ pub enum CorpusError {
 }
 
 impl CorpusError {
-    /// Whether the same job may be prepared at another time: files come back, data does not mend
-    /// itself.
-    pub const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Abandoned)
+    /// Data does not mend itself.
+    pub const fn cause(&self) -> Cause {
+        match self {
+            Self::Abandoned => Cause::Infrastructure,
+            _ => Cause::Data,
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use speech::score::Score;
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::store::Cause;
+
 /// Something that happened in a run and is worth a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -110,7 +112,7 @@ pub enum Event {
     Cancelled,
     Failed {
         error: String,
-        retryable: bool,
+        cause: Cause,
     },
     Succeeded {
         weights_sha256: String,

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 use speech::score::Score;
 
-use crate::store::{State, StoreError, replace};
+use crate::store::{Cause, State, StoreError, replace};
 
 /// What came of a run, written when it ends, however it does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,9 +16,9 @@ pub struct Report {
     pub status: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether a failed job might succeed when it is tried again as it is.
-    #[serde(default)]
-    pub retryable: bool,
+    /// What a failed job calls for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// Steps done, and those of them that changed the weights.
     pub steps: u64,
     pub applied_steps: u64,

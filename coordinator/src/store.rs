@@ -54,6 +54,18 @@ impl State {
     }
 }
 
+/// Why a job failed, by what it calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The training itself: gradients that are not finite, for instance.
+    Training,
+    /// The job or its data: it can never succeed as it is.
+    Data,
+    /// The machines: worth a retry.
+    Infrastructure,
+}
+
 /// A job in the queue, as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -65,9 +77,8 @@ pub struct Entry {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Whether a failed job might succeed when it is tried again as it is.
-    #[serde(default)]
-    pub retryable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
 }
 
 /// `state.json`.
@@ -234,7 +245,7 @@ impl Store {
             turn: self.next_turn(),
             submitted_at: now(),
             error: None,
-            retryable: false,
+            cause: None,
         };
         self.written.jobs.insert(id.clone(), entry);
         self.written.next += 1;
@@ -258,11 +269,11 @@ impl Store {
         &mut self,
         id: &str,
         state: State,
-        error: Option<(String, bool)>,
+        error: Option<(String, Cause)>,
     ) -> Result<(), StoreError> {
         let entry = self.entry(id)?;
         entry.state = state;
-        entry.retryable = matches!(error, Some((_, true)));
+        entry.cause = error.as_ref().map(|(_, cause)| *cause);
         entry.error = error.map(|(error, _)| error);
         self.persist()
     }
@@ -273,7 +284,7 @@ impl Store {
         let entry = self.entry(id)?;
         entry.state = State::Queued;
         entry.error = None;
-        entry.retryable = false;
+        entry.cause = None;
         entry.turn = turn;
         self.persist()
     }
@@ -411,7 +422,7 @@ mod tests {
             store.add(&job("b")).unwrap_err(),
             StoreError::RunExists { .. }
         ));
-        let failed = Some(("no workers".to_owned(), true));
+        let failed = Some(("no workers".to_owned(), Cause::Infrastructure));
         store.set_state(&id, State::Failed, failed).unwrap();
         drop(store);
         let error = Store::open(single(false)).unwrap_err();

@@ -44,18 +44,16 @@ pub fn extend(curves: &Curves, dir: &Path, wall_time: f64) -> Result<(), CurvesE
             },
         );
     }
-    for (step, values) in by_step(curves) {
-        if written.last_step.is_none_or(|last| step as i64 > last) {
-            record(
-                &mut bytes,
-                &Event {
-                    wall_time,
-                    step: step as i64,
-                    file_version: None,
-                    summary: Some(Summary { value: values }),
-                },
-            );
-        }
+    for (step, values) in by_step(curves, &written) {
+        record(
+            &mut bytes,
+            &Event {
+                wall_time,
+                step: step as i64,
+                file_version: None,
+                summary: Some(Summary { value: values }),
+            },
+        );
     }
     append(&path, written.bytes, &bytes).map_err(wrap)
 }
@@ -66,13 +64,15 @@ fn append(path: &Path, kept: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// `epoch` is where a step lies rather than something to look at over the steps.
-fn by_step(curves: &Curves) -> BTreeMap<u64, Vec<SummaryValue>> {
+/// What is not written yet. `epoch` is where a step lies rather than something to look at.
+fn by_step(curves: &Curves, written: &Written) -> BTreeMap<u64, Vec<SummaryValue>> {
     let mut steps: BTreeMap<u64, Vec<SummaryValue>> = BTreeMap::new();
     for (name, curve) in curves.iter().filter(|(name, _)| *name != "epoch") {
-        for (step, value) in curve {
+        let tag = name.replace('.', "/");
+        let next = written.next_step.get(&tag).copied().unwrap_or_default();
+        for (step, value) in curve.range(next..) {
             steps.entry(*step).or_default().push(SummaryValue {
-                tag: name.replace('.', "/"),
+                tag: tag.clone(),
                 simple_value: Some(*value as f32),
             });
         }
@@ -85,7 +85,8 @@ fn by_step(curves: &Curves) -> BTreeMap<u64, Vec<SummaryValue>> {
 struct Written {
     /// Up to the end of its last whole record.
     bytes: u64,
-    last_step: Option<i64>,
+    /// Of each tag, the first step that may follow: an epoch's score comes after its last step.
+    next_step: BTreeMap<String, u64>,
 }
 
 impl Written {
@@ -93,8 +94,9 @@ impl Written {
         let mut written = Self::default();
         while let Some((event, rest)) = next_record(bytes) {
             written.bytes += (bytes.len() - rest.len()) as u64;
-            if event.summary.is_some() {
-                written.last_step = written.last_step.max(Some(event.step));
+            for value in event.summary.into_iter().flat_map(|summary| summary.value) {
+                let next = written.next_step.entry(value.tag).or_default();
+                *next = (*next).max(event.step.cast_unsigned() + 1);
             }
             bytes = rest;
         }
@@ -168,9 +170,8 @@ mod tests {
     use super::*;
 
     fn curves(dir: &Path, lines: &str) -> Curves {
-        let path = dir.join("metrics.jsonl");
-        fs::write(&path, lines).unwrap();
-        Curves::read(&path).unwrap()
+        fs::write(dir.join("metrics.jsonl"), lines).unwrap();
+        Curves::of_run(dir).unwrap()
     }
 
     fn events(dir: &Path) -> Vec<Event> {
@@ -203,16 +204,19 @@ mod tests {
         extend(&first, dir.path(), 11.0).unwrap();
         let second = curves(
             dir.path(),
-            "{\"step\":2,\"loss\":0.0}\n{\"step\":3,\"loss\":0.5,\"score\":{\"wer\":0.25}}\n",
+            "{\"step\":2,\"loss\":0.0}\n{\"step\":3,\"loss\":0.5}\n",
         );
+        extend(&second, dir.path(), 12.0).unwrap();
+        let scored = "{\"step\":3,\"event\":\"evaluated\",\"score\":{\"wer\":0.25}}\n";
+        fs::write(dir.path().join("events.jsonl"), scored).unwrap();
+        let second = Curves::of_run(dir.path()).unwrap();
         extend(&second, dir.path(), 12.0).unwrap();
         let events = events(dir.path());
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
         let steps: Vec<i64> = events[1..].iter().map(|event| event.step).collect();
-        assert_eq!(steps, [1, 2, 3]);
-        let last = events[3].summary.as_ref().unwrap();
-        let tags: Vec<_> = last.value.iter().map(|value| value.tag.as_str()).collect();
-        assert_eq!(tags, ["loss", "score/wer"]);
+        assert_eq!(steps, [1, 2, 3, 3]);
+        let tag = |event: &Event| event.summary.as_ref().unwrap().value[0].tag.clone();
+        assert_eq!([tag(&events[3]), tag(&events[4])], ["loss", "valid/wer"]);
         assert_eq!(
             events[2].summary.as_ref().unwrap().value[0].simple_value,
             Some(0.0)

@@ -11,7 +11,7 @@ use crate::{
     job::ComputeClassPolicy,
     machine::{Counters, Input},
     report::Report,
-    store::State,
+    store::{Cause, State},
 };
 
 #[derive(Debug)]
@@ -30,10 +30,10 @@ impl Ending {
         }
     }
 
-    /// Why it failed, and whether a retry is worth it.
-    fn error(&self) -> Option<(String, bool)> {
+    /// Why it failed, and what that calls for.
+    fn error(&self) -> Option<(String, Cause)> {
         match self {
-            Self::Failed(error) => Some((error.to_string(), error.is_retryable())),
+            Self::Failed(error) => Some((error.to_string(), error.cause())),
             Self::Succeeded { .. } | Self::Cancelled => None,
         }
     }
@@ -45,7 +45,7 @@ impl Ending {
             },
             Self::Failed(error) => Event::Failed {
                 error: error.to_string(),
-                retryable: error.is_retryable(),
+                cause: error.cause(),
             },
             Self::Cancelled => Event::Cancelled,
         }
@@ -132,7 +132,7 @@ fn report(run: &Run, ending: &Ending, counters: &Counters) -> Report {
         id: run.id.clone(),
         name: run.name.clone(),
         status: ending.state(),
-        retryable: matches!(error, Some((_, true))),
+        cause: error.as_ref().map(|(_, cause)| *cause),
         error: error.map(|(error, _)| error),
         weights_sha256,
         program_version: PROGRAM_VERSION.to_owned(),

@@ -11,7 +11,7 @@ use crate::{
     optimizer::RestoreError,
     plan::PlanError,
     reduce::ReduceError,
-    store::{State, StoreError},
+    store::{Cause, State, StoreError},
     update::UpdateError,
 };
 
@@ -73,22 +73,23 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether the same job might succeed when it is tried again: the machines failed it, not its
-    /// data or its settings.
-    pub fn is_retryable(&self) -> bool {
+    /// Who has to change something before the job can succeed.
+    pub fn cause(&self) -> Cause {
         match self {
-            Self::Store(_) | Self::Journal(_) | Self::Returned { .. } | Self::Broken(_) => true,
-            Self::Checkpoint(error) => matches!(error, CheckpointError::Io { .. }),
-            Self::Corpus(error) => error.is_retryable(),
+            Self::Store(_)
+            | Self::Journal(_)
+            | Self::Returned { .. }
+            | Self::Broken(_)
+            | Self::Checkpoint(CheckpointError::Io { .. }) => Cause::Infrastructure,
+            Self::Corpus(error) => error.cause(),
             Self::Recipe(_)
             | Self::FrontEnd(_)
             | Self::Plan(_)
-            | Self::Update(_)
+            | Self::Checkpoint(_)
             | Self::Restore(_)
             | Self::Changed { .. }
-            | Self::TooManyQuarantined { .. }
-            | Self::Data { .. }
-            | Self::Reduce(_) => false,
+            | Self::Data { .. } => Cause::Data,
+            Self::Update(_) | Self::TooManyQuarantined { .. } | Self::Reduce(_) => Cause::Training,
         }
     }
 }

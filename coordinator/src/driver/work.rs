@@ -29,7 +29,7 @@ use crate::{
     checkpoint::{self, Checkpoint},
     corpus::{self, CorpusError, Item, Prepared},
     curves::Curves,
-    events::{Event, Journal, JournalError, Lines, Published, Record},
+    events::{Journal, JournalError, Published},
     job::Job,
     plan::Plan,
     reduce::{ReduceError, Reducer},
@@ -277,36 +277,12 @@ pub fn draw(chart: &Chart) {
     } = chart;
     let _one_at_a_time = drawing.lock();
     let draw = || {
-        let mut curves = Curves::read(&Lines::Metrics.path(run_dir))?;
-        add_scores(&mut curves, run_dir);
+        let curves = Curves::of_run(run_dir)?;
         chart::draw(&curves, title, &run_dir.join("chart.svg"))?;
         let now = crate::store::now().as_millisecond() as f64 / 1000.0;
         tensorboard::extend(&curves, &run_dir.join("tensorboard"), now)
     };
     if let Err(error) = draw() {
         tracing::warn!(run_dir = %run_dir.display(), "the chart is not drawn: {error}");
-    }
-}
-
-/// Adds what the epochs were scored to the curves of the steps.
-fn add_scores(curves: &mut Curves, run_dir: &Path) {
-    let events = std::fs::read_to_string(Lines::Events.path(run_dir)).unwrap_or_default();
-    for line in events.lines() {
-        let Ok(Record { step, event, .. }) = serde_json::from_str(line) else {
-            continue;
-        };
-        let Event::Evaluated { loss, score, .. } = event else {
-            continue;
-        };
-        for (name, value) in [
-            ("valid_loss", loss),
-            ("accuracy", score.accuracy),
-            ("wer", score.wer),
-            ("cer", score.cer),
-        ] {
-            if let Some(value) = value {
-                curves.insert(name, step, value);
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     driver::{Hypothesis, JobView, LeaseAnswer, Leased, Refused, Welcome, WorkerView},
     machine::Outcome,
     report::Report,
-    store::State,
+    store::{Cause, State},
 };
 use proto::contribution::PassKind;
 
@@ -123,7 +123,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         submitted_at: view.entry.submitted_at.to_string(),
         run_dir: view.run_dir.to_string_lossy().into_owned(),
         workers: view.workers,
-        retryable: view.entry.retryable,
+        cause: cause(view.entry.cause).into(),
     };
     if let Ok(report) = serde_json::from_str::<Report>(&status.report_json) {
         status.step = report.steps;
@@ -142,6 +142,15 @@ const fn state(state: State) -> v1::State {
         State::Succeeded => v1::State::Succeeded,
         State::Failed => v1::State::Failed,
         State::Cancelled => v1::State::Cancelled,
+    }
+}
+
+const fn cause(cause: Option<Cause>) -> v1::Cause {
+    match cause {
+        None => v1::Cause::Unspecified,
+        Some(Cause::Training) => v1::Cause::Training,
+        Some(Cause::Data) => v1::Cause::Data,
+        Some(Cause::Infrastructure) => v1::Cause::Infrastructure,
     }
 }
 

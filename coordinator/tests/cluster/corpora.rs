@@ -7,7 +7,7 @@ use coordinator::{
     events::Set,
     job::Job,
 };
-use proto::v1::State;
+use proto::v1::{Cause, State};
 use speech::manifest::{Manifest, Utterance};
 
 use crate::site::{Site, events};
@@ -195,7 +195,7 @@ async fn a_job_with_a_bad_corpus_fails_for_good_and_the_next_one_runs() {
         .await;
     let status = live.ended(&bad).await;
     assert_eq!(status.state(), State::Failed);
-    assert!(!status.retryable);
+    assert_eq!(status.cause(), Cause::Data);
     assert!(status.error.contains("train3"), "{}", status.error);
     let events = events(Path::new(&status.run_dir));
     assert_eq!(events.len(), 1, "{events:?}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coordinator::events::Event;
-use proto::v1::{self, State};
+use proto::v1::{self, Cause, State};
 
 use crate::{
     site::{Live, Site, events, metrics, within},
@@ -61,7 +61,7 @@ async fn too_many_left_out_end_the_job() {
     let (mut live, id) = poisoned(&job, &site, &["train4"]).await;
     let status = live.ended(&id).await;
     assert_eq!(status.state(), State::Failed);
-    assert!(!status.retryable);
+    assert_eq!(status.cause(), Cause::Training);
     assert!(
         status.error.contains("max_quarantined = 1") && status.error.contains("train4"),
         "{}",
@@ -90,7 +90,7 @@ async fn data_that_no_worker_can_use_ends_the_job_and_is_named() {
     toy.workers.give_back(request).await.unwrap();
     let status = live.ended(&id).await;
     assert_eq!(status.state(), State::Failed);
-    assert!(!status.retryable);
+    assert_eq!(status.cause(), Cause::Data);
     assert!(status.error.contains("train7"), "{}", status.error);
 }
 
@@ -123,7 +123,7 @@ async fn a_node_that_is_returned_is_leased_again_but_not_for_ever() {
     while within(followed.message()).await.unwrap().is_some() {}
     let status = live.status(&id).await;
     assert_eq!(status.state(), State::Failed);
-    assert!(status.retryable, "{}", status.error);
+    assert_eq!(status.cause(), Cause::Infrastructure, "{}", status.error);
     assert!(status.error.contains("train7"), "{}", status.error);
 }
 

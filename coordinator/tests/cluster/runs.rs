@@ -1,7 +1,7 @@
 //! Runs from submission to report, through cancelling, restarts and kills.
 
 use coordinator::{events::Event, report::Report, store::Layout};
-use proto::v1::{self, State};
+use proto::v1::{self, Cause, State};
 
 use crate::{
     site::{Live, Site, events, metrics, within},
@@ -235,7 +235,7 @@ async fn a_corpus_that_changed_is_not_trained_on_from_the_old_checkpoint() {
     let mut live = site.start().await;
     let status = live.ended(&id).await;
     assert_eq!(status.state(), State::Failed);
-    assert!(!status.retryable);
+    assert_eq!(status.cause(), Cause::Data);
     assert!(
         status
             .error
