@@ -1,5 +1,4 @@
-//! From a welcome to a goodbye: heartbeats beside the loop of leases. One lease is computed while
-//! the contribution of the one before is on its way.
+//! From a welcome to a goodbye: heartbeats beside the loop of leases. It holds one lease at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,8 +31,6 @@ use crate::{
 const LEASE_PATIENCE: Duration = Duration::from_secs(10);
 /// Micro-batches that are made ready ahead of the one that is computed.
 const AHEAD: usize = 2;
-/// How long contributions may take to arrive after the goodbye.
-const LAST_PUSH: Duration = Duration::from_secs(5);
 
 /// What the coordinator knows a worker by.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +79,6 @@ pub(super) async fn serve(session: &Session, member: Member) -> Result<Ended, Se
         member,
         job: None,
         weights: None,
-        pushes: JoinSet::new(),
         served: false,
     };
     let ended = tokio::select! {
@@ -126,8 +122,6 @@ struct Leases<'a> {
     member: Member,
     job: Option<Arc<Job>>,
     weights: Option<Version>,
-    /// At most one: the contribution on its way.
-    pushes: JoinSet<()>,
     served: bool,
 }
 
@@ -141,10 +135,6 @@ impl Leases<'_> {
                     continue;
                 }
                 Answer::Goodbye(v1::Goodbye { reason }) => {
-                    let arrived = async { while self.pushes.join_next().await.is_some() {} };
-                    if tokio::time::timeout(LAST_PUSH, arrived).await.is_err() {
-                        tracing::debug!("the last contribution did not arrive");
-                    }
                     return Ok(Ended::Goodbye(reason));
                 }
                 Answer::Unknown(v1::Unknown {}) => {
@@ -200,7 +190,7 @@ impl Leases<'_> {
         })
     }
 
-    /// Computes a lease and sends its result on its way.
+    /// Computes a lease and hands its result in.
     async fn take(&mut self, lease: v1::Lease) -> Result<(), Undone> {
         let lease = Lease::try_from(lease)
             .map_err(|error| Undone::Retry(format!("the lease makes no sense: {error}")))?;
@@ -209,11 +199,9 @@ impl Leases<'_> {
         let outcome = self.compute(lease).await?;
         match outcome {
             Outcome::Gradient { header, vector } => {
-                // Two contributions in memory are enough.
-                while self.pushes.join_next().await.is_some() {}
-                let member = self.member;
-                self.pushes
-                    .spawn(async move { push(&contact, member, key, header, vector).await });
+                // To the coordinator, whoever asks for work holds no lease any more: what is on its
+                // way has to arrive first.
+                push(&contact, self.member, key, header, vector).await;
             }
             Outcome::Evaluation(report) => {
                 let call = || {
