@@ -1,1 +1,31 @@
-fn main() {}
+//! The one binary: what was typed becomes a verb, the verb runs, and how it ended becomes an exit
+//! code.
+
+mod args;
+mod client;
+mod cores;
+mod exit;
+mod fleet;
+mod follow;
+mod narrate;
+mod output;
+mod progress;
+mod signals;
+mod summary;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    output::log(args.log_level());
+    match verbs::run(args.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

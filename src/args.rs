@@ -1,0 +1,369 @@
+//! What was typed: every verb with its arguments, checked as far as the words themselves go. It
+//! refuses to know what a verb does; that is in [`crate::verbs`].
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::output::Format;
+
+/// Trains speech recognisers on many machines at once, with the same bits on any number of them.
+#[derive(Debug, Parser)]
+#[command(name = "unisono", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Say more on standard error; twice for more still. UNISONO_LOG sets it by module.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the job failed; 2 usage; 75 infrastructure, worth a retry; \
+78 bad configuration or data; 130 and 143 ended by Ctrl-C and SIGTERM.";
+
+impl Args {
+    /// A coordinator and a worker run unattended, so that they log what they do; the other verbs
+    /// speak to a person.
+    pub fn log_level(&self) -> &'static str {
+        let attended = !matches!(self.verb, Verb::Coordinator(_) | Verb::Worker(_));
+        match (self.verbose, attended) {
+            (0, true) => "warn",
+            (0, false) | (1, true) => "info",
+            (1, false) | (2, true) => "debug",
+            _ => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train on this machine: a coordinator, worker processes, progress and a report.
+    Train(Train),
+    /// Run the coordinator of a cluster: it keeps the queue of jobs and leads their training.
+    Coordinator(Coordinator),
+    /// Run a worker: it computes gradients for a coordinator until it is told goodbye.
+    Worker(Worker),
+    /// Submit a job to a coordinator and follow it.
+    Submit(Submit),
+    /// List the jobs of a coordinator.
+    Jobs(Query),
+    /// Show how a job stands (the running one, or else the newest, when none is named).
+    Status(OneJob),
+    /// Print a job's events as they were written.
+    Logs(Logs),
+    /// Cancel a job; it keeps a checkpoint to resume from.
+    Cancel(NamedJob),
+    /// Put a cancelled or failed job back into the queue; it goes on from its last checkpoint.
+    Resume(NamedJob),
+    /// List the workers of a coordinator.
+    Workers(Query),
+    /// Measure a trained model on a manifest.
+    Evaluate(Evaluate),
+    /// Say what a trained model hears in WAV files.
+    Transcribe(Transcribe),
+    /// Import, synthesize and inspect corpora.
+    #[command(subcommand)]
+    Corpus(Corpus),
+    /// Show this machine's adapters and cores, and what `--device auto` picks and why.
+    Doctor(Doctor),
+    /// Print a completion script for a shell.
+    Completions(Completions),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Train {
+    /// The job (TOML).
+    pub job: PathBuf,
+    /// Worker processes. Default: one for each physical core, up to four.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub workers: Option<u32>,
+    /// Where the workers compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// The run's directory. Default: runs/NAME-TIME.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on with the interrupted run in `--out` (default: the newest of this job's name).
+    #[arg(long)]
+    pub resume: bool,
+    /// Change a key of the job: `train.epochs=3`. May be given often.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Coordinator {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
+    pub listen: String,
+    /// Where jobs, checkpoints and the queue are kept.
+    #[arg(long, value_name = "DIR", default_value = "unisono-data")]
+    pub data_dir: PathBuf,
+    /// Write the port to this file once it listens.
+    #[arg(long, value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+    /// Listen beyond loopback although nothing is encrypted or authenticated: whoever reaches the
+    /// port can submit jobs and read their audio.
+    #[arg(long)]
+    pub allow_plaintext: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Worker {
+    #[command(flatten)]
+    pub at: At,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Threads to compute with. Default: one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// What people see it called. Default: host and process.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where received audio is kept. Default: a folder of the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Never read audio where the coordinator does: have it sent.
+    #[arg(long)]
+    pub no_shared_files: bool,
+    /// Give up when the coordinator cannot be reached for so long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub give_up_after: u64,
+    /// End when this process does (set by `train` for its workers).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Submit {
+    /// The job (TOML). Its manifests must lie on the coordinator's host.
+    pub job: PathBuf,
+    /// Return at once instead of following the job.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Change a key of the job: `train.epochs=3`. May be given often.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    #[command(flatten)]
+    pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Query {
+    #[command(flatten)]
+    pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct OneJob {
+    /// The job's id.
+    pub id: Option<String>,
+    #[command(flatten)]
+    pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct NamedJob {
+    /// The job's id.
+    pub id: String,
+    #[command(flatten)]
+    pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Logs {
+    /// The job's id. Default: the running one, or else the newest.
+    pub id: Option<String>,
+    /// Go on until the job ends.
+    #[arg(short, long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Evaluate {
+    /// A run's `final` folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The utterances to measure on.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Transcribe {
+    /// A run's `final` folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The recordings.
+    #[arg(required = true, value_name = "FILE.wav")]
+    pub files: Vec<PathBuf>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Corpus {
+    /// Write the manifest of a corpus that is laid out as its publishers do.
+    Import(Import),
+    /// Make a corpus of spoken digits with the built-in formant synthesiser.
+    Synthesize(Synthesize),
+    /// Show what a manifest holds: hours, speakers, lengths, vocabulary.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Import {
+    /// How the corpus is laid out: `an4` or `fsdd`.
+    #[arg(long = "format", value_name = "FORMAT")]
+    pub layout: String,
+    /// The corpus's folder.
+    pub source: PathBuf,
+    /// The manifest to write.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: PathBuf,
+    /// Keep utterances out of `--out` and write them to a manifest of their own: `index:5-9`,
+    /// `speaker:A,B` or `fraction:0.1`. May be given often; the first rule that fits counts.
+    #[arg(long = "hold-out", value_name = "RULE=FILE.jsonl")]
+    pub hold_out: Vec<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Synthesize {
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What is said: one digit, or a string of digits.
+    #[arg(long, value_enum, default_value_t = Task::Digits)]
+    pub task: Task,
+    /// Utterances to train on.
+    #[arg(long, value_name = "N")]
+    pub train: Option<usize>,
+    /// Utterances by other speakers, to measure on.
+    #[arg(long, value_name = "N")]
+    pub valid: Option<usize>,
+    /// Speakers of the training utterances.
+    #[arg(long, value_name = "N")]
+    pub speakers: Option<usize>,
+    /// Speakers of the held-out utterances.
+    #[arg(long, value_name = "N")]
+    pub valid_speakers: Option<usize>,
+    /// Another one gives another corpus.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    #[arg(long, value_name = "HZ")]
+    pub sample_rate: Option<u32>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Inspect {
+    /// The manifest.
+    pub manifest: PathBuf,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Which coordinator is meant.
+#[derive(Debug, ClapArgs)]
+pub struct At {
+    /// The coordinator.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "UNISONO_COORDINATOR",
+        default_value = "http://127.0.0.1:7700"
+    )]
+    pub coordinator: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Output {
+    /// How data is printed on standard output.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A hardware GPU when there is one, otherwise the CPU.
+    Auto,
+    Cpu,
+    /// Any adapter of wgpu, a software one included.
+    Wgpu,
+}
+
+/// What synthetic speakers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    Digits,
+    DigitStrings,
+}
+
+impl Device {
+    /// As it is typed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_device_is_called_as_it_is_typed() {
+        for device in Device::value_variants() {
+            let typed = device.to_possible_value().unwrap();
+            assert_eq!(typed.get_name(), device.name());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Talking to a coordinator as a person does: the connection, and what a refusal means to whoever
+//! typed the command.
+
+use std::time::Duration;
+
+use proto::v1::{JobStatus, ListRequest, State, StatusRequest, jobs_client::JobsClient};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::exit::Failure;
+
+/// The verbs' side of a coordinator.
+pub type Jobs = JobsClient<Channel>;
+
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Connects to the coordinator at `url`.
+pub async fn connect(url: &str) -> Result<Jobs, Failure> {
+    let malformed = |reason: String| {
+        Failure::Usage(format!(
+            "`{url}` is not the address of a coordinator ({reason}); it looks like http://host:7700"
+        ))
+    };
+    let address = match url.split_once("://") {
+        Some(("http", _)) => url.to_owned(),
+        Some(_) => return Err(malformed("only http:// is spoken".to_owned())),
+        None => format!("http://{url}"),
+    };
+    let endpoint = Endpoint::from_shared(address)
+        .map_err(|error| malformed(error.to_string()))?
+        .connect_timeout(CONNECT)
+        .initial_stream_window_size(proto::STREAM_WINDOW)
+        .initial_connection_window_size(proto::CONNECTION_WINDOW)
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    let channel = endpoint.connect().await.map_err(|error| {
+        Failure::Infrastructure(format!(
+            "cannot reach the coordinator at {url}: {}; start one with `unisono coordinator`, or \
+             name another with `--coordinator`",
+            innermost(&error)
+        ))
+    })?;
+    Ok(JobsClient::new(channel).max_decoding_message_size(proto::MAX_MESSAGE_BYTES))
+}
+
+/// What a coordinator's refusal means: the request was wrong, or the way to the coordinator is.
+pub fn refused(status: &Status) -> Failure {
+    match status.code() {
+        Code::NotFound
+        | Code::InvalidArgument
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::OutOfRange
+        | Code::Unimplemented => Failure::Data(status.message().to_owned()),
+        Code::Unavailable => {
+            Failure::Infrastructure(format!("lost the coordinator: {}", innermost(status)))
+        }
+        code => Failure::Infrastructure(format!(
+            "the coordinator failed: {} ({code:?})",
+            status.message()
+        )),
+    }
+}
+
+/// "Connection refused" says more than the "transport error" that wraps it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+/// How the job `id` stands, or the one that a person most likely means: the running one, or else
+/// the newest.
+pub async fn status(jobs: &mut Jobs, id: Option<String>) -> Result<JobStatus, Failure> {
+    let Some(id) = id else {
+        let list = jobs.list(ListRequest {}).await;
+        let mut all = list.map_err(|status| refused(&status))?.into_inner().jobs;
+        let wanted = all
+            .iter()
+            .position(|job| job.state() == State::Running)
+            .or_else(|| all.len().checked_sub(1))
+            .ok_or_else(|| {
+                Failure::Data("the coordinator has no jobs; submit one first".to_owned())
+            })?;
+        return Ok(all.swap_remove(wanted));
+    };
+    let status = jobs.status(StatusRequest { id }).await;
+    Ok(status.map_err(|status| refused(&status))?.into_inner())
+}
+
+/// A state as it is called on the command line.
+pub const fn state_name(state: State) -> &'static str {
+    match state {
+        State::Unspecified => "unknown",
+        State::Queued => "queued",
+        State::Running => "running",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+    }
+}
+
+/// Whether a job stays as it is until somebody asks for more.
+pub const fn has_ended(state: State) -> bool {
+    matches!(state, State::Succeeded | State::Failed | State::Cancelled)
+}

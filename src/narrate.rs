@@ -1,0 +1,165 @@
+//! A run's events as sentences for people.
+
+use coordinator::events::{Event, Record, Set};
+use speech::score::Score;
+
+use crate::output::{duration, percent};
+
+/// What happened, in a line. `synthetic` names figures that come from synthetic speech as such.
+pub fn sentence(event: &Event, synthetic: bool) -> String {
+    match event {
+        Event::Started {
+            generation,
+            resumed_from: None,
+        } => format!("started (generation {generation})"),
+        Event::Started {
+            generation,
+            resumed_from: Some(file),
+        } => format!("goes on from {file} (generation {generation})"),
+        Event::CheckpointDamaged { reason } => {
+            format!("{reason}; the checkpoint before it is used")
+        }
+        Event::Prepared {
+            train_utterances,
+            train_hours,
+            valid_utterances,
+            valid_hours,
+            parameters,
+            vocabulary,
+            steps,
+            synthetic,
+        } => {
+            let kind = if *synthetic {
+                "synthetic speech"
+            } else {
+                "speech"
+            };
+            let held_out = if *valid_utterances == 0 {
+                "nothing held out".to_owned()
+            } else {
+                format!("{valid_utterances} held out ({})", hours(*valid_hours))
+            };
+            format!(
+                "{kind}: {train_utterances} utterances to train on ({}), {held_out}; \
+                 {parameters} parameters, {vocabulary} outputs, {steps} steps",
+                hours(*train_hours)
+            )
+        }
+        Event::UtteranceLeftOut {
+            utterance,
+            set,
+            reason,
+        } => {
+            let set = match set {
+                Set::Train => "training",
+                Set::Valid => "validation",
+            };
+            format!("{set} utterance {utterance} is left out: {reason}")
+        }
+        Event::Pinned { compute_class } => format!("compute class {compute_class}"),
+        Event::WorkerJoined {
+            name,
+            compute_class,
+            ..
+        } => format!("worker {name} joined ({compute_class})"),
+        Event::WorkerLeft { name, .. } => format!("worker {name} left"),
+        Event::WorkerLost { name, .. } => format!("worker {name} was lost: not heard of too long"),
+        Event::LeaseExpired { worker, node } => {
+            format!("worker {worker} kept node {node} too long; it is given to others")
+        }
+        Event::GivenBack {
+            worker,
+            node,
+            reason,
+        } => format!("worker {worker} gave node {node} back: {reason}"),
+        Event::Quarantined {
+            worker,
+            micro_batch,
+            utterances,
+            reason,
+        } => format!(
+            "micro-batch {micro_batch} ({}) is left out by worker {worker}: {reason}",
+            utterances.join(", ")
+        ),
+        Event::StepSkipped { reason } => format!("the step is skipped: {reason}"),
+        Event::Differed {
+            node,
+            first,
+            second,
+        } => format!("workers {first} and {second} computed different bits for node {node}"),
+        Event::Evaluated {
+            epoch,
+            loss,
+            best,
+            score: found,
+        } => {
+            let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+            let best = if *best { ", best so far" } else { "" };
+            format!("epoch {epoch}: {}{loss}{best}", score(found, synthetic))
+        }
+        Event::Checkpointed { file } => format!("checkpoint {file}"),
+        Event::Cancelled => "cancelled".to_owned(),
+        Event::Failed { error, .. } => format!("failed: {error}"),
+        Event::Succeeded { weights_sha256 } => format!("succeeded, weights {weights_sha256}"),
+    }
+}
+
+/// A log line: when, at which step, what.
+pub fn log_line(record: &Record, synthetic: bool) -> String {
+    format!(
+        "{:.3} step {:<6} {}",
+        record.time,
+        record.step,
+        sentence(&record.event, synthetic)
+    )
+}
+
+/// The held-out rates of a score.
+pub fn score(score: &Score, synthetic: bool) -> String {
+    let kind = if synthetic {
+        "held-out synthetic"
+    } else {
+        "held-out"
+    };
+    let rates: Vec<String> = [
+        ("accuracy", score.accuracy),
+        ("WER", score.wer),
+        ("CER", score.cer),
+    ]
+    .into_iter()
+    .filter_map(|(name, rate)| Some(format!("{kind} {name} {}", percent(rate?))))
+    .collect();
+    if rates.is_empty() {
+        format!("{kind} rates undefined")
+    } else {
+        rates.join(", ")
+    }
+}
+
+fn hours(hours: f64) -> String {
+    duration(hours * 3600.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_from_synthetic_speech_says_so() {
+        let event = Event::Evaluated {
+            epoch: 3,
+            loss: Some(0.25),
+            best: true,
+            score: Score {
+                utterances: 10,
+                accuracy: Some(0.975),
+                ..Score::default()
+            },
+        };
+        assert_eq!(
+            sentence(&event, true),
+            "epoch 3: held-out synthetic accuracy 97.50 %, loss 0.2500, best so far"
+        );
+        assert!(!sentence(&event, false).contains("synthetic"));
+    }
+}

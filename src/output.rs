@@ -1,0 +1,131 @@
+//! Where words go: data to standard output, messages and the log to standard error, colour and bars
+//! only to a terminal. It refuses to know what is said.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Prints data in `format`: `value` as JSON, or what `text` makes of it.
+pub fn print<T: Serialize>(
+    format: Format,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    match format {
+        Format::Json => line(&serde_json::to_string_pretty(value)?),
+        Format::Text => line(text(value).trim_end_matches('\n')),
+    }
+}
+
+/// Prints a line of data. A reader that has seen enough (`| head`) ends the program quietly, as it
+/// ends other filters.
+pub fn line(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => Ok(result?),
+    }
+}
+
+/// Tells a person something. Whether standard error is still read is no reason to stop.
+pub fn message(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether standard error is a person's terminal, on which a bar may move.
+pub fn is_attended() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// <https://no-color.org>: any value but an empty one.
+pub fn wants_color() -> bool {
+    is_attended() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Sends the log to standard error, from `level` on; `UNISONO_LOG` (as `tracing` filters are
+/// written) says otherwise. Libraries below speak only of trouble.
+pub fn log(level: &str) {
+    let ours = ["unisono", "coordinator", "worker", "speech", "proto"];
+    let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
+    let default = format!("error,{}", directives.join(","));
+    let filter = std::env::var("UNISONO_LOG")
+        .ok()
+        .filter(|wanted| !wanted.is_empty())
+        .and_then(|wanted| EnvFilter::try_new(wanted).ok())
+        .unwrap_or_else(|| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(wants_color())
+        .with_target(false)
+        // Its complaint would go to the same closed pipe, and panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+/// Columns without frames: what a person reads, `cut` and `awk` can read too.
+pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    table.add_rows(rows);
+    let lines: Vec<String> = table.lines().map(|line| line.trim().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// A length of time for people: `4.2 s`, `3 min 05 s`, `2 h 10 min`.
+pub fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "unknown".to_owned();
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A rate between 0 and 1 for people.
+pub fn percent(rate: f64) -> String {
+    format!("{:.2} %", rate * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_read_as_people_say_them() {
+        let said: Vec<_> = [0.04, 59.4, 185.0, 7800.0, f64::INFINITY]
+            .map(duration)
+            .into_iter()
+            .collect();
+        assert_eq!(
+            said,
+            ["0.0 s", "59 s", "3 min 05 s", "2 h 10 min", "unknown"]
+        );
+    }
+
+    #[test]
+    fn a_table_has_one_line_a_row_and_no_frame() {
+        let rows = vec![vec!["0001-a".to_owned(), "running".to_owned()]];
+        let text = table(&["id", "state"], rows);
+        let words: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(words, [["ID", "STATE"], ["0001-a", "running"]]);
+    }
+}

@@ -1,0 +1,227 @@
+//! What a person sees of a run: one moving line on a terminal, a plain line now and then elsewhere.
+//! It decides what is worth saying while a run goes on.
+
+use std::time::{Duration, Instant};
+
+use coordinator::events::{Event, StepMetrics};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{follow::News, narrate, output};
+
+/// Off a terminal, steps are told at most this often.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+/// Utterances left out are named one by one up to this many; `logs` has them all.
+const NAMED: usize = 5;
+
+/// The view of one run.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    epochs: u32,
+    steps: u64,
+    synthetic: bool,
+    left_out: usize,
+    last_step: Option<StepMetrics>,
+    pace: Pace,
+    told: Option<Instant>,
+}
+
+impl Progress {
+    /// Of a run of `epochs` epochs.
+    pub fn new(epochs: u32) -> Self {
+        let bar = output::is_attended().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
+            let template = if output::wants_color() {
+                "{prefix:.bold} {wide_bar:.cyan/dim} {msg}"
+            } else {
+                "{prefix} {wide_bar} {msg}"
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("━╸─"));
+            }
+            bar.set_prefix("preparing");
+            bar
+        });
+        Self {
+            bar,
+            epochs,
+            steps: 0,
+            synthetic: false,
+            left_out: 0,
+            last_step: None,
+            pace: Pace::default(),
+            told: None,
+        }
+    }
+
+    /// Shows what is new.
+    pub fn show(&mut self, news: News) {
+        match news {
+            News::Event(record) => self.event(&record.event),
+            News::Step(metrics) => self.step(metrics),
+        }
+    }
+
+    /// A line of its own, above the bar.
+    pub fn message(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| output::message(text)),
+            None => output::message(text),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        } else if let Some(metrics) = self.last_step.take()
+            && self.told.is_some()
+        {
+            output::message(&self.plain(&metrics));
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Prepared {
+                steps, synthetic, ..
+            } => {
+                self.steps = *steps;
+                self.synthetic = *synthetic;
+                if let Some(bar) = &self.bar {
+                    bar.set_length(*steps);
+                }
+            }
+            Event::UtteranceLeftOut { .. } => {
+                self.left_out += 1;
+                match self.left_out - 1 {
+                    ..NAMED => {}
+                    NAMED => {
+                        return self.message("more utterances are left out; the log names them");
+                    }
+                    _ => return,
+                }
+            }
+            Event::Evaluated { .. } => self.pace.pause(),
+            Event::Checkpointed { .. } | Event::Succeeded { .. } | Event::Failed { .. } => return,
+            _ => {}
+        }
+        self.message(&narrate::sentence(event, self.synthetic));
+    }
+
+    fn step(&mut self, metrics: StepMetrics) {
+        self.pace.step(metrics.step, Instant::now());
+        if let Some(bar) = &self.bar {
+            bar.set_prefix(format!(
+                "epoch {}/{} step {}/{}",
+                metrics.epoch, self.epochs, metrics.step, self.steps
+            ));
+            bar.set_message(format!(
+                "{}, {}",
+                figures(&metrics),
+                self.time_left(metrics.step)
+            ));
+            bar.set_position(metrics.step);
+        } else if self.told.is_none_or(|told| told.elapsed() >= PLAIN_EVERY) {
+            self.told = Some(Instant::now());
+            output::message(&self.plain(&metrics));
+            self.last_step = None;
+            return;
+        }
+        self.last_step = Some(metrics);
+    }
+
+    fn plain(&self, metrics: &StepMetrics) -> String {
+        format!(
+            "epoch {}/{} step {}/{}: {}, {}",
+            metrics.epoch,
+            self.epochs,
+            metrics.step,
+            self.steps,
+            figures(metrics),
+            self.time_left(metrics.step)
+        )
+    }
+
+    fn time_left(&self, step: u64) -> String {
+        match self.pace.seconds_a_step() {
+            Some(each) if self.steps > step => {
+                let left = each * (self.steps - step) as f64;
+                format!("{} left", output::duration(left.max(1.0).round()))
+            }
+            _ if self.steps > 0 && step >= self.steps => "last step".to_owned(),
+            _ => "time left unknown".to_owned(),
+        }
+    }
+}
+
+fn figures(metrics: &StepMetrics) -> String {
+    let number = |value: Option<f64>, digits: usize| {
+        value.map_or("none".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    format!(
+        "loss {}, norm {}, coefficient {}, {:.0} audio-s/s",
+        number(metrics.loss, 4),
+        number(metrics.grad_norm, 3),
+        number(metrics.clip_coef, 3),
+        metrics.audio_seconds_per_second
+    )
+}
+
+/// How long a step takes, evaluations included, over the run so far with more weight on the recent
+/// past.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<(u64, Instant)>,
+    mean: f64,
+    weight: f64,
+    paused: bool,
+}
+
+impl Pace {
+    /// One step weighs this much against all before it.
+    const NEWEST: f64 = 0.01;
+
+    /// An evaluation lies between this step and the next: its time is no step's.
+    const fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    fn step(&mut self, step: u64, now: Instant) {
+        if let Some((last, at)) = self.last
+            && step > last
+            && !self.paused
+        {
+            let each = (now - at).as_secs_f64() / (step - last) as f64;
+            for _ in last..step.min(last + 1000) {
+                self.mean = (1.0 - Self::NEWEST) * self.mean + Self::NEWEST * each;
+                self.weight = (1.0 - Self::NEWEST) * self.weight + Self::NEWEST;
+            }
+        }
+        self.paused = false;
+        self.last = Some((step, now));
+    }
+
+    fn seconds_a_step(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.mean / self.weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_leaves_evaluations_out() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut pace = Pace::default();
+        assert_eq!(pace.seconds_a_step(), None);
+        pace.step(1, at(0));
+        pace.step(2, at(2));
+        pace.pause();
+        pace.step(3, at(100));
+        pace.step(5, at(104));
+        let each = pace.seconds_a_step().unwrap();
+        assert!((each - 2.0).abs() < 1e-9, "{each}");
+    }
+}

@@ -1,0 +1,56 @@
+//! What each verb means: one module a verb, each with a `run` that takes what was typed.
+
+mod cancel;
+mod completions;
+mod coordinator;
+mod corpus;
+mod doctor;
+mod evaluate;
+mod jobs;
+mod logs;
+mod resume;
+mod status;
+mod submit;
+mod train;
+mod transcribe;
+mod worker;
+mod workers;
+
+use std::future::Future;
+
+use anyhow::{Context as _, Result};
+
+use crate::args::Verb;
+
+/// Runs a verb to its end.
+pub fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Train(args) => train::run(args),
+        Verb::Coordinator(args) => coordinator::run(args),
+        Verb::Worker(args) => worker::run(args),
+        Verb::Submit(args) => submit::run(args),
+        Verb::Jobs(args) => jobs::run(args),
+        Verb::Status(args) => status::run(args),
+        Verb::Logs(args) => logs::run(args),
+        Verb::Cancel(args) => cancel::run(args),
+        Verb::Resume(args) => resume::run(args),
+        Verb::Workers(args) => workers::run(args),
+        Verb::Evaluate(args) => evaluate::run(args),
+        Verb::Transcribe(args) => transcribe::run(args),
+        Verb::Corpus(verb) => corpus::run(verb),
+        Verb::Doctor(args) => doctor::run(args),
+        Verb::Completions(args) => completions::run(args),
+    }
+}
+
+/// Runs `future` on this thread, with the threads of a runtime beside it. Blocking work that is
+/// left over does not hold the program's end up.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}

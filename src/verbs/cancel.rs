@@ -1,0 +1,18 @@
+//! `cancel`: takes a job out of the queue, or stops it at a checkpoint.
+
+use anyhow::Result;
+use proto::v1::CancelRequest;
+
+use crate::{args, client};
+
+pub fn run(args: args::NamedJob) -> Result<()> {
+    let job = super::block_on(async {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        let request = CancelRequest {
+            id: args.id.clone(),
+        };
+        let job = client.cancel(request).await;
+        Ok(job.map_err(|status| client::refused(&status))?.into_inner())
+    })?;
+    super::status::show(&job, args.output.format)
+}

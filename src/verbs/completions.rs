@@ -1,0 +1,13 @@
+//! `completions`: the script that teaches a shell the command line.
+
+use anyhow::Result;
+use clap::CommandFactory as _;
+
+use crate::{args, output};
+
+pub fn run(args: args::Completions) -> Result<()> {
+    let mut script = Vec::new();
+    let mut command = args::Args::command();
+    clap_complete::generate(args.shell, &mut command, "unisono", &mut script);
+    output::line(String::from_utf8_lossy(&script).trim_end())
+}

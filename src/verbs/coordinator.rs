@@ -1,0 +1,57 @@
+//! `coordinator`: leads a cluster until it is told to stop.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use coordinator::{
+    server::{Config, Coordinator},
+    store::Layout,
+};
+
+use crate::{args, exit::Failure, output, signals::Signals};
+
+/// A checkpoint of everything and the farewells take no longer than this.
+const GRACE: Duration = Duration::from_secs(4);
+
+pub fn run(args: args::Coordinator) -> Result<()> {
+    super::block_on(async move {
+        let mut signals = Signals::listen()?;
+        let running = Coordinator::start(Config {
+            listen: args.listen,
+            layout: Layout::Queue {
+                data_dir: args.data_dir.clone(),
+            },
+            allow_plaintext: args.allow_plaintext,
+        })
+        .await?;
+        let addr = running.addr();
+        if let Some(path) = &args.port_file {
+            write_whole(path, &format!("{}\n", addr.port()))?;
+        }
+        output::message(&format!(
+            "coordinator ready on http://{addr}, data in {}",
+            args.data_dir.display()
+        ));
+        let signal = signals.next().await;
+        output::message(&format!(
+            "{signal}: writing a checkpoint and saying goodbye"
+        ));
+        tokio::select! {
+            () = running.shutdown(GRACE) => {}
+            // Twice means now.
+            _ = signals.next() => {}
+        }
+        let told =
+            "the coordinator has stopped; queued and running jobs go on when it is started again"
+                .to_owned();
+        Err(Failure::Signal { signal, told }.into())
+    })
+}
+
+/// Whoever waits for the file finds it whole.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let partial = path.with_extension("tmp");
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,17 @@
+//! `corpus`: imports, synthesizes and inspects corpora.
+
+mod import;
+mod inspect;
+mod synthesize;
+
+use anyhow::Result;
+
+use crate::args::Corpus;
+
+pub fn run(verb: Corpus) -> Result<()> {
+    match verb {
+        Corpus::Import(args) => import::run(args),
+        Corpus::Synthesize(args) => synthesize::run(args),
+        Corpus::Inspect(args) => inspect::run(args),
+    }
+}

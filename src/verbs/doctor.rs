@@ -1,0 +1,122 @@
+//! `doctor`: what this machine offers to compute with, and what would be picked.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+use worker::compute::{self, AdapterInfo, Compute, DeviceChoice};
+
+use crate::{args, cores, output};
+
+#[derive(Debug, Serialize)]
+struct Findings {
+    version: &'static str,
+    cores: Cores,
+    memory: Option<Memory>,
+    adapters: Vec<AdapterInfo>,
+    auto: Pick,
+    cpu: Pick,
+    /// Absent without an adapter.
+    wgpu: Option<Pick>,
+    /// What `train` starts when nobody says how many.
+    default_workers: usize,
+    threads_each: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Cores {
+    physical: usize,
+    logical: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    total_bytes: u64,
+    available_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Pick {
+    compute_class: String,
+    reason: String,
+}
+
+pub fn run(args: args::Doctor) -> Result<()> {
+    let pick = |choice| {
+        let Compute { class, reason, .. } = Compute::open(choice)?;
+        Ok::<_, compute::ComputeError>(Pick {
+            compute_class: class,
+            reason,
+        })
+    };
+    let default_workers = cores::default_workers();
+    let findings = Findings {
+        version: env!("CARGO_PKG_VERSION"),
+        cores: Cores {
+            physical: cores::physical(),
+            logical: cores::logical(),
+        },
+        memory: memory(),
+        adapters: compute::adapters(),
+        auto: pick(DeviceChoice::Auto)?,
+        cpu: pick(DeviceChoice::Cpu)?,
+        wgpu: pick(DeviceChoice::Wgpu).ok(),
+        default_workers,
+        threads_each: cores::threads_each(default_workers),
+    };
+    output::print(args.output.format, &findings, text)
+}
+
+fn text(findings: &Findings) -> String {
+    let mut text = format!("unisono {}\n", findings.version);
+    let Cores { physical, logical } = findings.cores;
+    let _ = writeln!(text, "cores     {physical} physical, {logical} logical");
+    if let Some(memory) = &findings.memory {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let _ = writeln!(
+            text,
+            "memory    {:.1} GiB, {:.1} GiB free",
+            gib(memory.total_bytes),
+            gib(memory.available_bytes)
+        );
+    }
+    if findings.adapters.is_empty() {
+        text.push_str("adapters  none that wgpu finds\n");
+    }
+    for adapter in &findings.adapters {
+        let _ = writeln!(
+            text,
+            "adapter   {} ({}, {}, driver {})",
+            adapter.name, adapter.backend, adapter.kind, adapter.driver
+        );
+    }
+    let mut device = |name: &str, pick: &Pick| {
+        let _ = writeln!(text, "{name:<9} {} [{}]", pick.reason, pick.compute_class);
+    };
+    device("auto", &findings.auto);
+    device("cpu", &findings.cpu);
+    if let Some(wgpu) = &findings.wgpu {
+        device("wgpu", wgpu);
+    }
+    let _ = writeln!(
+        text,
+        "train     {} workers of {} threads unless told otherwise",
+        findings.default_workers, findings.threads_each
+    );
+    text
+}
+
+fn memory() -> Option<Memory> {
+    let described = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| {
+        let line = described
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kibibytes << 10)
+    };
+    Some(Memory {
+        total_bytes: field("MemTotal")?,
+        available_bytes: field("MemAvailable")?,
+    })
+}

@@ -1,0 +1,156 @@
+//! `evaluate`: measures a trained model on a manifest. Here is also how a model is opened, for
+//! `transcribe`.
+
+use std::{collections::BTreeMap, path::Path, time::Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+use speech::{
+    audio::{self, Audio},
+    features::Features,
+    manifest::{Manifest, Utterance},
+    score::{self, Score},
+    text::Kind,
+};
+use worker::{
+    compute::{Compute, DeviceChoice},
+    inference::Model,
+};
+
+use crate::{
+    args,
+    exit::Failure,
+    output::{self, duration},
+};
+
+/// Recordings in memory at once.
+const AT_ONCE: usize = 64;
+/// Bad transcripts and recordings are named up to this many.
+const NAMED: usize = 5;
+
+#[derive(Debug, Serialize)]
+struct Evaluation {
+    #[serde(flatten)]
+    score: Score,
+    /// Mean over the utterances that have one.
+    loss: Option<f64>,
+    audio_seconds: f64,
+    /// Reading, features, model and decoding; opening the model is left out.
+    seconds: f64,
+    /// Seconds of computing for a second of audio.
+    real_time_factor: f64,
+    compute_class: String,
+}
+
+pub fn run(args: args::Evaluate) -> Result<()> {
+    let manifest = Manifest::read(&args.manifest)?;
+    let (model, compute) = open(&args.model, args.device)?;
+    let labels = labels(&model, &manifest, &args.manifest)?;
+    let begun = Instant::now();
+    let mut pairs = Vec::new();
+    let mut losses = Vec::new();
+    let mut audio_seconds = 0.0;
+    for (utterances, labels) in manifest
+        .utterances
+        .chunks(AT_ONCE)
+        .zip(labels.chunks(AT_ONCE))
+    {
+        let recordings = utterances
+            .iter()
+            .map(|utterance| audio::read_wav(&utterance.audio))
+            .collect::<Result<Vec<Audio>, _>>()?;
+        audio_seconds += recordings.iter().map(seconds).sum::<f64>();
+        let features = features(&model, &recordings, |place| utterances[place].id.clone())?;
+        let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
+        let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
+        losses.extend(model.losses(&heard, &labels).into_iter().flatten());
+        for (utterance, heard) in utterances.iter().zip(heard) {
+            pairs.push((utterance.text.clone(), heard.text));
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let vocabulary = &model.recipe().vocabulary;
+    let evaluation = Evaluation {
+        score: match vocabulary.kind {
+            Kind::Classes => score::keyword(&pairs, &vocabulary.units),
+            Kind::Characters => score::transcripts(&pairs),
+        },
+        loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
+        audio_seconds,
+        seconds,
+        real_time_factor: seconds / audio_seconds.max(f64::MIN_POSITIVE),
+        compute_class: compute.class,
+    };
+    output::print(args.output.format, &evaluation, |evaluation| {
+        format!(
+            "{}\nreal-time factor {:.4}: {} of speech in {}, on {}",
+            evaluation.score,
+            evaluation.real_time_factor,
+            duration(evaluation.audio_seconds),
+            duration(evaluation.seconds),
+            evaluation.compute_class
+        )
+    })
+}
+
+/// The model in `folder` on the device that was typed, with all of the machine's cores.
+pub fn open(folder: &Path, device: args::Device) -> Result<(Model, Compute)> {
+    worker::compute::set_threads(crate::cores::logical())?;
+    let compute = Compute::open(choice(device))?;
+    Ok((Model::load(folder, &compute)?, compute))
+}
+
+pub const fn choice(device: args::Device) -> DeviceChoice {
+    match device {
+        args::Device::Auto => DeviceChoice::Auto,
+        args::Device::Cpu => DeviceChoice::Cpu,
+        args::Device::Wgpu => DeviceChoice::Wgpu,
+    }
+}
+
+pub fn seconds(audio: &Audio) -> f64 {
+    audio.samples.len() as f64 / f64::from(audio.sample_rate)
+}
+
+/// The features of each recording; an error names the recording by `name`.
+pub fn features(
+    model: &Model,
+    recordings: &[Audio],
+    name: impl Fn(usize) -> String,
+) -> Result<Vec<Features>> {
+    let found = model.features(recordings).into_iter().enumerate();
+    found
+        .map(|(place, features)| {
+            features.map_err(|error| Failure::Data(format!("{}: {error}", name(place))).into())
+        })
+        .collect()
+}
+
+/// What the transcripts are to the model, or an error that names those it cannot say.
+fn labels(model: &Model, manifest: &Manifest, path: &Path) -> Result<Vec<Vec<u32>>> {
+    let vocabulary = &model.recipe().vocabulary;
+    let mut labels = Vec::with_capacity(manifest.utterances.len());
+    let mut wrong: BTreeMap<String, Vec<&Utterance>> = BTreeMap::new();
+    for utterance in &manifest.utterances {
+        match vocabulary.encode(&utterance.text) {
+            Ok(encoded) => labels.push(encoded),
+            Err(error) => wrong.entry(error.to_string()).or_default().push(utterance),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(labels);
+    }
+    let count: usize = wrong.values().map(Vec::len).sum();
+    let named: Vec<String> = wrong
+        .iter()
+        .take(NAMED)
+        .map(|(error, utterances)| format!("{}: {error}", utterances[0].id))
+        .collect();
+    Err(Failure::Data(format!(
+        "{}: {count} of {} transcripts cannot be said by the model: {}",
+        path.display(),
+        manifest.utterances.len(),
+        named.join("; ")
+    ))
+    .into())
+}

@@ -1,0 +1,64 @@
+//! `jobs`: the queue of a coordinator. Here is also how a job is shown, for all verbs that do.
+
+use anyhow::Result;
+use proto::v1::{JobStatus, ListRequest};
+use serde_json::{Map, Value, json};
+
+use crate::{args, client, output};
+
+pub fn run(args: args::Query) -> Result<()> {
+    let jobs = super::block_on(async {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        let list = client.list(ListRequest {}).await;
+        Ok(list
+            .map_err(|status| client::refused(&status))?
+            .into_inner()
+            .jobs)
+    })?;
+    let values: Vec<Value> = jobs.iter().map(json).collect();
+    output::print(args.output.format, &values, |_| {
+        let rows = jobs.iter().map(row).collect();
+        output::table(
+            &["id", "status", "epoch", "step", "loss", "submitted"],
+            rows,
+        )
+    })
+}
+
+fn row(job: &JobStatus) -> Vec<String> {
+    vec![
+        job.id.clone(),
+        client::state_name(job.state()).to_owned(),
+        format!("{}/{}", job.epoch, job.epochs),
+        format!("{}/{}", job.step, job.steps),
+        job.loss.map_or("-".to_owned(), |loss| format!("{loss:.4}")),
+        job.submitted_at.clone(),
+    ]
+}
+
+/// A job as scripts read it: how it stands and, at the end, what its report has.
+pub fn json(job: &JobStatus) -> Value {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
+    put("id", json!(job.id));
+    put("name", json!(job.name));
+    put("status", json!(client::state_name(job.state())));
+    put("step", json!(job.step));
+    put("steps", json!(job.steps));
+    put("epoch", json!(job.epoch));
+    put("epochs", json!(job.epochs));
+    put("loss", json!(job.loss));
+    put("workers", json!(job.workers));
+    put("submitted_at", json!(job.submitted_at));
+    put("run_dir", json!(job.run_dir));
+    if !job.error.is_empty() {
+        put("error", json!(job.error));
+    }
+    if let Ok(Value::Object(report)) = serde_json::from_str(&job.report_json) {
+        for (name, value) in report {
+            // How it stands now counts: a resumed job still has the report of its earlier end.
+            fields.entry(name).or_insert(value);
+        }
+    }
+    Value::Object(fields)
+}

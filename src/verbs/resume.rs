@@ -1,0 +1,18 @@
+//! `resume`: puts a cancelled or failed job back into the queue.
+
+use anyhow::Result;
+use proto::v1::ResumeRequest;
+
+use crate::{args, client};
+
+pub fn run(args: args::NamedJob) -> Result<()> {
+    let job = super::block_on(async {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        let request = ResumeRequest {
+            id: args.id.clone(),
+        };
+        let job = client.resume(request).await;
+        Ok(job.map_err(|status| client::refused(&status))?.into_inner())
+    })?;
+    super::status::show(&job, args.output.format)
+}

@@ -1,0 +1,44 @@
+//! `status`: how one job stands.
+
+use anyhow::Result;
+use coordinator::report::Report;
+use proto::v1::JobStatus;
+
+use crate::{args, client, output, summary};
+
+pub fn run(args: args::OneJob) -> Result<()> {
+    let job = super::block_on(async {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        Ok(client::status(&mut client, args.id.clone()).await?)
+    })?;
+    show(&job, args.output.format)
+}
+
+/// Prints how a job stands.
+pub fn show(job: &JobStatus, format: output::Format) -> Result<()> {
+    output::print(format, &super::jobs::json(job), |_| text(job))
+}
+
+fn text(job: &JobStatus) -> String {
+    let mut lines = vec![format!(
+        "{} is {}: epoch {}/{}, step {}/{}{}",
+        job.id,
+        client::state_name(job.state()),
+        job.epoch,
+        job.epochs,
+        job.step,
+        job.steps,
+        job.loss
+            .map_or(String::new(), |loss| format!(", loss {loss:.4}")),
+    )];
+    if !job.error.is_empty() {
+        lines.push(format!("error: {}", job.error));
+    }
+    match serde_json::from_str::<Report>(&job.report_json) {
+        Ok(report) if client::has_ended(job.state()) => {
+            lines.push(summary::text(&report, &job.run_dir));
+        }
+        _ => lines.push(format!("run          {}", job.run_dir)),
+    }
+    lines.join("\n")
+}

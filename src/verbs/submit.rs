@@ -1,0 +1,88 @@
+//! `submit`: gives a job to a coordinator and follows it; leaving it does not stop it.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use coordinator::{job::Job, report::Report};
+use proto::v1::{Cause, JobStatus, State, SubmitRequest};
+use serde_json::json;
+
+use crate::{
+    args, client,
+    exit::Failure,
+    follow,
+    output::{self, Format},
+    progress::Progress,
+    signals::Signals,
+    summary,
+};
+
+/// How long a coordinator may be away (restarted, perhaps) before following it is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub fn run(args: args::Submit) -> Result<()> {
+    let job = read(&args.job, &args.sets)?;
+    let epochs = job.train.epochs;
+    let request = SubmitRequest {
+        job_toml: job.to_toml().context("the job cannot be written")?,
+        program_version: proto::PROGRAM_VERSION.to_owned(),
+    };
+    super::block_on(async move {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        let id = client
+            .submit(request)
+            .await
+            .map_err(|status| client::refused(&status))?
+            .into_inner()
+            .id;
+        if args.no_wait {
+            return output::print(args.output.format, &json!({ "id": id }), |_| id.clone());
+        }
+        output::message(&format!("submitted {id}"));
+        let mut signals = Signals::listen()?;
+        let mut progress = Progress::new(epochs);
+        let ended = tokio::select! {
+            ended = follow::follow(&mut client, &id, PATIENCE, |news| progress.show(news)) => ended,
+            signal = signals.next() => Err(Failure::Signal {
+                signal,
+                told: format!(
+                    "job {id} goes on without you: `unisono logs -f {id}` follows it, `unisono cancel {id}` stops it"
+                ),
+            }),
+        };
+        progress.finish();
+        conclude(&ended?, args.output.format)
+    })
+}
+
+/// The job at `path`, with `sets` laid over it and its paths made absolute.
+pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::Data(format!("cannot read the job {}: {error}", path.display()))
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = std::path::absolute(if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    })?;
+    Ok(Job::parse(&text, path, sets)?.resolve(&folder))
+}
+
+/// Prints what came of a job and turns a job that did not succeed into an error.
+pub fn conclude(job: &JobStatus, format: Format) -> Result<()> {
+    let report = serde_json::from_str::<Report>(&job.report_json);
+    if let Ok(report) = &report {
+        output::print(format, report, |report| summary::text(report, &job.run_dir))?;
+    }
+    match job.state() {
+        State::Succeeded => Ok(()),
+        State::Cancelled => Err(Failure::Job(format!("job {} was cancelled", job.id)).into()),
+        _ => Err(match job.cause() {
+            Cause::Infrastructure => Failure::Infrastructure(job.error.clone()),
+            Cause::Data => Failure::Data(job.error.clone()),
+            Cause::Training | Cause::Unspecified => Failure::Job(job.error.clone()),
+        }
+        .into()),
+    }
+}

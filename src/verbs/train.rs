@@ -1,0 +1,126 @@
+//! `train`: a run on this machine, from a job to its report. The coordinator is in this process, the
+//! workers are processes of their own, and they speak gRPC over loopback as in a cluster.
+
+mod plan;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use coordinator::{
+    server::{Config, Coordinator, Running},
+    store::Layout,
+};
+use proto::v1::JobStatus;
+
+use crate::{
+    args, client,
+    exit::Failure,
+    fleet::{self, Fleet},
+    follow, output,
+    progress::Progress,
+    signals::Signals,
+};
+use plan::Plan;
+
+/// From Ctrl-C to the last checkpoint; with the workers' farewell it stays below five seconds.
+const CHECKPOINT: Duration = Duration::from_millis(3500);
+const FAREWELL: Duration = Duration::from_secs(1);
+
+pub fn run(args: args::Train) -> Result<()> {
+    let plan = Plan::new(&args)?;
+    let format = args.output.format;
+    let status = super::block_on(async {
+        let mut signals = Signals::listen()?;
+        let running = Coordinator::start(Config {
+            listen: "127.0.0.1:0".to_owned(),
+            layout: Layout::Single {
+                run_dir: plan.run_dir.clone(),
+                resume: plan.resume,
+            },
+            allow_plaintext: false,
+        })
+        .await?;
+        output::message(&plan.announcement());
+        lead(&plan, &args, running, &mut signals).await
+    })?;
+    super::submit::conclude(&status, format)
+}
+
+async fn lead(
+    plan: &Plan,
+    args: &args::Train,
+    running: Running,
+    signals: &mut Signals,
+) -> Result<JobStatus> {
+    if !plan.resume {
+        running.submit(plan.job.clone()).await?;
+    }
+    let url = format!("http://{}", running.addr());
+    let mut jobs = client::connect(&url).await?;
+    let id = client::status(&mut jobs, None).await?.id;
+    let mut fleet = Fleet::start(fleet::Spec {
+        coordinator: url,
+        workers: plan.workers,
+        threads: plan.threads,
+        device: args.device.name(),
+        verbose: false,
+    })
+    .context("cannot start the workers")?;
+    let mut progress = Progress::new(plan.job.train.epochs);
+    let ended = watch(&mut jobs, &id, &mut fleet, &mut progress, signals).await;
+    progress.finish();
+    if let Err(Failure::Signal { signal, .. }) = &ended {
+        output::message(&format!(
+            "{signal}: writing a checkpoint; once more ends at once"
+        ));
+        fleet.dismiss();
+        tokio::select! {
+            () = running.shutdown(CHECKPOINT) => fleet.end(FAREWELL).await,
+            _ = signals.next() => fleet.end(Duration::ZERO).await,
+        }
+        let told = format!("interrupted; go on with\n  {}", plan.resume_command(args));
+        return Err(Failure::Signal {
+            signal: *signal,
+            told,
+        }
+        .into());
+    }
+    // The coordinator's goodbye ends the workers.
+    running.shutdown(CHECKPOINT).await;
+    fleet.end(FAREWELL).await;
+    Ok(ended?)
+}
+
+/// Shows what goes on until the job ends, or something ends it.
+async fn watch(
+    jobs: &mut client::Jobs,
+    id: &str,
+    fleet: &mut Fleet,
+    progress: &mut Progress,
+    signals: &mut Signals,
+) -> Result<JobStatus, Failure> {
+    let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
+    let mut following = std::pin::pin!(follow::follow(jobs, id, Duration::ZERO, |one| {
+        // The receiver lives as long as this future.
+        let _ = sender.send(one);
+    }));
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                return Err(Failure::Signal { signal, told: String::new() });
+            }
+            Some(one) = news.recv() => progress.show(one),
+            one = fleet.next() => match one {
+                fleet::News::Said(text) => progress.message(&text),
+                fleet::News::Lost(failure) => return Err(failure),
+            },
+            ended = &mut following => {
+                while let Ok(one) = news.try_recv() {
+                    progress.show(one);
+                }
+                return ended;
+            }
+        }
+    }
+}
