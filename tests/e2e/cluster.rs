@@ -1,0 +1,122 @@
+//! A coordinator and workers, each a process of its own, as on several hosts.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{DEADLINE, Ended, Process, run, unisono, until};
+
+pub struct Cluster {
+    // Before the directory, so that processes are gone when it is removed.
+    pub workers: Vec<Process>,
+    pub coordinator: Option<Process>,
+    pub url: String,
+    pub dir: TempDir,
+}
+
+impl Cluster {
+    /// Waits until everyone has joined. Each of `workers` is a worker's own arguments.
+    pub fn start(workers: &[&[&str]]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (coordinator, url) = coordinator(dir.path(), "127.0.0.1:0");
+        let mut cluster = Self {
+            workers: Vec::new(),
+            coordinator: Some(coordinator),
+            url,
+            dir,
+        };
+        for (place, args) in workers.iter().enumerate() {
+            let mut command = unisono();
+            command
+                .args(["worker", "--threads", "1", "--coordinator", &cluster.url])
+                .args(["--name", &format!("w{place}"), "--cache-dir"])
+                .arg(cluster.dir.path().join(format!("cache-{place}")))
+                .args(*args);
+            cluster.workers.push(Process::start(command));
+        }
+        cluster.wait_for_workers(workers.len());
+        cluster
+    }
+
+    pub fn wait_for_workers(&self, count: usize) {
+        let joined = until(DEADLINE, || {
+            self.ask(&["workers"]).as_array().unwrap().len() == count
+        });
+        assert!(joined, "{}", self.told());
+    }
+
+    /// Runs a client verb against the coordinator.
+    pub fn verb(&self, args: &[&str]) -> Ended {
+        let at = ["--coordinator", self.url.as_str()];
+        run(self.dir.path(), args.iter().chain(&at))
+    }
+
+    /// A client verb's data.
+    #[track_caller]
+    pub fn ask(&self, args: &[&str]) -> Value {
+        let args: Vec<&str> = args.iter().chain(&["-o", "json"]).copied().collect();
+        self.verb(&args).expect(0).json()
+    }
+
+    /// Submits without waiting and gives the id.
+    #[track_caller]
+    pub fn submit(&self, job: &Path, sets: &[&str]) -> String {
+        let mut args = vec!["submit", job.to_str().unwrap(), "--no-wait"];
+        for set in sets {
+            args.extend(["--set", set]);
+        }
+        self.ask(&args)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the status of job `id` satisfies `wanted`.
+    #[track_caller]
+    pub fn wait_for(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut status = Value::Null;
+        let came = until(DEADLINE, || {
+            status = self.ask(&["status", id]);
+            wanted(&status)
+        });
+        assert!(came, "{status:#}\n{}", self.told());
+        status
+    }
+
+    #[track_caller]
+    pub fn wait_until_ended(&self, id: &str) -> Value {
+        self.wait_for(id, |status| {
+            ["succeeded", "failed", "cancelled"].contains(&status["status"].as_str().unwrap())
+        })
+    }
+
+    /// What every process said, for a test that fails.
+    pub fn told(&self) -> String {
+        let all = self.coordinator.iter().chain(&self.workers);
+        all.map(Process::stderr).collect::<Vec<_>>().join("\n---\n")
+    }
+
+    /// Ends the coordinator as `signal` does and starts it again at the same address.
+    pub fn restart_coordinator(&mut self, signal: rustix::process::Signal) {
+        let old = self.coordinator.take().expect("it runs");
+        old.signal(signal);
+        old.wait();
+        let address = self.url.trim_start_matches("http://").to_owned();
+        let (coordinator, _) = coordinator(self.dir.path(), &address);
+        self.coordinator = Some(coordinator);
+    }
+}
+
+fn coordinator(dir: &Path, listen: &str) -> (Process, String) {
+    let port_file = dir.join("port");
+    let _ = fs::remove_file(&port_file);
+    let mut command = unisono();
+    command
+        .args(["coordinator", "--listen", listen, "--data-dir"])
+        .arg(dir.join("data"))
+        .arg("--port-file")
+        .arg(&port_file);
+    let mut process = Process::start(command);
+    let ready = until(DEADLINE, || port_file.exists() || !process.is_running());
+    assert!(ready && port_file.exists(), "{}", process.stderr());
+    let port = fs::read_to_string(&port_file).unwrap();
+    (process, format!("http://127.0.0.1:{}", port.trim()))
+}

@@ -1,0 +1,265 @@
+//! Processes of the program under test: started as a person starts them, waited for under a
+//! deadline, and gone when the test is.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// No test waits longer than this for anything: the machines are slow, and shared.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The program, with an environment in which nothing of the machine's shows.
+pub fn unisono() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_unisono"));
+    command
+        .env_remove("UNISONO_COORDINATOR")
+        .env_remove("UNISONO_LOG")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// How a process ended and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Ended {
+    /// Standard output as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+}
+
+/// Runs the program to its end in `dir`.
+pub fn run<S: AsRef<OsStr>>(dir: &Path, args: impl IntoIterator<Item = S>) -> Ended {
+    let mut command = unisono();
+    command.current_dir(dir).args(args);
+    Process::start(command).wait()
+}
+
+/// A process that does not outlive the test.
+pub struct Process {
+    child: Child,
+    begun: Instant,
+    stdout: Option<ChildStdout>,
+    stderr: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = child.stdout.take();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let source = child.stderr.take().expect("piped");
+        let said = Arc::clone(&stderr);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(source).lines() {
+                let Ok(line) = line else { return };
+                let mut said = said.lock().unwrap();
+                said.push_str(&line);
+                said.push('\n');
+            }
+        });
+        Self {
+            child,
+            begun: Instant::now(),
+            stdout,
+            stderr,
+            reader: Some(reader),
+        }
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_raw(self.child.id().try_into().unwrap()).unwrap()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).expect("it is there");
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("it can be waited for")
+            .is_none()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Ended {
+        let begun = self.begun;
+        let stdout = self.stdout.take().map(|mut source| {
+            thread::spawn(move || {
+                let mut text = String::new();
+                let _ = source.read_to_string(&mut text);
+                text
+            })
+        });
+        let mut status = None;
+        let ended = until(DEADLINE, || {
+            status = self.child.try_wait().expect("it can be waited for");
+            status.is_some()
+        });
+        let took = begun.elapsed();
+        assert!(ended, "still running after {took:?}:\n{}", self.stderr());
+        let _ = self.reader.take().map(thread::JoinHandle::join);
+        Ended {
+            code: status.and_then(|status| status.code()),
+            stdout: stdout.map_or(String::new(), |text| text.join().unwrap()),
+            stderr: self.stderr(),
+            took,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether `condition` comes true before `limit` has passed.
+pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+    let begun = Instant::now();
+    while !condition() {
+        if begun.elapsed() > limit {
+            return false;
+        }
+        thread::park_timeout(LOOK_AGAIN);
+    }
+    true
+}
+
+/// Processes that descend from this one, by `/proc`.
+pub fn descendants(pid: rustix::process::Pid) -> Vec<i32> {
+    let mut found = vec![pid.as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        let tasks = fs::read_dir(format!("/proc/{parent}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(
+                children
+                    .split_whitespace()
+                    .filter_map(|id| id.parse::<i32>().ok()),
+            );
+        }
+    }
+    found.split_off(1)
+}
+
+pub fn is_alive(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A zombie has ended; whoever waits for it is another matter.
+    let state = status
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .chars()
+        .next();
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// Which head a tiny job has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Head {
+    Keyword,
+    Ctc,
+}
+
+/// A job of a second or two on synthetic speech: ragged batches, clipping active.
+pub fn tiny_job(dir: &Path, head: Head) -> PathBuf {
+    let (task, model) = match head {
+        Head::Keyword => ("digits", "head = \"keyword\"\nhidden = 12"),
+        Head::Ctc => (
+            "digit-strings",
+            "head = \"ctc\"\nhidden = 8\nbidirectional = true\ndropout = 0.1",
+        ),
+    };
+    let path = dir.join("tiny.toml");
+    let text = format!(
+        r#"name = "tiny"
+[corpus]
+synthetic = {{ task = "{task}", train = 46, valid = 12, speakers = 4, valid_speakers = 2, seed = 3, min_digits = 1, max_digits = 2 }}
+[features]
+sample_rate = 8000
+mel_bins = 20
+stack = 3
+[model]
+{model}
+layers = 1
+[train]
+epochs = 2
+batch = 10
+micro_batch = 3
+seed = 5
+[optimizer]
+kind = "adam"
+learning_rate = 0.01
+[clip]
+max_norm = 0.8
+"#
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// `report.json` of a run.
+pub fn report(run_dir: &Path) -> Value {
+    json_file(&run_dir.join("report.json"))
+}
+
+pub fn json_file(path: &Path) -> Value {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The lines of a JSON-lines file.
+pub fn json_lines(path: &Path) -> Vec<Value> {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Says so where nobody overlooks it: tests of this name were not run.
+pub fn skip(what: &str, why: &str) {
+    eprintln!("\n*** SKIPPED: {what}: {why} ***\n");
+}

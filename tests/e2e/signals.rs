@@ -1,0 +1,189 @@
+//! Ctrl-C and SIGTERM: every process ends within five seconds, and nothing but time is lost.
+
+use std::{path::Path, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::{
+    cluster::Cluster,
+    fixture::{
+        DEADLINE, Head, Process, descendants, is_alive, report, run, tiny_job, unisono, until,
+    },
+};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn train(dir: &Path, extra: &[&str]) -> Process {
+    let mut command = unisono();
+    command
+        .current_dir(dir)
+        .args([
+            "train",
+            "tiny.toml",
+            "--workers",
+            "2",
+            "--device",
+            "cpu",
+            "--out",
+            "run",
+        ])
+        .args(extra);
+    Process::start(command)
+}
+
+/// Steps that the run in `dir` has written down.
+fn steps(dir: &Path) -> usize {
+    let written = std::fs::read_to_string(dir.join("run/metrics.jsonl")).unwrap_or_default();
+    written.lines().count()
+}
+
+#[track_caller]
+fn is_interrupted_and_resumed(signal: Signal, code: i32) {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    let long = ["--set", "train.epochs=40"];
+    let calm = [
+        "train",
+        "tiny.toml",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+        "--out",
+        "calm",
+    ];
+    run(dir, calm.iter().chain(&long)).expect(0);
+
+    let process = train(dir, &long);
+    assert!(until(DEADLINE, || steps(dir) > 5), "{}", process.stderr());
+    let started = descendants(process.pid());
+    assert_eq!(started.len(), 2, "two workers");
+    let begun = std::time::Instant::now();
+    process.signal(signal);
+    let ended = process.wait().expect(code);
+    assert!(begun.elapsed() < LIMIT, "{ended:?}");
+    assert!(until(LIMIT.saturating_sub(begun.elapsed()), || {
+        !started.iter().any(|&pid| is_alive(pid))
+    }));
+    assert!(ended.stderr.contains("--out run --resume"), "{ended:?}");
+    let checkpoints = std::fs::read_dir(dir.join("run/checkpoints")).unwrap();
+    assert!(checkpoints.count() > 0);
+    let before = steps(dir);
+    assert!(before < 200, "it was over before it was interrupted");
+
+    let resume = [
+        "train",
+        "tiny.toml",
+        "--workers",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+        "--resume",
+    ];
+    run(dir, resume.iter().chain(&long)).expect(0);
+    let (calm, resumed) = (report(&dir.join("calm")), report(&dir.join("run")));
+    assert_eq!(resumed["weights_sha256"], calm["weights_sha256"]);
+    assert_eq!(resumed["metrics"], calm["metrics"]);
+    assert_eq!(resumed["lives"], 2);
+    assert_eq!(steps(dir), 200);
+}
+
+#[test]
+fn ctrl_c_leaves_a_checkpoint_that_resumes_to_the_same_bits() {
+    is_interrupted_and_resumed(Signal::INT, 130);
+}
+
+#[test]
+fn sigterm_leaves_a_checkpoint_that_resumes_to_the_same_bits() {
+    is_interrupted_and_resumed(Signal::TERM, 143);
+}
+
+#[test]
+fn workers_end_with_a_parent_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny_job(dir.path(), Head::Keyword);
+    let process = train(dir.path(), &["--set", "train.epochs=5000"]);
+    assert!(
+        until(DEADLINE, || steps(dir.path()) > 0),
+        "{}",
+        process.stderr()
+    );
+    let started = descendants(process.pid());
+    assert_eq!(started.len(), 2);
+    process.signal(Signal::KILL);
+    assert!(until(LIMIT, || !started.iter().any(|&pid| is_alive(pid))));
+}
+
+#[test]
+fn a_worker_that_is_killed_is_started_again_and_the_bits_stay_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    let long = ["--set", "train.epochs=40"];
+    let calm = [
+        "train",
+        "tiny.toml",
+        "--workers",
+        "1",
+        "--device",
+        "cpu",
+        "--out",
+        "calm",
+    ];
+    run(dir, calm.iter().chain(&long)).expect(0);
+    let process = train(dir, &long);
+    assert!(until(DEADLINE, || steps(dir) > 5), "{}", process.stderr());
+    let victim = rustix::process::Pid::from_raw(descendants(process.pid())[0]).unwrap();
+    rustix::process::kill_process(victim, Signal::KILL).unwrap();
+    let ended = process.wait().expect(0);
+    assert!(ended.stderr.contains("started again (1 of"), "{ended:?}");
+    let (calm, disturbed) = (report(&dir.join("calm")), report(&dir.join("run")));
+    assert_eq!(disturbed["weights_sha256"], calm["weights_sha256"]);
+}
+
+#[test]
+fn a_cluster_ends_in_order_and_ctrl_c_on_submit_leaves_the_job_running() {
+    let mut cluster = Cluster::start(&[&["--device", "cpu"], &["--device", "cpu"]]);
+    let job = tiny_job(cluster.dir.path(), Head::Keyword);
+    let mut command = unisono();
+    command
+        .args([
+            "submit",
+            job.to_str().unwrap(),
+            "--set",
+            "train.epochs=5000",
+        ])
+        .args(["--coordinator", &cluster.url]);
+    let follower = Process::start(command);
+    let epoch_told = until(DEADLINE, || follower.stderr().contains("epoch "));
+    assert!(epoch_told, "{}", follower.stderr());
+    follower.signal(Signal::INT);
+    let ended = follower.wait().expect(130);
+    assert!(ended.stderr.contains("goes on without you"), "{ended:?}");
+    let status = cluster.ask(&["status"]);
+    assert_eq!(status["status"], "running");
+    let step = status["step"].as_u64().unwrap();
+    let id = status["id"].as_str().unwrap().to_owned();
+    cluster.wait_for(&id, |status| status["step"].as_u64().unwrap() > step);
+
+    // A worker says goodbye, then the coordinator dismisses the other one.
+    let begun = std::time::Instant::now();
+    let leaving = cluster.workers.pop().unwrap();
+    leaving.signal(Signal::TERM);
+    leaving.wait().expect(143);
+    let coordinator = cluster.coordinator.take().unwrap();
+    coordinator.signal(Signal::TERM);
+    coordinator.wait().expect(143);
+    cluster.workers.pop().unwrap().wait().expect(0);
+    assert!(begun.elapsed() < LIMIT * 2);
+    let checkpoints = cluster
+        .dir
+        .path()
+        .join("data/jobs")
+        .join(id)
+        .join("checkpoints");
+    assert!(std::fs::read_dir(checkpoints).unwrap().count() > 0);
+}

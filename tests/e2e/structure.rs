@@ -1,0 +1,194 @@
+//! The rules of ARCHITECTURE.md that a test can hold.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::fixture::root;
+
+/// A crate's dependencies outside of its tests.
+fn dependencies(member: &str) -> BTreeSet<String> {
+    let path = root().join(member).join("Cargo.toml");
+    let manifest: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    ["dependencies", "build-dependencies"]
+        .iter()
+        .filter_map(|section| manifest.get(*section)?.as_table())
+        .flat_map(toml::Table::keys)
+        .cloned()
+        .collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The project's Rust files.
+fn all_sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for member in ["", "proto", "coordinator", "worker", "speech"] {
+        for folder in ["src", "tests", "benches", "examples"] {
+            let folder = root().join(member).join(folder);
+            if folder.is_dir() {
+                found.extend(sources(&folder));
+            }
+        }
+    }
+    assert!(found.len() > 50, "the sources are not where they were");
+    found
+}
+
+#[test]
+fn arrows_between_crates_point_one_way() {
+    let members = ["unisono", "coordinator", "worker", "proto", "speech"];
+    for (member, allowed) in [
+        ("proto", &[][..]),
+        ("speech", &[]),
+        ("coordinator", &["proto", "speech"]),
+        ("worker", &["proto", "speech"]),
+        ("", &["coordinator", "worker", "proto", "speech"]),
+    ] {
+        for dependency in dependencies(member) {
+            let ours = members.contains(&dependency.as_str());
+            assert!(
+                !ours || allowed.contains(&dependency.as_str()),
+                "`{member}` must not depend on `{dependency}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn burn_is_where_gradients_are_computed_and_tonic_where_the_wire_is() {
+    let names = |member: &str, prefix: &str| {
+        dependencies(member)
+            .iter()
+            .any(|name| name.starts_with(prefix))
+    };
+    for member in ["", "proto", "coordinator", "speech"] {
+        for tensors in ["burn", "cubecl", "wgpu"] {
+            assert!(
+                !names(member, tensors),
+                "`{member}` must do without {tensors}"
+            );
+        }
+    }
+    for network in ["tonic", "tokio", "prost", "hyper"] {
+        assert!(
+            !names("speech", network),
+            "speech must do without {network}"
+        );
+    }
+}
+
+#[test]
+fn anyhow_stays_on_the_command_line() {
+    for member in ["proto", "coordinator", "worker", "speech"] {
+        assert!(!dependencies(member).contains("anyhow"), "{member}");
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is_and_stays_readable() {
+    let mut wrong = Vec::new();
+    for path in all_sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let shown = path.strip_prefix(root()).unwrap().display();
+        if !text.starts_with("//!") {
+            wrong.push(format!("{shown} does not open with `//!`"));
+        }
+        let lines = text.lines().count();
+        if lines > 500 {
+            wrong.push(format!("{shown} has {lines} lines: split it before 500"));
+        }
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if [
+            "mod.rs",
+            "utils.rs",
+            "common.rs",
+            "helpers.rs",
+            "manager.rs",
+        ]
+        .contains(&name)
+        {
+            wrong.push(format!("{shown} has a name that says nothing"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_deciding_modules_neither_wait_nor_look_at_a_clock() {
+    let decided = [
+        "machine",
+        "reduce",
+        "update",
+        "clip",
+        "optimizer",
+        "schedule",
+        "plan",
+    ];
+    let forbidden = [
+        "tokio",
+        "async fn",
+        ".await",
+        "std::net",
+        "SystemTime",
+        "Instant::now",
+        "Timestamp::now",
+        "HashMap",
+        "thread::sleep",
+    ];
+    for name in decided {
+        let folder = root().join("coordinator/src").join(name);
+        let mut files = vec![folder.with_extension("rs")];
+        if folder.is_dir() {
+            files.extend(sources(&folder));
+        }
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            for word in forbidden {
+                assert!(!text.contains(word), "{} has `{word}`", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn generated_types_stay_at_the_boundary() {
+    let boundary = [
+        "server.rs",
+        "server/",
+        "session.rs",
+        "session/",
+        "transfer.rs",
+        "transfer/",
+    ];
+    for member in ["coordinator", "worker"] {
+        let src = root().join(member).join("src");
+        for path in sources(&src) {
+            let inside = path
+                .strip_prefix(&src)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            if boundary.iter().any(|place| inside.starts_with(place)) {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let mentions = ["proto::v1", "v1::"].iter().any(|word| text.contains(word));
+            assert!(!mentions, "{member}/src/{inside} mentions generated types");
+        }
+    }
+}

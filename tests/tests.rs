@@ -1,0 +1,25 @@
+//! The program as its users meet it: real processes, real gRPC, real files. What needs only a
+//! function is tested beside the function.
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/cluster.rs"]
+mod cluster;
+#[path = "e2e/corpora.rs"]
+mod corpora;
+#[path = "e2e/deploy.rs"]
+mod deploy;
+#[path = "e2e/fixture.rs"]
+mod fixture;
+#[path = "e2e/queue.rs"]
+mod queue;
+#[path = "e2e/run.rs"]
+mod run;
+#[path = "e2e/signals.rs"]
+mod signals;
+#[path = "e2e/structure.rs"]
+mod structure;
+#[path = "e2e/wgpu.rs"]
+mod wgpu;
