@@ -3,7 +3,7 @@
 //! when to save or what a driver's progress means.
 //!
 //! `step-00000042.safetensors` holds the tensors `weights.<parameter>` in their shapes and
-//! `optimizer.<vector>` flat, and in its metadata, under `unisono`, a [`Description`] with the BLAKE3
+//! `optimizer.<vector>` flat, and in its metadata, under `unisono`, counts and progress with the BLAKE3
 //! of all that. It is written beside its place, synced and renamed, and the folder is synced: a power
 //! cut leaves the checkpoints before it, and at worst a file that its checksum unmasks.
 
