@@ -74,6 +74,8 @@ pub(crate) struct Driver {
     weights: watch::Sender<Option<Weights>>,
     notices: broadcast::Sender<Notice>,
     stop: Stop,
+    /// Who wants to know that every worker was told goodbye.
+    farewells: Vec<Reply<()>>,
 }
 
 /// The job that is worked on.
@@ -135,6 +137,7 @@ pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<()>) {
         weights,
         notices,
         stop: Stop::No,
+        farewells: Vec::new(),
     };
     (handle, tokio::spawn(driver.run(received)))
 }
@@ -143,6 +146,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             self.proceed().await;
+            self.part();
             let due = self.machine.next_deadline();
             let due = due.map(|due| self.clock + Duration::from_millis(due));
             let tick = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
@@ -383,6 +387,15 @@ impl Driver {
     }
 
     /// Everything that can be taken up again is written down.
+    /// Tells those who wait for the last goodbye that it was said.
+    fn part(&mut self) {
+        if self.roster.is_dismissed() {
+            for reply in self.farewells.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+    }
+
     fn stopped(&mut self) {
         // Followers end with their feeds.
         self.feeds.clear();

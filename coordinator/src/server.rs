@@ -261,12 +261,17 @@ impl Running {
     pub async fn shutdown(self, deadline: Duration) {
         /// For open connections, once there is nothing more to say.
         const CONNECTIONS: Duration = Duration::from_millis(500);
+        const FAREWELLS: Duration = Duration::from_millis(1500);
         let end = Instant::now() + deadline;
         let at_rest = self.handle.ask(|reply| Command::Stop { reply });
         let rested = tokio::time::timeout(deadline.saturating_sub(CONNECTIONS), at_rest).await;
         if !matches!(rested, Ok(Ok(()))) {
             tracing::warn!("there was no time for a checkpoint; the one before it stands");
         }
+        // Workers that still compute will ask for more; those that are gone will not.
+        let left = end.saturating_duration_since(Instant::now() + CONNECTIONS);
+        let farewell = self.handle.ask(|reply| Command::Farewell { reply });
+        let _ = tokio::time::timeout(left.min(FAREWELLS), farewell).await;
         let _ = self.stop.send(());
         // Tonic waits for connections that say nothing (hyper #4170).
         let left = end.saturating_duration_since(Instant::now());

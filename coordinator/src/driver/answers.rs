@@ -96,6 +96,7 @@ impl Driver {
             Command::Resume { id, reply } => give(reply, self.resume(id).await),
             Command::Workers { reply } => give(reply, self.worker_views()),
             Command::Stop { reply } => self.stop(reply),
+            Command::Farewell { reply } => self.farewells.push(reply),
         }
     }
 
@@ -172,6 +173,7 @@ impl Driver {
         const LONGEST: Duration = Duration::from_secs(60);
         if !matches!(self.stop, Stop::No) {
             give(reply, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+            self.roster.dismiss(worker);
             return;
         }
         if generation != self.generation() || self.roster.get(worker).is_none() {
@@ -339,6 +341,7 @@ impl Driver {
         let waiting: Vec<WorkerId> = self.waiting.keys().copied().collect();
         for worker in waiting {
             self.answer(worker, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+            self.roster.dismiss(worker);
         }
         self.come_to_rest();
     }

@@ -105,6 +105,10 @@ pub enum Command {
     Stop {
         reply: Reply<()>,
     },
+    /// Answers when every worker has been told goodbye; after [`Command::Stop`].
+    Farewell {
+        reply: Reply<()>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

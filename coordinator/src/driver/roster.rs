@@ -1,7 +1,7 @@
 //! The workers by name: who they say they are. It decides whether a program may join at all; it
 //! refuses to know about leases, deadlines and silence, which are the machine's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     PROGRAM_VERSION,
@@ -35,6 +35,8 @@ pub struct WorkerView {
 #[derive(Debug, Default)]
 pub struct Roster {
     members: BTreeMap<WorkerId, Introduction>,
+    /// Members that were told goodbye, and not yet whether they heard it.
+    dismissed: BTreeSet<WorkerId>,
     last: u64,
 }
 
@@ -58,7 +60,20 @@ impl Roster {
     }
 
     pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
+        self.dismissed.remove(&worker);
         self.members.remove(&worker)
+    }
+
+    /// Remembers that `worker` was told goodbye.
+    pub fn dismiss(&mut self, worker: WorkerId) {
+        if self.members.contains_key(&worker) {
+            self.dismissed.insert(worker);
+        }
+    }
+
+    /// Whether nobody is left who waits for a goodbye.
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.len() == self.members.len()
     }
 
     pub fn name(&self, worker: WorkerId) -> String {
