@@ -15,7 +15,7 @@ fn jobs_are_queued_followed_cancelled_and_resumed_with_the_bits_of_an_undisturbe
     ]);
     let dir = cluster.dir.path();
     let job = tiny_job(dir, Head::Keyword);
-    let long = "train.epochs=40";
+    let long = "train.epochs=100";
 
     // What the same job gives when nothing happens to it.
     run(
@@ -40,7 +40,7 @@ fn jobs_are_queued_followed_cancelled_and_resumed_with_the_bits_of_an_undisturbe
     let second = cluster.submit(&job, &["name=second"]);
     let running = cluster.wait_for(&first, |status| status["step"].as_u64().unwrap() > 3);
     assert_eq!(running["status"], "running");
-    assert_eq!(running["epochs"], 40);
+    assert_eq!(running["epochs"], 100);
     let jobs = cluster.ask(&["jobs"]);
     let listed: Vec<&Value> = jobs
         .as_array()
@@ -55,7 +55,7 @@ fn jobs_are_queued_followed_cancelled_and_resumed_with_the_bits_of_an_undisturbe
     let cancelled = cluster.ask(&["cancel", &first]);
     assert_eq!(cancelled["status"], "cancelled");
     let at = cancelled["step"].as_u64().unwrap();
-    assert!((4..200).contains(&at), "{cancelled:#}");
+    assert!((4..500).contains(&at), "{cancelled:#}");
 
     // The next one's turn; its log ends with it.
     let log = cluster.verb(&["logs", "-f", &second]).expect(0);
@@ -100,7 +100,7 @@ fn a_restarted_coordinator_and_a_killed_worker_change_no_bit() {
     let mut cluster = Cluster::start(&[&["--device", "cpu"], &["--device", "cpu"]]);
     let dir = cluster.dir.path().to_owned();
     let job = tiny_job(&dir, Head::Ctc);
-    let sets = ["train.epochs=30", "train.checkpoint_every=7"];
+    let sets = ["train.epochs=60", "train.checkpoint_every=7"];
     let args = [
         "train",
         "tiny.toml",
