@@ -25,6 +25,7 @@ mod ending;
 mod pass;
 mod queue;
 mod roster;
+mod showing;
 mod steps;
 mod training;
 mod trouble;

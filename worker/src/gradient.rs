@@ -190,7 +190,7 @@ pub fn gradient(
 }
 
 /// The log-probabilities that the network gives to the classes or units: for each utterance
-/// [frames, outputs] (CTC) or [outputs] (keyword). An utterance without frames has none.
+/// `[frames, outputs]` (CTC) or `[outputs]` (keyword). An utterance without frames has none.
 ///
 /// # Errors
 /// If an utterance does not fit the model, or the device fails.

@@ -35,7 +35,7 @@ const BATCH_FRAMES: usize = 32 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
     pub text: String,
-    /// Of the classes [outputs], or of the units in each frame [frames, outputs]. Empty for an
+    /// Of the classes `[outputs]`, or of the units in each frame `[frames, outputs]`. Empty for an
     /// utterance without frames.
     pub log_probs: Vec<f32>,
 }

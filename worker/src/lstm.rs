@@ -4,7 +4,7 @@
 //!
 //! The equations are torch's (gates i, f, g, o; two biases). A layer's parameters are one flat
 //! tensor in the order of [`speech::model::ModelSpec`]: for each direction `weight_ih` [4H, I],
-//! `weight_hh` [4H, H], `bias_ih` [4H], `bias_hh` [4H].
+//! `weight_hh` `[4H, H]`, `bias_ih` `[4H]`, `bias_hh` `[4H]`.
 
 pub mod fused;
 mod kernel;

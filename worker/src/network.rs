@@ -30,7 +30,7 @@ pub struct Network {
 pub struct Parameters {
     /// One a layer.
     pub layers: Vec<Tensor<1>>,
-    /// `weight` [outputs, width] and `bias` [outputs].
+    /// `weight` `[outputs, width]` and `bias` `[outputs]`.
     pub head: Tensor<1>,
 }
 

@@ -1,3 +1,5 @@
+//! Checkpoints that are whole, cut, flipped, of another model or not there.
+
 use serde_json::{Value, json};
 use speech::model::ModelConfig;
 use tempfile::TempDir;

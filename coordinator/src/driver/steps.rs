@@ -6,13 +6,12 @@ use std::sync::{Arc, atomic::AtomicBool};
 use proto::contribution::{Contribution, PassKind};
 
 use super::{
-    Active, Driver, Notice, Run, SMALL,
+    Active, Driver, Run, SMALL,
     command::{Posted, Weights},
     ending::Ending,
     pass::Pass,
-    training::Training,
     trouble::RunError,
-    work::{self, Beginning, Begun, Chart, Checkpointed, Done, Scored, Updated},
+    work::{self, Beginning, Begun, Checkpointed, Done, Scored, Updated},
 };
 use crate::{
     events::{Event, StepMetrics},
@@ -467,47 +466,6 @@ impl Driver {
         training.finishing = true;
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         self.spawn(move || Done::Finished(work::finish(&dir, trainer.weights(), &prepared)));
-    }
-
-    /// Draws the curves as far as they go.
-    pub(super) fn draw(&mut self) {
-        let Some(chart) = self.run.as_ref().map(Run::chart) else {
-            return;
-        };
-        self.spawn(move || {
-            work::draw(&chart);
-            Done::Drawn
-        });
-    }
-
-    fn publish_progress(&mut self) {
-        let Some(run) = &self.run else { return };
-        let Some(Active { training, .. }) = &run.active else {
-            return;
-        };
-        // Nobody needs to listen.
-        let _ = self.notices.send(Notice::Progress {
-            job: run.id.clone(),
-            progress: training.progress.clone(),
-        });
-    }
-}
-
-impl Run {
-    pub(super) fn chart(&self) -> Chart {
-        let synthetic = self
-            .training()
-            .is_some_and(|training| training.prepared.synthetic);
-        let suffix = if synthetic { " (synthetic speech)" } else { "" };
-        Chart {
-            run_dir: self.dir.clone(),
-            title: format!("{}{suffix}", self.name),
-            drawing: Arc::clone(&self.drawing),
-        }
-    }
-
-    fn training(&self) -> Option<&Training> {
-        self.active.as_ref().map(|active| &active.training)
     }
 }
 

@@ -1,3 +1,5 @@
+//! The machine by hand: one input at a time, and what it says.
+
 use super::*;
 
 const GENERATION: u64 = 3;

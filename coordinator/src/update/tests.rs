@@ -1,3 +1,5 @@
+//! The transaction against hand-worked steps, and what it must refuse.
+
 use speech::model::ModelConfig;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Importers on small trees in their publishers' layouts.
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;

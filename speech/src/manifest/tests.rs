@@ -1,3 +1,5 @@
+//! Manifests that are read, written and refused.
+
 use super::*;
 
 const LINE: &str = r#"{"audio_filepath": "a.wav", "duration": 1.5, "text": "YES"}"#;

@@ -1,3 +1,5 @@
+//! Recipes that survive JSON, and those that cannot be.
+
 use super::*;
 use crate::random::Stream;
 

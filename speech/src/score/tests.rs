@@ -1,3 +1,5 @@
+//! Error counts and confusions by hand and against jiwer.
+
 use std::path::Path;
 
 use proptest::prelude::*;

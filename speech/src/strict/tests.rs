@@ -1,3 +1,5 @@
+//! What a typo, a wrong type and a bad `--set` are told.
+
 use std::path::Path;
 
 use serde::Deserialize;

@@ -145,7 +145,8 @@ fn each_fault_of_a_folder_has_its_own_message() {
         complaint()
     );
 
-    let faults: [(&str, fn(&mut BTreeMap<String, Tensor>)); 4] = [
+    type Damage = fn(&mut BTreeMap<String, Tensor>);
+    let faults: [(&str, Damage); 4] = [
         ("`head.bias` is missing", |tensors| {
             drop(tensors.remove("head.bias"))
         }),

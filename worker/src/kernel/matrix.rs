@@ -9,122 +9,17 @@ use rayon::prelude::*;
 
 use super::simd::{Kernel, Lanes, Level};
 
-/// Columns of a panel: two AVX-512 vectors.
-pub const PANEL: usize = 32;
+mod panels;
+
+use panels::copy;
+pub use panels::{PANEL, Panels};
+
 /// Terms of a chain computed before the result is stored: a panel of them fills a first-level cache.
 const DEPTH_BLOCK: usize = 256;
 /// Rows that share a panel while it is in the first-level cache.
 const ROW_BLOCK: usize = 64;
 /// Rows handed to a thread at a time.
 const ROW_TASK: usize = 128;
-
-/// A cache line, so that panels are aligned to vectors.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// A matrix of `depth` rows and `columns` columns laid out panel by panel: PANEL columns of row 0,
-/// the same of row 1, …, the last panel filled up with zeros.
-#[derive(Clone)]
-pub struct Panels {
-    lines: Vec<Line>,
-    depth: usize,
-    columns: usize,
-}
-
-impl std::fmt::Debug for Panels {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Panels[{}, {}]", self.depth, self.columns)
-    }
-}
-
-impl Panels {
-    fn zeros(depth: usize, columns: usize) -> Self {
-        let lines = vec![Line([0.0; 16]); columns.div_ceil(PANEL) * depth * (PANEL / 16)];
-        Self {
-            lines,
-            depth,
-            columns,
-        }
-    }
-
-    fn values_mut(&mut self) -> &mut [f32] {
-        let elements = self.lines.len() * 16;
-        // SAFETY: a Line is 16 f32 and nothing else.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), elements) }
-    }
-
-    fn panel(&self, panel: usize) -> *const f32 {
-        self.lines[panel * self.depth * (PANEL / 16)..]
-            .as_ptr()
-            .cast()
-    }
-
-    /// Packs the row-major matrix `source` [depth, columns].
-    pub fn pack(source: &[f32], depth: usize, columns: usize) -> Self {
-        assert_eq!(source.len(), depth * columns);
-        Self::gather(depth, columns, |k| Some(&source[k * columns..][..columns]))
-    }
-
-    /// Packs the matrix whose row k is `row(k)`, or zeros.
-    pub fn gather<'a>(
-        depth: usize,
-        columns: usize,
-        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-    ) -> Self {
-        let mut packed = Self::zeros(depth, columns);
-        if depth > 0 {
-            packed
-                .values_mut()
-                .par_chunks_mut(depth * PANEL)
-                .enumerate()
-                .for_each(|(p, panel)| {
-                    let start = p * PANEL;
-                    let end = columns.min(start + PANEL);
-                    for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
-                        if let Some(row) = row(k) {
-                            copy::<PANEL>(&row[start..end], &mut target[..end - start]);
-                        }
-                    }
-                });
-        }
-        packed
-    }
-
-    /// Packs the transpose of the row-major matrix `source` [columns, depth].
-    pub fn transpose(source: &[f32], depth: usize, columns: usize) -> Self {
-        assert_eq!(source.len(), depth * columns);
-        let mut packed = Self::zeros(depth, columns);
-        if depth > 0 {
-            packed
-                .values_mut()
-                .par_chunks_mut(depth * PANEL)
-                .enumerate()
-                .for_each(|(p, panel)| {
-                    let start = p * PANEL;
-                    // 16 terms at a time: a cache line of each of the 32 source rows.
-                    for block in (0..depth).step_by(16) {
-                        for k_column in 0..columns.min(start + PANEL) - start {
-                            let end = depth.min(block + 16);
-                            let row = &source[(start + k_column) * depth..][block..end];
-                            for (k, value) in row.iter().enumerate() {
-                                panel[(block + k) * PANEL + k_column] = *value;
-                            }
-                        }
-                    }
-                });
-        }
-        packed
-    }
-
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-}
 
 /// What the chains begin with.
 #[derive(Clone, Copy)]
@@ -185,11 +80,11 @@ pub fn multiply(
     stride: usize,
     rows: usize,
 ) {
-    if rows == 0 || right.columns == 0 {
+    if rows == 0 || right.columns() == 0 {
         return;
     }
     assert!(
-        result.len() >= (rows - 1) * stride + right.columns,
+        result.len() >= (rows - 1) * stride + right.columns(),
         "result too short"
     );
     // SAFETY: the result is long enough and exclusively borrowed; the rest is checked inside.
@@ -210,15 +105,15 @@ pub unsafe fn multiply_raw(
     stride: usize,
     rows: usize,
 ) {
-    if rows == 0 || right.columns == 0 {
+    if rows == 0 || right.columns() == 0 {
         return;
     }
-    if right.depth > 0 {
-        let last = (rows - 1) * left.row + (right.depth - 1) * left.depth;
+    if right.depth() > 0 {
+        let last = (rows - 1) * left.row + (right.depth() - 1) * left.depth;
         assert!(left.values.len() > last, "left operand too short");
     }
     if let Start::Row(row) = start {
-        assert!(row.len() >= right.columns, "start row too short");
+        assert!(row.len() >= right.columns(), "start row too short");
     }
     level.run(Multiply {
         left,
@@ -286,23 +181,23 @@ impl Kernel for Multiply<'_> {
         // A transposed left operand walks memory in strides of a row: pack each block once.
         let packs = left.depth != 1;
         let mut packed = Vec::new();
-        let blocks = right.depth.div_ceil(DEPTH_BLOCK).max(1);
+        let blocks = right.depth().div_ceil(DEPTH_BLOCK).max(1);
         for block in 0..blocks {
             let k0 = block * DEPTH_BLOCK;
-            let depth = right.depth.min(k0 + DEPTH_BLOCK) - k0;
+            let depth = right.depth().min(k0 + DEPTH_BLOCK) - k0;
             let start = if block == 0 { start } else { Start::Result };
             for row0 in (0..rows).step_by(ROW_BLOCK) {
                 let row_end = rows.min(row0 + ROW_BLOCK);
                 if packs {
                     pack_left(&mut packed, left, row0..row_end, k0..k0 + depth);
                 }
-                for panel in 0..right.columns.div_ceil(PANEL) {
+                for panel in 0..right.columns().div_ceil(PANEL) {
                     // SAFETY: the caller of `multiply_raw` answers for the result; it checked that
                     // the left operand holds rows × depth, and the panels hold depth × PANEL.
                     unsafe {
                         let b = right.panel(panel).add(k0 * PANEL);
                         let column = panel * PANEL;
-                        let columns = (right.columns - column).min(PANEL);
+                        let columns = (right.columns() - column).min(PANEL);
                         let mut row = row0;
                         while row < row_end {
                             let (a, a_row, a_depth) = if packs {
@@ -359,15 +254,6 @@ fn pack_left(
         for (target, k) in target.chunks_exact_mut(group).zip(terms.clone()) {
             copy::<GROUP>(&left.values[k * left.depth + first..][..group], target);
         }
-    }
-}
-
-/// Copies slices of mostly N elements, which is then a few instructions and no call.
-#[inline(always)]
-fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
-    match (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
-        (Some(source), Some(target)) => *target = *source,
-        _ => target.copy_from_slice(source),
     }
 }
 
@@ -520,92 +406,4 @@ pub fn add_rows(level: Level, source: &[f32], sums: &mut [f32]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use speech::random::Stream;
-
-    fn random(stream: &mut Stream, elements: usize) -> Vec<f32> {
-        (0..elements)
-            .map(|_| stream.between(-1.0, 1.0) as f32)
-            .collect()
-    }
-
-    /// One chain of fused multiply-adds an element, as the module promises.
-    fn chains(a: &[f32], b: &[f32], start: &[f32], rows: usize, depth: usize) -> Vec<f32> {
-        let columns = b.len() / depth.max(1);
-        (0..rows * columns)
-            .map(|i| {
-                let (r, n) = (i / columns, i % columns);
-                (0..depth).fold(start[i], |sum, k| {
-                    a[r * depth + k].mul_add(b[k * columns + n], sum)
-                })
-            })
-            .collect()
-    }
-
-    fn transpose(values: &[f32], rows: usize) -> Vec<f32> {
-        let columns = values.len() / rows;
-        (0..values.len())
-            .map(|i| values[(i % rows) * columns + i / rows])
-            .collect()
-    }
-
-    #[test]
-    fn every_level_layout_and_start_computes_the_same_chains() {
-        let mut stream = Stream::new(1, &[]);
-        for (rows, depth, columns) in [
-            (1, 1, 1),
-            (3, 5, 31),
-            (8, 256, 32),
-            (16, 257, 33),
-            (67, 300, 70),
-            (130, 7, 96),
-        ] {
-            let a = random(&mut stream, rows * depth);
-            let b = random(&mut stream, depth * columns);
-            let bias = random(&mut stream, columns);
-            let old = random(&mut stream, rows * columns);
-            let (at, bt) = (transpose(&a, rows), transpose(&b, depth));
-            let repeated = bias.repeat(rows);
-            let zero = vec![0.0; rows * columns];
-            for level in Level::available() {
-                for right in [
-                    Panels::pack(&b, depth, columns),
-                    Panels::transpose(&bt, depth, columns),
-                ] {
-                    for left in [Left::rows(&a, depth), Left::transposed(&at, rows)] {
-                        for (start, begin) in [
-                            (Start::Zero, &zero),
-                            (Start::Row(&bias), &repeated),
-                            (Start::Result, &old),
-                        ] {
-                            let expected = chains(&a, &b, begin, rows, depth);
-                            let mut result = old.clone();
-                            multiply(level, left, &right, start, &mut result, columns, rows);
-                            assert_eq!(result, expected, "{level:?} {rows}x{depth}x{columns}");
-                            let mut result = old.clone();
-                            multiply_parallel(level, left, &right, start, &mut result, columns);
-                            assert_eq!(result, expected, "{level:?} {rows}x{depth}x{columns}");
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn columns_beside_the_result_are_left_alone() {
-        let right = Panels::pack(&[1.0, 2.0], 1, 2);
-        let mut result = vec![7.0; 9];
-        multiply(
-            Level::detect(),
-            Left::rows(&[1.0, 10.0], 1),
-            &right,
-            Start::Zero,
-            &mut result,
-            5,
-            2,
-        );
-        assert_eq!(result, [1.0, 2.0, 7.0, 7.0, 7.0, 10.0, 20.0, 7.0, 7.0]);
-    }
-}
+mod tests;

@@ -1,3 +1,5 @@
+//! Rules against small lists of utterances.
+
 use super::*;
 
 /// Three speakers who say each digit ten times.

@@ -1,0 +1,124 @@
+//! The right-hand matrix of a product, packed so that a tile reads it front to back. It decides the
+//! layout, and refuses to know what is multiplied with it.
+
+use rayon::prelude::*;
+
+/// Columns of a panel: two AVX-512 vectors.
+pub const PANEL: usize = 32;
+
+/// A cache line, so that panels are aligned to vectors.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// A matrix of `depth` rows and `columns` columns laid out panel by panel: PANEL columns of row 0,
+/// the same of row 1, …, the last panel filled up with zeros.
+#[derive(Clone)]
+pub struct Panels {
+    lines: Vec<Line>,
+    depth: usize,
+    columns: usize,
+}
+
+impl std::fmt::Debug for Panels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Panels[{}, {}]", self.depth, self.columns)
+    }
+}
+
+impl Panels {
+    fn zeros(depth: usize, columns: usize) -> Self {
+        let lines = vec![Line([0.0; 16]); columns.div_ceil(PANEL) * depth * (PANEL / 16)];
+        Self {
+            lines,
+            depth,
+            columns,
+        }
+    }
+
+    fn values_mut(&mut self) -> &mut [f32] {
+        let elements = self.lines.len() * 16;
+        // SAFETY: a Line is 16 f32 and nothing else.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), elements) }
+    }
+
+    pub(super) fn panel(&self, panel: usize) -> *const f32 {
+        self.lines[panel * self.depth * (PANEL / 16)..]
+            .as_ptr()
+            .cast()
+    }
+
+    /// Packs the row-major matrix `source` [depth, columns].
+    pub fn pack(source: &[f32], depth: usize, columns: usize) -> Self {
+        assert_eq!(source.len(), depth * columns);
+        Self::gather(depth, columns, |k| Some(&source[k * columns..][..columns]))
+    }
+
+    /// Packs the matrix whose row k is `row(k)`, or zeros.
+    pub fn gather<'a>(
+        depth: usize,
+        columns: usize,
+        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+    ) -> Self {
+        let mut packed = Self::zeros(depth, columns);
+        if depth > 0 {
+            packed
+                .values_mut()
+                .par_chunks_mut(depth * PANEL)
+                .enumerate()
+                .for_each(|(p, panel)| {
+                    let start = p * PANEL;
+                    let end = columns.min(start + PANEL);
+                    for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
+                        if let Some(row) = row(k) {
+                            copy::<PANEL>(&row[start..end], &mut target[..end - start]);
+                        }
+                    }
+                });
+        }
+        packed
+    }
+
+    /// Packs the transpose of the row-major matrix `source` [columns, depth].
+    pub fn transpose(source: &[f32], depth: usize, columns: usize) -> Self {
+        assert_eq!(source.len(), depth * columns);
+        let mut packed = Self::zeros(depth, columns);
+        if depth > 0 {
+            packed
+                .values_mut()
+                .par_chunks_mut(depth * PANEL)
+                .enumerate()
+                .for_each(|(p, panel)| {
+                    let start = p * PANEL;
+                    // 16 terms at a time: a cache line of each of the 32 source rows.
+                    for block in (0..depth).step_by(16) {
+                        for k_column in 0..columns.min(start + PANEL) - start {
+                            let end = depth.min(block + 16);
+                            let row = &source[(start + k_column) * depth..][block..end];
+                            for (k, value) in row.iter().enumerate() {
+                                panel[(block + k) * PANEL + k_column] = *value;
+                            }
+                        }
+                    }
+                });
+        }
+        packed
+    }
+
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// Copies slices of mostly N elements, which is then a few instructions and no call.
+#[inline(always)]
+pub(super) fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
+    match (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
+        (Some(source), Some(target)) => *target = *source,
+        _ => target.copy_from_slice(source),
+    }
+}
