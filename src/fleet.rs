@@ -26,7 +26,6 @@ pub struct Spec {
     pub workers: usize,
     pub threads: usize,
     pub device: &'static str,
-    pub verbose: bool,
 }
 
 /// A worker that dies is started again so often; one that dies each time has a reason to.
@@ -169,6 +168,7 @@ impl Fleet {
 
     fn launch(&mut self, worker: usize) -> io::Result<()> {
         let spec = &self.spec;
+        let log = std::env::var("UNISONO_LOG").ok();
         let mut command = Command::new(program()?);
         command
             .arg("worker")
@@ -178,7 +178,8 @@ impl Fleet {
             .args(["--name", &format!("worker-{}", worker + 1)])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--give-up-after", "10"])
-            .args(spec.verbose.then_some("--verbose"))
+            // What they do, the run's events say.
+            .env("UNISONO_LOG", log.as_deref().unwrap_or("warn"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

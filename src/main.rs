@@ -23,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
+    output::silence_drivers();
     output::log(args.log_level());
     match verbs::run(args.verb) {
         Ok(()) => ExitCode::SUCCESS,

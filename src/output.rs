@@ -52,6 +52,16 @@ pub fn wants_color() -> bool {
     is_attended() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Mesa's Vulkan layer for choosing a device looks for a desktop session, and complains on standard
+/// error of every program on a server without one. Our own workers inherit this.
+pub fn silence_drivers() {
+    const SESSION: &str = "XDG_RUNTIME_DIR";
+    if std::env::var_os(SESSION).is_none() {
+        // SAFETY: called first of all, while the program has no other thread.
+        unsafe { std::env::set_var(SESSION, std::env::temp_dir()) };
+    }
+}
+
 /// Sends the log to standard error, from `level` on; `UNISONO_LOG` (as `tracing` filters are
 /// written) says otherwise. Libraries below speak only of trouble.
 pub fn log(level: &str) {

@@ -22,6 +22,7 @@ pub struct Progress {
     left_out: usize,
     last_step: Option<StepMetrics>,
     pace: Pace,
+    throughput: Throughput,
     told: Option<Instant>,
 }
 
@@ -49,6 +50,7 @@ impl Progress {
             left_out: 0,
             last_step: None,
             pace: Pace::default(),
+            throughput: Throughput::default(),
             told: None,
         }
     }
@@ -110,6 +112,7 @@ impl Progress {
 
     fn step(&mut self, metrics: StepMetrics) {
         self.pace.step(metrics.step, Instant::now());
+        self.throughput.add(&metrics);
         if let Some(bar) = &self.bar {
             bar.set_prefix(format!(
                 "epoch {}/{} step {}/{}",
@@ -117,7 +120,7 @@ impl Progress {
             ));
             bar.set_message(format!(
                 "{}, {}",
-                figures(&metrics),
+                self.figures(&metrics),
                 self.time_left(metrics.step)
             ));
             bar.set_position(metrics.step);
@@ -137,8 +140,21 @@ impl Progress {
             self.epochs,
             metrics.step,
             self.steps,
-            figures(metrics),
+            self.figures(metrics),
             self.time_left(metrics.step)
+        )
+    }
+
+    fn figures(&self, metrics: &StepMetrics) -> String {
+        let number = |value: Option<f64>, digits: usize| {
+            value.map_or("none".to_owned(), |value| format!("{value:.digits$}"))
+        };
+        format!(
+            "loss {}, norm {}, coefficient {}, {:.0} audio-s/s",
+            number(metrics.loss, 4),
+            number(metrics.grad_norm, 3),
+            number(metrics.clip_coef, 3),
+            self.throughput.rate()
         )
     }
 
@@ -154,17 +170,25 @@ impl Progress {
     }
 }
 
-fn figures(metrics: &StepMetrics) -> String {
-    let number = |value: Option<f64>, digits: usize| {
-        value.map_or("none".to_owned(), |value| format!("{value:.digits$}"))
-    };
-    format!(
-        "loss {}, norm {}, coefficient {}, {:.0} audio-s/s",
-        number(metrics.loss, 4),
-        number(metrics.grad_norm, 3),
-        number(metrics.clip_coef, 3),
-        metrics.audio_seconds_per_second
-    )
+/// Seconds of audio trained on in a second, over the last twenty steps or so: batches of short
+/// utterances and of long ones differ.
+#[derive(Debug, Default)]
+struct Throughput {
+    audio: f64,
+    seconds: f64,
+}
+
+impl Throughput {
+    const KEEP: f64 = 0.95;
+
+    fn add(&mut self, metrics: &StepMetrics) {
+        self.audio = Self::KEEP * self.audio + metrics.audio_seconds;
+        self.seconds = Self::KEEP * self.seconds + metrics.seconds;
+    }
+
+    fn rate(&self) -> f64 {
+        self.audio / self.seconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// How long a step takes, evaluations included, over the run so far with more weight on the recent

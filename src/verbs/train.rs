@@ -63,7 +63,6 @@ async fn lead(
         workers: plan.workers,
         threads: plan.threads,
         device: args.device.name(),
-        verbose: false,
     })
     .context("cannot start the workers")?;
     let mut progress = Progress::new(plan.job.train.epochs);

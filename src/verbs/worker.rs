@@ -24,8 +24,9 @@ pub fn run(args: args::Worker) -> Result<()> {
     compute::set_threads(threads)?;
     let compute = Compute::open(choice(args.device))?;
     output::message(&format!(
-        "computes on {}, {threads} threads",
-        compute.reason
+        "computes on {} ({threads} thread{})",
+        compute.reason,
+        if threads == 1 { "" } else { "s" }
     ));
     let mut cache = CacheConfig::new(args.cache_dir.unwrap_or_else(cache_dir));
     cache.shared_files = !args.no_shared_files;

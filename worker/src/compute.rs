@@ -180,8 +180,8 @@ fn best(adapters: &[AdapterInfo]) -> Option<(DeviceKind, &AdapterInfo)> {
     })
 }
 
-/// The adapters of the first graphics API with any. No further one is tried: OpenGL's libraries write
-/// complaints of their own to standard error.
+/// The adapters of the graphics API that burn uses on this machine: the first one with a GPU,
+/// otherwise the first with anything.
 pub fn adapters() -> Vec<AdapterInfo> {
     let apis: &[wgpu::Backends] = if cfg!(target_os = "macos") {
         &[wgpu::Backends::METAL]
@@ -192,10 +192,17 @@ pub fn adapters() -> Vec<AdapterInfo> {
             wgpu::Backends::GL,
         ]
     };
-    apis.iter()
-        .map(|&api| adapters_of(api))
-        .find(|found| !found.is_empty())
-        .unwrap_or_default()
+    let mut software = Vec::new();
+    for &api in apis {
+        let found = adapters_of(api);
+        if found.iter().any(|adapter| !adapter.software) {
+            return found;
+        }
+        if software.is_empty() {
+            software = found;
+        }
+    }
+    software
 }
 
 fn adapters_of(api: wgpu::Backends) -> Vec<AdapterInfo> {
