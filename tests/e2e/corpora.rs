@@ -69,7 +69,7 @@ fn fsdd_is_imported_and_trained_on_with_the_same_bits_from_one_worker_and_two() 
             "--set",
             "model.hidden=16",
             "--set",
-            "clip.max_norm=0.5",
+            "clip.max_norm=0.05",
         ];
         run(dir, args).expect(0);
         let report = report(&dir.join(out));
