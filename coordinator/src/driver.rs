@@ -387,7 +387,6 @@ impl Driver {
         self.weights.send_replace(None);
     }
 
-    /// Everything that can be taken up again is written down.
     /// Tells those who wait for the last goodbye that it was said.
     fn part(&mut self) {
         if self.roster.is_dismissed() {
@@ -397,6 +396,7 @@ impl Driver {
         }
     }
 
+    /// Everything that can be taken up again is written down.
     fn stopped(&mut self) {
         // Followers end with their feeds.
         self.feeds.clear();
