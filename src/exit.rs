@@ -99,6 +99,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     decide! {
         Failure => Failure::code,
         UnknownFormat => |_| Code::Usage,
+        proto::crash::UnknownPlace => |_| Code::Usage,
         HoldOutError => of_hold_out,
         speech::import::ImportError => |_| Code::Data,
         speech::manifest::ManifestError => of_manifest,

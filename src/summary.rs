@@ -1,5 +1,7 @@
 //! The last words on a run, from its report.
 
+use std::collections::BTreeMap;
+
 use coordinator::report::Report;
 
 use crate::{
@@ -61,15 +63,18 @@ pub fn text(report: &Report, place: &str) -> String {
         };
         say("computed on", format!("{class} ({promise})"));
     }
-    let faults: Vec<String> = report
-        .faults
-        .iter()
-        .filter(|(_, count)| **count > 0)
-        .map(|(kind, count)| format!("{count} {}", kind.replace('_', " ")))
-        .collect();
-    if !faults.is_empty() {
-        say("seen", faults.join(", "));
+    if let Some(faults) = faults(&report.faults) {
+        say("seen", faults);
     }
     say("run", place.to_owned());
     lines.join("\n")
+}
+
+/// Counts by kind, those above 0, for a person; `None` when there are none.
+pub fn faults(counts: &BTreeMap<String, u64>) -> Option<String> {
+    let seen = counts.iter().filter(|(_, count)| **count > 0);
+    let seen: Vec<String> = seen
+        .map(|(kind, count)| format!("{count} {}", kind.replace('_', " ")))
+        .collect();
+    (!seen.is_empty()).then(|| seen.join(", "))
 }

@@ -24,6 +24,8 @@ use crate::args::Verb;
 
 /// Runs a verb to its end.
 pub fn run(verb: Verb) -> Result<()> {
+    // Before anything is done: a name that is mistyped would never be noticed.
+    proto::crash::ordered()?;
     match verb {
         Verb::Train(args) => train::run(args),
         Verb::Coordinator(args) => coordinator::run(args),

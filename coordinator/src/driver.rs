@@ -274,6 +274,7 @@ impl Driver {
             micro_batches: pass.leased(key.node),
             key,
             posted,
+            norm_bound: pass.norm_bound,
         };
         if reply.send(LeaseAnswer::Lease(leased)).is_err() {
             return Some(undelivered);

@@ -51,6 +51,9 @@ pub struct Contribution {
     /// Seconds of audio.
     pub audio_seconds: f64,
     pub quarantined: Vec<Quarantined>,
+    /// L2 norms of the micro-batches' mean gradients, in order, where the job bounds them: of every
+    /// one that is finite, also of those that were left out.
+    pub norms: Vec<f64>,
 }
 
 impl Contribution {
@@ -77,6 +80,7 @@ impl Contribution {
         self.frames += right.frames;
         self.audio_seconds += right.audio_seconds;
         self.quarantined.extend(right.quarantined);
+        self.norms.extend(right.norms);
         self
     }
 
@@ -86,6 +90,9 @@ impl Contribution {
         hasher.update(&self.weight.to_le_bytes());
         hasher.update(&self.loss.to_le_bytes());
         hasher.update(&self.utterances.to_le_bytes());
+        for norm in &self.norms {
+            hasher.update(&norm.to_le_bytes());
+        }
         if let Some(sum) = &self.sum {
             crate::tensor::for_each_chunk(sum, |bytes| {
                 hasher.update(bytes);

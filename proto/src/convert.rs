@@ -136,6 +136,7 @@ impl v1::ContributionHeader {
             elements: contribution.sum.as_ref().map_or(0, |sum| sum.len() as u64),
             digest: contribution.digest().to_vec().into(),
             seconds,
+            norms: contribution.norms.clone(),
         }
     }
 
@@ -157,6 +158,10 @@ impl v1::ContributionHeader {
         if !self.audio_seconds.is_finite() || self.audio_seconds < 0.0 {
             return Err(out_of_range("audio_seconds", self.audio_seconds));
         }
+        let is_norm = |norm: &f64| norm.is_finite() && *norm >= 0.0;
+        if let Some(norm) = self.norms.iter().copied().find(|norm| !is_norm(norm)) {
+            return Err(out_of_range("norms", norm));
+        }
         Ok(Contribution {
             sum,
             weight: self.weight,
@@ -165,6 +170,7 @@ impl v1::ContributionHeader {
             frames: self.frames,
             audio_seconds: self.audio_seconds,
             quarantined: self.quarantined.into_iter().map(Into::into).collect(),
+            norms: self.norms,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod contribution;
 pub mod convert;
+pub mod crash;
 pub mod tensor;
 pub mod tree;
 

@@ -1,5 +1,7 @@
 //! `jobs`: the queue of a coordinator. Here is also how a job is shown, for all verbs that do.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use proto::v1::{JobStatus, ListRequest};
 use serde_json::{Map, Value, json};
@@ -51,6 +53,8 @@ pub fn json(job: &JobStatus) -> Value {
     put("workers", json!(job.workers));
     put("submitted_at", json!(job.submitted_at));
     put("run_dir", json!(job.run_dir));
+    let faults: BTreeMap<_, _> = job.faults.iter().collect();
+    put("faults", json!(faults));
     if !job.error.is_empty() {
         put("error", json!(job.error));
     }

@@ -38,7 +38,12 @@ fn text(job: &JobStatus) -> String {
         Ok(report) if client::has_ended(job.state()) => {
             lines.push(summary::text(&report, &job.run_dir));
         }
-        _ => lines.push(format!("run          {}", job.run_dir)),
+        _ => {
+            let counts = job.faults.clone().into_iter().collect();
+            let seen = summary::faults(&counts);
+            lines.extend(seen.map(|seen| format!("seen         {seen}")));
+            lines.push(format!("run          {}", job.run_dir));
+        }
     }
     lines.join("\n")
 }

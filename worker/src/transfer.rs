@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use proto::{
     contribution::Key,
+    crash::{self, Place},
     tensor::{self, AssembleError, Assembler},
     v1::{
         self, AudioChunk, FetchAudioRequest, PullRequest, PushRequest, TensorChunk, push_request,
@@ -121,7 +122,9 @@ impl Transfer {
         const CALL: &str = "Push";
         let message = |part| PushRequest { part: Some(part) };
         let header = message(push_request::Part::Header(header));
-        let chunks = tensor::chunks(vector).map(push_request::Part::Chunk);
+        let chunks = tensor::chunks(vector)
+            .inspect(|_| crash::pass(Place::WorkerPush))
+            .map(push_request::Part::Chunk);
         let (sent, mut progress) = tokio::sync::watch::channel(());
         let messages = std::iter::once(header)
             .chain(chunks.map(message))
@@ -158,6 +161,7 @@ impl Transfer {
         let mut assembler = Assembler::new(elements as u64, elements).map_err(nonsense)?;
         while let Some(chunk) = next::<TensorChunk>(CALL, &mut chunks).await? {
             assembler.push(&chunk).map_err(nonsense)?;
+            crash::pass(Place::WorkerPull);
         }
         assembler.finish().map_err(nonsense)
     }

@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::{CHUNK_BYTES, tensor::for_each_chunk};
+use proto::{
+    CHUNK_BYTES,
+    crash::{self, Place},
+    tensor::for_each_chunk,
+};
 use safetensors::{Dtype, tensor::Metadata, tensor::TensorInfo};
 
 use super::CheckpointError;
@@ -68,6 +72,7 @@ pub(super) fn write(
 
     let unfinished = path.with_extension(UNFINISHED);
     let written = write_synced(&unfinished, &header, tensors)
+        .inspect(|()| crash::pass(Place::CoordinatorRename))
         .and_then(|()| fs::rename(&unfinished, path))
         .and_then(|()| sync_parent(path));
     if written.is_err() {
@@ -89,6 +94,7 @@ fn write_synced(path: &Path, header: &[u8], tensors: &[Tensor<'_>]) -> io::Resul
             }
         });
         written?;
+        crash::pass(Place::CoordinatorCheckpoint);
     }
     file.sync_all()
 }

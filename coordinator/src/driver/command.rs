@@ -134,6 +134,14 @@ pub struct Leased {
     /// Places in the pass, with the utterances' places in their set.
     pub micro_batches: Vec<(u32, Vec<u32>)>,
     pub posted: Arc<Posted>,
+    pub norm_bound: Option<NormBound>,
+}
+
+/// How large the norm of a micro-batch's mean gradient may be in a pass of a job that bounds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NormBound {
+    /// `None` until enough norms were seen.
+    pub most: Option<f64>,
 }
 
 /// What is to be done with a contribution that is announced.
@@ -202,6 +210,8 @@ pub struct JobView {
     pub progress: Option<Progress>,
     pub run_dir: PathBuf,
     pub workers: u32,
+    /// What workers and networks did while it was worked on, by kind.
+    pub faults: BTreeMap<String, u64>,
 }
 
 /// How far a run is.

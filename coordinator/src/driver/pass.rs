@@ -6,11 +6,12 @@ use std::{collections::BTreeMap, time::Instant};
 
 use proto::{
     contribution::{Contribution, Digest, Key, PassKind},
+    crash::{self, Place},
     tree::Node,
 };
 
 use crate::{
-    driver::trouble::Refused,
+    driver::{command::NormBound, trouble::Refused},
     machine::PassId,
     reduce::{ReduceError, Reducer},
 };
@@ -56,6 +57,8 @@ pub struct Pass {
     /// Counted from 1.
     pub epoch: u32,
     pub micro_batches: Vec<Vec<u32>>,
+    /// Where the job bounds the norms of micro-batches.
+    pub norm_bound: Option<NormBound>,
     pub opened: Instant,
     /// Seconds that workers computed for it, together.
     pub compute_s: f64,
@@ -83,6 +86,7 @@ pub struct Reduction {
 impl Reduction {
     pub fn run(mut self) -> Result<Reducer, ReduceError> {
         for (node, contribution) in self.pending {
+            crash::pass(Place::CoordinatorReduce);
             self.reducer.insert(node, contribution)?;
         }
         Ok(self.reducer)
@@ -104,6 +108,7 @@ impl Pass {
             step,
             epoch,
             micro_batches,
+            norm_bound: None,
             opened: Instant::now(),
             compute_s: 0.0,
             returned: 0,

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use tokio::sync::watch;
 
-use super::{Driver, JobView, Refused, Stop, WorkerView, command::Reply, roster};
+use super::{
+    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, ending::add_faults, roster,
+};
 use crate::{
     events::{Published, published},
     job::Job,
@@ -50,8 +52,18 @@ impl Driver {
                 Some(_) => u32::try_from(self.roster.len()).unwrap_or(u32::MAX),
                 None => 0,
             },
+            faults: run.map(|run| self.faults(run)).unwrap_or_default(),
             entry,
         })
+    }
+
+    /// What was counted for a run, in all its lives.
+    fn faults(&self, run: &Run) -> BTreeMap<String, u64> {
+        let active = run.active.as_ref();
+        let mut faults =
+            active.map_or_else(BTreeMap::new, |active| active.training.tally.faults.clone());
+        add_faults(&mut faults, &run.before, self.machine.counters());
+        faults
     }
 
     pub(super) fn views(&self) -> Vec<JobView> {

@@ -172,6 +172,7 @@ pub fn update(mut trainer: Trainer, mut sum: Contribution) -> Result<Updated, Ru
     let whole = Contribution {
         sum: vector,
         quarantined: Vec::new(),
+        norms: Vec::new(),
         ..sum
     };
     let outcome = trainer.apply(whole)?;

@@ -50,6 +50,7 @@ impl From<Leased> for v1::Lease {
             epoch,
             micro_batches,
             posted,
+            norm_bound,
         } = leased;
         let items = match key.kind {
             PassKind::Gradient => &posted.prepared.train,
@@ -59,6 +60,7 @@ impl From<Leased> for v1::Lease {
         Self {
             key: Some(key.into()),
             epoch,
+            norm_bound: norm_bound.map(|bound| v1::NormBound { most: bound.most }),
             micro_batches: micro_batches
                 .map(|(index, utterances)| v1::MicroBatch {
                     index,
@@ -124,6 +126,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         run_dir: view.run_dir.to_string_lossy().into_owned(),
         workers: view.workers,
         cause: cause(view.entry.cause).into(),
+        faults: view.faults.into_iter().collect(),
     };
     if let Ok(report) = serde_json::from_str::<Report>(&status.report_json) {
         status.step = report.steps;
@@ -131,6 +134,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         status.epoch = report.epochs;
         status.epochs = report.total_epochs;
         status.loss = report.loss;
+        status.faults = report.faults.into_iter().collect();
     }
     status
 }

@@ -13,6 +13,7 @@ use proto::{
     CHUNK_BYTES,
     contribution::{Contribution, Digest, Key},
     convert::ConvertError,
+    crash::{self, Place},
     tensor::{self, Assembler},
     v1::{self, push_request::Part, tensors_server::Tensors},
 };
@@ -213,7 +214,10 @@ async fn assemble(
 ) -> Result<Vec<f32>, Refusal> {
     while let Some(part) = next(parts).await? {
         match part {
-            Part::Chunk(chunk) => assembler.push(&chunk)?,
+            Part::Chunk(chunk) => {
+                assembler.push(&chunk)?;
+                crash::pass(Place::CoordinatorReceive);
+            }
             Part::Header(_) => return Err(Refusal::NoHeader),
         }
     }
@@ -308,7 +312,8 @@ impl Tensors for TensorsService {
         request: Request<v1::PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
         let encoded = self.weights(request.get_ref())?;
-        let chunks = stream::iter(tensor::chunks(encoded).map(Ok));
+        let chunks = tensor::chunks(encoded).inspect(|_| crash::pass(Place::CoordinatorBroadcast));
+        let chunks = stream::iter(chunks.map(Ok));
         Ok(Response::new(Box::pin(chunks)))
     }
 

@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use bytes::Bytes;
 use proto::{
     contribution::{Contribution, PassKind, Quarantined},
+    crash::{self, Place},
     tensor, tree, v1,
 };
 use speech::features::Features;
@@ -174,6 +175,7 @@ impl Work<'_> {
             let started = Instant::now();
             let contribution = self.contribution(&loaded)?;
             seconds += started.elapsed().as_secs_f64();
+            crash::pass(Place::WorkerCompute);
             Ok::<_, ComputingError>(Some(contribution))
         };
         let sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
@@ -232,6 +234,7 @@ impl Work<'_> {
             frames: kept.iter().map(|one| one.features().frames as u64).sum(),
             audio_seconds: kept.iter().map(|one| one.prepared.seconds).sum(),
             quarantined,
+            norms: Vec::new(),
         })
     }
 

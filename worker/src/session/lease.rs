@@ -135,6 +135,7 @@ mod tests {
         v1::Lease {
             key: Some(key.into()),
             epoch: 2,
+            norm_bound: None,
             micro_batches: micro_batches
                 .map(|index| v1::MicroBatch {
                     index,

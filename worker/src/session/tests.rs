@@ -161,6 +161,7 @@ impl Job {
             key: Some(key.into()),
             micro_batches: self.micro_batches.clone(),
             epoch: 0,
+            norm_bound: None,
         })
     }
 
