@@ -262,7 +262,7 @@ impl Toy {
             utterances: utterances as u64,
             frames: 10 * utterances as u64,
             audio_seconds: 0.1 * utterances as f64,
-            quarantined: Vec::new(),
+            ..Contribution::default()
         }
     }
 
