@@ -225,7 +225,15 @@ impl Driver {
                         name,
                     });
                 }
-                Output::Differed { key, first, second } => {
+                Output::Differed {
+                    key,
+                    first,
+                    second,
+                    late,
+                } => {
+                    if let Some(pass) = self.pass_mut().filter(|_| !late) {
+                        pass.doubt();
+                    }
                     let node = key.node.to_string();
                     tracing::error!(
                         step = key.step,
@@ -238,8 +246,16 @@ impl Driver {
                         node,
                         first: first.0,
                         second: second.0,
+                        late,
                     });
                 }
+                Output::Quarantined { worker, key } => self.quarantine(worker, &key),
+                Output::PassRestarted { pass } => self.restart(&pass),
+                Output::Unsettled { key, workers } => self.fail(RunError::Unsettled {
+                    step: key.step,
+                    node: key.node.to_string(),
+                    workers: self.roster.names(&workers),
+                }),
             }
         }
         receipt

@@ -79,7 +79,8 @@ pub enum Event {
         node: String,
         reason: String,
     },
-    /// A micro-batch whose gradient is not finite, left out of the step's sum, weight and all.
+    /// A micro-batch whose gradient is not finite or too large, left out of the step's sum, weight
+    /// and all.
     Quarantined {
         worker: u64,
         micro_batch: u32,
@@ -90,12 +91,22 @@ pub enum Event {
     StepSkipped {
         reason: String,
     },
-    /// Two workers gave different bits for the same node.
+    /// Two answers to the same node have different bits.
     Differed {
         node: String,
         first: u64,
         second: u64,
+        /// The step is over: who is wrong will not be found out.
+        late: bool,
     },
+    /// A worker gave other bits than those that are right, and gets no more work.
+    WorkerQuarantined {
+        worker: u64,
+        name: String,
+        node: String,
+    },
+    /// What came in for the step is not to be trusted; it begins again.
+    StepRestarted,
     /// The score on the validation set after an epoch.
     Evaluated {
         epoch: u32,

@@ -17,7 +17,9 @@ use speech::{
 };
 use thiserror::Error;
 
-use crate::{clip::ClipConfig, optimizer::OptimizerConfig, schedule::ScheduleConfig};
+use crate::{
+    clip::ClipConfig, machine::Scrutiny, optimizer::OptimizerConfig, schedule::ScheduleConfig,
+};
 
 /// What is to be trained, on what, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,8 +90,16 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Newest checkpoints that are kept.
     pub keep_checkpoints: usize,
-    /// Micro-batches that may be left out of the whole run because their gradient is not finite.
+    /// Micro-batches that may be left out of the whole run, because their gradient is not finite or
+    /// its norm too large.
     pub max_quarantined: u64,
+    /// Leaves a micro-batch out when the norm of its mean gradient is more than this times the
+    /// running median; unbounded when it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_norm_ratio: Option<f64>,
+    /// The share of the work that a second worker computes as well, to find faulty hardware. At 1
+    /// nothing counts that two workers do not agree on.
+    pub audit: f64,
 }
 
 impl Default for TrainConfig {
@@ -103,6 +113,8 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             max_quarantined: 10,
+            max_norm_ratio: None,
+            audit: 0.0,
         }
     }
 }
@@ -173,6 +185,16 @@ impl Job {
         self
     }
 
+    /// How far the answers of its workers are trusted.
+    pub const fn scrutiny(&self) -> Scrutiny {
+        match self.compute_class {
+            ComputeClassPolicy::Pinned => Scrutiny::Compare {
+                audit: self.train.audit,
+            },
+            ComputeClassPolicy::Any => Scrutiny::None,
+        }
+    }
+
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }
@@ -219,6 +241,19 @@ impl Job {
             if !(1..=most).contains(&value) {
                 return refuse(field, format!("is {value}; it is from 1 to {most}"));
             }
+        }
+        if !(0.0..=1.0).contains(&self.train.audit) {
+            let reason = format!("is {}; it is a share from 0 to 1", self.train.audit);
+            return refuse("train.audit", reason);
+        }
+        if self.train.audit > 0.0 && self.compute_class == ComputeClassPolicy::Any {
+            let reason = "compares bits, which differ between compute classes; leave it out, or leave out `compute_class = \"any\"`";
+            return refuse("train.audit", reason.to_owned());
+        }
+        let ratio = self.train.max_norm_ratio;
+        if let Some(ratio) = ratio.filter(|ratio| !ratio.is_finite() || *ratio <= 1.0) {
+            let reason = format!("is {ratio}; it is a finite number above 1");
+            return refuse("train.max_norm_ratio", reason);
         }
         let section = |reason: String| JobError::Section {
             path: path.to_owned(),
@@ -320,6 +355,8 @@ mod tests {
             ("model.layers=17", "model.layers is 17"),
             ("model.hidden=0", "model.hidden is 0"),
             ("model.dropout=1.0", "model.dropout is 1"),
+            ("train.audit=1.5", "`train.audit` is 1.5"),
+            ("train.max_norm_ratio=0.5", "`train.max_norm_ratio` is 0.5"),
             ("name=-a", "`name` is \"-a\""),
             ("name=a/b", "`name` is \"a/b\""),
             ("features.mel_bins=0", "mel_bins"),

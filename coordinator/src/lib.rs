@@ -11,6 +11,7 @@ pub mod events;
 pub mod job;
 pub mod limits;
 pub mod machine;
+pub mod norms;
 pub mod optimizer;
 pub mod plan;
 pub mod reduce;

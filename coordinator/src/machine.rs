@@ -11,22 +11,26 @@
 //!   `Accepted`, and nothing else, goes into the reducer;
 //! - a grant that cannot be delivered is given back.
 
+mod check;
+mod judge;
 mod pace;
 mod pass;
 mod terms;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
-    contribution::{Digest, Key, PassKind},
+    contribution::{Key, PassKind},
     tree::Node,
 };
 
 use pace::{Pace, Speed};
-use pass::{Answer, Pass};
-pub use terms::{Config, Counters, Input, Millis, Outcome, Output, PassId, WorkerId, WorkerView};
+use pass::Pass;
+pub use terms::{
+    Config, Counters, Input, Millis, Outcome, Output, PassId, Scrutiny, WorkerId, WorkerView,
+};
 
 #[derive(Debug)]
 struct Worker {
@@ -66,6 +70,11 @@ pub struct Machine {
     /// In the order in which they asked.
     waiting: Vec<Waiting>,
     pass: Option<Pass>,
+    scrutiny: Scrutiny,
+    /// The pass before, for answers that come late.
+    last: Option<Pass>,
+    /// Workers in quarantine.
+    barred: BTreeSet<WorkerId>,
     /// Of the running job, by kind of pass.
     paces: BTreeMap<PassKind, Pace>,
     counters: Counters,
@@ -82,6 +91,9 @@ impl Machine {
             workers: BTreeMap::new(),
             waiting: Vec::new(),
             pass: None,
+            scrutiny: Scrutiny::None,
+            last: None,
+            barred: BTreeSet::new(),
             paces: BTreeMap::new(),
             counters: Counters::default(),
             outputs: Vec::new(),
@@ -100,8 +112,13 @@ impl Machine {
             Input::PassOpened {
                 pass,
                 micro_batches,
-            } => self.open(pass, micro_batches),
-            Input::PassClosed => self.pass = None,
+                scrutiny,
+            } => {
+                self.close();
+                self.scrutiny = scrutiny;
+                self.open(pass, micro_batches);
+            }
+            Input::PassClosed => self.close(),
             Input::Contributed {
                 worker,
                 key,
@@ -112,6 +129,8 @@ impl Machine {
         }
         self.expire();
         self.serve();
+        self.give_checks_up();
+        self.complete();
         std::mem::take(&mut self.outputs)
     }
 
@@ -124,6 +143,7 @@ impl Machine {
             .chain(patience)
             .chain(leases)
             .chain(self.straggler().map(|(overdue, _)| overdue))
+            .chain(self.checks_end())
             .min()
     }
 
@@ -236,16 +256,18 @@ impl Machine {
 
 /// Work is given out.
 impl Machine {
+    fn close(&mut self) {
+        self.last = self.pass.take().or(self.last.take());
+    }
+
     fn open(&mut self, id: PassId, micro_batches: u32) {
-        if self.pass().is_none_or(|before| before.job != id.job) {
+        let before = self.last.as_ref().map(|pass| &pass.id);
+        if before.is_none_or(|before| before.job != id.job) {
             // Another job's micro-batches take another time.
             self.paces.clear();
             for worker in self.workers.values_mut() {
                 worker.speeds.clear();
             }
-        }
-        if micro_batches == 0 {
-            self.outputs.push(Output::PassComplete { pass: id.clone() });
         }
         self.pass = Some(Pass::new(id, micro_batches));
     }
@@ -268,7 +290,11 @@ impl Machine {
     fn serve(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             let worker = waiting.worker;
-            let node = self.free_node(worker).or_else(|| self.overdue_node(worker));
+            let node = self
+                .disputed_node(worker)
+                .or_else(|| self.free_node(worker))
+                .or_else(|| self.questionable_node(worker))
+                .or_else(|| self.overdue_node(worker));
             if let Some(node) = node {
                 self.grant(worker, node);
             } else if waiting.until <= self.now {
@@ -281,6 +307,18 @@ impl Machine {
                 self.waiting.push(waiting);
             }
         }
+    }
+
+    /// A node whose check `worker` could bring further: a dispute, which may make work done so far
+    /// worthless.
+    fn disputed_node(&self, worker: WorkerId) -> Option<Node> {
+        let pass = self.pass.as_ref().filter(|pass| pass.has_disputes())?;
+        pass.questionable(worker, &self.present())
+    }
+
+    fn questionable_node(&self, worker: WorkerId) -> Option<Node> {
+        let pass = self.pass.as_ref().filter(|pass| pass.has_checks())?;
+        pass.questionable(worker, &self.present())
     }
 
     /// The free node that `worker` should take: such that all workers finish together, as far as
@@ -316,8 +354,11 @@ impl Machine {
     /// A node that somebody else should have answered by now.
     fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
+        let present = self.present();
         let overdue = pass.lone_leases().filter(|&(node, holder, granted)| {
-            holder != worker && self.overdue_at(holder, node, granted) <= self.now
+            holder != worker
+                && self.overdue_at(holder, node, granted) <= self.now
+                && pass.needs(node, worker, &present)
         });
         let oldest = overdue.min_by_key(|&(node, _, granted)| (granted, node));
         oldest.map(|(node, ..)| node)
@@ -325,9 +366,15 @@ impl Machine {
 
     /// When and which node becomes due to be given to one of those who wait.
     fn straggler(&self) -> Option<(Millis, Node)> {
-        let leases = self.pass.iter().flat_map(Pass::lone_leases);
-        leases
-            .filter(|(_, holder, _)| self.waiting.iter().any(|it| it.worker != *holder))
+        let pass = self.pass.as_ref()?;
+        let present = self.present();
+        let helps = |node, worker| pass.needs(node, worker, &present);
+        pass.lone_leases()
+            .filter(|&(node, holder, _)| {
+                self.waiting
+                    .iter()
+                    .any(|it| it.worker != holder && helps(node, it.worker))
+            })
             .map(|(node, holder, granted)| (self.overdue_at(holder, node, granted), node))
             .min()
     }
@@ -397,85 +444,5 @@ impl Machine {
         let own = speeds.and_then(|speeds| speeds.get(&kind)?.milliseconds());
         let cluster = self.paces.get(&kind)?.median()?;
         Some(own.map_or(cluster, |own| own.max(cluster)) * f64::from(pass.size(node)))
-    }
-}
-
-/// Answers are judged.
-impl Machine {
-    fn judge(&mut self, worker: WorkerId, key: Key, digest: Digest) {
-        if let Some(finished) = self.finish(worker, &key) {
-            self.measure(worker, &finished);
-        }
-        let answer = match &mut self.pass {
-            Some(pass) if pass.names(self.generation, &key) => {
-                pass.answer(worker, key.node, key.attempt, digest)
-            }
-            _ => Answer::Stale,
-        };
-        let outcome = match answer {
-            Answer::Accepted => {
-                self.counters.accepted += 1;
-                if let Some(state) = self.workers.get_mut(&worker) {
-                    state.contributions += 1;
-                }
-                Outcome::Accepted
-            }
-            Answer::Duplicate => {
-                self.counters.duplicates += 1;
-                Outcome::Duplicate
-            }
-            Answer::Stale => {
-                self.counters.stale += 1;
-                Outcome::Stale
-            }
-            Answer::Differs { first } => {
-                self.counters.differed += 1;
-                self.outputs.push(Output::Differed {
-                    key: key.clone(),
-                    first,
-                    second: worker,
-                });
-                Outcome::Differs
-            }
-        };
-        self.outputs.push(Output::Receipt {
-            worker,
-            key,
-            outcome,
-        });
-        if outcome == Outcome::Accepted
-            && let Some(pass) = self.pass.as_ref().filter(|pass| pass.missing() == 0)
-        {
-            let pass = pass.id.clone();
-            self.outputs.push(Output::PassComplete { pass });
-        }
-    }
-
-    /// The worker has been heard and is done with `key`; gives what is known of it.
-    fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Current> {
-        let state = self.workers.get_mut(&worker)?;
-        state.heard = self.now;
-        let finished = state.current.take_if(|current| current.key == *key)?;
-        state.idle = self.now;
-        Some(finished)
-    }
-
-    /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
-    /// to a pass that is over, teaches as well: a slow worker has no others.
-    fn measure(&mut self, worker: WorkerId, finished: &Current) {
-        let Current { key, size, granted } = finished;
-        if self.pass().is_none_or(|pass| pass.job != key.job) {
-            return;
-        }
-        let took = self.now.saturating_sub(*granted).max(1) as f64;
-        let milliseconds = took / f64::from((*size).max(1));
-        self.paces.entry(key.kind).or_default().record(milliseconds);
-        if let Some(state) = self.workers.get_mut(&worker) {
-            state
-                .speeds
-                .entry(key.kind)
-                .or_default()
-                .record(milliseconds);
-        }
     }
 }

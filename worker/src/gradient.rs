@@ -43,6 +43,25 @@ pub struct MicroGradient {
     pub not_finite: Vec<usize>,
 }
 
+impl MicroGradient {
+    /// The L2 norm of the mean gradient, added up in f64 from the first element to the last; `None`
+    /// without a gradient, or where nothing counts.
+    pub fn norm(&self) -> Option<f64> {
+        let gradient = self.gradient.as_ref().filter(|_| self.weight > 0.0)?;
+        let squares: f64 = gradient.iter().map(|&value| f64::from(value).powi(2)).sum();
+        Some(squares.sqrt() / self.weight)
+    }
+
+    /// Leaves it out, weight and all.
+    pub fn discard(&mut self) {
+        self.gradient = None;
+        self.weight = 0.0;
+        self.loss = 0.0;
+        self.utterances = 0;
+        self.correct = self.correct.map(|_| 0);
+    }
+}
+
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum GradientError {
     #[error("utterance {position} of the micro-batch has {found} features a frame, not {expected}")]

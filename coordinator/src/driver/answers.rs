@@ -176,7 +176,15 @@ impl Driver {
             self.roster.dismiss(worker);
             return;
         }
-        if generation != self.generation() || self.roster.get(worker).is_none() {
+        if generation != self.generation() {
+            give(reply, LeaseAnswer::Unknown);
+            return;
+        }
+        if let Err(refused) = self.roster.check_quarantine(worker) {
+            give(reply, LeaseAnswer::Goodbye(refused.to_string()));
+            return;
+        }
+        if self.roster.get(worker).is_none() {
             give(reply, LeaseAnswer::Unknown);
             return;
         }
@@ -194,11 +202,36 @@ impl Driver {
     }
 
     fn heard(&mut self, worker: WorkerId, generation: u64) -> bool {
-        let known = generation == self.generation() && self.roster.get(worker).is_some();
-        if known {
-            self.tell(Input::Heard { worker });
+        if generation != self.generation() {
+            return false;
         }
-        known
+        if self.roster.get(worker).is_some() {
+            self.tell(Input::Heard { worker });
+            return true;
+        }
+        // It is told why when it asks for work.
+        self.roster.check_quarantine(worker).is_err()
+    }
+
+    /// Sends a worker away whose bits were found wrong.
+    pub(super) fn quarantine(&mut self, worker: WorkerId, key: &Key) {
+        let name = self.roster.quarantine(worker);
+        tracing::error!(
+            worker = worker.0,
+            name,
+            step = key.step,
+            node = %key.node,
+            "a worker gave wrong bits and is in quarantine"
+        );
+        self.answer(
+            worker,
+            LeaseAnswer::Goodbye(Refused::Quarantined(name.clone()).to_string()),
+        );
+        self.note(Event::WorkerQuarantined {
+            worker: worker.0,
+            name,
+            node: key.node.to_string(),
+        });
     }
 
     fn leave(&mut self, worker: WorkerId, generation: u64) {

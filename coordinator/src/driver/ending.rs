@@ -192,8 +192,18 @@ pub fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &C
         ("retries", before.retries, now.retries),
         ("recomputed", before.recomputed, now.recomputed),
         ("duplicates", before.duplicates, now.duplicates),
+        ("late", before.late, now.late),
         ("stale", before.stale, now.stale),
+        ("foreign", before.foreign, now.foreign),
         ("differed", before.differed, now.differed),
+        ("audited", before.audited, now.audited),
+        ("unaudited", before.unaudited, now.unaudited),
+        (
+            "quarantined_workers",
+            before.quarantined_workers,
+            now.quarantined_workers,
+        ),
+        ("restarted", before.restarted, now.restarted),
     ] {
         *faults.entry(kind.to_owned()).or_default() += now - before;
     }

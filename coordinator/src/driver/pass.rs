@@ -62,6 +62,8 @@ pub struct Pass {
     pub opened: Instant,
     /// Seconds that workers computed for it, together.
     pub compute_s: f64,
+    /// Micro-batches that were left out of what has come in.
+    pub left_out: u64,
     /// Leases returned undone since the last contribution.
     pub returned: u32,
     stage: Stage,
@@ -71,6 +73,9 @@ pub struct Pass {
 
 #[derive(Debug)]
 struct Sum {
+    /// Counts how often it was begun.
+    attempt: u32,
+    elements: usize,
     /// Absent while a thread adds with it.
     reducer: Option<Reducer>,
     pending: Vec<(Node, Contribution)>,
@@ -79,18 +84,29 @@ struct Sum {
 /// Additions that are due, for a thread that may take its time.
 #[derive(Debug)]
 pub struct Reduction {
+    attempt: u32,
     reducer: Reducer,
     pending: Vec<(Node, Contribution)>,
 }
 
 impl Reduction {
-    pub fn run(mut self) -> Result<Reducer, ReduceError> {
+    pub fn run(mut self) -> Result<Reduced, ReduceError> {
         for (node, contribution) in self.pending {
             crash::pass(Place::CoordinatorReduce);
             self.reducer.insert(node, contribution)?;
         }
-        Ok(self.reducer)
+        Ok(Reduced {
+            attempt: self.attempt,
+            reducer: self.reducer,
+        })
     }
+}
+
+/// What came of a [`Reduction`].
+#[derive(Debug)]
+pub struct Reduced {
+    attempt: u32,
+    reducer: Reducer,
 }
 
 impl Pass {
@@ -111,9 +127,12 @@ impl Pass {
             norm_bound: None,
             opened: Instant::now(),
             compute_s: 0.0,
+            left_out: 0,
             returned: 0,
             stage: Stage::Collecting,
             sum: Sum {
+                attempt: 0,
+                elements,
                 reducer: Some(reducer),
                 pending: Vec::new(),
             },
@@ -152,6 +171,7 @@ impl Pass {
     pub fn accept(&mut self, node: Node, contribution: Contribution, seconds: f64) {
         self.returned = 0;
         self.compute_s += seconds;
+        self.left_out += contribution.quarantined.len() as u64;
         self.sum.pending.push((node, contribution));
     }
 
@@ -187,11 +207,40 @@ impl Pass {
         }
         let reducer = self.sum.reducer.take()?;
         let pending = std::mem::take(&mut self.sum.pending);
-        Some(Reduction { reducer, pending })
+        let attempt = self.sum.attempt;
+        Some(Reduction {
+            attempt,
+            reducer,
+            pending,
+        })
     }
 
-    pub fn reduced(&mut self, reducer: Reducer) {
-        self.sum.reducer = Some(reducer);
+    /// Takes the sum back from a thread; one that was begun again meanwhile is not waited for.
+    pub fn reduced(&mut self, reduced: Reduced) {
+        if reduced.attempt == self.sum.attempt {
+            self.sum.reducer = Some(reduced.reducer);
+        }
+    }
+
+    /// Forgets all that has come in.
+    pub fn restart(&mut self) {
+        let elements = self.sum.elements;
+        self.stage = Stage::Collecting;
+        self.left_out = 0;
+        self.results.clear();
+        self.sum = Sum {
+            attempt: self.sum.attempt + 1,
+            elements,
+            reducer: Some(Reducer::new(self.micro_batches(), elements)),
+            pending: Vec::new(),
+        };
+    }
+
+    /// An answer is in doubt: the pass is not complete before it is settled.
+    pub fn doubt(&mut self) {
+        if self.stage == Stage::Complete {
+            self.stage = Stage::Collecting;
+        }
     }
 
     /// Every micro-batch has come in.
@@ -254,6 +303,37 @@ mod tests {
         assert!(pass.is_whole());
         assert_eq!(pass.settle_sum().unwrap().sum, Some(vec![3.0]));
         assert!(pass.is_settling());
+    }
+
+    #[test]
+    fn a_pass_that_begins_again_forgets_what_a_thread_still_adds() {
+        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
+        pass.accept(Node::leaf(0), contribution(7.0), 0.1);
+        let before = pass.take_reduction().unwrap();
+        pass.restart();
+        for (node, value) in [(Node::leaf(0), 1.0), (Node::leaf(1), 2.0)] {
+            pass.accept(node, contribution(value), 0.1);
+        }
+        let after = pass.take_reduction().unwrap();
+        pass.reduced(before.run().unwrap());
+        pass.complete();
+        assert!(!pass.is_whole(), "the thread's sum is of the first attempt");
+        pass.reduced(after.run().unwrap());
+        assert_eq!(pass.settle_sum().unwrap().sum, Some(vec![3.0]));
+    }
+
+    #[test]
+    fn a_complete_pass_waits_while_an_answer_is_in_doubt() {
+        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0]], 1);
+        pass.accept(Node::leaf(0), contribution(1.0), 0.1);
+        let reduced = pass.take_reduction().unwrap().run().unwrap();
+        pass.reduced(reduced);
+        pass.complete();
+        assert!(pass.is_whole());
+        pass.doubt();
+        assert!(!pass.is_whole());
+        pass.complete();
+        assert!(pass.is_whole());
     }
 
     #[test]

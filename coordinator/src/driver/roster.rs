@@ -37,6 +37,8 @@ pub struct Roster {
     members: BTreeMap<WorkerId, Introduction>,
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
+    /// Who gave wrong bits, by the number and name it had: neither comes back in this life.
+    quarantined: BTreeMap<WorkerId, String>,
     last: u64,
 }
 
@@ -50,6 +52,13 @@ impl Roster {
                 ours: PROGRAM_VERSION,
             });
         }
+        if self
+            .quarantined
+            .values()
+            .any(|name| *name == introduction.name)
+        {
+            return Err(Refused::Quarantined(introduction.name));
+        }
         self.last += 1;
         self.members.insert(WorkerId(self.last), introduction);
         Ok(WorkerId(self.last))
@@ -62,6 +71,22 @@ impl Roster {
     pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
         self.dismissed.remove(&worker);
         self.members.remove(&worker)
+    }
+
+    /// Removes a worker that gave wrong bits, for good. Gives its name.
+    pub fn quarantine(&mut self, worker: WorkerId) -> String {
+        let name = self.name(worker);
+        self.remove(worker);
+        self.quarantined.insert(worker, name.clone());
+        name
+    }
+
+    /// What a worker in quarantine is told.
+    pub fn check_quarantine(&self, worker: WorkerId) -> Result<(), Refused> {
+        match self.quarantined.get(&worker) {
+            Some(name) => Err(Refused::Quarantined(name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Remembers that `worker` was told goodbye.
@@ -79,6 +104,15 @@ impl Roster {
     pub fn name(&self, worker: WorkerId) -> String {
         let member = self.members.get(&worker);
         member.map_or_else(|| "gone".to_owned(), |member| member.name.clone())
+    }
+
+    /// Names and numbers, for a message.
+    pub fn names(&self, workers: &[WorkerId]) -> String {
+        let named = workers.iter().map(|&worker| {
+            let name = self.name(worker);
+            format!("worker {worker} ({name})")
+        });
+        named.collect::<Vec<_>>().join(" and ")
     }
 
     pub fn len(&self) -> usize {
@@ -109,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_program_version_is_refused_by_both_names() {
+    fn another_program_version_and_a_worker_in_quarantine_are_refused_by_name() {
         let mut roster = Roster::default();
         let mut introduction = Introduction {
             name: "ada:1".to_owned(),
@@ -123,6 +157,9 @@ mod tests {
             "{error}"
         );
         introduction.program_version = PROGRAM_VERSION.to_owned();
-        assert_eq!(roster.admit(introduction).unwrap(), WorkerId(1));
+        assert_eq!(roster.admit(introduction.clone()).unwrap(), WorkerId(1));
+        roster.quarantine(WorkerId(1));
+        let error = roster.admit(introduction).unwrap_err().to_string();
+        assert!(error.contains("worker ada:1 gave other bits"), "{error}");
     }
 }

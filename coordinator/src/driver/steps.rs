@@ -74,9 +74,9 @@ impl Driver {
     pub(super) fn take_up(&mut self, done: Done) {
         match done {
             Done::Begun(Ok(begun)) => self.begun(*begun),
-            Done::Reduced(Ok(reducer)) => {
+            Done::Reduced(Ok(reduced)) => {
                 if let Some(pass) = self.pass_mut() {
-                    pass.reduced(reducer);
+                    pass.reduced(reduced);
                 }
                 self.reduce();
             }
@@ -194,10 +194,14 @@ impl Driver {
         };
         let elements = training.prepared.spec.elements();
         let step = training.counts.step;
-        let pass = Pass::new(kind, step, epoch, micro_batches, elements);
+        let mut pass = Pass::new(kind, step, epoch, micro_batches, elements);
+        if kind == PassKind::Gradient {
+            pass.norm_bound = training.norm_bound();
+        }
         let opened = Input::PassOpened {
             pass: pass.id(&run.id),
             micro_batches: pass.micro_batches(),
+            scrutiny: training.job.scrutiny(),
         };
         training.pass = Some(pass);
         self.tell(opened);
@@ -209,6 +213,18 @@ impl Driver {
         let job = run.id.clone();
         if let Some(pass) = self.pass_mut().filter(|pass| pass.id(&job) == *id) {
             pass.complete();
+        }
+    }
+
+    /// What came in for the pass is not to be trusted.
+    pub(super) fn restart(&mut self, id: &PassId) {
+        tracing::warn!(step = id.step, "the step begins again");
+        self.note(Event::StepRestarted);
+        if let Some(training) = self.training_mut()
+            && let Some(pass) = &mut training.pass
+        {
+            training.tally.quarantined -= pass.left_out;
+            pass.restart();
         }
     }
 
@@ -269,7 +285,7 @@ impl Driver {
             return;
         }
         match reduction.run() {
-            Ok(reducer) => pass.reduced(reducer),
+            Ok(reduced) => pass.reduced(reduced),
             Err(error) => self.fail(error.into()),
         }
     }
@@ -345,6 +361,7 @@ impl Driver {
             }
             Outcome::Skipped(skipped) => Some(in_words(&skipped)),
         };
+        training.tally.norms.record(&sum.norms);
         training.tally.skipped_steps += u64::from(skipped.is_some());
         training.record(counts, &metrics);
         if let Err(error) = journal.metrics(&metrics) {

@@ -8,11 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{command::Progress, pass::Pass};
+use super::{
+    command::{NormBound, Progress},
+    pass::Pass,
+};
 use crate::{
     corpus::Prepared,
     events::{Offsets, StepMetrics},
     job::Job,
+    norms::Norms,
     plan::{EpochPlan, Plan},
     report::{Best, Metrics},
     update::{Counts, Trainer},
@@ -28,6 +32,9 @@ pub struct Tally {
     pub evaluated: u64,
     /// Micro-batches left out.
     pub quarantined: u64,
+    /// Norms of micro-batches, where the job bounds them.
+    #[serde(default)]
+    pub norms: Norms,
     pub skipped_steps: u64,
     pub faults: BTreeMap<String, u64>,
     /// Names of the workers that were granted a lease.
@@ -187,6 +194,13 @@ impl Training {
         }
         let (_, epoch) = self.epoch.as_ref().expect("the epoch was just planned");
         epoch.steps[position.batch as usize].micro_batches.clone()
+    }
+
+    /// How large the norm of a micro-batch may be in the next step, if the job bounds it.
+    pub fn norm_bound(&self) -> Option<NormBound> {
+        let ratio = self.job.train.max_norm_ratio?;
+        let most = self.tally.norms.bound(ratio);
+        Some(NormBound { most })
     }
 
     /// Takes note of a step that was made.

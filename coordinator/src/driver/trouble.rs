@@ -41,7 +41,7 @@ pub enum RunError {
     )]
     Changed { step: u64 },
     #[error(
-        "{count} micro-batches had gradients that are not finite, more than `train.max_quarantined = {limit}` allows; the last one holds {utterances}: {reason}"
+        "{count} micro-batches were left out, more than `train.max_quarantined = {limit}` allows; the last one holds {utterances}: {reason}"
     )]
     TooManyQuarantined {
         count: u64,
@@ -66,6 +66,14 @@ pub enum RunError {
         times: u32,
         reason: String,
     },
+    #[error(
+        "step {step}: {workers} gave different bits for node {node}, and no other worker came to settle who is wrong; start a third one, or stop the one that you trust less, and resume the job"
+    )]
+    Unsettled {
+        step: u64,
+        node: String,
+        workers: String,
+    },
     #[error("a contribution that was accepted cannot be added: {0}")]
     Reduce(#[from] ReduceError),
     #[error("the coordinator's own work broke off: {0}")]
@@ -79,6 +87,7 @@ impl RunError {
             Self::Store(_)
             | Self::Journal(_)
             | Self::Returned { .. }
+            | Self::Unsettled { .. }
             | Self::Broken(_)
             | Self::Checkpoint(CheckpointError::Io { .. }) => Cause::Infrastructure,
             Self::Corpus(error) => error.cause(),
@@ -121,6 +130,10 @@ pub enum Refused {
         pinned: String,
         class: String,
     },
+    #[error(
+        "worker {0} gave other bits than the workers that agree with each other: its processor or memory is faulty, or its build is another; it stays in quarantine until the coordinator is started again"
+    )]
+    Quarantined(String),
     #[error("the results are not those of the lease: {0}")]
     BadResults(String),
     #[error("the coordinator is shutting down")]

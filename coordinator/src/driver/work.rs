@@ -20,7 +20,7 @@ use speech::{
 use tokio::sync::watch;
 
 use super::{
-    pass::Hypothesis,
+    pass::{Hypothesis, Reduced},
     training::{Tally, Training},
     trouble::RunError,
 };
@@ -32,7 +32,7 @@ use crate::{
     events::{Journal, JournalError, Published},
     job::Job,
     plan::Plan,
-    reduce::{ReduceError, Reducer},
+    reduce::ReduceError,
     store::{StoreError, replace},
     tensorboard,
     update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
@@ -42,7 +42,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Done {
     Begun(Result<Box<Begun>, RunError>),
-    Reduced(Result<Reducer, ReduceError>),
+    Reduced(Result<Reduced, ReduceError>),
     Updated(Result<Box<Updated>, RunError>),
     Scored(Box<Scored>),
     Checkpointed(Box<Checkpointed>),

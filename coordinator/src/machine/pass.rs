@@ -1,14 +1,16 @@
 //! One pass's micro-batches: each is free, leased, or in an accepted answer. It decides how nodes are
 //! cut and what an answer is worth, and refuses to know why somebody should get a node.
 
+mod doubts;
+
 use std::collections::BTreeMap;
 
-use proto::{
-    contribution::{Digest, Key},
-    tree::Node,
-};
+use proto::{contribution::Key, tree::Node};
 
-use super::{Millis, PassId, WorkerId};
+use super::{
+    Millis, PassId, WorkerId,
+    check::{Check, Opinion},
+};
 
 #[derive(Debug)]
 pub(super) struct Pass {
@@ -24,6 +26,10 @@ pub(super) struct Pass {
     /// Accepted answers, by their first micro-batch. No two overlap.
     done: BTreeMap<u32, Done>,
     missing: u32,
+    /// Answered nodes for which one answer is not enough.
+    checks: BTreeMap<Node, Check>,
+    /// It was said that everything is in.
+    announced: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,13 +50,14 @@ struct Lease {
 struct Attempt {
     worker: WorkerId,
     granted: Millis,
+    /// Its lease had ended when the pass was restarted: others may have parts of its node.
+    void: bool,
 }
 
 #[derive(Debug)]
 struct Done {
     node: Node,
-    digest: Digest,
-    worker: WorkerId,
+    opinion: Opinion,
 }
 
 /// A lease was granted.
@@ -66,8 +73,13 @@ pub(super) struct Granted {
 pub(super) enum Answer {
     Accepted,
     Duplicate,
-    Stale,
-    Differs { first: WorkerId },
+    /// Its micro-batches came by way of other nodes.
+    Late,
+    /// It was never leased to this worker.
+    Foreign,
+    Differs {
+        first: WorkerId,
+    },
 }
 
 impl Pass {
@@ -89,6 +101,8 @@ impl Pass {
             attempts: BTreeMap::new(),
             done: BTreeMap::new(),
             missing: micro_batches,
+            checks: BTreeMap::new(),
+            announced: false,
         }
     }
 
@@ -125,7 +139,8 @@ impl Pass {
 
     pub(super) fn entries(&self) -> usize {
         let attempts: usize = self.attempts.values().map(Vec::len).sum();
-        self.free.len() + self.leases.len() + self.done.len() + attempts
+        let kept = self.free.len() + self.leases.len() + self.done.len();
+        kept + attempts + self.checks.len()
     }
 
     /// The largest free node, or part of one, of at most `limit` micro-batches; of equals the first.
@@ -168,6 +183,7 @@ impl Pass {
         attempts.push(Attempt {
             worker,
             granted: now,
+            void: false,
         });
         let lease = Lease {
             worker,
@@ -244,7 +260,7 @@ impl Pass {
     /// When `attempt` of `node` was leased to `worker`; `None` if it was not.
     pub(super) fn granted_at(&self, worker: WorkerId, node: Node, attempt: u32) -> Option<Millis> {
         let attempt = self.attempts.get(&node)?.get(attempt as usize)?;
-        (attempt.worker == worker).then_some(attempt.granted)
+        (attempt.worker == worker && !attempt.void).then_some(attempt.granted)
     }
 
     /// Frees what has run out by `now`: node, attempt and worker of each.
@@ -275,48 +291,68 @@ impl Pass {
             .map(|((node, attempt), lease)| (node, attempt, lease.worker))
             .collect();
         for &(node, ..) in &ended {
-            if !self.is_leased(node) {
+            // What is answered was leased to be checked.
+            if !self.is_leased(node) && self.done_at(node).is_none() {
                 self.insert_free(node, true);
             }
         }
         ended
     }
 
-    /// Judges an answer to `attempt` of `node`, and takes note of it if it is the first.
+    /// The accepted answer that has micro-batches of `node`.
+    fn done_at(&self, node: Node) -> Option<&Done> {
+        let range = node.range(self.micro_batches);
+        let (_, done) = self.done.range(..range.end).next_back()?;
+        (done.node.range(self.micro_batches).end > range.start).then_some(done)
+    }
+
+    /// Judges an answer to a lease, and takes note of it if it is the first, or of an answer that is
+    /// checked. With `compare`, one that differs from the first begins a check.
     pub(super) fn answer(
         &mut self,
-        worker: WorkerId,
         node: Node,
-        attempt: u32,
-        digest: Digest,
+        opinion: Opinion,
+        compare: bool,
+        now: Millis,
     ) -> Answer {
+        let Opinion {
+            worker, attempt, ..
+        } = opinion;
         if self.granted_at(worker, node, attempt).is_none() {
-            return Answer::Stale;
+            return Answer::Foreign;
         }
+        let Some(done) = self.done_at(node) else {
+            self.accept(node, opinion);
+            return Answer::Accepted;
+        };
+        if done.node != node {
+            // Equal micro-batches by way of other nodes have other sums.
+            return Answer::Late;
+        }
+        let first = done.opinion;
+        let differs = first.digest != opinion.digest;
+        if differs && compare {
+            let check = || Check::new(first, now);
+            self.checks.entry(node).or_insert_with(check);
+            self.announced = false;
+        }
+        if let Some(check) = self.checks.get_mut(&node) {
+            check.hear(opinion);
+            self.leases.remove(&(node, attempt));
+        }
+        match differs {
+            true => Answer::Differs {
+                first: first.worker,
+            },
+            false => Answer::Duplicate,
+        }
+    }
+
+    fn accept(&mut self, node: Node, opinion: Opinion) {
         let range = node.range(self.micro_batches);
-        if let Some(done) = self
-            .done
-            .range(..range.end)
-            .next_back()
-            .map(|(_, done)| done)
-            && done.node.range(self.micro_batches).end > range.start
-        {
-            return match done {
-                // Equal micro-batches by way of other nodes have other sums.
-                done if done.node != node => Answer::Stale,
-                done if done.digest == digest => Answer::Duplicate,
-                done => Answer::Differs { first: done.worker },
-            };
-        }
         self.free.retain(|_, free| !node.contains(free.node));
         self.leases.retain(|(leased, _), _| !node.contains(*leased));
         self.missing -= range.len() as u32;
-        let done = Done {
-            node,
-            digest,
-            worker,
-        };
-        self.done.insert(range.start, done);
-        Answer::Accepted
+        self.done.insert(range.start, Done { node, opinion });
     }
 }

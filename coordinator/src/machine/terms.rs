@@ -43,6 +43,8 @@ pub struct Config {
     /// expected to take, and no less than the floor.
     pub straggler_floor: Millis,
     pub straggler_multiple: f64,
+    /// How long a node waits for another opinion that nobody gives.
+    pub check_patience: Millis,
 }
 
 impl Default for Config {
@@ -55,6 +57,7 @@ impl Default for Config {
             lease_multiple: 6.0,
             straggler_floor: 1_000,
             straggler_multiple: 2.0,
+            check_patience: 60_000,
         }
     }
 }
@@ -72,7 +75,11 @@ pub enum Input {
     /// so a lease that it still holds was lost on the way to it or back, and is free.
     LeaseWanted { worker: WorkerId, until: Millis },
     /// There is work: a pass of `micro_batches`. It ends the pass before, complete or not.
-    PassOpened { pass: PassId, micro_batches: u32 },
+    PassOpened {
+        pass: PassId,
+        micro_batches: u32,
+        scrutiny: Scrutiny,
+    },
     /// The pass is given up.
     PassClosed,
     /// A whole contribution has arrived.
@@ -106,19 +113,42 @@ pub enum Output {
         key: Key,
         outcome: Outcome,
     },
-    /// Every micro-batch of the pass is in accepted contributions.
+    /// Every micro-batch of the pass is in accepted contributions, and no answer is in doubt.
     PassComplete { pass: PassId },
+    /// What was accepted for the pass is not to be trusted: its sum begins again.
+    PassRestarted { pass: PassId },
     /// A lease ran out. Its node is free, unless somebody else has it too; an answer still counts if
     /// it is the first.
     LeaseExpired { worker: WorkerId, key: Key },
     /// A worker was silent for too long. Its leases are free.
     WorkerLost { worker: WorkerId },
-    /// Two workers gave different bits for one node: one of them is wrong.
+    /// Two answers to one node have different bits: one of them is wrong.
     Differed {
         key: Key,
         /// Whose bits were accepted.
         first: WorkerId,
         second: WorkerId,
+        /// The pass is over: who is wrong will not be found out.
+        late: bool,
+    },
+    /// The worker gave other bits than those that are right. It is gone: it gets no lease, and its
+    /// answers do not count.
+    Quarantined { worker: WorkerId, key: Key },
+    /// `workers` gave different bits for the node of `key`, and nobody came to settle it.
+    Unsettled { key: Key, workers: Vec<WorkerId> },
+}
+
+/// How far answers are trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Scrutiny {
+    /// Workers of different compute classes take part: different bits are no finding.
+    #[default]
+    None,
+    /// Two answers to one node must have the same bits.
+    Compare {
+        /// The share of nodes that a second worker computes as well, where there is one. At 1 nothing
+        /// counts without, and a worker that is alone waits.
+        audit: f64,
     },
 }
 
@@ -129,8 +159,7 @@ pub enum Outcome {
     Accepted,
     /// The same bits are there already.
     Duplicate,
-    /// It belongs to another job, generation or step, was never leased to this worker, or its
-    /// micro-batches came by way of other nodes.
+    /// It is of no use: late, stale or foreign, as [`Counters`] has it.
     Stale,
     /// Other bits are there already.
     Differs,
@@ -153,9 +182,24 @@ pub struct Counters {
     /// Grants of a straggler's node to a second worker.
     pub recomputed: u64,
     pub accepted: u64,
+    /// Answers whose bits were there already.
     pub duplicates: u64,
+    /// Answers to a pass that is over, or whose micro-batches came by way of other nodes.
+    pub late: u64,
+    /// Answers to another life of the coordinator.
     pub stale: u64,
+    /// Answers to leases that there never were, and of workers in quarantine.
+    pub foreign: u64,
+    /// Answers with other bits than the first had.
     pub differed: u64,
+    /// Nodes that a second worker has confirmed.
+    pub audited: u64,
+    /// Nodes that were to be confirmed, and nobody could.
+    pub unaudited: u64,
+    /// Workers whose bits were found wrong.
+    pub quarantined_workers: u64,
+    /// Passes that were begun again, because an answer in them was not to be trusted.
+    pub restarted: u64,
 }
 
 /// A worker as people see it.

@@ -1,5 +1,7 @@
 //! The machine by hand: one input at a time, and what it says.
 
+mod doubts;
+
 use super::*;
 
 const GENERATION: u64 = 3;
@@ -8,6 +10,7 @@ const GENERATION: u64 = 3;
 struct Bench {
     machine: Machine,
     now: Millis,
+    audit: f64,
 }
 
 impl Bench {
@@ -15,6 +18,7 @@ impl Bench {
         let mut bench = Self {
             machine: Machine::new(GENERATION, Config::default()),
             now: 1000,
+            audit: 0.0,
         };
         for worker in 1..=workers {
             let worker = WorkerId(worker);
@@ -39,6 +43,7 @@ impl Bench {
         self.handle(Input::PassOpened {
             pass,
             micro_batches,
+            scrutiny: Scrutiny::Compare { audit: self.audit },
         })
     }
 
@@ -258,13 +263,14 @@ fn different_bits_for_one_node_name_both_workers() {
         key: second,
         first: WorkerId(1),
         second: WorkerId(2),
+        late: false,
     };
     assert_eq!(outputs[0], differed);
     assert_eq!(bench.machine.counters().differed, 1);
 }
 
 #[test]
-fn what_is_not_of_this_pass_is_stale() {
+fn what_is_not_of_this_pass_is_refused_and_counted_by_kind() {
     let mut bench = Bench::new(2);
     bench.open(5, 4);
     let (key, _) = bench.lease(1);
@@ -303,7 +309,9 @@ fn what_is_not_of_this_pass_is_stale() {
     }
     // Nor is it worker 2 that it was leased to.
     assert_eq!(bench.outcome(2, &key, 0), Outcome::Stale);
-    assert_eq!(bench.machine.counters().stale, foreign.len() as u64 + 1);
+    // One of an earlier life, two of passes that are over, the rest was never leased.
+    let counters = *bench.machine.counters();
+    assert_eq!((counters.stale, counters.late, counters.foreign), (1, 2, 5));
     assert_eq!(bench.outcome(1, &key, 0), Outcome::Accepted);
     bench.handle(Input::PassClosed);
     assert_eq!(bench.outcome(1, &key, 0), Outcome::Stale);

@@ -85,7 +85,8 @@ const fn code(refused: &Refused) -> Code {
         Refused::Ended { .. }
         | Refused::NotResumable { .. }
         | Refused::Version { .. }
-        | Refused::Class { .. } => Code::FailedPrecondition,
+        | Refused::Class { .. }
+        | Refused::Quarantined(_) => Code::FailedPrecondition,
         Refused::BadResults(_) => Code::InvalidArgument,
         Refused::Stopping => Code::Unavailable,
         Refused::Store(_) => Code::Internal,

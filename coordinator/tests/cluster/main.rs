@@ -6,6 +6,7 @@ mod site;
 mod toy;
 
 mod corpora;
+mod doubts;
 mod faults;
 mod refusals;
 mod runs;

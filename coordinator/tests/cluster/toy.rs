@@ -27,6 +27,10 @@ pub struct Toy {
     pub generation: u64,
     /// Micro-batches with one of these utterances have gradients that are not finite.
     pub poison: Vec<String>,
+    /// Micro-batches with one of these have gradients that are finite, and absurd.
+    pub absurd: Vec<String>,
+    /// Computes other bits than it should.
+    pub faulty: bool,
     _heart: Arc<Heart>,
     recipe: Option<(String, Recipe)>,
     weights: Option<(u64, Vec<f32>)>,
@@ -105,6 +109,8 @@ impl Toy {
                 worker: welcome.worker,
                 generation: welcome.generation,
                 poison: Vec::new(),
+                absurd: Vec::new(),
+                faulty: false,
                 recipe: None,
                 weights: None,
             }),
@@ -225,7 +231,8 @@ impl Toy {
         let first = batches[0].index;
         let mut leaf = |index: u32| {
             let micro_batch = &batches[(index - first) as usize];
-            Ok::<_, Infallible>(Some(self.gradient(micro_batch, weights)))
+            let gradient = self.gradient(micro_batch, weights);
+            Ok::<_, Infallible>(Some(bounded(gradient, micro_batch, lease.norm_bound)))
         };
         let last = batches.last().unwrap().index;
         let folded = tree::fold(key.node, last + 1, &mut leaf, &mut Contribution::merge);
@@ -253,6 +260,12 @@ impl Toy {
                 *sum += difference;
                 loss += 0.5 * f64::from(difference * difference);
             }
+        }
+        if ids().any(|id| self.absurd.contains(&id)) {
+            sum.iter_mut().for_each(|value| *value *= 1e6);
+        }
+        if self.faulty {
+            sum[0] += 1e-3;
         }
         let utterances = micro_batch.utterances.len();
         Contribution {
@@ -311,4 +324,33 @@ impl Toy {
         let receipt = self.tensors.push(tokio_stream::iter(parts)).await?;
         Ok(receipt.into_inner().outcome())
     }
+}
+
+/// Measures a micro-batch's norm where that is asked for, and leaves it out when it is too large.
+fn bounded(
+    mut gradient: Contribution,
+    micro_batch: &v1::MicroBatch,
+    bound: Option<v1::NormBound>,
+) -> Contribution {
+    let (Some(bound), Some(sum)) = (bound, &gradient.sum) else {
+        return gradient;
+    };
+    let squares: f64 = sum.iter().map(|&value| f64::from(value).powi(2)).sum();
+    let norm = squares.sqrt() / gradient.weight;
+    if bound.most.is_some_and(|most| norm > most) {
+        gradient = Contribution {
+            quarantined: vec![Quarantined {
+                micro_batch: micro_batch.index,
+                utterances: micro_batch
+                    .utterances
+                    .iter()
+                    .map(|it| it.id.clone())
+                    .collect(),
+                reason: format!("its norm is {norm}"),
+            }],
+            ..Contribution::default()
+        };
+    }
+    gradient.norms = vec![norm];
+    gradient
 }

@@ -1,17 +1,18 @@
-//! The simulated driver: one coordinator life around the real machine, reducer and trainer, and the
-//! disk that outlives it. It checks the invariants at every input.
+//! The simulated driver: one coordinator life around the real machine, reducer and trainer. It checks
+//! the invariants at every input.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::{
     checkpoint::weights_sha256,
-    machine::{Config, Input, Machine, Millis, Outcome, Output, PassId, WorkerId},
+    machine::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
     reduce::Reducer,
-    update::{Trainer, TrainerState, UpdateRule},
+    update::{Trainer, UpdateRule},
 };
 use proto::contribution::{Contribution, Key, PassKind};
 
 use crate::{
+    disk::{Disk, Progress},
     faults::Faults,
     network::{Admission, Reply, Request},
     toy::{self, End},
@@ -36,30 +37,15 @@ fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Viola
     if holds { Ok(()) } else { Err(violation()) }
 }
 
-/// What a checkpoint holds.
+/// Who can be trusted, and how far the coordinator does.
 #[derive(Clone, Debug)]
-struct Saved {
-    /// Before then, a crash loses it.
-    synced: Millis,
-    trainer: TrainerState,
-    evaluations: Vec<f64>,
+pub struct Roles {
+    pub audit: f64,
+    pub honest: BTreeSet<usize>,
 }
 
-/// What outlives the coordinator.
-#[derive(Debug, Default)]
-pub struct Disk {
-    generation: u64,
-    checkpoints: Vec<Saved>,
-}
-
-impl Disk {
-    /// A crash at `now`: says whether a checkpoint was lost that had been written.
-    pub fn crash(&mut self, now: Millis) -> bool {
-        let before = self.checkpoints.len();
-        self.checkpoints.retain(|saved| saved.synced <= now);
-        self.checkpoints.len() < before
-    }
-}
+/// Not admitted in this life: the reply goes to whoever asked.
+const NOBODY: WorkerId = WorkerId(0);
 
 /// A reply to a process, by the worker's admission.
 pub type Replies = Vec<(WorkerId, Reply)>;
@@ -67,9 +53,12 @@ pub type Replies = Vec<(WorkerId, Reply)>;
 #[derive(Debug)]
 pub struct Life {
     bug: Bug,
+    audit: f64,
+    /// Processes that never lie.
+    honest: BTreeSet<usize>,
     pub machine: Machine,
     trainer: Trainer,
-    evaluations: Vec<f64>,
+    progress: Progress,
     reducer: Option<Reducer>,
     /// With [`Bug::ArrivalOrder`], the sum instead.
     arrival: Contribution,
@@ -77,6 +66,12 @@ pub struct Life {
     added: BTreeSet<u32>,
     grants: usize,
     admissions: u64,
+    /// The process of each admission.
+    names: BTreeMap<WorkerId, usize>,
+    /// Processes in quarantine.
+    barred: BTreeSet<usize>,
+    /// A dispute was not settled: the run failed, and is to be resumed.
+    pub failed: bool,
     pub end: Option<End>,
 }
 
@@ -88,6 +83,7 @@ fn config() -> Config {
         lease_floor: 300,
         lease_ceiling: 20_000,
         straggler_floor: 60,
+        check_patience: 6000,
         ..Config::default()
     }
 }
@@ -98,28 +94,33 @@ impl Life {
         now: Millis,
         disk: &mut Disk,
         bug: Bug,
+        roles: &Roles,
         faults: &mut Faults,
     ) -> Result<(Self, Replies), Violation> {
         disk.generation += 1;
-        let (trainer, evaluations) = match disk.checkpoints.last() {
-            None => (toy::trainer(), Vec::new()),
+        let (trainer, progress) = match disk.load(faults)? {
+            None => (toy::trainer(), Progress::default()),
             Some(saved) => {
-                let state = saved.trainer.clone();
-                let trainer = Trainer::restore(&toy::spec(), toy::trainer_config(), state);
-                let trainer = trainer.map_err(|error| error.to_string())?;
-                (trainer, saved.evaluations.clone())
+                let (spec, config) = (toy::spec(), toy::trainer_config());
+                let trainer = Trainer::restore(&spec, config, saved.trainer);
+                (trainer.map_err(|error| error.to_string())?, saved.progress)
             }
         };
         let mut life = Self {
             bug,
+            audit: roles.audit,
+            honest: roles.honest.clone(),
             machine: Machine::new(disk.generation, config()),
             trainer,
-            evaluations,
+            progress,
             reducer: None,
             arrival: Contribution::default(),
             added: BTreeSet::new(),
             grants: 0,
             admissions: 0,
+            names: BTreeMap::new(),
+            barred: BTreeSet::new(),
+            failed: false,
             end: None,
         };
         let mut replies = Replies::new();
@@ -136,30 +137,35 @@ impl Life {
         faults: &mut Faults,
     ) -> Result<(), Violation> {
         let step = self.trainer.step();
-        let evaluated = self.evaluations.len() as u64 * toy::EPOCH;
+        let evaluated = self.progress.evaluations.len() as u64 * toy::EPOCH;
         let kind = match () {
             () if evaluated + toy::EPOCH <= step => PassKind::Evaluation,
             () if step < toy::STEPS => PassKind::Gradient,
             () => {
                 self.end = Some(End {
                     weights_sha256: weights_sha256(self.trainer.weights()),
-                    evaluations: self.evaluations.clone(),
+                    evaluations: self.progress.evaluations.clone(),
                 });
                 return Ok(());
             }
         };
         let micro_batches = toy::micro_batches(kind, step);
-        self.reducer = Some(Reducer::new(micro_batches, self.trainer.elements()));
-        self.arrival = Contribution::default();
-        self.added.clear();
+        self.begin_sum(micro_batches);
         self.grants = 0;
         let job = "toy".to_owned();
         let pass = PassId { job, kind, step };
         let opened = Input::PassOpened {
             pass,
             micro_batches,
+            scrutiny: Scrutiny::Compare { audit: self.audit },
         };
         self.feed(now, opened, None, disk, replies, faults)
+    }
+
+    fn begin_sum(&mut self, micro_batches: u32) {
+        self.reducer = Some(Reducer::new(micro_batches, self.trainer.elements()));
+        self.arrival = Contribution::default();
+        self.added.clear();
     }
 
     pub fn handle_request(
@@ -172,8 +178,13 @@ impl Life {
         let mut replies = Replies::new();
         let known = |admission: Admission| admission.generation == self.machine.generation();
         let (input, contribution) = match request {
-            Request::Join => {
+            Request::Join { process } if self.barred.contains(&process) => {
+                replies.push((NOBODY, Reply::Goodbye));
+                return Ok(replies);
+            }
+            Request::Join { process } => {
                 self.admissions += 1;
+                self.names.insert(WorkerId(self.admissions), process);
                 let worker = WorkerId(self.admissions);
                 let generation = self.machine.generation();
                 let admission = Admission { worker, generation };
@@ -181,7 +192,7 @@ impl Life {
                 (Input::Joined { worker }, None)
             }
             Request::Heard(admission) | Request::Lease(admission) if !known(admission) => {
-                replies.push((admission.worker, Reply::Unknown));
+                replies.push((NOBODY, Reply::Unknown));
                 return Ok(replies);
             }
             Request::Leave(admission) if !known(admission) => return Ok(replies),
@@ -277,10 +288,24 @@ impl Life {
                 }
                 Output::PassComplete { .. } => complete = true,
                 Output::LeaseExpired { .. } | Output::WorkerLost { .. } => {}
-                Output::Differed { first, second, key } => {
-                    check(first != second || key.attempt < 1000, || {
-                        format!("{key:?} was forged")
+                Output::Differed { key, .. } => {
+                    check(key.attempt < 1000, || format!("{key:?} was forged"))?;
+                }
+                Output::Quarantined { worker, key } => {
+                    let process = self.names[&worker];
+                    check(!self.honest.contains(&process), || {
+                        format!("worker {worker} was right about {key:?}")
                     })?;
+                    self.barred.insert(process);
+                    replies.push((worker, Reply::Goodbye));
+                }
+                Output::PassRestarted { pass } => {
+                    self.begin_sum(toy::micro_batches(pass.kind, pass.step));
+                }
+                Output::Unsettled { .. } => {
+                    faults.count("run failed over a dispute");
+                    self.failed = true;
+                    return Ok(());
                 }
             }
         }
@@ -380,7 +405,7 @@ impl Life {
             .pass()
             .is_some_and(|pass| pass.kind == PassKind::Evaluation)
         {
-            self.evaluations.push(root.loss);
+            self.progress.evaluations.push(root.loss);
         } else {
             let before = self.trainer.step();
             self.trainer
@@ -392,11 +417,7 @@ impl Life {
             })?;
         }
         if self.trainer.step().is_multiple_of(toy::CHECKPOINT) {
-            disk.checkpoints.push(Saved {
-                synced: now + 40,
-                trainer: self.trainer.state(),
-                evaluations: self.evaluations.clone(),
-            });
+            disk.save(now, &self.trainer.state(), &self.progress)?;
         }
         self.open_pass(now, disk, replies, faults)
     }

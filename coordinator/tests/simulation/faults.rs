@@ -53,7 +53,7 @@ pub struct Faults(BTreeMap<&'static str, u64>);
 
 impl Faults {
     /// What a test asks to have seen.
-    pub const KINDS: [&str; 27] = [
+    pub const KINDS: [&str; 38] = [
         // the network's
         "lost",
         "repeated",
@@ -67,10 +67,15 @@ impl Faults {
         "worker slowed",
         "lie",
         "forgery",
+        "wrong bits",
         "lease given back",
         // the coordinator's
         "coordinator killed",
         "unsynced checkpoint lost",
+        "unsynced checkpoint torn",
+        "checkpoint bit flipped",
+        "damaged checkpoint passed over",
+        "run failed over a dispute",
         "clock forward",
         "clock back",
         // and what the machine saw of it
@@ -82,8 +87,14 @@ impl Faults {
         "machine: retries",
         "machine: recomputed",
         "machine: duplicates",
+        "machine: late",
         "machine: stale",
+        "machine: foreign",
         "machine: differed",
+        "machine: audited",
+        "machine: unaudited",
+        "machine: quarantined workers",
+        "machine: restarted",
         // a contribution of an earlier life arrived
         "other generation",
     ];
@@ -108,8 +119,14 @@ impl Faults {
             ("machine: retries", counters.retries),
             ("machine: recomputed", counters.recomputed),
             ("machine: duplicates", counters.duplicates),
+            ("machine: late", counters.late),
             ("machine: stale", counters.stale),
+            ("machine: foreign", counters.foreign),
             ("machine: differed", counters.differed),
+            ("machine: audited", counters.audited),
+            ("machine: unaudited", counters.unaudited),
+            ("machine: quarantined workers", counters.quarantined_workers),
+            ("machine: restarted", counters.restarted),
         ] {
             self.add(kind, count);
         }

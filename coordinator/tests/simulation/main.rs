@@ -3,6 +3,7 @@
 //! `UNISONO_SIMULATION_SEEDS=FROM..TO` runs other seeds than the usual ones.
 
 mod coordinator;
+mod disk;
 mod faults;
 mod network;
 mod toy;

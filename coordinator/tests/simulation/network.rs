@@ -11,7 +11,9 @@ use crate::faults::{Fault, Faults};
 /// What a worker says.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Join,
+    Join {
+        process: usize,
+    },
     Heard(Admission),
     Lease(Admission),
     Push {
@@ -32,10 +34,18 @@ pub enum Request {
 #[derive(Clone, Debug)]
 pub enum Reply {
     Welcome(Admission),
-    Grant { key: Key, weights: Vec<f32> },
+    Grant {
+        key: Key,
+        weights: Vec<f32>,
+    },
     NothingYet,
     Unknown,
-    Receipt { key: Key, outcome: Outcome },
+    /// For good.
+    Goodbye,
+    Receipt {
+        key: Key,
+        outcome: Outcome,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,8 +19,19 @@ const PUSHES: u32 = 3;
 
 pub const HEARTBEAT: Millis = 300;
 
+/// What can be expected of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Character {
+    Honest,
+    /// Tells wrong and forged answers after its own.
+    Liar,
+    /// Computes wrong bits now and then.
+    Faulty,
+}
+
 #[derive(Debug)]
 pub struct Process {
+    process: usize,
     /// Counts its starts.
     pub incarnation: u32,
     pub alive: bool,
@@ -28,8 +39,7 @@ pub struct Process {
     pub stopped_until: Millis,
     /// Milliseconds a micro-batch.
     pub pace: Millis,
-    /// Tells wrong and forged answers besides its own.
-    pub liar: bool,
+    pub character: Character,
     pub admission: Option<Admission>,
     /// Counts its states: a timer of an earlier one is void.
     pub turn: u64,
@@ -59,13 +69,14 @@ pub struct Actions {
 }
 
 impl Process {
-    pub fn new(pace: Millis, liar: bool) -> Self {
+    pub fn new(process: usize, pace: Millis, character: Character) -> Self {
         Self {
+            process,
             incarnation: 0,
             alive: false,
             stopped_until: 0,
             pace,
-            liar,
+            character,
             admission: None,
             turn: 0,
             state: State::Joining,
@@ -95,7 +106,10 @@ impl Process {
 
     fn join(&mut self) -> Actions {
         self.admission = None;
-        self.enter(State::Joining, Some(Request::Join), PATIENCE)
+        let join = Request::Join {
+            process: self.process,
+        };
+        self.enter(State::Joining, Some(join), PATIENCE)
     }
 
     fn ask(&mut self) -> Actions {
@@ -126,12 +140,16 @@ impl Process {
     }
 
     /// The timer of the present turn has gone off.
-    pub fn handle_timer(&mut self) -> Actions {
+    pub fn handle_timer(&mut self, stream: &mut Stream, faults: &mut Faults) -> Actions {
         match std::mem::replace(&mut self.state, State::Asking) {
             State::Joining => self.join(),
             State::Asking => self.ask(),
             State::Computing { key, weights } => {
-                let contribution = toy::contribution(key.kind, key.step, key.node, &weights);
+                let mut contribution = toy::contribution(key.kind, key.step, key.node, &weights);
+                if self.character == Character::Faulty && stream.below(3) == 0 {
+                    faults.count("wrong bits");
+                    contribution.loss += stream.uniform();
+                }
                 self.push(key, contribution, 0)
             }
             State::Pushing { pushes, .. } if pushes >= PUSHES => self.ask(),
@@ -170,6 +188,10 @@ impl Process {
             }
             (State::Asking, Reply::NothingYet) => self.ask(),
             (State::Asking | State::Pushing { .. }, Reply::Unknown) => self.join(),
+            (_, Reply::Goodbye) => {
+                self.kill();
+                Actions::default()
+            }
             (
                 State::Pushing {
                     key: own,
@@ -178,8 +200,10 @@ impl Process {
                 },
                 Reply::Receipt { key, outcome },
             ) if *own == key => {
-                let lies = match (self.liar, outcome) {
-                    (true, Outcome::Accepted) => self.lies(key, contribution.clone(), faults),
+                let lies = match (self.character, outcome) {
+                    (Character::Liar, Outcome::Accepted) => {
+                        self.lies(key, contribution.clone(), faults)
+                    }
                     _ => Vec::new(),
                 };
                 let mut actions = self.ask();
@@ -198,7 +222,8 @@ impl Process {
         };
         faults.count("lie");
         faults.count("forgery");
-        contribution.loss += 1.0;
+        // Liars do not agree with each other.
+        contribution.loss += (1 + self.process) as f64;
         let never = Key {
             attempt: key.attempt + 1000,
             ..key.clone()

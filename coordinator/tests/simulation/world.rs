@@ -1,17 +1,18 @@
 //! The simulated world: processes, network, disk and clock under one seed. Time jumps from event to
 //! event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::machine::{Millis, WorkerId};
 use speech::random::Stream;
 
 use crate::{
-    coordinator::{Bug, Disk, Life, Replies, Violation},
+    coordinator::{Bug, Life, Replies, Roles, Violation},
+    disk::Disk,
     faults::{Fault, Faults},
     network::{Admission, Event, Network, Queue, Reply, Request},
     toy::End,
-    worker::{Actions, HEARTBEAT, Process},
+    worker::{Actions, Character, HEARTBEAT, Process},
 };
 
 /// After this, no new fault is injected, so that a run can end; the network stays as bad as it is.
@@ -41,6 +42,7 @@ struct World {
     stream: Stream,
     processes: Vec<Process>,
     bug: Bug,
+    roles: Roles,
     disk: Disk,
     life: Option<Life>,
     /// Which process was admitted as what, in this life.
@@ -53,19 +55,39 @@ struct World {
 /// Runs the job to its end under `seed`.
 pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let mut stream = Stream::new(seed, &[1]);
-    let processes = (0..1 + stream.below(6)).map(|_| {
-        let pace = 5 + stream.below(60);
-        Process::new(pace, stream.below(4) == 0)
-    });
+    let count = 1 + stream.below(6) as usize;
+    // With less than two honest ones, a run that insists on audits could not go on.
+    let audit = match stream.below(3) {
+        0 if count > 1 => 1.0,
+        1 => 0.3,
+        _ => 0.0,
+    };
+    let processes: Vec<Process> = (0..count)
+        .map(|process| {
+            let pace = 5 + stream.below(60);
+            let character = match stream.below(4) {
+                _ if process < 2 => Character::Honest,
+                0 => Character::Liar,
+                1 if audit == 1.0 => Character::Faulty,
+                _ => Character::Honest,
+            };
+            Process::new(process, pace, character)
+        })
+        .collect();
+    let honest: BTreeSet<usize> = (0..count)
+        .filter(|&process| processes[process].character == Character::Honest)
+        .collect();
+    let roles = Roles { audit, honest };
     let mut world = World {
         now: 0,
         skew: 1_000_000,
         queue: Queue::default(),
         network: Network::new(Stream::new(seed, &[2])),
-        processes: processes.collect(),
+        processes,
         stream,
         bug,
-        disk: Disk::default(),
+        roles,
+        disk: Disk::new(Stream::new(seed, &[3])),
         life: None,
         admitted: BTreeMap::new(),
         deadline: None,
@@ -97,10 +119,14 @@ impl World {
         while let Some((time, event)) = self.queue.pop() {
             if time > LIMIT {
                 let machine = self.life.as_ref().map(|life| &life.machine);
-                return Err(format!("still running after {LIMIT} ms: {machine:#?}"));
+                let processes = &self.processes;
+                return Err(format!(
+                    "still running after {LIMIT} ms: {processes:#?} {machine:#?}"
+                ));
             }
             self.now = time;
             self.handle(event)?;
+            self.resume();
             self.watch_deadline();
             if let Some(end) = self.life.as_ref().and_then(|life| life.end.clone()) {
                 self.bury();
@@ -126,7 +152,7 @@ impl World {
                 let Some(life) = &mut self.life else {
                     return Ok(());
                 };
-                let joins = matches!(request, Request::Join);
+                let joins = matches!(request, Request::Join { .. });
                 let replies =
                     life.handle_request(clock, request, &mut self.disk, &mut self.faults)?;
                 if joins && let Some((worker, Reply::Welcome(_))) = replies.first() {
@@ -146,8 +172,13 @@ impl World {
                 }
             }
             Event::CoordinatorStarts if self.life.is_none() => {
-                let (life, replies) =
-                    Life::start(clock, &mut self.disk, self.bug, &mut self.faults)?;
+                let (life, replies) = Life::start(
+                    clock,
+                    &mut self.disk,
+                    self.bug,
+                    &self.roles,
+                    &mut self.faults,
+                )?;
                 self.life = Some(life);
                 self.admitted.clear();
                 self.deadline = None;
@@ -200,7 +231,9 @@ impl World {
             Event::ToWorker { reply, .. } => {
                 worker.handle_reply(reply, &mut self.stream, &mut self.faults)
             }
-            Event::Timer { turn, .. } if turn == worker.turn => worker.handle_timer(),
+            Event::Timer { turn, .. } if turn == worker.turn => {
+                worker.handle_timer(&mut self.stream, &mut self.faults)
+            }
             Event::Heartbeat { .. } => {
                 let beat = worker.admission.map(Request::Heard);
                 self.queue.at(self.now + HEARTBEAT, event);
@@ -283,9 +316,8 @@ impl World {
             Fault::KillCoordinator if self.life.is_some() => {
                 self.faults.count("coordinator killed");
                 self.bury();
-                if self.disk.crash(self.clock()) {
-                    self.faults.count("unsynced checkpoint lost");
-                }
+                let now = self.clock();
+                self.disk.crash(now, &mut self.faults);
                 self.queue.at(until, Event::CoordinatorStarts);
             }
             Fault::ClockForward => {
@@ -300,6 +332,14 @@ impl World {
         }
         // The timer was set by the old clock.
         self.deadline = None;
+    }
+
+    /// A run that failed over a dispute is resumed by a person.
+    fn resume(&mut self) {
+        if self.life.as_ref().is_some_and(|life| life.failed) {
+            self.bury();
+            self.queue.at(self.now + 500, Event::CoordinatorStarts);
+        }
     }
 
     /// The coordinator's life has ended.

@@ -196,28 +196,39 @@ impl Work<'_> {
             index: loaded.index,
         };
         let recipe = &self.job.recipe;
-        let result = gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
-            .map_err(|source| failed(loaded, source))?;
+        let mut result =
+            gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
+                .map_err(|source| failed(loaded, source))?;
         let id = |position: &usize| examples[*position].utterance.id.clone();
+        let leave_out = |positions: &[usize], reason: String| Quarantined {
+            micro_batch: loaded.index,
+            utterances: positions.iter().map(id).collect(),
+            reason,
+        };
+        let all: Vec<usize> = (0..examples.len()).collect();
         let mut quarantined = Vec::new();
         if !result.left_out.is_empty() {
-            quarantined.push(Quarantined {
-                micro_batch: loaded.index,
-                utterances: result.left_out.iter().map(id).collect(),
-                reason: "too few frames for the transcript".to_owned(),
-            });
+            let reason = "too few frames for the transcript".to_owned();
+            quarantined.push(leave_out(&result.left_out, reason));
         }
         if result.gradient.is_none() {
-            let all: Vec<usize> = (0..examples.len()).collect();
-            let culprits = &result.not_finite;
-            quarantined.push(Quarantined {
-                micro_batch: loaded.index,
-                utterances: all.iter().map(id).collect(),
-                reason: match culprits.iter().map(id).collect::<Vec<_>>().as_slice() {
-                    [] => "the gradient is not finite".to_owned(),
-                    ids => format!("the loss of {} is not finite", listed(ids)),
-                },
-            });
+            let culprits: Vec<String> = result.not_finite.iter().map(id).collect();
+            let reason = match culprits.as_slice() {
+                [] => "the gradient is not finite".to_owned(),
+                ids => format!("the loss of {} is not finite", listed(ids)),
+            };
+            quarantined.push(leave_out(&all, reason));
+        }
+        let bound = self.lease.norm_bound;
+        let norm = bound.and_then(|_| result.norm());
+        let most = bound.and_then(|bound| bound.most);
+        if let (Some(norm), Some(most)) = (norm, most)
+            && norm > most
+        {
+            let reason =
+                format!("its gradient's norm is {norm:.4e}, beyond the bound of {most:.4e}");
+            quarantined.push(leave_out(&all, reason));
+            result.discard();
         }
         let counts =
             |position: &usize| result.gradient.is_some() && !result.left_out.contains(position);
@@ -234,7 +245,7 @@ impl Work<'_> {
             frames: kept.iter().map(|one| one.features().frames as u64).sum(),
             audio_seconds: kept.iter().map(|one| one.prepared.seconds).sum(),
             quarantined,
-            norms: Vec::new(),
+            norms: norm.into_iter().collect(),
         })
     }
 

@@ -15,8 +15,15 @@ use crate::cache::Wanted;
 pub(super) struct Lease {
     pub key: Key,
     pub epoch: u32,
+    pub norm_bound: Option<NormBound>,
     /// The node's, in order and without gaps.
     pub micro_batches: Vec<MicroBatch>,
+}
+
+/// Norms are to be measured, and micro-batches beyond `most` left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct NormBound {
+    pub most: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +60,7 @@ impl TryFrom<v1::Lease> for Lease {
         let lease = Self {
             key,
             epoch: lease.epoch,
+            norm_bound: lease.norm_bound.map(|bound| NormBound { most: bound.most }),
             micro_batches,
         };
         let indices = lease.micro_batches.iter().map(|one| one.index);

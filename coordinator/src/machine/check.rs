@@ -1,0 +1,207 @@
+//! A node for which one answer is not enough: it is audited, or two answers to it differ. It decides
+//! who is right, from what was said alone, and refuses to know who said it first, who is here, and
+//! what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::contribution::Digest;
+
+use super::{Millis, WorkerId};
+
+#[derive(Debug)]
+pub(super) struct Check {
+    opinions: Vec<Opinion>,
+    /// When the first doubt arose.
+    pub(super) since: Millis,
+}
+
+/// What a worker computed in one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opinion {
+    pub(super) worker: WorkerId,
+    pub(super) attempt: u32,
+    pub(super) digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Another opinion is needed.
+    Open,
+    /// Two workers agree, and nobody differs.
+    Confirmed,
+    Settled {
+        /// `None` when nobody is left who can be believed.
+        right: Option<Digest>,
+        /// Who said anything else.
+        odd: BTreeSet<WorkerId>,
+    },
+}
+
+impl Check {
+    pub(super) fn new(first: Opinion, since: Millis) -> Self {
+        Self {
+            opinions: vec![first],
+            since,
+        }
+    }
+
+    /// An answer that is sent again is no new opinion.
+    pub(super) fn hear(&mut self, opinion: Opinion) {
+        if !self.opinions.contains(&opinion) {
+            self.opinions.push(opinion);
+        }
+    }
+
+    pub(super) fn is_disputed(&self) -> bool {
+        let mut digests = self.opinions.iter().map(|opinion| opinion.digest);
+        let first = digests.next();
+        digests.any(|digest| Some(digest) != first)
+    }
+
+    /// Who has said something, and what they said.
+    pub(super) fn workers(&self) -> BTreeSet<WorkerId> {
+        self.opinions.iter().map(|opinion| opinion.worker).collect()
+    }
+
+    /// Whether another opinion of `worker` would help, while `present` could be asked as well. Where
+    /// everybody has differed, each is asked once more: an error that passes is found out so.
+    pub(super) fn wants(&self, worker: WorkerId, present: &BTreeSet<WorkerId>) -> bool {
+        let said = self.opinions.iter();
+        match said.filter(|opinion| opinion.worker == worker).count() {
+            0 => true,
+            1 => self.is_disputed() && present.is_subset(&self.workers()),
+            _ => false,
+        }
+    }
+
+    /// What two workers agree on is right; failing that, what is left without the workers that
+    /// contradict themselves.
+    pub(super) fn verdict(&self) -> Verdict {
+        let mut voices: BTreeMap<Digest, BTreeSet<WorkerId>> = BTreeMap::new();
+        for opinion in &self.opinions {
+            let workers = voices.entry(opinion.digest).or_default();
+            workers.insert(opinion.worker);
+        }
+        if let Some((_, workers)) = voices.first_key_value().filter(|_| voices.len() == 1) {
+            return match workers.len() {
+                1 => Verdict::Open,
+                _ => Verdict::Confirmed,
+            };
+        }
+        if let Some(right) = most(&voices) {
+            return settled(&voices, Some(right));
+        }
+        let of = |worker: &WorkerId| voices.values().filter(|it| it.contains(worker)).count();
+        let mut left = voices.clone();
+        for workers in left.values_mut() {
+            workers.retain(|worker| of(worker) == 1);
+        }
+        left.retain(|_, workers| !workers.is_empty());
+        match left.len() {
+            // Everybody contradicts themselves.
+            0 => settled(&voices, None),
+            1 => settled(&voices, left.into_keys().next()),
+            _ => Verdict::Open,
+        }
+    }
+}
+
+/// What at least two workers agree on, and more of them than on anything else.
+fn most(voices: &BTreeMap<Digest, BTreeSet<WorkerId>>) -> Option<Digest> {
+    let most = voices.values().map(BTreeSet::len).max()?;
+    let mut leading = voices.iter().filter(|(_, workers)| workers.len() == most);
+    let (digest, _) = leading.next()?;
+    (most > 1 && leading.next().is_none()).then_some(*digest)
+}
+
+fn settled(voices: &BTreeMap<Digest, BTreeSet<WorkerId>>, right: Option<Digest>) -> Verdict {
+    let wrong = voices.iter().filter(|(digest, _)| Some(**digest) != right);
+    Verdict::Settled {
+        right,
+        odd: wrong
+            .flat_map(|(_, workers)| workers.iter().copied())
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(opinions: &[(u64, u8)]) -> Check {
+        let opinion = |attempt: usize, (worker, bits): (u64, u8)| Opinion {
+            worker: WorkerId(worker),
+            attempt: attempt as u32,
+            digest: [bits; 32],
+        };
+        let mut check = Check::new(opinion(0, opinions[0]), 5);
+        for (attempt, said) in opinions.iter().enumerate().skip(1) {
+            check.hear(opinion(attempt, *said));
+        }
+        check
+    }
+
+    fn right(bits: u8, odd: &[u64]) -> Verdict {
+        Verdict::Settled {
+            right: Some([bits; 32]),
+            odd: odd.iter().copied().map(WorkerId).collect(),
+        }
+    }
+
+    fn workers(ids: &[u64]) -> BTreeSet<WorkerId> {
+        ids.iter().copied().map(WorkerId).collect()
+    }
+
+    #[test]
+    fn two_that_agree_confirm_and_one_alone_does_not() {
+        assert_eq!(check(&[(1, 7)]).verdict(), Verdict::Open);
+        assert_eq!(check(&[(1, 7), (1, 7)]).verdict(), Verdict::Open);
+        assert_eq!(check(&[(1, 7), (2, 7)]).verdict(), Verdict::Confirmed);
+    }
+
+    #[test]
+    fn a_third_opinion_settles_who_is_the_odd_one_out() {
+        assert_eq!(check(&[(1, 7), (2, 8)]).verdict(), Verdict::Open);
+        assert_eq!(check(&[(1, 7), (2, 8), (3, 7)]).verdict(), right(7, &[2]));
+        assert_eq!(check(&[(1, 7), (2, 8), (3, 8)]).verdict(), right(8, &[1]));
+        assert_eq!(check(&[(1, 7), (2, 8), (3, 9)]).verdict(), Verdict::Open);
+    }
+
+    #[test]
+    fn who_contradicts_itself_is_not_believed() {
+        let nobody = Verdict::Settled {
+            right: None,
+            odd: workers(&[1]),
+        };
+        assert_eq!(check(&[(1, 7), (1, 8)]).verdict(), nobody);
+        // An error that passed: the second try agrees with the other worker.
+        assert_eq!(check(&[(1, 7), (2, 8), (1, 8)]).verdict(), right(8, &[1]));
+        // Wrong in another way each time.
+        assert_eq!(check(&[(1, 7), (2, 8), (1, 9)]).verdict(), right(8, &[1]));
+        // Both insist.
+        assert_eq!(
+            check(&[(1, 7), (2, 8), (1, 7), (2, 8)]).verdict(),
+            Verdict::Open
+        );
+    }
+
+    #[test]
+    fn an_equal_number_on_both_sides_settles_nothing() {
+        let tied = [(1, 7), (2, 8), (3, 7), (4, 8)];
+        assert_eq!(check(&tied).verdict(), Verdict::Open);
+    }
+
+    #[test]
+    fn those_who_have_said_nothing_are_asked_first_and_nobody_a_third_time() {
+        let audited = check(&[(1, 7)]);
+        assert!(audited.wants(WorkerId(2), &workers(&[1, 2])));
+        assert!(!audited.wants(WorkerId(1), &workers(&[1])));
+        let disputed = check(&[(1, 7), (2, 8)]);
+        assert!(disputed.wants(WorkerId(3), &workers(&[1, 2, 3])));
+        assert!(!disputed.wants(WorkerId(1), &workers(&[1, 2, 3])));
+        assert!(disputed.wants(WorkerId(1), &workers(&[1, 2])));
+        let insisted = check(&[(1, 7), (2, 8), (1, 7)]);
+        assert!(!insisted.wants(WorkerId(1), &workers(&[1, 2])));
+        assert!(insisted.wants(WorkerId(2), &workers(&[1, 2])));
+    }
+}

@@ -1,0 +1,271 @@
+//! What an answer is worth, and what follows when two of them differ. It decides who goes into
+//! quarantine and when a pass begins again; who is right is [`super::check`]'s to say.
+
+use std::collections::BTreeSet;
+
+use proto::{
+    contribution::{Digest, Key},
+    tree::Node,
+};
+use speech::random::Stream;
+
+use super::{
+    Current, Machine, Millis, Outcome, Output, Scrutiny, WorkerId,
+    check::{Opinion, Verdict},
+    pass::{Answer, Pass},
+};
+
+/// Answers.
+impl Machine {
+    pub(super) fn judge(&mut self, worker: WorkerId, key: Key, digest: Digest) {
+        if let Some(finished) = self.finish(worker, &key) {
+            self.measure(worker, &finished);
+        }
+        let opinion = Opinion {
+            worker,
+            attempt: key.attempt,
+            digest,
+        };
+        let outcome = match &mut self.pass {
+            _ if self.barred.contains(&worker) => self.useless(Useless::Foreign),
+            Some(pass) if pass.names(self.generation, &key) => {
+                let compare = self.scrutiny != Scrutiny::None;
+                let answer = pass.answer(key.node, opinion, compare, self.now);
+                self.take_note(&key, worker, answer)
+            }
+            _ => self.judge_late(&key, opinion),
+        };
+        let node = key.node;
+        self.outputs.push(Output::Receipt {
+            worker,
+            key,
+            outcome,
+        });
+        if outcome != Outcome::Stale {
+            self.conclude(node);
+        }
+    }
+
+    fn take_note(&mut self, key: &Key, worker: WorkerId, answer: Answer) -> Outcome {
+        match answer {
+            Answer::Accepted => {
+                self.counters.accepted += 1;
+                if let Some(state) = self.workers.get_mut(&worker) {
+                    state.contributions += 1;
+                }
+                if self.audits(key)
+                    && let Some(pass) = &mut self.pass
+                {
+                    pass.doubt(key.node, self.now);
+                }
+                Outcome::Accepted
+            }
+            Answer::Duplicate => {
+                self.counters.duplicates += 1;
+                Outcome::Duplicate
+            }
+            Answer::Late => self.useless(Useless::Late),
+            Answer::Foreign => self.useless(Useless::Foreign),
+            Answer::Differs { first } => {
+                self.differed(key, first, worker, false);
+                Outcome::Differs
+            }
+        }
+    }
+
+    /// An answer to what is not open.
+    fn judge_late(&mut self, key: &Key, opinion: Opinion) -> Outcome {
+        if key.generation != self.generation {
+            return self.useless(Useless::Stale);
+        }
+        let passes = self.pass.iter().chain(&self.last);
+        if !passes.clone().any(|pass| pass.id.job == key.job) {
+            return self.useless(Useless::Foreign);
+        }
+        let last = self.last.as_ref();
+        if let Some(last) = last.filter(|last| last.names(self.generation, key)) {
+            if last
+                .granted_at(opinion.worker, key.node, key.attempt)
+                .is_none()
+            {
+                return self.useless(Useless::Foreign);
+            }
+            let first = last.first_answer(key.node);
+            if let Some(first) = first.filter(|first| first.digest != opinion.digest) {
+                self.differed(key, first.worker, opinion.worker, true);
+            }
+        }
+        self.useless(Useless::Late)
+    }
+
+    fn differed(&mut self, key: &Key, first: WorkerId, second: WorkerId, late: bool) {
+        self.counters.differed += 1;
+        if self.scrutiny != Scrutiny::None {
+            self.outputs.push(Output::Differed {
+                key: key.clone(),
+                first,
+                second,
+                late,
+            });
+        }
+    }
+
+    fn useless(&mut self, why: Useless) -> Outcome {
+        let count = match why {
+            Useless::Late => &mut self.counters.late,
+            Useless::Stale => &mut self.counters.stale,
+            Useless::Foreign => &mut self.counters.foreign,
+        };
+        *count += 1;
+        Outcome::Stale
+    }
+
+    /// The worker has been heard and is done with `key`; gives what is known of it.
+    pub(super) fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Current> {
+        let state = self.workers.get_mut(&worker)?;
+        state.heard = self.now;
+        let finished = state.current.take_if(|current| current.key == *key)?;
+        state.idle = self.now;
+        Some(finished)
+    }
+
+    /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
+    /// to a pass that is over, teaches as well: a slow worker has no others.
+    fn measure(&mut self, worker: WorkerId, finished: &Current) {
+        let Current { key, size, granted } = finished;
+        if self.pass().is_none_or(|pass| pass.job != key.job) {
+            return;
+        }
+        let took = self.now.saturating_sub(*granted).max(1) as f64;
+        let milliseconds = took / f64::from((*size).max(1));
+        self.paces.entry(key.kind).or_default().record(milliseconds);
+        if let Some(state) = self.workers.get_mut(&worker) {
+            state
+                .speeds
+                .entry(key.kind)
+                .or_default()
+                .record(milliseconds);
+        }
+    }
+}
+
+/// Why an answer is of no use: see [`super::Counters`].
+#[derive(Clone, Copy)]
+enum Useless {
+    Late,
+    Stale,
+    Foreign,
+}
+
+/// Doubts.
+impl Machine {
+    pub(super) fn present(&self) -> BTreeSet<WorkerId> {
+        self.workers.keys().copied().collect()
+    }
+
+    /// Whether the answer to `key` is one of those that a second worker computes as well. Which ones
+    /// are, reaches no number.
+    fn audits(&self, key: &Key) -> bool {
+        let Scrutiny::Compare { audit } = self.scrutiny else {
+            return false;
+        };
+        let (level, index) = (key.node.level().into(), key.node.index().into());
+        let tags = [key.kind as u64, key.step, level, index];
+        Stream::new(self.generation, &tags).uniform() < audit
+    }
+
+    /// Whether nothing counts that was not confirmed.
+    fn insists(&self) -> bool {
+        matches!(self.scrutiny, Scrutiny::Compare { audit } if audit >= 1.0)
+    }
+
+    /// Ends the check of `node` if enough is known.
+    fn conclude(&mut self, node: Node) {
+        let Some(pass) = &mut self.pass else { return };
+        match pass.conclude(node) {
+            Verdict::Open => {}
+            Verdict::Confirmed => self.counters.audited += 1,
+            Verdict::Settled { right, odd } => {
+                let spoiled = right.is_none() || right != pass.accepted(node);
+                // What else they answered is not to be trusted either.
+                let spoiled = spoiled || odd.iter().any(|&worker| pass.has_answers_of(worker));
+                for worker in odd {
+                    self.quarantine(worker, node);
+                }
+                if spoiled {
+                    self.restart();
+                }
+            }
+        }
+    }
+
+    fn quarantine(&mut self, worker: WorkerId, node: Node) {
+        let Some(pass) = &self.pass else { return };
+        let key = pass.key(self.generation, node, 0);
+        self.forget(worker);
+        if self.barred.insert(worker) {
+            self.counters.quarantined_workers += 1;
+            self.outputs.push(Output::Quarantined { worker, key });
+        }
+    }
+
+    fn restart(&mut self) {
+        let Some(pass) = &mut self.pass else { return };
+        pass.restart();
+        self.counters.restarted += 1;
+        let pass = pass.id.clone();
+        self.outputs.push(Output::PassRestarted { pass });
+    }
+
+    /// Ends checks that nobody will bring further: an audit is left undone, a dispute ends the pass.
+    pub(super) fn give_checks_up(&mut self) {
+        let Some(pass) = self.pass.as_ref().filter(|pass| pass.has_checks()) else {
+            return;
+        };
+        let (present, insists) = (self.present(), self.insists());
+        let is_over = |since: Millis| since.saturating_add(self.config.check_patience) <= self.now;
+        let mut undone = Vec::new();
+        let mut unsettled = None;
+        for (node, since, disputed) in pass.idle_checks() {
+            match disputed {
+                true if is_over(since) => unsettled = unsettled.or(Some(node)),
+                false if !insists && (is_over(since) || !pass.can_be_checked(node, &present)) => {
+                    undone.push(node);
+                }
+                _ => {}
+            }
+        }
+        if let Some(node) = unsettled {
+            let key = pass.key(self.generation, node, 0);
+            let workers = pass.said_by(node).into_iter().collect();
+            self.outputs.push(Output::Unsettled { key, workers });
+            self.close();
+            return;
+        }
+        self.counters.unaudited += undone.len() as u64;
+        if let Some(pass) = &mut self.pass {
+            for node in undone {
+                pass.close_check(node);
+            }
+        }
+    }
+
+    /// When checks that nobody works on are given up.
+    pub(super) fn checks_end(&self) -> impl Iterator<Item = Millis> {
+        let insists = self.insists();
+        let checks = self.pass.iter().flat_map(Pass::idle_checks);
+        checks
+            .filter(move |(.., disputed)| *disputed || !insists)
+            .map(|(_, since, _)| since.saturating_add(self.config.check_patience))
+    }
+
+    /// Says so, once, when the pass has come to its end.
+    pub(super) fn complete(&mut self) {
+        if let Some(pass) = &mut self.pass
+            && pass.comes_to_its_end()
+        {
+            let pass = pass.id.clone();
+            self.outputs.push(Output::PassComplete { pass });
+        }
+    }
+}

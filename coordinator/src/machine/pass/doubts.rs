@@ -1,0 +1,152 @@
+//! Answers that are not taken at their word: nodes that are checked, and the pass that begins again.
+//! It decides which node is to be answered once more; who should do it is the machine's to say.
+
+use std::collections::BTreeSet;
+
+use proto::{contribution::Digest, tree::Node};
+
+use super::{
+    super::check::{Opinion, Verdict},
+    Check, Millis, Pass, WorkerId,
+};
+
+impl Pass {
+    /// Asks for a second answer to `node`, which is answered.
+    pub(in crate::machine) fn doubt(&mut self, node: Node, now: Millis) {
+        if let Some(first) = self.done_at(node).map(|done| done.opinion) {
+            let check = || Check::new(first, now);
+            self.checks.entry(node).or_insert_with(check);
+        }
+    }
+
+    pub(in crate::machine) fn has_checks(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    pub(in crate::machine) fn has_disputes(&self) -> bool {
+        self.checks.values().any(Check::is_disputed)
+    }
+
+    /// Whether everything is in and beyond doubt; true once.
+    pub(in crate::machine) fn comes_to_its_end(&mut self) -> bool {
+        let ends = self.missing == 0 && self.checks.is_empty() && !self.announced;
+        self.announced |= ends;
+        ends
+    }
+
+    /// The node that `worker` should answer, so that a check comes to its end: a dispute before an
+    /// audit, the oldest first.
+    pub(in crate::machine) fn questionable(
+        &self,
+        worker: WorkerId,
+        present: &BTreeSet<WorkerId>,
+    ) -> Option<Node> {
+        let wanted = self
+            .checks
+            .iter()
+            .filter(|&(&node, check)| check.wants(worker, present) && !self.is_leased(node));
+        let first = wanted.min_by_key(|(node, check)| (!check.is_disputed(), check.since, **node));
+        first.map(|(node, _)| *node)
+    }
+
+    /// Whether an answer of `worker` to `node` would be of use: the first one, or another opinion.
+    pub(in crate::machine) fn needs(
+        &self,
+        node: Node,
+        worker: WorkerId,
+        present: &BTreeSet<WorkerId>,
+    ) -> bool {
+        match self.checks.get(&node) {
+            Some(check) => check.wants(worker, present),
+            None => true,
+        }
+    }
+
+    /// What is known of a check by now; one that has come to its end is removed.
+    pub(in crate::machine) fn conclude(&mut self, node: Node) -> Verdict {
+        let verdict = self.checks.get(&node).map_or(Verdict::Open, Check::verdict);
+        if verdict != Verdict::Open {
+            self.close_check(node);
+        }
+        verdict
+    }
+
+    /// Checks that nobody works on: node, since when, whether it is a dispute.
+    pub(in crate::machine) fn idle_checks(&self) -> impl Iterator<Item = (Node, Millis, bool)> {
+        let idle = self
+            .checks
+            .iter()
+            .filter(|(node, _)| !self.is_leased(**node));
+        idle.map(|(node, check)| (*node, check.since, check.is_disputed()))
+    }
+
+    /// Whether one of `present` could bring the check of `node` further.
+    pub(in crate::machine) fn can_be_checked(
+        &self,
+        node: Node,
+        present: &BTreeSet<WorkerId>,
+    ) -> bool {
+        self.checks.get(&node).is_some_and(|check| {
+            let mut present_workers = present.iter();
+            present_workers.any(|worker| check.wants(*worker, present))
+        })
+    }
+
+    /// Who has answered a node that is checked.
+    pub(in crate::machine) fn said_by(&self, node: Node) -> BTreeSet<WorkerId> {
+        self.checks
+            .get(&node)
+            .map(Check::workers)
+            .unwrap_or_default()
+    }
+
+    /// Ends a check; leases for its sake are not waited for.
+    pub(in crate::machine) fn close_check(&mut self, node: Node) {
+        self.checks.remove(&node);
+        self.leases.retain(|(leased, _), _| *leased != node);
+    }
+
+    /// The answer that was accepted for `node`.
+    pub(in crate::machine) fn first_answer(&self, node: Node) -> Option<Opinion> {
+        let done = self.done_at(node).filter(|done| done.node == node)?;
+        Some(done.opinion)
+    }
+
+    /// The digest that was accepted for `node`.
+    pub(in crate::machine) fn accepted(&self, node: Node) -> Option<Digest> {
+        self.first_answer(node).map(|first| first.digest)
+    }
+
+    /// Whether an answer of `worker` is in the sum.
+    pub(in crate::machine) fn has_answers_of(&self, worker: WorkerId) -> bool {
+        self.done.values().any(|done| done.opinion.worker == worker)
+    }
+
+    /// Takes every answer back. Leases go on, and attempts are counted on, so that what is under way
+    /// is of use.
+    pub(in crate::machine) fn restart(&mut self) {
+        self.done.clear();
+        self.checks.clear();
+        self.free.clear();
+        self.missing = self.micro_batches;
+        self.announced = false;
+        let mut open = vec![Node::root(self.micro_batches)];
+        let leased: BTreeSet<Node> = self.leases.keys().map(|(node, _)| *node).collect();
+        for (node, attempts) in &mut self.attempts {
+            for (number, attempt) in (0..).zip(attempts) {
+                attempt.void |= !self.leases.contains_key(&(*node, number));
+            }
+        }
+        while let Some(node) = open.pop() {
+            if leased.iter().any(|leased| leased.contains(node)) {
+                continue;
+            }
+            match node.children() {
+                Some((left, right)) if leased.iter().any(|leased| node.contains(*leased)) => {
+                    open.extend([left, right]);
+                }
+                _ => self.insert_free(node, true),
+            }
+        }
+    }
+}

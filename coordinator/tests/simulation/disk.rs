@@ -1,0 +1,108 @@
+//! What outlives a coordinator: its generation and real checkpoint files. A crash takes what was not
+//! synced, whole or in part.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use coordinator::{
+    checkpoint::{self, Checkpoint},
+    machine::Millis,
+    update::TrainerState,
+};
+use serde::{Deserialize, Serialize};
+use speech::random::Stream;
+use tempfile::TempDir;
+
+use crate::{coordinator::Violation, faults::Faults, toy};
+
+/// Milliseconds until a write has reached the disk.
+const SYNC: Millis = 40;
+
+/// Checkpoints that are kept.
+const KEEP: usize = 2;
+
+/// What a run remembers beside the trainer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub evaluations: Vec<f64>,
+}
+
+#[derive(Debug)]
+pub struct Disk {
+    pub generation: u64,
+    dir: TempDir,
+    /// The newest file and when it is synced.
+    newest: Option<(Millis, PathBuf)>,
+    stream: Stream,
+}
+
+impl Disk {
+    pub fn new(stream: Stream) -> Self {
+        // In memory where that can be had: thousands of runs sync thousands of files.
+        let memory = Path::new("/dev/shm");
+        let dir = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        Self {
+            generation: 0,
+            dir: dir.expect("a folder for checkpoints can be made"),
+            newest: None,
+            stream,
+        }
+    }
+
+    pub fn save(
+        &mut self,
+        now: Millis,
+        state: &TrainerState,
+        progress: &Progress,
+    ) -> Result<(), Violation> {
+        let dir = self.dir.path();
+        let saved = checkpoint::save(dir, &toy::spec(), state, progress);
+        let path = saved.map_err(|error| error.to_string())?;
+        checkpoint::prune(dir, KEEP).map_err(|error| error.to_string())?;
+        self.newest = Some((now + SYNC, path));
+        Ok(())
+    }
+
+    /// The newest whole checkpoint.
+    pub fn load(&self, faults: &mut Faults) -> Result<Option<Checkpoint<Progress>>, Violation> {
+        let latest = checkpoint::latest(self.dir.path(), &toy::spec());
+        let latest = latest.map_err(|error| error.to_string())?;
+        for _ in &latest.damaged {
+            faults.count("damaged checkpoint passed over");
+        }
+        Ok(latest.found.map(|(_, checkpoint)| checkpoint))
+    }
+
+    /// The power fails at `now`.
+    pub fn crash(&mut self, now: Millis, faults: &mut Faults) {
+        let Some((synced, path)) = self.newest.take() else {
+            return;
+        };
+        let bytes = fs::read(&path).expect("it was written");
+        let at = self.stream.below(bytes.len() as u64) as usize;
+        match self.stream.below(6) {
+            _ if synced <= now => {}
+            0..=2 => {
+                faults.count("unsynced checkpoint lost");
+                fs::remove_file(&path).expect("it can be removed");
+                return;
+            }
+            _ => {
+                faults.count("unsynced checkpoint torn");
+                fs::write(&path, &bytes[..at]).expect("it can be written");
+                return;
+            }
+        }
+        if self.stream.below(4) == 0 {
+            faults.count("checkpoint bit flipped");
+            let mut bytes = bytes;
+            bytes[at] ^= 1 << self.stream.below(8);
+            fs::write(&path, bytes).expect("it can be written");
+        }
+    }
+}
