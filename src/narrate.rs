@@ -86,7 +86,18 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             node,
             first,
             second,
-        } => format!("workers {first} and {second} computed different bits for node {node}"),
+            late,
+        } => {
+            let doubt = match late {
+                true => "; the step was over, so that nobody can say who is wrong",
+                false => "; others are asked",
+            };
+            format!("workers {first} and {second} gave different bits for node {node}{doubt}")
+        }
+        Event::WorkerQuarantined { name, node, .. } => {
+            format!("worker {name} gave wrong bits for node {node} and gets no more work")
+        }
+        Event::StepRestarted => "the step begins again, without the worker in doubt".to_owned(),
         Event::Evaluated {
             epoch,
             loss,

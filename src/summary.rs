@@ -47,7 +47,7 @@ pub fn text(report: &Report, place: &str) -> String {
         say(
             "left out",
             format!(
-                "{} micro-batches with gradients that are not finite",
+                "{} micro-batches, for gradients that are not finite or too large",
                 report.quarantined
             ),
         );
