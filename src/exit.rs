@@ -111,6 +111,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         coordinator::job::JobError => of_job,
         coordinator::store::StoreError => of_store,
         coordinator::server::StartError => of_start,
+        coordinator::server::Stopped => |_| Code::Infrastructure,
         coordinator::driver::Refused => |_| Code::Data,
         worker::compute::ComputeError => |_| Code::Data,
         worker::inference::ModelError => |_| Code::Data,
@@ -151,7 +152,9 @@ fn of_job(error: &coordinator::job::JobError) -> Code {
 fn of_store(error: &coordinator::store::StoreError) -> Code {
     use coordinator::store::StoreError;
     match error {
-        StoreError::Held { .. } | StoreError::Io { .. } => Code::Infrastructure,
+        StoreError::Held { .. } | StoreError::Fenced { .. } | StoreError::Io { .. } => {
+            Code::Infrastructure
+        }
         _ => Code::Data,
     }
 }

@@ -48,7 +48,7 @@ use work::Done;
 use crate::{
     events::{Event, Journal, Published},
     machine::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
-    store::{Store, StoreError},
+    store::{Fence, Store, StoreError},
 };
 
 /// How often workers are asked to say that they are there; the machine loses them after a few.
@@ -61,6 +61,9 @@ pub(crate) struct Driver {
     clock: Instant,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
+    fence: Fence,
+    /// Another coordinator has taken the directory over: this one is to end.
+    fenced: Option<StoreError>,
     machine: Machine,
     roster: Roster,
     /// Workers that wait for a lease.
@@ -111,7 +114,7 @@ enum Stop {
 }
 
 /// Starts the driver of `store`'s jobs.
-pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<()>) {
+pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMANDS: usize = 256;
     const NOTICES: usize = 4096;
     let (commands, received) = mpsc::channel(COMMANDS);
@@ -128,6 +131,8 @@ pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<()>) {
         clock: Instant::now(),
         machine: Machine::new(store.generation(), machine::Config::default()),
         feeds: queue::feeds(&store),
+        fence: store.fence().clone(),
+        fenced: None,
         store: Some(store),
         roster: Roster::default(),
         waiting: BTreeMap::new(),
@@ -144,9 +149,12 @@ pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<()>) {
 }
 
 impl Driver {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
         loop {
             self.proceed().await;
+            if let Some(fenced) = self.fenced.take() {
+                return Err(fenced);
+            }
             self.part();
             let due = self.machine.next_deadline();
             let due = due.map(|due| self.clock + Duration::from_millis(due));
@@ -154,7 +162,7 @@ impl Driver {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
-                    None => return,
+                    None => return Ok(()),
                 },
                 Some(done) = self.work.join_next() => self.done(done).await,
                 () = tick, if due.is_some() => {
@@ -193,7 +201,22 @@ impl Driver {
         });
         let (store, result) = written.await.expect("writing the store does not panic");
         self.store = Some(store);
+        if matches!(result, Err(StoreError::Fenced { .. })) {
+            self.may_write();
+        }
         result
+    }
+
+    /// Whether no other coordinator has taken the directory over.
+    fn may_write(&mut self) -> bool {
+        match self.fence.check() {
+            Err(fenced @ StoreError::Fenced { .. }) => {
+                self.fenced = Some(fenced);
+                false
+            }
+            // What is wrong with the directory, the write itself will say.
+            Ok(()) | Err(_) => true,
+        }
     }
 
     /// Tells the machine and does what it says. Gives what became of a contribution.
@@ -318,6 +341,9 @@ impl Driver {
 
     /// Writes an event of the running job, if there is one.
     fn note(&mut self, event: Event) {
+        if !self.may_write() {
+            return;
+        }
         let Some(run) = &mut self.run else { return };
         let Some(active) = &mut run.active else {
             return;
@@ -350,7 +376,7 @@ impl Driver {
 
     /// Begins what comes next, until something has to be waited for.
     async fn proceed(&mut self) {
-        loop {
+        while self.fenced.is_none() {
             let Some(run) = &mut self.run else {
                 match &mut self.stop {
                     Stop::No => {

@@ -69,6 +69,8 @@ pub enum StartError {
 pub enum Stopped {
     #[error("the server stopped: {0}")]
     Server(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("the coordinator broke off: {0}")]
     Broken(String),
 }
@@ -192,7 +194,7 @@ pub struct Running {
     handle: Handle,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
-    driver: JoinHandle<()>,
+    driver: JoinHandle<Result<(), StoreError>>,
 }
 
 impl Running {
@@ -249,10 +251,11 @@ impl Running {
                 Ok(Err(error)) => error.into(),
                 Err(panicked) => Stopped::Broken(panicked.to_string()),
             },
-            driver = &mut self.driver => Stopped::Broken(match driver {
-                Ok(()) => "the driver ended".to_owned(),
-                Err(panicked) => panicked.to_string(),
-            }),
+            driver = &mut self.driver => match driver {
+                Ok(Err(error)) => error.into(),
+                Ok(Ok(())) => Stopped::Broken("the driver ended".to_owned()),
+                Err(panicked) => Stopped::Broken(panicked.to_string()),
+            },
         }
     }
 

@@ -2,6 +2,8 @@
 //! each keeps its files. It decides what survives a restart of the coordinator's queue, and refuses
 //! to know what a job computes or what lies in its checkpoints.
 
+mod fence;
+
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::job::Job;
+pub use fence::Fence;
 
 /// How a data directory is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +100,14 @@ pub enum StoreError {
     )]
     Held { dir: PathBuf, holder: String },
     #[error(
+        "{} was taken over by another coordinator (its start {newest}, this one's {generation}); this one writes no more", dir.display()
+    )]
+    Fenced {
+        dir: PathBuf,
+        generation: u64,
+        newest: u64,
+    },
+    #[error(
         "{} holds a run already; continue it with `--resume`, or choose another directory with `--out`", dir.display()
     )]
     RunExists { dir: PathBuf },
@@ -136,6 +147,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
 pub struct Store {
     layout: Layout,
     written: Written,
+    fence: Fence,
     /// The lock is the open file's: it is gone when the process is, however that ends.
     _lock: File,
 }
@@ -165,7 +177,8 @@ impl Store {
         if matches!(layout, Layout::Single { resume: false, .. }) && !written.jobs.is_empty() {
             return Err(StoreError::RunExists { dir: root });
         }
-        written.generation += 1;
+        written.generation = written.generation.max(Fence::newest(&root)) + 1;
+        let fence = Fence::raise(&root, written.generation)?;
         for entry in written.jobs.values_mut() {
             if entry.state == State::Running {
                 entry.state = State::Queued;
@@ -174,6 +187,7 @@ impl Store {
         let mut store = Self {
             layout,
             written,
+            fence,
             _lock: lock,
         };
         if resume {
@@ -199,6 +213,11 @@ impl Store {
     /// Counts the starts of a coordinator on this directory, from 1.
     pub const fn generation(&self) -> u64 {
         self.written.generation
+    }
+
+    /// Whether this start is still the one that may write.
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// Jobs by id, which sorts as they were submitted.
@@ -300,6 +319,7 @@ impl Store {
     }
 
     fn persist(&self) -> Result<(), StoreError> {
+        self.fence.check()?;
         let json = serde_json::to_vec_pretty(&self.written)
             .expect("strings, numbers and maps keyed by strings are JSON");
         replace(&self.layout.root().join("state.json"), &json)

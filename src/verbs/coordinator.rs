@@ -16,7 +16,7 @@ const GRACE: Duration = Duration::from_secs(4);
 pub fn run(args: args::Coordinator) -> Result<()> {
     super::block_on(async move {
         let mut signals = Signals::listen()?;
-        let running = Coordinator::start(Config {
+        let mut running = Coordinator::start(Config {
             listen: args.listen,
             layout: Layout::Queue {
                 data_dir: args.data_dir.clone(),
@@ -32,7 +32,10 @@ pub fn run(args: args::Coordinator) -> Result<()> {
             "coordinator ready on http://{addr}, data in {}",
             args.data_dir.display()
         ));
-        let signal = signals.next().await;
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            stopped = running.broken() => return Err(stopped.into()),
+        };
         output::message(&format!(
             "{signal}: writing a checkpoint and saying goodbye"
         ));

@@ -49,7 +49,7 @@ pub fn run(args: args::Train) -> Result<()> {
 async fn lead(
     plan: &Plan,
     args: &args::Train,
-    running: Running,
+    mut running: Running,
     signals: &mut Signals,
 ) -> Result<JobStatus> {
     if !plan.resume {
@@ -66,7 +66,14 @@ async fn lead(
     })
     .context("cannot start the workers")?;
     let mut progress = Progress::new(plan.job.train.epochs);
-    let ended = watch(&mut jobs, &id, &mut fleet, &mut progress, signals).await;
+    let ended = tokio::select! {
+        ended = watch(&mut jobs, &id, &mut fleet, &mut progress, signals) => ended,
+        stopped = running.broken() => {
+            progress.finish();
+            fleet.end(Duration::ZERO).await;
+            return Err(stopped.into());
+        }
+    };
     progress.finish();
     if let Err(Failure::Signal { signal, .. }) = &ended {
         output::message(&format!(

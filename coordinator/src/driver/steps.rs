@@ -18,7 +18,7 @@ use crate::{
     machine::{Input, PassId},
     plan,
     report::{Best, Metrics},
-    store::State,
+    store::{State, StoreError},
     update::{Outcome, Skipped, UpdateRule},
 };
 
@@ -97,6 +97,10 @@ impl Driver {
     }
 
     pub(super) fn fail(&mut self, error: RunError) {
+        if let RunError::Store(fenced @ StoreError::Fenced { .. }) = error {
+            self.fenced = Some(fenced);
+            return;
+        }
         if let Some(run) = &mut self.run {
             run.fail(error);
         }
@@ -306,6 +310,9 @@ impl Driver {
     }
 
     fn updated(&mut self, updated: Updated) {
+        if !self.may_write() {
+            return;
+        }
         let generation = self.generation();
         let Updated {
             trainer,
@@ -441,8 +448,13 @@ impl Driver {
         super::ending::add_faults(&mut tally.faults, &before, &counters);
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let keep = training.job.train.keep_checkpoints;
+        let fence = self.fence.clone();
         self.spawn(move || {
-            let saved = work::save(&dir, trainer, &prepared, &tally, keep, sync);
+            let ready = || {
+                fence.check()?;
+                Ok(sync()?)
+            };
+            let saved = work::save(&dir, trainer, &prepared, &tally, keep, ready);
             Done::Checkpointed(Box::new(saved))
         });
     }
@@ -482,7 +494,12 @@ impl Driver {
         };
         training.finishing = true;
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
-        self.spawn(move || Done::Finished(work::finish(&dir, trainer.weights(), &prepared)));
+        let fence = self.fence.clone();
+        self.spawn(move || {
+            let finished = fence.check().map_err(RunError::from);
+            let finished = finished.and_then(|()| work::finish(&dir, trainer.weights(), &prepared));
+            Done::Finished(finished)
+        });
     }
 }
 

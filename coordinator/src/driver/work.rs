@@ -29,7 +29,7 @@ use crate::{
     checkpoint::{self, Checkpoint},
     corpus::{self, CorpusError, Item, Prepared},
     curves::Curves,
-    events::{Journal, JournalError, Published},
+    events::{Journal, Published},
     job::Job,
     plan::Plan,
     reduce::ReduceError,
@@ -222,19 +222,20 @@ pub struct Checkpointed {
     pub result: Result<String, RunError>,
 }
 
-/// Writes a checkpoint; what it says of the run's lines is made durable before it.
+/// Writes a checkpoint, once `ready` has made sure that it may, and that what it says of the run's
+/// lines is durable.
 pub fn save(
     run_dir: &Path,
     trainer: Trainer,
     prepared: &Prepared,
     tally: &Tally,
     keep: usize,
-    sync: impl FnOnce() -> Result<(), JournalError>,
+    ready: impl FnOnce() -> Result<(), RunError>,
 ) -> Checkpointed {
     let step = trainer.counts().step;
     let dir = checkpoints(run_dir);
     let write = || {
-        sync()?;
+        ready()?;
         let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), tally)?;
         checkpoint::prune(&dir, keep)?;
         Ok(name(&path))

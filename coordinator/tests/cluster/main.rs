@@ -8,6 +8,7 @@ mod toy;
 mod corpora;
 mod doubts;
 mod faults;
+mod lives;
 mod refusals;
 mod runs;
 mod wire;
