@@ -125,6 +125,7 @@ impl Machine {
                 digest,
             } => self.judge(worker, key, digest),
             Input::GivenBack { worker, key } => self.take_back(worker, &key),
+            Input::Interrupted => self.counters.interrupted += 1,
             Input::Tick => {}
         }
         self.expire();
@@ -174,6 +175,14 @@ impl Machine {
     /// micro-batches and the number of leases that were granted.
     pub fn pass_entries(&self) -> usize {
         self.pass.as_ref().map_or(0, Pass::entries)
+    }
+
+    /// Whether `key` is a lease of the open pass that `worker` was granted, be it over or not.
+    pub fn expects(&self, worker: WorkerId, key: &Key) -> bool {
+        self.pass.as_ref().is_some_and(|pass| {
+            pass.names(self.generation, key)
+                && pass.granted_at(worker, key.node, key.attempt).is_some()
+        })
     }
 
     pub fn knows(&self, worker: WorkerId) -> bool {

@@ -49,7 +49,7 @@ pub enum AssembleError {
 }
 
 /// Puts chunks together that come in order. Its memory is bounded by what the caller expects, not
-/// by what the sender announces.
+/// by what the sender announces, and grows with what has come.
 #[derive(Debug)]
 pub struct Assembler {
     values: Vec<f32>,
@@ -69,7 +69,7 @@ impl Assembler {
             });
         }
         Ok(Self {
-            values: Vec::with_capacity(expected),
+            values: Vec::new(),
             expected,
         })
     }
@@ -87,13 +87,24 @@ impl Assembler {
         if !chunk.data.len().is_multiple_of(4) {
             return Err(AssembleError::Ragged(chunk.data.len()));
         }
-        if expected + chunk.data.len() / 4 > self.expected {
+        let length = expected + chunk.data.len() / 4;
+        if length > self.expected {
             return Err(AssembleError::TooLong(self.expected));
         }
+        self.make_room(length);
         let (elements, _) = chunk.data.as_chunks::<4>();
         self.values
             .extend(elements.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         Ok(())
+    }
+
+    /// For `length` elements: twice what it had, so that a vector is moved a few times and not with
+    /// every chunk, but never more than the whole.
+    fn make_room(&mut self, length: usize) {
+        if length > self.values.capacity() {
+            let room = (2 * self.values.capacity()).clamp(length, self.expected);
+            self.values.reserve_exact(room - self.values.len());
+        }
     }
 
     /// # Errors
@@ -121,6 +132,18 @@ mod tests {
             assembler.push(chunk).unwrap();
         }
         assert_eq!(assembler.finish().unwrap(), values);
+    }
+
+    #[test]
+    fn memory_grows_with_what_has_come_and_ends_at_what_was_expected() {
+        let whole = 5 * CHUNK_BYTES / 4 + 3;
+        let mut assembler = Assembler::new(whole as u64, whole).unwrap();
+        assert_eq!(assembler.values.capacity(), 0);
+        for chunk in chunks(encode(&vec![1.0; whole])) {
+            assembler.push(&chunk).unwrap();
+            assert!(assembler.values.capacity() <= whole.min(2 * assembler.values.len()));
+        }
+        assert_eq!(assembler.finish().unwrap().capacity(), whole);
     }
 
     #[test]

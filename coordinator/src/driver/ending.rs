@@ -204,6 +204,7 @@ pub fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &C
             now.quarantined_workers,
         ),
         ("restarted", before.restarted, now.restarted),
+        ("interrupted", before.interrupted, now.interrupted),
     ] {
         *faults.entry(kind.to_owned()).or_default() += now - before;
     }

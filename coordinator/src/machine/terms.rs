@@ -90,6 +90,9 @@ pub enum Input {
     },
     /// A worker returns a lease undone, or a grant did not reach it.
     GivenBack { worker: WorkerId, key: Key },
+    /// A contribution broke off on its way. Nothing of it is kept, its lease runs on, and the worker may
+    /// send it again.
+    Interrupted,
     /// Nothing; time has passed.
     Tick,
 }
@@ -200,6 +203,8 @@ pub struct Counters {
     pub quarantined_workers: u64,
     /// Passes that were begun again, because an answer in them was not to be trusted.
     pub restarted: u64,
+    /// Contributions that broke off on their way.
+    pub interrupted: u64,
 }
 
 /// A worker as people see it.

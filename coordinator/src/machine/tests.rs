@@ -4,6 +4,8 @@ mod doubts;
 
 use super::*;
 
+mod arrivals;
+
 const GENERATION: u64 = 3;
 
 /// A machine and its time.
@@ -72,6 +74,10 @@ impl Bench {
             key: key.clone(),
             digest: [bits; 32],
         })
+    }
+
+    fn expects(&self, worker: u64, key: &Key) -> bool {
+        self.machine.expects(WorkerId(worker), key)
     }
 
     #[track_caller]
