@@ -51,14 +51,13 @@ use crate::{
     store::{Fence, Store, StoreError},
 };
 
-/// How often workers are asked to say that they are there; the machine loses them after a few.
-const HEARTBEAT: Duration = Duration::from_secs(3);
-
 /// Vectors below this many elements are added at once: a thread would cost more.
 const SMALL: usize = 1 << 14;
 
 pub(crate) struct Driver {
     clock: Instant,
+    /// How often workers are asked to say that they are there; the machine loses them after a few.
+    heartbeat: Duration,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
     fence: Fence,
@@ -113,8 +112,12 @@ enum Stop {
     Done,
 }
 
-/// Starts the driver of `store`'s jobs.
-pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
+/// Starts the driver of `store`'s jobs. Workers are asked for a `heartbeat` and lost after `silence`.
+pub(crate) fn spawn(
+    store: Store,
+    heartbeat: Duration,
+    silence: Duration,
+) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMANDS: usize = 256;
     const NOTICES: usize = 4096;
     let (commands, received) = mpsc::channel(COMMANDS);
@@ -127,9 +130,14 @@ pub(crate) fn spawn(store: Store) -> (Handle, tokio::task::JoinHandle<Result<(),
         weights: weights_seen,
         notices: notices.clone(),
     };
+    let config = machine::Config {
+        heartbeat_timeout: silence.as_millis() as Millis,
+        ..machine::Config::default()
+    };
     let driver = Driver {
         clock: Instant::now(),
-        machine: Machine::new(store.generation(), machine::Config::default()),
+        heartbeat,
+        machine: Machine::new(store.generation(), config),
         feeds: queue::feeds(&store),
         fence: store.fence().clone(),
         fenced: None,

@@ -2,11 +2,13 @@
 //! long a shutdown may take; it refuses to know what is answered.
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use futures::Stream;
 use proto::{
     CONNECTION_WINDOW, MAX_MESSAGE_BYTES, STREAM_WINDOW,
     v1::{
@@ -16,10 +18,10 @@ use proto::{
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{broadcast, oneshot},
+    sync::{broadcast, oneshot, watch},
     task::JoinHandle,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{service::Routes, transport::Server};
 
 use crate::{
     driver::{self, Command, Handle, JobView, Notice, Refused, WorkerView},
@@ -27,11 +29,19 @@ use crate::{
     store::{Layout, Store, StoreError},
 };
 
+mod gate;
 mod jobs;
+mod limits;
 mod messages;
 mod refusal;
+mod requests;
 mod tensors;
 mod workers;
+
+pub use limits::Limits;
+
+use gate::Connection;
+use requests::Bounded;
 
 /// What a coordinator is started with.
 #[derive(Clone, Debug)]
@@ -85,6 +95,14 @@ impl Coordinator {
     /// # Errors
     /// When the address or the directory cannot be had; nothing is left running then.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_within(config, Limits::default()).await
+    }
+
+    /// Like [`Self::start`], with other limits than the usual ones.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn start_within(config: Config, limits: Limits) -> Result<Running, StartError> {
         let Config {
             listen,
             layout,
@@ -113,48 +131,34 @@ impl Coordinator {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .build_v1()?;
-        let (handle, driver) = driver::spawn(store);
+        let (handle, driver) = driver::spawn(store, limits.heartbeat, limits.silence);
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, handle.clone(), reflection, stopped));
+        let closed = watch::Sender::new(false);
+        let incoming = gate::connections(listener, limits, closed.subscribe());
+        let routes = routes(&handle, limits).await.add_service(reflection);
+        let server = tokio::spawn(serve(incoming, routes, limits, stopped));
         tracing::info!(%addr, generation, "listening");
         Ok(Running {
             addr,
             generation,
             handle,
             stop,
+            closed,
             server,
             driver,
         })
     }
 }
 
-async fn serve<R>(
-    listener: TcpListener,
-    handle: Handle,
-    reflection: R,
-    stopped: oneshot::Receiver<()>,
-) -> Result<(), tonic::transport::Error>
-where
-    R: tonic::codegen::Service<
-            tonic::codegen::http::Request<tonic::body::Body>,
-            Response = tonic::codegen::http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    R::Future: Send + 'static,
-{
-    /// A connection's calls at once: a worker has a handful, and none is worth more.
-    const STREAMS: u32 = 64;
+/// What can be asked.
+async fn routes(handle: &Handle, limits: Limits) -> Routes {
     let workers = WorkersServer::new(workers::WorkersService(handle.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let tensors = TensorsServer::new(tensors::TensorsService::new(handle.clone()))
+    let tensors = TensorsServer::new(tensors::TensorsService::new(handle.clone(), limits))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let jobs = JobsServer::new(jobs::JobsService(handle))
+    let jobs = JobsServer::new(jobs::JobsService(handle.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -165,19 +169,38 @@ where
         .set_serving::<TensorsServer<tensors::TensorsService>>()
         .await;
     health.set_serving::<JobsServer<jobs::JobsService>>().await;
+    Routes::new(health_service)
+        .add_service(workers)
+        .add_service(tensors)
+        .add_service(jobs)
+}
+
+async fn serve(
+    incoming: impl Stream<Item = Result<Connection, Infallible>>,
+    routes: Routes,
+    limits: Limits,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), tonic::transport::Error> {
+    /// A connection's calls at once: a worker has a handful, and none is worth more.
+    const STREAMS: u32 = 64;
+    /// Bytes of a call's headers: ours have a few hundred.
+    const HEADERS: u32 = 8 << 10;
+    /// Calls that a peer has taken back before they were looked at, beyond which its connection ends.
+    const TAKEN_BACK: usize = 32;
+    /// The same for calls that broke the protocol; tonic would set no limit.
+    const BROKEN: usize = 64;
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
+        .http2_max_header_list_size(HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(TAKEN_BACK))
+        .http2_max_local_error_reset_streams(Some(BROKEN))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(health_service)
-        .add_service(reflection)
-        .add_service(workers)
-        .add_service(tensors)
-        .add_service(jobs)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            Bounded::new(routes.prepare(), limits.request),
+            incoming,
             async {
                 // Dropped or sent: either way it is the end.
                 let _ = stopped.await;
@@ -192,7 +215,10 @@ pub struct Running {
     addr: SocketAddr,
     generation: u64,
     handle: Handle,
+    /// Lets connections finish what they are at.
     stop: oneshot::Sender<()>,
+    /// Ends those that are left.
+    closed: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     driver: JoinHandle<Result<(), StoreError>>,
 }
@@ -264,6 +290,8 @@ impl Running {
     pub async fn shutdown(self, deadline: Duration) {
         /// For open connections, once there is nothing more to say.
         const CONNECTIONS: Duration = Duration::from_millis(500);
+        /// For those that are cut off: no peer is waited for then.
+        const CLOSING: Duration = Duration::from_millis(200);
         const FAREWELLS: Duration = Duration::from_millis(1500);
         let end = Instant::now() + deadline;
         let at_rest = self.handle.ask(|reply| Command::Stop { reply });
@@ -276,14 +304,17 @@ impl Running {
         let farewell = self.handle.ask(|reply| Command::Farewell { reply });
         let _ = tokio::time::timeout(left.min(FAREWELLS), farewell).await;
         let _ = self.stop.send(());
-        // Tonic waits for connections that say nothing (hyper #4170).
-        let left = end.saturating_duration_since(Instant::now());
+        // Tonic waits for connections that say nothing (hyper #4170), and for pushes to their end.
+        let left = end.saturating_duration_since(Instant::now() + CLOSING);
         let mut server = self.server;
         if tokio::time::timeout(left.min(CONNECTIONS), &mut server)
             .await
             .is_err()
         {
-            server.abort();
+            self.closed.send_replace(true);
+            if tokio::time::timeout(CLOSING, &mut server).await.is_err() {
+                server.abort();
+            }
         }
         self.driver.abort();
         // The data directory's lock is gone with the driver.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto::contribution::{Contribution, Digest, Key, PassKind};
 
 use super::{
-    Active, Driver, HEARTBEAT, Introduction, Refused, RunError, Stop,
+    Active, Driver, Introduction, Refused, RunError, Stop,
     command::{Announced, Command, LeaseAnswer, Reply, Welcome},
     pass::{self, Hypothesis},
 };
@@ -66,6 +66,7 @@ impl Driver {
                 digest,
                 reply,
             } => give(reply, self.announced(WorkerId(worker), key, digest)),
+            Command::Interrupted { worker, key } => self.interrupted(WorkerId(worker), &key),
             Command::Contribute {
                 worker,
                 key,
@@ -121,7 +122,7 @@ impl Driver {
         Ok(Welcome {
             worker: worker.0,
             generation: self.generation(),
-            heartbeat: HEARTBEAT,
+            heartbeat: self.heartbeat,
         })
     }
 
@@ -297,12 +298,17 @@ impl Driver {
         pass.is_of(key, &run.id, self.generation())
     }
 
+    /// Whether a vector may come: only who was leased a node of the open pass has one to send.
+    fn awaits(&self, worker: WorkerId, key: &Key) -> bool {
+        key.kind == PassKind::Gradient && self.is_current(key) && self.machine.expects(worker, key)
+    }
+
     fn announced(&mut self, worker: WorkerId, key: Key, digest: Digest) -> Announced {
         let elements = self
             .training()
             .map(|training| training.prepared.spec.elements());
         match elements {
-            Some(elements) if self.is_current(&key) && key.kind == PassKind::Gradient => {
+            Some(elements) if self.awaits(worker, &key) => {
                 self.tell(Input::Heard { worker });
                 Announced::Expected { elements }
             }
@@ -316,6 +322,12 @@ impl Driver {
                 Announced::Stale
             }
         }
+    }
+
+    fn interrupted(&mut self, worker: WorkerId, key: &Key) {
+        let name = self.roster.name(worker);
+        tracing::info!(worker = worker.0, name, node = %key.node, "a contribution broke off");
+        self.tell(Input::Interrupted);
     }
 
     fn contributed(

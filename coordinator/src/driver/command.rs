@@ -59,6 +59,11 @@ pub enum Command {
         digest: Digest,
         reply: Reply<Announced>,
     },
+    /// What was announced broke off, or was given up.
+    Interrupted {
+        worker: u64,
+        key: Key,
+    },
     Contribute {
         worker: u64,
         key: Key,
@@ -149,7 +154,7 @@ pub struct NormBound {
 pub enum Announced {
     /// Receive its vector, of so many elements unless it has none.
     Expected { elements: usize },
-    /// It comes too late to be of use.
+    /// It comes too late to be of use, or nobody asked this worker for it.
     Stale,
 }
 
@@ -270,6 +275,12 @@ impl Handle {
         let sent = self.commands.send(command(reply)).await;
         sent.map_err(|_| Refused::Stopping)?;
         answer.await.map_err(|_| Refused::Stopping)
+    }
+
+    /// Sends a command that has no answer.
+    pub async fn tell(&self, command: Command) {
+        // A driver that is gone has nothing to hear.
+        let _ = self.commands.send(command).await;
     }
 
     /// The running job.

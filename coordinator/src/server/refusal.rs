@@ -1,7 +1,7 @@
 //! From errors to gRPC codes, once and exhaustively. Messages go out as they are: they are written
 //! for whoever asked.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use proto::{convert::ConvertError, tensor::AssembleError};
 use thiserror::Error;
@@ -33,8 +33,10 @@ pub enum Refusal {
     NoHeader,
     #[error("the vector that arrived does not have the digest that was announced")]
     Digest,
-    #[error("nothing arrived for {seconds} seconds")]
-    Stalled { seconds: u64 },
+    #[error("less than a chunk arrived within {within:?}")]
+    Stalled { within: Duration },
+    #[error("no chunk was taken within {within:?}")]
+    Unread { within: Duration },
     #[error("the stream broke off: {0}")]
     Broken(String),
     #[error("the same worker began another push")]
@@ -70,7 +72,7 @@ impl Refusal {
             | Self::NoHeader
             | Self::TooManyFiles { .. } => Code::InvalidArgument,
             Self::Digest => Code::DataLoss,
-            Self::Stalled { .. } => Code::DeadlineExceeded,
+            Self::Stalled { .. } | Self::Unread { .. } => Code::DeadlineExceeded,
             Self::Superseded | Self::Broken(_) => Code::Aborted,
             Self::WeightsGone { .. } | Self::NoWeights => Code::FailedPrecondition,
             Self::NoAudio(_) => Code::NotFound,

@@ -1,0 +1,274 @@
+//! Who may connect: how many at once, how many from one address, and by when a connection must have
+//! shown that it speaks HTTP/2. It closes what does not, and at the end what is left; it refuses to
+//! know what is asked.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, StreamExt as _, stream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tonic::transport::server::{Connected, TcpIncoming};
+
+use super::{limits::Limits, requests::Allowance};
+
+/// What every client sends at once: the preface, and the head of its first frame (RFC 9113, 3.4).
+const GREETING: usize = 24 + 9;
+
+/// A refused peer is named once in this time.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Peers that are remembered as named. Beyond them the log says nothing.
+const NAMED: usize = 1024;
+
+/// What a connection ends by that the peer did not end.
+type End = Pin<Box<dyn Future<Output = io::Error> + Send>>;
+
+/// The connections that `listener` accepts and the gate lets in, until `closed` turns true: then
+/// those that are left end as well.
+pub fn connections(
+    listener: TcpListener,
+    limits: Limits,
+    closed: watch::Receiver<bool>,
+) -> impl Stream<Item = Result<Connection, Infallible>> {
+    /// A peer whose host is gone is found out by the kernel too, when HTTP/2 has nothing to say.
+    const ALIVE: Duration = Duration::from_secs(60);
+    /// What keeps connections from being accepted (too many open files) does not pass at once.
+    const PAUSE: Duration = Duration::from_millis(100);
+    let incoming = TcpIncoming::from(listener)
+        .with_nodelay(Some(true))
+        .with_keepalive(Some(ALIVE))
+        .with_keepalive_interval(Some(Duration::from_secs(10)))
+        .with_keepalive_retries(Some(3));
+    let gate = Gate {
+        limits,
+        closed,
+        guests: Arc::default(),
+        named: BTreeMap::new(),
+    };
+    stream::unfold((incoming, gate), |(mut incoming, mut gate)| async move {
+        loop {
+            match incoming.next().await? {
+                Ok(stream) => {
+                    if let Some(connection) = gate.admit(stream) {
+                        return Some((Ok(connection), (incoming, gate)));
+                    }
+                }
+                Err(error) => {
+                    gate.complain(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &error);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    })
+}
+
+struct Gate {
+    limits: Limits,
+    closed: watch::Receiver<bool>,
+    guests: Arc<Guests>,
+    /// When each refused peer was last named.
+    named: BTreeMap<IpAddr, Instant>,
+}
+
+impl Gate {
+    fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
+        // Gone already.
+        let peer = stream.peer_addr().ok()?.ip().to_canonical();
+        match self.guests.seat(peer, &self.limits) {
+            Ok(seat) => Some(Connection::new(stream, seat, &self.limits, &self.closed)),
+            Err(reason) => {
+                self.complain(peer, &reason);
+                None
+            }
+        }
+    }
+
+    /// Says why nobody was let in, but not to whoever wants to fill the log.
+    fn complain(&mut self, peer: IpAddr, reason: &dyn std::fmt::Display) {
+        let now = Instant::now();
+        self.named.retain(|_, at| now.duration_since(*at) < QUIET);
+        if self.named.len() < NAMED && !self.named.contains_key(&peer) {
+            self.named.insert(peer, now);
+            tracing::warn!(%peer, "connections are not accepted: {reason}");
+        }
+    }
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct Guests {
+    by_peer: Mutex<BTreeMap<IpAddr, (usize, Arc<Allowance>)>>,
+}
+
+impl Guests {
+    fn seat(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Result<Seat, String> {
+        let mut by_peer = self.lock();
+        let all: usize = by_peer.values().map(|(connections, _)| connections).sum();
+        let own = by_peer
+            .get(&peer)
+            .map_or(0, |(connections, _)| *connections);
+        if own >= limits.connections_per_peer {
+            return Err(format!("{own} from one address are the most"));
+        }
+        if all >= limits.connections {
+            return Err(format!("{all} are the most"));
+        }
+        let new = || (0, Arc::new(Allowance::new(limits.bytes_per_peer)));
+        let (connections, allowance) = by_peer.entry(peer).or_insert_with(new);
+        *connections += 1;
+        Ok(Seat {
+            guests: Arc::clone(self),
+            peer,
+            allowance: Arc::clone(allowance),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, (usize, Arc<Allowance>)>> {
+        // Nothing panics while it is held, and the map is whole in any case.
+        self.by_peer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection's place among the guests.
+struct Seat {
+    guests: Arc<Guests>,
+    peer: IpAddr,
+    allowance: Arc<Allowance>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut by_peer = self.guests.lock();
+        if let Some((connections, _)) = by_peer.get_mut(&self.peer) {
+            *connections -= 1;
+            if *connections == 0 {
+                by_peer.remove(&self.peer);
+            }
+        }
+    }
+}
+
+/// A connection that was let in.
+pub struct Connection {
+    stream: TcpStream,
+    seat: Seat,
+    /// Bytes of the greeting that are still to come.
+    awaited: usize,
+    end: End,
+    closed: watch::Receiver<bool>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, seat: Seat, limits: &Limits, closed: &watch::Receiver<bool>) -> Self {
+        let patience = limits.greeting;
+        let over = over(closed.clone());
+        let end = async move {
+            match tokio::time::timeout(patience, over).await {
+                Ok(error) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface came"),
+            }
+        };
+        Self {
+            stream,
+            seat,
+            awaited: GREETING,
+            end: Box::pin(end),
+            closed: closed.clone(),
+        }
+    }
+
+    /// Fails once the connection has to end, whichever way it is waited on.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.end.as_mut().poll(context) {
+            Poll::Ready(error) => {
+                // What asks again is told the same.
+                self.end = Box::pin(over(self.closed.clone()));
+                Err(error)
+            }
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn greeted(&mut self, bytes: usize) {
+        if self.awaited > 0 {
+            self.awaited = self.awaited.saturating_sub(bytes);
+            if self.awaited == 0 {
+                self.end = Box::pin(over(self.closed.clone()));
+            }
+        }
+    }
+}
+
+/// Waits until the coordinator closes what is left.
+async fn over(mut closed: watch::Receiver<bool>) -> io::Error {
+    // A sender that is gone has nobody left who would wait.
+    let _ = closed.wait_for(|closed| *closed).await;
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the coordinator ends")
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Allowance>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        Arc::clone(&self.seat.allowance)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_end(context)?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        self.greeted(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_end(context)?;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_end(context)?;
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,170 @@
+//! How requests come in: whole, in time, and no more at once from one address than the coordinator
+//! can hold. It refuses to know what they ask. Pushes keep their own time (`tensors::receiving`).
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use proto::{MAX_MESSAGE_BYTES, v1::tensors_server};
+use tokio::time::Sleep;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{Bytes, Service, http},
+    service::Routes,
+};
+
+/// Bytes that one address has under way.
+#[derive(Debug)]
+pub struct Allowance {
+    left: AtomicUsize,
+}
+
+impl Allowance {
+    pub fn new(bytes: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(bytes),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        let taken = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        taken.is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The services, behind bodies that are bounded.
+#[derive(Clone)]
+pub struct Bounded {
+    routes: Routes,
+    patience: Duration,
+}
+
+impl Bounded {
+    /// Requests have `patience` to come whole.
+    pub fn new(routes: Routes, patience: Duration) -> Self {
+        Self { routes, patience }
+    }
+}
+
+impl Service<http::Request<Body>> for Bounded {
+    type Response = <Routes as Service<http::Request<Body>>>::Response;
+    type Error = <Routes as Service<http::Request<Body>>>::Error;
+    type Future = <Routes as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        <Routes as Service<http::Request<Body>>>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        let push = path
+            .strip_prefix('/')
+            .is_some_and(|path| path.strip_prefix(tensors_server::SERVICE_NAME) == Some("/Push"));
+        let allowance = request.extensions().get::<Arc<Allowance>>().cloned();
+        let patience = (!push).then_some(self.patience);
+        let request = request.map(|body| Body::new(Arriving::new(body, allowance, patience)));
+        self.routes.call(request)
+    }
+}
+
+/// A request's body on its way.
+struct Arriving {
+    body: Body,
+    allowance: Option<Arc<Allowance>>,
+    /// Bytes that it has of the allowance.
+    held: usize,
+    /// Of what comes whole; a push is read as it comes.
+    whole: Option<(Pin<Box<Sleep>>, Duration)>,
+    /// Not even one message of it can be held.
+    refused: bool,
+}
+
+impl Arriving {
+    fn new(body: Body, allowance: Option<Arc<Allowance>>, patience: Option<Duration>) -> Self {
+        let mut arriving = Self {
+            body,
+            allowance,
+            held: 0,
+            whole: patience.map(|patience| (Box::pin(tokio::time::sleep(patience)), patience)),
+            refused: false,
+        };
+        if arriving.whole.is_none() {
+            arriving.refused = !arriving.hold(MAX_MESSAGE_BYTES);
+        }
+        arriving
+    }
+
+    fn hold(&mut self, bytes: usize) -> bool {
+        let Some(allowance) = &self.allowance else {
+            return true;
+        };
+        let taken = allowance.take(bytes);
+        self.held += if taken { bytes } else { 0 };
+        taken
+    }
+
+    fn too_much() -> Status {
+        Status::unavailable(
+            "requests of this address that are under way fill what it may have; try again later",
+        )
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(allowance) = &self.allowance {
+            allowance.give_back(self.held);
+        }
+    }
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
+        if self.refused {
+            return Poll::Ready(Some(Err(Self::too_much())));
+        }
+        if let Some((end, patience)) = &mut self.whole
+            && end.as_mut().poll(context).is_ready()
+        {
+            let reason = format!("the request was not whole after {patience:?}");
+            return Poll::Ready(Some(Err(Status::deadline_exceeded(reason))));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if self.whole.is_some()
+            && let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && !self.hold(data.len())
+        {
+            return Poll::Ready(Some(Err(Self::too_much())));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,223 @@
+//! How a contribution comes in. It decides what a push may make the coordinator hold: one vector a
+//! worker, of the model's size, from who was leased its node, and as long as it keeps coming.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use proto::{
+    CHUNK_BYTES,
+    contribution::{Contribution, Digest, Key},
+    convert::ConvertError,
+    crash::{self, Place},
+    tensor::Assembler,
+    v1::{self, push_request::Part},
+};
+use tokio::{sync::oneshot, time::Instant};
+use tonic::Streaming;
+
+use crate::{
+    driver::{Announced, Command, Handle},
+    machine::Outcome,
+    server::refusal::Refusal,
+};
+
+/// Vectors above this many bytes are digested on a thread of their own.
+const LARGE: usize = 1 << 20;
+
+type Parts = Streaming<v1::PushRequest>;
+
+/// Receives contributions for a driver.
+#[derive(Clone)]
+pub struct Receiver {
+    handle: Handle,
+    pushes: Arc<Pushes>,
+    /// Time in which a chunk, or the end, must come.
+    stall: Duration,
+}
+
+impl Receiver {
+    pub fn new(handle: Handle, stall: Duration) -> Self {
+        Self {
+            handle,
+            pushes: Arc::default(),
+            stall,
+        }
+    }
+
+    pub async fn receive(self, mut parts: Parts) -> Result<Outcome, Refusal> {
+        let Some(Part::Header(mut header)) = self.first(&mut parts).await? else {
+            return Err(Refusal::NoHeader);
+        };
+        let worker = header.worker;
+        let key: Key = header
+            .key
+            .take()
+            .ok_or(ConvertError::Missing("key"))?
+            .try_into()?;
+        let digest = Digest::try_from(header.digest.as_ref());
+        let digest = digest.map_err(|_| ConvertError::OutOfRange {
+            field: "digest",
+            value: format!("{} bytes", header.digest.len()),
+        })?;
+        let announced = self.announce(worker, key.clone(), digest).await?;
+        let Announced::Expected { elements } = announced else {
+            self.drain(parts).await;
+            return Ok(Outcome::Stale);
+        };
+        let seconds = header.seconds;
+        let sum = match header.elements {
+            0 => None,
+            announced => {
+                let assembler = Assembler::new(announced, elements)?;
+                Some(self.vector(worker, &key, parts, assembler).await?)
+            }
+        };
+        let contribution = header.into_contribution(sum)?;
+        let contribution = verify(contribution, digest).await?;
+        let contributed = self.handle.ask(|reply| Command::Contribute {
+            worker,
+            key,
+            contribution: Box::new(contribution),
+            digest,
+            seconds: if seconds.is_finite() {
+                seconds.max(0.0)
+            } else {
+                0.0
+            },
+            reply,
+        });
+        Ok(contributed.await?)
+    }
+
+    async fn announce(&self, worker: u64, key: Key, digest: Digest) -> Result<Announced, Refusal> {
+        let announced = self.handle.ask(|reply| Command::Announce {
+            worker,
+            key,
+            digest,
+            reply,
+        });
+        Ok(announced.await?)
+    }
+
+    /// The vector that an expected contribution brings. That it broke off is said to the driver.
+    async fn vector(
+        &self,
+        worker: u64,
+        key: &Key,
+        mut parts: Parts,
+        assembler: Assembler,
+    ) -> Result<Vec<f32>, Refusal> {
+        let mut pushing = Arc::clone(&self.pushes).begin(worker);
+        let vector = tokio::select! {
+            vector = self.assemble(&mut parts, assembler) => vector,
+            _ = &mut pushing.superseded => Err(Refusal::Superseded),
+        };
+        if let Err(Refusal::Broken(_) | Refusal::Stalled { .. } | Refusal::Superseded) = vector {
+            let key = key.clone();
+            self.handle.tell(Command::Interrupted { worker, key }).await;
+        }
+        vector
+    }
+
+    async fn assemble(
+        &self,
+        parts: &mut Parts,
+        mut assembler: Assembler,
+    ) -> Result<Vec<f32>, Refusal> {
+        let mut due = Instant::now() + self.stall;
+        let mut since = 0;
+        while let Some(part) = self.next(parts, due).await? {
+            let Part::Chunk(chunk) = part else {
+                return Err(Refusal::NoHeader);
+            };
+            assembler.push(&chunk)?;
+            crash::pass(Place::CoordinatorReceive);
+            since += chunk.data.len();
+            // Many small chunks are worth one: what trickles counts as silence.
+            if since >= CHUNK_BYTES {
+                since = 0;
+                due = Instant::now() + self.stall;
+            }
+        }
+        Ok(assembler.finish()?)
+    }
+
+    async fn first(&self, parts: &mut Parts) -> Result<Option<Part>, Refusal> {
+        self.next(parts, Instant::now() + self.stall).await
+    }
+
+    async fn next(&self, parts: &mut Parts, due: Instant) -> Result<Option<Part>, Refusal> {
+        match tokio::time::timeout_at(due, parts.message()).await {
+            Ok(Ok(part)) => Ok(part.and_then(|part| part.part)),
+            Ok(Err(status)) => Err(Refusal::Broken(status.message().to_owned())),
+            Err(_) => Err(Refusal::Stalled { within: self.stall }),
+        }
+    }
+
+    /// Reads what still comes, so that the sender finds its answer instead of a reset; not for ever.
+    async fn drain(&self, mut parts: Parts) {
+        let due = Instant::now() + self.stall;
+        while let Ok(Some(_)) = self.next(&mut parts, due).await {}
+    }
+}
+
+/// The pushes that are under way, one a worker: a newer one ends the older, whose connection the
+/// worker has given up.
+#[derive(Default)]
+struct Pushes {
+    by_worker: Mutex<BTreeMap<u64, (u64, oneshot::Sender<()>)>>,
+}
+
+struct Pushing {
+    pushes: Arc<Pushes>,
+    worker: u64,
+    number: u64,
+    superseded: oneshot::Receiver<()>,
+}
+
+impl Pushes {
+    fn begin(self: Arc<Self>, worker: u64) -> Pushing {
+        let (end, superseded) = oneshot::channel();
+        let mut by_worker = self.lock();
+        let number = by_worker.get(&worker).map_or(0, |(number, _)| number + 1);
+        by_worker.insert(worker, (number, end));
+        drop(by_worker);
+        Pushing {
+            pushes: self,
+            worker,
+            number,
+            superseded,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, oneshot::Sender<()>)>> {
+        // Nothing panics while it is held, and the map is whole in any case.
+        self.by_worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pushing {
+    fn drop(&mut self) {
+        let mut by_worker = self.pushes.lock();
+        if by_worker.get(&self.worker).map(|(number, _)| *number) == Some(self.number) {
+            by_worker.remove(&self.worker);
+        }
+    }
+}
+
+async fn verify(contribution: Contribution, digest: Digest) -> Result<Contribution, Refusal> {
+    let bytes = 4 * contribution.sum.as_ref().map_or(0, Vec::len);
+    let check = move || (contribution.digest() == digest).then_some(contribution);
+    let verified = match bytes > LARGE {
+        false => check(),
+        true => tokio::task::spawn_blocking(check)
+            .await
+            .expect("digesting does not panic"),
+    };
+    verified.ok_or(Refusal::Digest)
+}

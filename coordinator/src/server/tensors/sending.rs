@@ -1,0 +1,143 @@
+//! How weights and audio go out. It decides how long a peer may take for a chunk: whoever does not
+//! read holds neither weights that are over nor a thread.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use proto::{
+    CHUNK_BYTES,
+    crash::{self, Place},
+    tensor, v1,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tonic::Status;
+
+use crate::{driver::AudioFile, server::refusal::Refusal};
+
+pub type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// An encoded vector, chunk by chunk, until none is taken for as long as `stall`: then the vector is
+/// let go of, although the stream is still there.
+pub fn weights(encoded: Bytes, stall: Duration) -> Chunks<v1::TensorChunk> {
+    let held = Arc::new(Mutex::new(Some(tensor::chunks(encoded))));
+    let (taken, mut watched) = watch::channel(());
+    let watching = Arc::clone(&held);
+    tokio::spawn(async move {
+        loop {
+            match timeout(stall, watched.changed()).await {
+                Ok(Ok(())) => {}
+                // The stream is gone, and the vector with it.
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let mut held = watching.lock().unwrap_or_else(PoisonError::into_inner);
+                    *held = None;
+                    return;
+                }
+            }
+        }
+    });
+    let next = move |taken: Option<watch::Sender<()>>| {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let chunk = match held.as_mut() {
+            Some(chunks) => chunks.next().map(Ok),
+            None => Some(Err(Refusal::Unread { within: stall }.into())),
+        };
+        let taken = taken.filter(|_| matches!(chunk, Some(Ok(_))));
+        if let Some(taken) = &taken {
+            taken.send_replace(());
+            crash::pass(Place::CoordinatorBroadcast);
+        }
+        chunk.map(|chunk| (chunk, taken))
+    };
+    Box::pin(stream::unfold(Some(taken), move |taken| {
+        let next = taken.and_then(|taken| next(Some(taken)));
+        async { next }
+    }))
+}
+
+/// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
+/// wait for the disk, and that waits for nobody else.
+pub fn audio(files: Vec<AudioFile>, stall: Duration) -> Chunks<v1::AudioChunk> {
+    const AHEAD: usize = 4;
+    let (chunks, taken) = mpsc::channel(AHEAD);
+    tokio::spawn(async move {
+        let outlet = Outlet { chunks, stall };
+        if let Err(refusal) = outlet.send_all(files).await {
+            // Whoever took no chunk in time takes no reason either, but may find the stream cut.
+            let _ = outlet.put(Err(refusal)).await;
+        }
+    });
+    Box::pin(stream::unfold(taken, async |mut taken| {
+        let chunk = taken.recv().await?;
+        Some((chunk.map_err(Status::from), taken))
+    }))
+}
+
+struct Outlet {
+    chunks: mpsc::Sender<Result<v1::AudioChunk, Refusal>>,
+    stall: Duration,
+}
+
+impl Outlet {
+    async fn send_all(&self, files: Vec<AudioFile>) -> Result<(), Refusal> {
+        for (place, file) in (0..).zip(files) {
+            self.send(place, file).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, place: u32, file: AudioFile) -> Result<(), Refusal> {
+        let AudioFile { path, bytes } = file;
+        let mut left = bytes;
+        let mut open = None;
+        loop {
+            let size = left.min(CHUNK_BYTES as u64);
+            let from = path.clone();
+            let read = tokio::task::spawn_blocking(move || read(open, &from, size)).await;
+            let read = read.unwrap_or_else(|broken| Err(io::Error::other(broken)));
+            let (reader, data) = read.map_err(|source| Refusal::Audio {
+                path: path.clone(),
+                source,
+            })?;
+            open = Some(reader);
+            if data.len() as u64 != size {
+                return Err(Refusal::AudioChanged { path });
+            }
+            left -= size;
+            let chunk = v1::AudioChunk {
+                file: place,
+                data: data.into(),
+                last: left == 0,
+            };
+            self.put(Ok(chunk)).await?;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn put(&self, chunk: Result<v1::AudioChunk, Refusal>) -> Result<(), Refusal> {
+        let unread = Refusal::Unread { within: self.stall };
+        let sent = self.chunks.send_timeout(chunk, self.stall).await;
+        sent.map_err(|_| unread)
+    }
+}
+
+/// The next `size` bytes, or as many as there are.
+fn read(open: Option<File>, path: &Path, size: u64) -> io::Result<(File, Vec<u8>)> {
+    let mut reader = open.map_or_else(|| File::open(path), Ok)?;
+    let mut data = Vec::with_capacity(size as usize);
+    reader.by_ref().take(size).read_to_end(&mut data)?;
+    Ok((reader, data))
+}
