@@ -33,10 +33,14 @@ pub enum Refusal {
     NoHeader,
     #[error("the vector that arrived does not have the digest that was announced")]
     Digest,
+    #[error("the request was not whole within {within:?}")]
+    Incomplete { within: Duration },
     #[error("less than a chunk arrived within {within:?}")]
     Stalled { within: Duration },
     #[error("no chunk was taken within {within:?}")]
     Unread { within: Duration },
+    #[error("what this address has under way fills what it may have; try again later")]
+    TooMuch,
     #[error("the stream broke off: {0}")]
     Broken(String),
     #[error("the same worker began another push")]
@@ -72,7 +76,10 @@ impl Refusal {
             | Self::NoHeader
             | Self::TooManyFiles { .. } => Code::InvalidArgument,
             Self::Digest => Code::DataLoss,
-            Self::Stalled { .. } | Self::Unread { .. } => Code::DeadlineExceeded,
+            Self::Incomplete { .. } | Self::Stalled { .. } | Self::Unread { .. } => {
+                Code::DeadlineExceeded
+            }
+            Self::TooMuch => Code::Unavailable,
             Self::Superseded | Self::Broken(_) => Code::Aborted,
             Self::WeightsGone { .. } | Self::NoWeights => Code::FailedPrecondition,
             Self::NoAudio(_) => Code::NotFound,

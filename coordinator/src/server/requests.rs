@@ -20,6 +20,8 @@ use tonic::{
     service::Routes,
 };
 
+use super::refusal::Refusal;
+
 /// Bytes that one address has under way.
 #[derive(Debug)]
 pub struct Allowance {
@@ -116,12 +118,6 @@ impl Arriving {
         self.held += if taken { bytes } else { 0 };
         taken
     }
-
-    fn too_much() -> Status {
-        Status::unavailable(
-            "requests of this address that are under way fill what it may have; try again later",
-        )
-    }
 }
 
 impl Drop for Arriving {
@@ -141,13 +137,13 @@ impl http_body::Body for Arriving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
         if self.refused {
-            return Poll::Ready(Some(Err(Self::too_much())));
+            return Poll::Ready(Some(Err(Refusal::TooMuch.into())));
         }
         if let Some((end, patience)) = &mut self.whole
             && end.as_mut().poll(context).is_ready()
         {
-            let reason = format!("the request was not whole after {patience:?}");
-            return Poll::Ready(Some(Err(Status::deadline_exceeded(reason))));
+            let within = *patience;
+            return Poll::Ready(Some(Err(Refusal::Incomplete { within }.into())));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if self.whole.is_some()
@@ -155,7 +151,7 @@ impl http_body::Body for Arriving {
             && let Some(data) = frame.data_ref()
             && !self.hold(data.len())
         {
-            return Poll::Ready(Some(Err(Self::too_much())));
+            return Poll::Ready(Some(Err(Refusal::TooMuch.into())));
         }
         Poll::Ready(frame)
     }

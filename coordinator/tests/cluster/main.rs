@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod proxy;
 mod site;
 mod toy;
 
@@ -10,5 +11,7 @@ mod doubts;
 mod faults;
 mod lives;
 mod refusals;
+mod roads;
 mod runs;
+mod strangers;
 mod wire;

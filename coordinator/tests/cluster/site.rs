@@ -8,7 +8,7 @@ use std::{
 use coordinator::{
     events::{Event, Record, StepMetrics},
     report::Report,
-    server::{Config, Coordinator, Running, StartError},
+    server::{Config, Coordinator, Limits, Running, StartError},
     store::Layout,
 };
 use proto::{
@@ -98,7 +98,15 @@ impl Site {
         }
     }
 
+    pub async fn start_within(&self, limits: Limits) -> Live {
+        self.launch(self.queue(), limits).await.unwrap()
+    }
+
     pub async fn try_start(&self, layout: Layout) -> Result<Live, StartError> {
+        self.launch(layout, Limits::default()).await
+    }
+
+    async fn launch(&self, layout: Layout, limits: Limits) -> Result<Live, StartError> {
         let config = Config {
             listen: "127.0.0.1:0".to_owned(),
             layout,
@@ -110,7 +118,8 @@ impl Site {
             .enable_all()
             .build()
             .unwrap();
-        let started = runtime.spawn(Coordinator::start(config)).await.unwrap();
+        let started = runtime.spawn(Coordinator::start_within(config, limits));
+        let started = started.await.unwrap();
         match started {
             Ok(running) => {
                 let url = format!("http://{}", running.addr());

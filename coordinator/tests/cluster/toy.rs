@@ -2,12 +2,13 @@
 //! the weights and a point that each utterance has. Like a real one it depends on weights and
 //! utterances alone, and rounds.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error as _, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind, Quarantined},
-    tensor::Assembler,
+    tensor::{self, Assembler},
     tree,
     v1::{
         self, lease_response::Answer, receipt::Outcome, tensors_client::TensorsClient,
@@ -15,7 +16,7 @@ use proto::{
     },
 };
 use speech::{random::Stream, recipe::Recipe};
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 pub const CLASS: &str = "toy cpu";
 
@@ -31,6 +32,8 @@ pub struct Toy {
     pub absurd: Vec<String>,
     /// Computes other bits than it should.
     pub faulty: bool,
+    /// What is lost on the way is said again, as a real worker does.
+    pub patient: bool,
     _heart: Arc<Heart>,
     recipe: Option<(String, Recipe)>,
     weights: Option<(u64, Vec<f32>)>,
@@ -49,9 +52,8 @@ impl Heart {
             let mut due = tokio::time::interval(every);
             loop {
                 due.tick().await;
-                if workers.heartbeat(beat).await.is_err() {
-                    return;
-                }
+                // The next one may arrive.
+                let _ = workers.heartbeat(beat).await;
             }
         });
         Arc::new(Self(beating.abort_handle()))
@@ -76,7 +78,31 @@ pub enum Did {
 
 pub async fn channel(url: &str) -> Channel {
     let endpoint = Channel::from_shared(url.to_owned()).unwrap();
+    let endpoint = endpoint
+        .tcp_nodelay(true)
+        .initial_stream_window_size(proto::STREAM_WINDOW)
+        .initial_connection_window_size(proto::CONNECTION_WINDOW);
     endpoint.connect().await.unwrap()
+}
+
+/// Makes a call, and again while it is lost if one is patient.
+async fn persist<T, F>(patient: bool, mut call: impl FnMut() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    const PAUSE: Duration = Duration::from_millis(20);
+    loop {
+        match call().await {
+            Err(status) if patient && is_lost(&status) => tokio::time::sleep(PAUSE).await,
+            answered => return answered,
+        }
+    }
+}
+
+/// Whether a call did not arrive, or its answer did not.
+fn is_lost(status: &Status) -> bool {
+    let code = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
+    code || status.source().is_some()
 }
 
 impl Toy {
@@ -111,6 +137,7 @@ impl Toy {
                 poison: Vec::new(),
                 absurd: Vec::new(),
                 faulty: false,
+                patient: false,
                 recipe: None,
                 weights: None,
             }),
@@ -136,7 +163,11 @@ impl Toy {
             generation: self.generation,
             patience_ms,
         };
-        let answer = self.workers.lease(request).await?.into_inner();
+        let ask = || {
+            let mut workers = self.workers.clone();
+            async move { workers.lease(request).await }
+        };
+        let answer = persist(self.patient, ask).await?.into_inner();
         Ok(answer.answer.unwrap())
     }
 
@@ -167,7 +198,7 @@ impl Toy {
             PassKind::Gradient => {
                 let contribution = match self.compute(lease).await {
                     // Another worker was faster, and the step is over.
-                    Err(status) if status.code() == tonic::Code::FailedPrecondition => {
+                    Err(status) if status.code() == Code::FailedPrecondition => {
                         return Ok(Did::Gradient(Outcome::Stale));
                     }
                     computed => computed?,
@@ -181,7 +212,11 @@ impl Toy {
                     results: self.recognise(lease).await?,
                     seconds: 0.1,
                 };
-                let receipt = self.workers.report(report).await?.into_inner();
+                let say = || {
+                    let (mut workers, report) = (self.workers.clone(), report.clone());
+                    async move { workers.report(report).await }
+                };
+                let receipt = persist(self.patient, say).await?.into_inner();
                 Ok(Did::Evaluation(receipt.outcome()))
             }
         }
@@ -207,7 +242,11 @@ impl Toy {
         if self.recipe.as_ref().is_none_or(|(known, _)| known != job) {
             let job = job.to_owned();
             let request = v1::DescribeJobRequest { job: job.clone() };
-            let described = self.workers.describe_job(request).await?.into_inner();
+            let ask = || {
+                let (mut workers, request) = (self.workers.clone(), request.clone());
+                async move { workers.describe_job(request).await }
+            };
+            let described = persist(self.patient, ask).await?.into_inner();
             let recipe = Recipe::from_json(&described.recipe_json).unwrap();
             self.recipe = Some((job, recipe));
             self.weights = None;
@@ -287,42 +326,29 @@ impl Toy {
         self.workers.leave(request).await.unwrap();
     }
 
-    async fn pull(&mut self, key: &Key, elements: usize) -> Result<Vec<f32>, Status> {
+    pub async fn pull(&self, key: &Key, elements: usize) -> Result<Vec<f32>, Status> {
         let request = v1::PullRequest {
             job: key.job.clone(),
             generation: key.generation,
             version: key.step,
         };
-        let mut chunks = self.tensors.pull(request).await?.into_inner();
-        let mut assembler = Assembler::new(elements as u64, elements).unwrap();
-        while let Some(chunk) = chunks.message().await? {
-            assembler.push(&chunk).unwrap();
-        }
-        Ok(assembler.finish().unwrap())
+        let pull = || pull(self.tensors.clone(), request.clone(), elements);
+        persist(self.patient, pull).await
     }
 
     pub async fn push(&mut self, key: Key, contribution: &Contribution) -> Result<Outcome, Status> {
         let header = v1::ContributionHeader::new(self.worker, key, contribution, 0.1);
-        let sum = contribution.sum.clone().unwrap_or_default();
-        self.push_parts(header, &sum).await
+        let sum = tensor::encode(contribution.sum.as_deref().unwrap_or_default());
+        let push = || push(self.tensors.clone(), header.clone(), sum.clone());
+        persist(self.patient, push).await
     }
 
     pub async fn push_parts(
-        &mut self,
+        &self,
         header: v1::ContributionHeader,
         sum: &[f32],
     ) -> Result<Outcome, Status> {
-        use v1::push_request::Part;
-        let header = v1::PushRequest {
-            part: Some(Part::Header(header)),
-        };
-        let chunks = proto::tensor::chunks(proto::tensor::encode(sum));
-        let chunks = chunks.map(|chunk| v1::PushRequest {
-            part: Some(Part::Chunk(chunk)),
-        });
-        let parts: Vec<_> = std::iter::once(header).chain(chunks).collect();
-        let receipt = self.tensors.push(tokio_stream::iter(parts)).await?;
-        Ok(receipt.into_inner().outcome())
+        push(self.tensors.clone(), header, tensor::encode(sum)).await
     }
 }
 
@@ -353,4 +379,32 @@ fn bounded(
     }
     gradient.norms = vec![norm];
     gradient
+}
+
+async fn pull(
+    mut tensors: TensorsClient<Channel>,
+    request: v1::PullRequest,
+    elements: usize,
+) -> Result<Vec<f32>, Status> {
+    let mut chunks = tensors.pull(request).await?.into_inner();
+    let mut assembler = Assembler::new(elements as u64, elements).unwrap();
+    while let Some(chunk) = chunks.message().await? {
+        assembler.push(&chunk).unwrap();
+    }
+    assembler
+        .finish()
+        .map_err(|error| Status::data_loss(error.to_string()))
+}
+
+async fn push(
+    mut tensors: TensorsClient<Channel>,
+    header: v1::ContributionHeader,
+    vector: Bytes,
+) -> Result<Outcome, Status> {
+    use v1::push_request::Part;
+    let chunks = tensor::chunks(vector).map(Part::Chunk);
+    let parts = std::iter::once(Part::Header(header)).chain(chunks);
+    let parts = parts.map(|part| v1::PushRequest { part: Some(part) });
+    let receipt = tensors.push(tokio_stream::iter(parts)).await?;
+    Ok(receipt.into_inner().outcome())
 }

@@ -16,7 +16,7 @@ use proto::{
     v1::{self, push_request::Part},
 };
 use tokio::{sync::oneshot, time::Instant};
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use crate::{
     driver::{Announced, Command, Handle},
@@ -152,6 +152,8 @@ impl Receiver {
     async fn next(&self, parts: &mut Parts, due: Instant) -> Result<Option<Part>, Refusal> {
         match tokio::time::timeout_at(due, parts.message()).await {
             Ok(Ok(part)) => Ok(part.and_then(|part| part.part)),
+            // The body was not even begun.
+            Ok(Err(status)) if status.code() == Code::Unavailable => Err(Refusal::TooMuch),
             Ok(Err(status)) => Err(Refusal::Broken(status.message().to_owned())),
             Err(_) => Err(Refusal::Stalled { within: self.stall }),
         }

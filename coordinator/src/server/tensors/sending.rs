@@ -141,3 +141,42 @@ fn read(open: Option<File>, path: &Path, size: u64) -> io::Result<(File, Vec<u8>
     reader.by_ref().take(size).read_to_end(&mut data)?;
     Ok((reader, data))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_stops_reading_holds_no_weights() {
+        let encoded = tensor::encode(&vec![1.0; CHUNK_BYTES]);
+        let witness = encoded.clone();
+        let mut chunks = weights(encoded, Duration::from_millis(30));
+        let first = chunks.next().await.unwrap().unwrap();
+        assert_eq!(first.data, witness[..CHUNK_BYTES]);
+        drop(first);
+        assert!(!witness.is_unique());
+        let released = async {
+            while !witness.is_unique() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), released).await.unwrap();
+        let late = chunks.next().await.unwrap().unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded, "{late}");
+        assert!(chunks.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_reads_gets_all_of_them() {
+        let values: Vec<f32> = (0..CHUNK_BYTES / 2).map(|value| value as f32).collect();
+        let mut chunks = weights(tensor::encode(&values), Duration::from_secs(30));
+        let mut assembler = tensor::Assembler::new(values.len() as u64, values.len()).unwrap();
+        while let Some(chunk) = chunks.next().await {
+            assembler.push(&chunk.unwrap()).unwrap();
+        }
+        assert_eq!(assembler.finish().unwrap(), values);
+    }
+}
