@@ -337,9 +337,23 @@ impl Toy {
     }
 
     pub async fn push(&mut self, key: Key, contribution: &Contribution) -> Result<Outcome, Status> {
+        let (header, vector) = self.wrap(key, contribution);
+        self.send(header, vector).await
+    }
+
+    /// A contribution as it is sent.
+    pub fn wrap(&self, key: Key, contribution: &Contribution) -> (v1::ContributionHeader, Bytes) {
         let header = v1::ContributionHeader::new(self.worker, key, contribution, 0.1);
-        let sum = tensor::encode(contribution.sum.as_deref().unwrap_or_default());
-        let push = || push(self.tensors.clone(), header.clone(), sum.clone());
+        let vector = tensor::encode(contribution.sum.as_deref().unwrap_or_default());
+        (header, vector)
+    }
+
+    pub async fn send(
+        &self,
+        header: v1::ContributionHeader,
+        vector: Bytes,
+    ) -> Result<Outcome, Status> {
+        let push = || push(self.tensors.clone(), header.clone(), vector.clone());
         persist(self.patient, push).await
     }
 
