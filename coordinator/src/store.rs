@@ -268,7 +268,11 @@ impl Store {
         };
         self.written.jobs.insert(id.clone(), entry);
         self.written.next += 1;
-        self.persist()?;
+        if let Err(error) = self.persist() {
+            // Whoever is told that it is not queued does not expect it to run.
+            self.written.jobs.remove(&id);
+            return Err(error);
+        }
         Ok(id)
     }
 
@@ -283,7 +287,8 @@ impl Store {
         })
     }
 
-    /// Writes a job's state down; `error` says why it failed and whether a retry is worth it.
+    /// Writes a job's state down; `error` says why it failed and whether a retry is worth it. It is in
+    /// that state even if that cannot be written: a full disk may be what it failed of.
     pub fn set_state(
         &mut self,
         id: &str,
@@ -297,15 +302,20 @@ impl Store {
         self.persist()
     }
 
-    /// Puts an ended job at the end of the queue.
+    /// Puts an ended job at the end of the queue, unless that cannot be written.
     pub fn requeue(&mut self, id: &str) -> Result<(), StoreError> {
         let turn = self.next_turn();
         let entry = self.entry(id)?;
+        let before = entry.clone();
         entry.state = State::Queued;
         entry.error = None;
         entry.cause = None;
         entry.turn = turn;
-        self.persist()
+        let written = self.persist();
+        if written.is_err() {
+            *self.entry(id)? = before;
+        }
+        written
     }
 
     fn next_turn(&self) -> u64 {
@@ -453,6 +463,27 @@ mod tests {
         drop(store);
         let error = Store::open(single(true)).unwrap_err();
         assert!(matches!(error, StoreError::RunEnded { .. }));
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_or_kept_in_mind() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(queue(dir.path())).unwrap();
+        let id = store.add(&job("a")).unwrap();
+        // In the place of the file that `state.json` is written by way of.
+        let obstacle = dir.path().join("state.tmp");
+        fs::create_dir(&obstacle).unwrap();
+        let failed = Some(("no space".to_owned(), Cause::Infrastructure));
+        store.set_state(&id, State::Failed, failed).unwrap_err();
+        assert_eq!(store.jobs()[&id].state, State::Failed);
+        assert_eq!(store.jobs()[&id].error.as_deref(), Some("no space"));
+        store.requeue(&id).unwrap_err();
+        assert_eq!(store.jobs()[&id].state, State::Failed);
+        store.add(&job("b")).unwrap_err();
+        assert_eq!(store.jobs().len(), 1);
+        fs::remove_dir(&obstacle).unwrap();
+        store.requeue(&id).unwrap();
+        assert_eq!(store.next_queued(), Some(id));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     job::ComputeClassPolicy,
     machine::{Counters, Input},
     report::Report,
-    store::{Cause, State},
+    store::{Cause, State, StoreError},
 };
 
 #[derive(Debug)]
@@ -90,19 +90,27 @@ impl Driver {
                 }
             });
             work::draw(&chart);
-            written.write(&dir)?;
-            store.set_state(&id, state, error)?;
+            // On a full disk the job has ended all the same, though not well without its report.
+            let reported = written.write(&dir);
+            let (state, error) = match &reported {
+                Err(lost) if state == State::Succeeded => (
+                    State::Failed,
+                    Some((lost.to_string(), Cause::Infrastructure)),
+                ),
+                _ => (state, error),
+            };
+            let stated = store.set_state(&id, state, error);
+            match reported.and(stated) {
+                Err(fenced @ StoreError::Fenced { .. }) => return Err(fenced),
+                Err(error) => tracing::error!(job = id, "the end is not written down: {error}"),
+                Ok(()) => {}
+            }
             Ok(last)
         });
-        match written.await {
-            Ok(Some((mut journal, record))) => {
-                let job = run.id.clone();
-                let _ = self.notices.send(Notice::Event { job, record });
-                journal.end();
-            }
-            Ok(None) => {}
-            // It stays as it was in the queue's file and is taken up again at the next start.
-            Err(error) => tracing::error!(job = run.id, "the end is not written down: {error}"),
+        if let Ok(Some((mut journal, record))) = written.await {
+            let job = run.id.clone();
+            let _ = self.notices.send(Notice::Event { job, record });
+            journal.end();
         }
         if let Some(feed) = self.feeds.get(&run.id) {
             feed.send_modify(|published| published.ended = true);
