@@ -1,9 +1,9 @@
 //! Talking to a coordinator as a person does: the connection, and what a refusal means to whoever
 //! typed the command.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
-use proto::v1::{JobStatus, ListRequest, State, StatusRequest, jobs_client::JobsClient};
+use proto::v1::{Cause, JobStatus, ListRequest, State, StatusRequest, jobs_client::JobsClient};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -55,7 +55,7 @@ pub fn refused(status: &Status) -> Failure {
         | Code::AlreadyExists
         | Code::OutOfRange
         | Code::Unimplemented => Failure::Data(status.message().to_owned()),
-        Code::Unavailable => {
+        _ if is_away(status) => {
             Failure::Infrastructure(format!("lost the coordinator: {}", innermost(status)))
         }
         code => Failure::Infrastructure(format!(
@@ -63,6 +63,12 @@ pub fn refused(status: &Status) -> Failure {
             status.message()
         )),
     }
+}
+
+/// Whether nobody answered, or the answer was cut off: what a coordinator says itself has no cause on
+/// this side of the wire.
+pub fn is_away(status: &Status) -> bool {
+    status.code() == Code::Unavailable || status.source().is_some()
 }
 
 /// "Connection refused" says more than the "transport error" that wraps it.
@@ -102,6 +108,16 @@ pub const fn state_name(state: State) -> &'static str {
         State::Succeeded => "succeeded",
         State::Failed => "failed",
         State::Cancelled => "cancelled",
+    }
+}
+
+/// Why a job failed, as reports have it.
+pub const fn cause_name(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Unspecified => None,
+        Cause::Training => Some("training"),
+        Cause::Data => Some("data"),
+        Cause::Infrastructure => Some("infrastructure"),
     }
 }
 

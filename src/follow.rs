@@ -4,14 +4,15 @@
 use std::{pin::pin, time::Duration};
 
 use coordinator::events::{Record, StepMetrics};
+use jiff::Timestamp;
 use proto::v1::{JobStatus, LogLine, LogsRequest, StatusRequest};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::{
-    client::{Jobs, has_ended, refused},
+    client::{Jobs, has_ended, is_away, refused},
     exit::Failure,
     output,
 };
@@ -39,7 +40,7 @@ pub async fn follow(
             Ok(status) if has_ended(status.state()) => return Ok(status),
             // The coordinator is shutting down, and the job with it: it goes on after a restart.
             Ok(_) => Status::unavailable("the coordinator is shutting down"),
-            Err(status) if status.code() == Code::Unavailable => status,
+            Err(status) if is_away(&status) => status,
             Err(status) => return Err(refused(&status)),
         };
         if away >= patience {
@@ -59,9 +60,12 @@ pub async fn follow(
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Streams start from the first line each time they are opened; what was shown is not shown again.
+/// A coordinator that died without a checkpoint writes the lines behind its last one anew: those are
+/// younger than all that was shown.
 #[derive(Debug, Default)]
 struct Seen {
     events: usize,
+    time: Timestamp,
     step: u64,
     progress: bool,
 }
@@ -91,9 +95,9 @@ async fn once(
     while let Some(item) = news.next().await {
         let item = item?;
         let is_new = match &item {
-            News::Event(_) => {
+            News::Event(record) => {
                 events += 1;
-                events > seen.events
+                (record.time, events) > (seen.time, seen.events)
             }
             News::Step(metrics) => metrics.step > seen.step,
         };
@@ -101,7 +105,7 @@ async fn once(
             continue;
         }
         match &item {
-            News::Event(_) => seen.events = events,
+            News::Event(record) => (seen.time, seen.events) = (record.time, events),
             News::Step(metrics) => seen.step = metrics.step,
         }
         seen.progress = true;

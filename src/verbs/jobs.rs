@@ -57,6 +57,7 @@ pub fn json(job: &JobStatus) -> Value {
     put("faults", json!(faults));
     if !job.error.is_empty() {
         put("error", json!(job.error));
+        put("cause", json!(client::cause_name(job.cause())));
     }
     if let Ok(Value::Object(report)) = serde_json::from_str(&job.report_json) {
         for (name, value) in report {
