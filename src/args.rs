@@ -40,6 +40,8 @@ impl Args {
 pub enum Verb {
     /// Train on this machine: a coordinator, worker processes, progress and a report.
     Train(Train),
+    /// Prove that a job gives the same bits on any number of workers, through faults too.
+    Verify(Verify),
     /// Run the coordinator of a cluster: it keeps the queue of jobs and leads their training.
     Coordinator(Coordinator),
     /// Run a worker: it computes gradients for a coordinator until it is told goodbye.
@@ -95,6 +97,40 @@ pub struct Train {
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct Verify {
+    /// The job (TOML).
+    pub job: PathBuf,
+    /// Sizes to run it at, each a number of worker processes.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2",
+        value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: Vec<u32>,
+    /// Run it once undisturbed at the first size, then at every size with processes killed, stopped,
+    /// leaving and late.
+    #[arg(long)]
+    pub chaos: bool,
+    /// Of the chaos: another one gives other faults at other moments.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How long chaos stops a worker.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub stop: u64,
+    /// Where the workers compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Threads of each worker. Default: the cores, shared out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Where the runs and the logs of their processes are kept. Default: runs/verify-NAME-TIME.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Change a key of the job: `train.epochs=3`. May be given often.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct Coordinator {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
@@ -109,6 +145,9 @@ pub struct Coordinator {
     /// port can submit jobs and read their audio.
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// End when this process does (set by `verify` for its coordinators).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -133,7 +172,7 @@ pub struct Worker {
     /// Give up when the coordinator cannot be reached for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub give_up_after: u64,
-    /// End when this process does (set by `train` for its workers).
+    /// End when this process does (set by `train` and `verify` for their workers).
     #[arg(long, hide = true, value_name = "PID")]
     pub parent: Option<u32>,
 }

@@ -4,11 +4,11 @@
 use std::{
     collections::VecDeque,
     io,
-    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStderr, Command},
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::exit::Failure;
+use crate::{exit::Failure, process};
 
 /// How the workers are started.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ impl Fleet {
     fn launch(&mut self, worker: usize) -> io::Result<()> {
         let spec = &self.spec;
         let log = std::env::var("UNISONO_LOG").ok();
-        let mut command = Command::new(program()?);
+        let mut command = Command::new(process::program()?);
         command
             .arg("worker")
             .args(["--coordinator", &spec.coordinator])
@@ -199,16 +199,6 @@ impl Fleet {
     }
 }
 
-/// This program. A rebuild may have put another one in its place: the one that runs is meant.
-fn program() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    if path.exists() {
-        Ok(path)
-    } else {
-        Ok(PathBuf::from("/proc/self/exe"))
-    }
-}
-
 async fn listen(stderr: ChildStderr, worker: usize, signs: mpsc::UnboundedSender<Sign>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -232,7 +222,7 @@ async fn watch(
                 match order {
                     _ if changed.is_err() => break child.wait().await,
                     Order::Work => {}
-                    Order::Leave => terminate(&child),
+                    Order::Leave => process::send(&child, Signal::TERM),
                     Order::Die => {
                         let _ = child.start_kill();
                     }
@@ -242,16 +232,5 @@ async fn watch(
     };
     if let Ok(status) = status {
         let _ = signs.send(Sign::Ended { worker, status });
-    }
-}
-
-fn terminate(child: &Child) {
-    // Not yet waited for, so that the id is still its own.
-    let pid = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
 }

@@ -9,6 +9,7 @@ mod fleet;
 mod follow;
 mod narrate;
 mod output;
+mod process;
 mod progress;
 mod signals;
 mod summary;

@@ -13,6 +13,7 @@ mod status;
 mod submit;
 mod train;
 mod transcribe;
+mod verify;
 mod worker;
 mod workers;
 
@@ -28,6 +29,7 @@ pub fn run(verb: Verb) -> Result<()> {
     proto::crash::ordered()?;
     match verb {
         Verb::Train(args) => train::run(args),
+        Verb::Verify(args) => verify::run(args),
         Verb::Coordinator(args) => coordinator::run(args),
         Verb::Worker(args) => worker::run(args),
         Verb::Submit(args) => submit::run(args),

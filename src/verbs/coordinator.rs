@@ -8,12 +8,15 @@ use coordinator::{
     store::Layout,
 };
 
-use crate::{args, exit::Failure, output, signals::Signals};
+use crate::{args, exit::Failure, output, process, signals::Signals};
 
 /// A checkpoint of everything and the farewells take no longer than this.
 const GRACE: Duration = Duration::from_secs(4);
 
 pub fn run(args: args::Coordinator) -> Result<()> {
+    if let Some(parent) = args.parent {
+        process::end_with(parent)?;
+    }
     super::block_on(async move {
         let mut signals = Signals::listen()?;
         let mut running = Coordinator::start(Config {

@@ -75,14 +75,18 @@ pub fn conclude(job: &JobStatus, format: Format) -> Result<()> {
     if let Ok(report) = &report {
         output::print(format, report, |report| summary::text(report, &job.run_dir))?;
     }
+    Ok(judge(job)?)
+}
+
+/// A job that did not succeed as an error, by what it calls for.
+pub fn judge(job: &JobStatus) -> Result<(), Failure> {
     match job.state() {
         State::Succeeded => Ok(()),
-        State::Cancelled => Err(Failure::Job(format!("job {} was cancelled", job.id)).into()),
+        State::Cancelled => Err(Failure::Job(format!("job {} was cancelled", job.id))),
         _ => Err(match job.cause() {
             Cause::Infrastructure => Failure::Infrastructure(job.error.clone()),
             Cause::Data => Failure::Data(job.error.clone()),
             Cause::Training | Cause::Unspecified => Failure::Job(job.error.clone()),
-        }
-        .into()),
+        }),
     }
 }

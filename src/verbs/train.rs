@@ -21,6 +21,7 @@ use crate::{
     signals::Signals,
 };
 use plan::Plan;
+pub use plan::fresh;
 
 /// From Ctrl-C to the last checkpoint; with the workers' farewell it stays below five seconds.
 const CHECKPOINT: Duration = Duration::from_millis(3500);

@@ -3,7 +3,6 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use rustix::process::{Pid, Signal as ProcessSignal};
 use tokio::sync::watch;
 use worker::{
     cache::CacheConfig,
@@ -12,11 +11,11 @@ use worker::{
 };
 
 use super::evaluate::choice;
-use crate::{args, cores, exit::Failure, output, signals::Signals};
+use crate::{args, cores, exit::Failure, output, process, signals::Signals};
 
 pub fn run(args: args::Worker) -> Result<()> {
     if let Some(parent) = args.parent {
-        end_with(parent)?;
+        process::end_with(parent)?;
     }
     let threads = args
         .threads
@@ -61,18 +60,6 @@ pub fn run(args: args::Worker) -> Result<()> {
 fn farewell_said(farewell: Farewell) -> Result<()> {
     if let Farewell::Dismissed(reason) = farewell {
         output::message(&format!("dismissed: {reason}"));
-    }
-    Ok(())
-}
-
-/// Has the system end this process when its parent ends, however that does.
-fn end_with(parent: u32) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(ProcessSignal::TERM))
-        .map_err(std::io::Error::from)?;
-    let expected = i32::try_from(parent).ok().and_then(Pid::from_raw);
-    if rustix::process::getppid() != expected {
-        let told = "the process that started this worker is gone".to_owned();
-        return Err(Failure::Infrastructure(told).into());
     }
     Ok(())
 }

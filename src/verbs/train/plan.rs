@@ -99,8 +99,9 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Named after the job and the time; a second run in the same second gets a number.
-fn fresh(name: &str) -> PathBuf {
+/// Where a run of `name` goes that is told no place: named after the time too; a second run in the
+/// same second gets a number.
+pub fn fresh(name: &str) -> PathBuf {
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     let base = Path::new(RUNS).join(format!("{name}-{time}"));
     let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", base.display())));

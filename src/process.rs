@@ -1,0 +1,44 @@
+//! This program as one process among others: where it lies, with whom it ends, and a signal to a child
+//! of it. It refuses to know what any of them does.
+
+use std::{io, path::PathBuf};
+
+use anyhow::Result;
+use rustix::process::{Pid, Signal};
+use tokio::process::Child;
+
+use crate::exit::Failure;
+
+/// This program. A rebuild may have put another one in its place: the one that runs is meant.
+pub fn program() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    if path.exists() {
+        Ok(path)
+    } else {
+        Ok(PathBuf::from("/proc/self/exe"))
+    }
+}
+
+/// Has the system end this process when its parent ends, however that does.
+pub fn end_with(parent: u32) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(io::Error::from)?;
+    let expected = i32::try_from(parent).ok().and_then(Pid::from_raw);
+    if rustix::process::getppid() != expected {
+        let told = "the process that started this one is gone".to_owned();
+        return Err(Failure::Infrastructure(told).into());
+    }
+    Ok(())
+}
+
+/// Sends `signal` to a child, unless it has ended.
+pub fn send(child: &Child, signal: Signal) {
+    // Not yet waited for, so that the id is still its own.
+    let pid = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}

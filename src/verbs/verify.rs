@@ -1,0 +1,347 @@
+//! `verify`: one job at several sizes, undisturbed or through faults, and whether all of them end with
+//! the same bits.
+
+mod chaos;
+mod cluster;
+mod run;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use coordinator::{job::Job, report::Report};
+use proto::v1::SubmitRequest;
+use serde::Serialize;
+use speech::manifest::Manifest;
+
+use super::{submit, train};
+use crate::{
+    args, client, cores,
+    exit::Failure,
+    output::{self, duration},
+    signals::Signals,
+    summary,
+};
+use chaos::{Injected, Schedule};
+use run::Outcome;
+
+/// What came of all runs.
+#[derive(Debug, Serialize)]
+struct Findings {
+    job: String,
+    equal: bool,
+    seed: u64,
+    /// Of the first run.
+    reference_sha256: Option<String>,
+    runs: Vec<Finding>,
+}
+
+/// What came of one run.
+#[derive(Debug, Serialize)]
+struct Finding {
+    workers: usize,
+    chaos: bool,
+    weights_sha256: Option<String>,
+    status: &'static str,
+    /// From the start of its processes to the job's end.
+    seconds: f64,
+    steps: u64,
+    /// Coordinator processes, one after the other.
+    lives: u32,
+    injected: Injected,
+    /// As the run's report counts them.
+    faults: BTreeMap<String, u64>,
+    /// Whether it ended with the reference's bits.
+    equal: bool,
+}
+
+pub fn run(args: args::Verify) -> Result<()> {
+    let job = submit::read(&args.job, &args.sets)?;
+    for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
+        Manifest::read(manifest)?;
+    }
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => train::fresh(&format!("verify-{}", job.name)),
+    };
+    let verification = Verification { args, job, out };
+    let format = verification.args.output.format;
+    let (findings, failed) = super::block_on(verification.run())?;
+    output::print(format, &findings, Findings::text)?;
+    failed?;
+    if findings.equal {
+        return Ok(());
+    }
+    let told = "the runs did not end with the same bits; the rows that are not \"same\" differ from the first one";
+    Err(Failure::Job(told.to_owned()).into())
+}
+
+struct Verification {
+    args: args::Verify,
+    job: Job,
+    out: PathBuf,
+}
+
+impl Verification {
+    /// Every run, up to the first that fails, and how that one did.
+    async fn run(&self) -> Result<(Findings, Result<(), Failure>)> {
+        let mut signals = Signals::listen()?;
+        let mut findings = Findings::new(&self.job.name, self.args.seed);
+        // Faults come with steps, and how many a job has a calm run tells.
+        let sizes = self.args.workers.iter().map(|&size| size as usize);
+        let calm: Vec<usize> = match self.args.chaos {
+            true => sizes.clone().take(1).collect(),
+            false => sizes.clone().collect(),
+        };
+        for size in calm {
+            if let failed @ Err(_) = self.one(size, None, &mut findings, &mut signals).await? {
+                return Ok((findings, failed));
+            }
+        }
+        if !self.args.chaos {
+            return Ok((findings, Ok(())));
+        }
+        let steps = findings.runs.first().map_or(0, |run| run.steps);
+        for size in sizes {
+            let schedule = Schedule::new(self.args.seed, size, steps);
+            let ended = self.one(size, Some(schedule), &mut findings, &mut signals);
+            if let failed @ Err(_) = ended.await? {
+                return Ok((findings, failed));
+            }
+        }
+        Ok((findings, Ok(())))
+    }
+
+    async fn one(
+        &self,
+        workers: usize,
+        schedule: Option<Schedule>,
+        findings: &mut Findings,
+        signals: &mut Signals,
+    ) -> Result<Result<(), Failure>> {
+        let chaos = schedule.is_some();
+        let dir = self.dir(workers, chaos)?;
+        output::message(&self.announcement(workers, chaos, &dir));
+        let threads = self.args.threads.map(|threads| threads as usize);
+        let order = run::Order {
+            cluster: cluster::Spec {
+                dir,
+                workers,
+                threads: threads.unwrap_or_else(|| cores::threads_each(workers)),
+                device: self.args.device.name(),
+            },
+            request: SubmitRequest {
+                job_toml: self.job.to_toml().context("the job cannot be written")?,
+                program_version: proto::PROGRAM_VERSION.to_owned(),
+            },
+            epochs: self.job.train.epochs,
+            schedule,
+            stop: Duration::from_secs(self.args.stop),
+        };
+        let outcome = run::run(order, signals).await?;
+        let judged = submit::judge(&outcome.job);
+        let finding = Finding::new(workers, chaos, &outcome);
+        if let Some(told) = finding.too_short() {
+            output::message(&told);
+        }
+        findings.add(finding);
+        Ok(judged)
+    }
+
+    /// Where a run goes; what lies there already would be taken up.
+    fn dir(&self, workers: usize, chaos: bool) -> Result<PathBuf> {
+        let suffix = if chaos { "-chaos" } else { "" };
+        let dir = self.out.join(format!("workers-{workers}{suffix}"));
+        if dir.exists() {
+            let told = format!(
+                "{} is there already; name each size once, and choose another directory with `--out`",
+                dir.display()
+            );
+            return Err(Failure::Data(told).into());
+        }
+        Ok(std::path::absolute(dir)?)
+    }
+
+    fn announcement(&self, workers: usize, chaos: bool, dir: &Path) -> String {
+        let how = if chaos {
+            format!("through chaos (seed {})", self.args.seed)
+        } else {
+            "undisturbed".to_owned()
+        };
+        let name = &self.job.name;
+        let on = counted(workers);
+        format!("{name} on {on}, {how}, in {}", dir.display())
+    }
+}
+
+impl Finding {
+    fn new(workers: usize, chaos: bool, outcome: &Outcome) -> Self {
+        let job = &outcome.job;
+        let report: Report = serde_json::from_str(&job.report_json).unwrap_or_default();
+        Self {
+            workers,
+            chaos,
+            weights_sha256: report.weights_sha256,
+            status: client::state_name(job.state()),
+            seconds: outcome.seconds,
+            steps: report.steps,
+            lives: outcome.lives,
+            injected: outcome.injected,
+            faults: report.faults,
+            equal: false,
+        }
+    }
+
+    /// What to say of faults that had no time to happen.
+    fn too_short(&self) -> Option<String> {
+        let missing = self.injected.missing();
+        let is_short = self.chaos && self.status == "succeeded" && !missing.is_empty();
+        is_short.then(|| {
+            format!(
+                "the job was too short: it ended before there were any {}; give it more steps, with `--set train.epochs=…` for instance",
+                missing.join(", ")
+            )
+        })
+    }
+
+    /// What was done to it and what its coordinator saw of that.
+    fn faults(&self) -> Option<String> {
+        let seen = summary::faults(&self.faults).unwrap_or("nothing".to_owned());
+        let Self {
+            workers, injected, ..
+        } = self;
+        let on = counted(*workers);
+        self.chaos
+            .then(|| format!("on {on}: {injected}; seen: {seen}"))
+    }
+
+    fn row(&self) -> Vec<String> {
+        let hash = self.weights_sha256.as_deref().unwrap_or("-");
+        vec![
+            self.workers.to_string(),
+            if self.chaos { "yes" } else { "no" }.to_owned(),
+            hash.chars().take(SHOWN).collect(),
+            if self.equal { "same" } else { "DIFFERS" }.to_owned(),
+            self.status.to_owned(),
+            duration(self.seconds),
+            self.lives.to_string(),
+            self.injected.total().to_string(),
+        ]
+    }
+}
+
+fn counted(workers: usize) -> String {
+    let plural = if workers == 1 { "" } else { "s" };
+    format!("{workers} worker{plural}")
+}
+
+/// Digits of a hash in the table; the whole one stands below it.
+const SHOWN: usize = 12;
+
+impl Findings {
+    fn new(job: &str, seed: u64) -> Self {
+        Self {
+            job: job.to_owned(),
+            equal: true,
+            seed,
+            reference_sha256: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Compares a run with the first one. One without weights equals nothing.
+    fn add(&mut self, mut run: Finding) {
+        if self.runs.is_empty() {
+            self.reference_sha256.clone_from(&run.weights_sha256);
+        }
+        run.equal = run.weights_sha256.is_some() && run.weights_sha256 == self.reference_sha256;
+        self.equal &= run.equal;
+        self.runs.push(run);
+    }
+
+    fn text(&self) -> String {
+        let rows = self.runs.iter().map(Finding::row).collect();
+        let header = [
+            "workers", "chaos", "weights", "bits", "status", "time", "lives", "injected",
+        ];
+        let mut lines = vec![output::table(&header, rows)];
+        lines.extend(self.runs.iter().filter_map(Finding::faults));
+        if let (true, Some(hash)) = (self.equal, &self.reference_sha256) {
+            let injected: u32 = self.runs.iter().map(|run| run.injected.total()).sum();
+            lines.push(format!(
+                "{} runs, {injected} faults, one result: sha256 {hash}",
+                self.runs.len()
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(weights: Option<&str>) -> Finding {
+        Finding {
+            workers: 1,
+            chaos: true,
+            weights_sha256: weights.map(str::to_owned),
+            status: "succeeded",
+            seconds: 1.0,
+            steps: 10,
+            lives: 1,
+            injected: Injected::default(),
+            faults: BTreeMap::new(),
+            equal: false,
+        }
+    }
+
+    fn compared(hashes: &[Option<&str>]) -> Findings {
+        let mut findings = Findings::new("job", 1);
+        for hash in hashes {
+            findings.add(finding(*hash));
+        }
+        findings
+    }
+
+    #[test]
+    fn runs_are_equal_when_every_hash_is_the_first_ones() {
+        let same = compared(&[Some("aa"), Some("aa"), Some("aa")]);
+        assert!(same.equal && same.runs.iter().all(|run| run.equal));
+        assert!(same.text().contains("one result: sha256 aa"));
+    }
+
+    #[test]
+    fn one_other_hash_is_a_difference_and_its_row_says_so() {
+        let other = compared(&[Some("aa"), Some("ab"), Some("aa")]);
+        assert!(!other.equal);
+        let equal: Vec<bool> = other.runs.iter().map(|run| run.equal).collect();
+        assert_eq!(equal, [true, false, true]);
+        let text = other.text();
+        assert_eq!(text.matches("DIFFERS").count(), 1, "{text}");
+        assert!(!text.contains("one result"), "{text}");
+    }
+
+    #[test]
+    fn runs_without_weights_are_not_equal_to_each_other() {
+        assert!(!compared(&[None, None]).equal);
+        assert!(!compared(&[Some("aa"), None]).equal);
+    }
+
+    #[test]
+    fn a_job_that_was_too_short_for_the_faults_says_which_did_not_happen() {
+        let mut run = finding(Some("aa"));
+        run.injected.stops = 1;
+        let told = run.too_short().unwrap();
+        assert!(
+            told.contains("too short") && told.contains("leaves"),
+            "{told}"
+        );
+        assert!(!told.contains("stops"), "{told}");
+        run.chaos = false;
+        assert_eq!(run.too_short(), None);
+    }
+}
