@@ -11,8 +11,12 @@ mod cluster;
 mod corpora;
 #[path = "e2e/deploy.rs"]
 mod deploy;
+#[path = "e2e/disk.rs"]
+mod disk;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/kills.rs"]
+mod kills;
 #[path = "e2e/queue.rs"]
 mod queue;
 #[path = "e2e/run.rs"]
@@ -21,5 +25,7 @@ mod run;
 mod signals;
 #[path = "e2e/structure.rs"]
 mod structure;
+#[path = "e2e/verify.rs"]
+mod verify;
 #[path = "e2e/wgpu.rs"]
 mod wgpu;

@@ -1,7 +1,8 @@
 //! A coordinator and workers, each a process of its own, as on several hosts.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
+use proto::crash::VARIABLE;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,25 +19,63 @@ pub struct Cluster {
 impl Cluster {
     /// Waits until everyone has joined. Each of `workers` is a worker's own arguments.
     pub fn start(workers: &[&[&str]]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (coordinator, url) = coordinator(dir.path(), "127.0.0.1:0");
-        let mut cluster = Self {
-            workers: Vec::new(),
-            coordinator: Some(coordinator),
-            url,
-            dir,
-        };
-        for (place, args) in workers.iter().enumerate() {
-            let mut command = unisono();
-            command
-                .args(["worker", "--threads", "1", "--coordinator", &cluster.url])
-                .args(["--name", &format!("w{place}"), "--cache-dir"])
-                .arg(cluster.dir.path().join(format!("cache-{place}")))
-                .args(*args);
-            cluster.workers.push(Process::start(command));
+        let mut cluster = Self::vacant("127.0.0.1:0");
+        cluster.start_coordinator(None);
+        for args in workers {
+            cluster.hire(args, None);
         }
         cluster.wait_for_workers(workers.len());
         cluster
+    }
+
+    /// Nobody yet; the coordinator will listen on `address`.
+    pub fn vacant(address: &str) -> Self {
+        Self {
+            workers: Vec::new(),
+            coordinator: None,
+            url: format!("http://{address}"),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Starts a coordinator, which may be told to die at a place, and waits until it listens.
+    pub fn start_coordinator(&mut self, crash: Option<&str>) {
+        let mut command = unisono();
+        command
+            .args(["coordinator", "--listen", self.address(), "--data-dir"])
+            .arg(self.dir.path().join("data"))
+            .envs(crash.map(|place| (VARIABLE, place)));
+        self.take_coordinator(command);
+    }
+
+    /// Runs `command` as the coordinator; where to write its port is added.
+    pub fn take_coordinator(&mut self, mut command: Command) {
+        let port_file = self.dir.path().join("port");
+        let _ = fs::remove_file(&port_file);
+        command.arg("--port-file").arg(&port_file);
+        let mut process = Process::start(command);
+        let ready = until(DEADLINE, || port_file.exists() || !process.is_running());
+        assert!(ready && port_file.exists(), "{}", process.stderr());
+        let port = fs::read_to_string(&port_file).unwrap();
+        self.url = format!("http://127.0.0.1:{}", port.trim());
+        self.coordinator = Some(process);
+    }
+
+    /// Starts one more worker, which may be told to die at a place.
+    pub fn hire(&mut self, args: &[&str], crash: Option<&str>) {
+        let place = self.workers.len();
+        let mut command = unisono();
+        command
+            .args(["worker", "--threads", "1", "--coordinator", &self.url])
+            .args(["--name", &format!("w{place}"), "--cache-dir"])
+            .arg(self.dir.path().join(format!("cache-{place}")))
+            .args(args)
+            .envs(crash.map(|place| (VARIABLE, place)));
+        self.workers.push(Process::start(command));
+    }
+
+    fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     pub fn wait_for_workers(&self, count: usize) {
@@ -96,27 +135,14 @@ impl Cluster {
 
     /// Ends the coordinator as `signal` does and starts it again at the same address.
     pub fn restart_coordinator(&mut self, signal: rustix::process::Signal) {
+        self.end_coordinator(signal);
+        self.start_coordinator(None);
+    }
+
+    /// Ends the coordinator as `signal` does.
+    pub fn end_coordinator(&mut self, signal: rustix::process::Signal) {
         let old = self.coordinator.take().expect("it runs");
         old.signal(signal);
         old.wait();
-        let address = self.url.trim_start_matches("http://").to_owned();
-        let (coordinator, _) = coordinator(self.dir.path(), &address);
-        self.coordinator = Some(coordinator);
     }
-}
-
-fn coordinator(dir: &Path, listen: &str) -> (Process, String) {
-    let port_file = dir.join("port");
-    let _ = fs::remove_file(&port_file);
-    let mut command = unisono();
-    command
-        .args(["coordinator", "--listen", listen, "--data-dir"])
-        .arg(dir.join("data"))
-        .arg("--port-file")
-        .arg(&port_file);
-    let mut process = Process::start(command);
-    let ready = until(DEADLINE, || port_file.exists() || !process.is_running());
-    assert!(ready && port_file.exists(), "{}", process.stderr());
-    let port = fs::read_to_string(&port_file).unwrap();
-    (process, format!("http://127.0.0.1:{}", port.trim()))
 }

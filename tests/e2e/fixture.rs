@@ -5,9 +5,10 @@ use std::{
     ffi::OsStr,
     fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     thread,
     time::{Duration, Instant},
 };
@@ -23,6 +24,7 @@ pub fn unisono() -> Command {
     command
         .env_remove("UNISONO_COORDINATOR")
         .env_remove("UNISONO_LOG")
+        .env_remove(proto::crash::VARIABLE)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -34,6 +36,8 @@ pub fn unisono() -> Command {
 #[derive(Debug)]
 pub struct Ended {
     pub code: Option<i32>,
+    /// What ended it, when it did not end itself.
+    pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -47,6 +51,14 @@ impl Ended {
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+
+    /// It was ended as `kill -9` does.
+    #[track_caller]
+    pub fn expect_killed(self) -> Self {
+        let kill = rustix::process::Signal::KILL.as_raw();
+        assert_eq!(self.signal, Some(kill), "{self:?}");
         self
     }
 }
@@ -134,6 +146,7 @@ impl Process {
         let _ = self.reader.take().map(thread::JoinHandle::join);
         Ended {
             code: status.and_then(|status| status.code()),
+            signal: status.and_then(|status| status.signal()),
             stdout: stdout.map_or(String::new(), |text| text.join().unwrap()),
             stderr: self.stderr(),
         }
@@ -234,6 +247,31 @@ max_norm = 0.8
     );
     fs::write(&path, text).unwrap();
     path
+}
+
+/// Makes a tiny job long enough for something to happen to it.
+pub const fn long(head: Head) -> &'static str {
+    match head {
+        Head::Keyword => "train.epochs=100",
+        Head::Ctc => "train.epochs=60",
+    }
+}
+
+/// The report of a long tiny job that nothing happened to; it runs once for all tests.
+pub fn calm(head: Head) -> &'static Value {
+    static KEYWORD: OnceLock<Value> = OnceLock::new();
+    static CTC: OnceLock<Value> = OnceLock::new();
+    let report = match head {
+        Head::Keyword => &KEYWORD,
+        Head::Ctc => &CTC,
+    };
+    report.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        tiny_job(dir.path(), head);
+        let args = "train tiny.toml --workers 1 --device cpu --out calm -o json --set";
+        let args = args.split(' ').chain([long(head)]);
+        run(dir.path(), args).expect(0).json()
+    })
 }
 
 /// `report.json` of a run.

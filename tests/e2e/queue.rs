@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Cluster,
-    fixture::{Head, json_lines, report, run, tiny_job},
+    fixture::{Head, calm, json_lines, long, tiny_job},
 };
 
 #[test]
@@ -15,26 +15,7 @@ fn jobs_are_queued_followed_cancelled_and_resumed_with_the_bits_of_an_undisturbe
     ]);
     let dir = cluster.dir.path();
     let job = tiny_job(dir, Head::Keyword);
-    let long = "train.epochs=100";
-
-    // What the same job gives when nothing happens to it.
-    run(
-        dir,
-        [
-            "train",
-            "tiny.toml",
-            "--workers",
-            "1",
-            "--device",
-            "cpu",
-            "--out",
-            "calm",
-            "--set",
-            long,
-        ],
-    )
-    .expect(0);
-    let calm = report(&dir.join("calm"));
+    let long = long(Head::Keyword);
 
     let first = cluster.submit(&job, &[long]);
     let second = cluster.submit(&job, &["name=second"]);
@@ -77,6 +58,7 @@ fn jobs_are_queued_followed_cancelled_and_resumed_with_the_bits_of_an_undisturbe
     cluster.ask(&["resume", &first]);
     let ended = cluster.wait_until_ended(&first);
     assert_eq!(ended["status"], "succeeded", "{}", cluster.told());
+    let calm = calm(Head::Keyword);
     assert_eq!(ended["weights_sha256"], calm["weights_sha256"]);
     assert_eq!(ended["metrics"], calm["metrics"]);
     let run_dir = dir.join("data/jobs").join(&first);
@@ -100,32 +82,14 @@ fn a_restarted_coordinator_and_a_killed_worker_change_no_bit() {
     let mut cluster = Cluster::start(&[&["--device", "cpu"], &["--device", "cpu"]]);
     let dir = cluster.dir.path().to_owned();
     let job = tiny_job(&dir, Head::Ctc);
-    let sets = ["train.epochs=60", "train.checkpoint_every=7"];
-    let args = [
-        "train",
-        "tiny.toml",
-        "--workers",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        "calm",
-    ];
-    run(
-        &dir,
-        args.into_iter()
-            .chain(sets.iter().flat_map(|set| ["--set", set])),
-    )
-    .expect(0);
-    let calm = report(&dir.join("calm"));
-
+    let sets = [long(Head::Ctc), "train.checkpoint_every=7"];
     let id = cluster.submit(&job, &sets);
     cluster.wait_for(&id, |status| status["step"].as_u64().unwrap() > 10);
     cluster.workers.pop();
     cluster.restart_coordinator(rustix::process::Signal::KILL);
     let ended = cluster.wait_until_ended(&id);
     assert_eq!(ended["status"], "succeeded", "{}", cluster.told());
-    assert_eq!(ended["weights_sha256"], calm["weights_sha256"]);
+    assert_eq!(ended["weights_sha256"], calm(Head::Ctc)["weights_sha256"]);
     assert!(
         ended["lives"].as_u64().unwrap() >= 2,
         "nothing was interrupted: {ended:#}"

@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use crate::{
     cluster::Cluster,
     fixture::{
-        DEADLINE, Head, Process, descendants, is_alive, report, run, tiny_job, unisono, until,
+        DEADLINE, Head, Process, calm, descendants, is_alive, long, report, run, tiny_job, unisono,
+        until,
     },
 };
 
@@ -42,19 +43,7 @@ fn is_interrupted_and_resumed(signal: Signal, code: i32) {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     tiny_job(dir, Head::Keyword);
-    let long = ["--set", "train.epochs=100"];
-    let calm = [
-        "train",
-        "tiny.toml",
-        "--workers",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        "calm",
-    ];
-    run(dir, calm.iter().chain(&long)).expect(0);
-
+    let long = ["--set", long(Head::Keyword)];
     let process = train(dir, &long);
     assert!(until(DEADLINE, || steps(dir) > 5), "{}", process.stderr());
     let started = descendants(process.pid());
@@ -84,7 +73,7 @@ fn is_interrupted_and_resumed(signal: Signal, code: i32) {
         "--resume",
     ];
     run(dir, resume.iter().chain(&long)).expect(0);
-    let (calm, resumed) = (report(&dir.join("calm")), report(&dir.join("run")));
+    let (calm, resumed) = (calm(Head::Keyword), report(&dir.join("run")));
     assert_eq!(resumed["weights_sha256"], calm["weights_sha256"]);
     assert_eq!(resumed["metrics"], calm["metrics"]);
     assert_eq!(resumed["lives"], 2);
@@ -122,25 +111,14 @@ fn a_worker_that_is_killed_is_started_again_and_the_bits_stay_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     tiny_job(dir, Head::Keyword);
-    let long = ["--set", "train.epochs=100"];
-    let calm = [
-        "train",
-        "tiny.toml",
-        "--workers",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        "calm",
-    ];
-    run(dir, calm.iter().chain(&long)).expect(0);
+    let long = ["--set", long(Head::Keyword)];
     let process = train(dir, &long);
     assert!(until(DEADLINE, || steps(dir) > 5), "{}", process.stderr());
     let victim = rustix::process::Pid::from_raw(descendants(process.pid())[0]).unwrap();
     rustix::process::kill_process(victim, Signal::KILL).unwrap();
     let ended = process.wait().expect(0);
     assert!(ended.stderr.contains("started again (1 of"), "{ended:?}");
-    let (calm, disturbed) = (report(&dir.join("calm")), report(&dir.join("run")));
+    let (calm, disturbed) = (calm(Head::Keyword), report(&dir.join("run")));
     assert_eq!(disturbed["weights_sha256"], calm["weights_sha256"]);
 }
 
