@@ -8,8 +8,8 @@ use speech::model::Head;
 use speech::recipe::Normalize;
 
 use crate::loss::{self, Example};
-use crate::network::Network;
 use crate::network::dropout::Dropout;
+use crate::network::{Batch, Network, Parameters};
 
 /// One forward and backward pass' worth of utterances, and its place in the job.
 #[derive(Clone, Debug)]
@@ -96,6 +96,38 @@ pub fn gradient(
     normalize: Normalize,
     seed: u64,
 ) -> Result<MicroGradient, GradientError> {
+    forward(network, micro, seed)?.backward(normalize)
+}
+
+/// A micro-batch that has gone through the network, with its losses.
+pub struct Forward<'a> {
+    network: &'a Network,
+    micro: &'a MicroBatch<'a>,
+    /// Positions of the utterances that went through.
+    kept: Vec<usize>,
+    left_out: Vec<usize>,
+    /// `None` if none did.
+    passed: Option<Passed>,
+}
+
+struct Passed {
+    batch: Batch,
+    leaves: Parameters,
+    logits: Tensor<2>,
+    losses: Vec<loss::Loss>,
+    /// Of the utterances that went through, how many were classified rightly; keyword only.
+    correct: Option<u32>,
+}
+
+/// The first half of [`gradient`].
+///
+/// # Errors
+/// Likewise.
+pub fn forward<'a>(
+    network: &'a Network,
+    micro: &'a MicroBatch<'a>,
+    seed: u64,
+) -> Result<Forward<'a>, GradientError> {
     let spec = network.spec();
     let (head, outputs) = (spec.config.head, spec.outputs);
     check_features(network, &micro.features)?;
@@ -108,104 +140,151 @@ pub fn gradient(
         )
     };
     let (kept, left_out): (Vec<usize>, Vec<usize>) = (0..micro.features.len()).partition(feasible);
-    let mut result = MicroGradient {
-        gradient: None,
-        weight: 0.0,
-        loss: 0.0,
-        utterances: 0,
-        correct: (head == Head::Keyword).then_some(0),
+    let mut forward = Forward {
+        network,
+        micro,
+        kept,
         left_out,
-        not_finite: Vec::new(),
+        passed: None,
     };
-    if kept.is_empty() {
-        result.gradient = Some(vec![0.0; spec.elements()]);
-        return Ok(result);
+    if !forward.kept.is_empty() {
+        forward.passed = Some(forward.pass(seed)?);
     }
+    Ok(forward)
+}
 
-    let sequences: Vec<&[f32]> = kept
-        .iter()
-        .map(|&position| &micro.features[position].data[..])
-        .collect();
-    let batch = network.batch(&sequences);
-    let dropout = (spec.config.dropout > 0.0).then(|| Dropout {
-        probability: spec.config.dropout,
-        seed,
-        step: micro.step,
-        micro_batch: micro.index,
-        utterances: kept.clone(),
-    });
-    let leaves = network.leaves();
-    let logits = network.forward_training(&leaves, &batch, dropout.as_ref());
-    let shape = logits.dims();
-    let values = read(logits.clone().inner())?;
-
-    let rows = Rows {
-        head,
-        batch: &batch,
-        outputs,
-    };
-    let by_utterance = rows.split(&values);
-    let examples: Vec<Example> = kept
-        .iter()
-        .zip(&by_utterance)
-        .map(|(&position, logits)| Example {
+impl Forward<'_> {
+    fn pass(&self, seed: u64) -> Result<Passed, GradientError> {
+        let Self {
+            network,
+            micro,
+            kept,
+            ..
+        } = self;
+        let spec = network.spec();
+        let (head, outputs) = (spec.config.head, spec.outputs);
+        let sequences: Vec<&[f32]> = kept
+            .iter()
+            .map(|&position| &micro.features[position].data[..])
+            .collect();
+        let batch = network.batch(&sequences);
+        let dropout = (spec.config.dropout > 0.0).then(|| Dropout {
+            probability: spec.config.dropout,
+            seed,
+            step: micro.step,
+            micro_batch: micro.index,
+            utterances: kept.clone(),
+        });
+        let leaves = network.leaves();
+        let logits = network.forward_training(&leaves, &batch, dropout.as_ref());
+        let values = read(logits.clone().inner())?;
+        let rows = Rows {
+            head,
+            batch: &batch,
+            outputs,
+        };
+        let by_utterance = rows.split(&values);
+        let examples: Vec<Example> = kept
+            .iter()
+            .zip(&by_utterance)
+            .map(|(&position, logits)| Example {
+                logits,
+                target: micro.targets[position],
+            })
+            .collect();
+        let right = |example: &&Example| loss::argmax(example.logits) == example.target[0] as usize;
+        Ok(Passed {
+            losses: loss::losses(head, &examples, outputs),
+            correct: (head == Head::Keyword).then(|| examples.iter().filter(right).count() as u32),
+            batch,
+            leaves,
             logits,
-            target: micro.targets[position],
         })
-        .collect();
-    let losses = loss::losses(head, &examples, outputs);
-    result.not_finite = kept
-        .iter()
-        .zip(&losses)
-        .filter(|(_, loss)| !(loss.value.is_finite() && all_finite(&loss.gradient)))
-        .map(|(&position, _)| position)
-        .collect();
-    if !result.not_finite.is_empty() {
-        return Ok(result);
     }
 
-    // The gradient of Σ logits·∂loss/∂logits, the second factor a constant, is the loss's.
-    let slopes: Vec<&[f32]> = losses.iter().map(|loss| &loss.gradient[..]).collect();
-    let slopes = TensorData::new(rows.join(&slopes), shape);
-    let slopes = Tensor::<2>::from_data(slopes, &logits.device());
-    let mut gradients = logits.mul(slopes).sum().backward();
-    let mut transaction = Transaction::default();
-    let parameters = leaves.into_tensors().map(|leaf| {
-        let device = leaf.device().inner();
-        leaf.grad_remove(&mut gradients)
-            .unwrap_or_else(|| Tensor::zeros(leaf.dims(), &device))
-    });
-    for parameter in parameters {
-        transaction = transaction.register(parameter);
-    }
-    let parts = transaction
-        .try_execute()
-        .map_err(|error| GradientError::Device(error.to_string()))?;
-    let mut flat = Vec::with_capacity(spec.elements());
-    for part in parts {
-        flat.extend_from_slice(as_f32(&part)?);
-    }
-    if !all_finite(&flat) {
-        return Ok(result);
-    }
-    result.gradient = Some(flat);
-    result.loss = losses.iter().map(|loss| loss.value).sum();
-    result.utterances = kept.len() as u32;
-    result.weight = kept
-        .iter()
-        .map(|&position| match normalize {
+    /// The second half of [`gradient`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn backward(self, normalize: Normalize) -> Result<MicroGradient, GradientError> {
+        let spec = self.network.spec();
+        let head = spec.config.head;
+        let mut result = MicroGradient {
+            gradient: None,
+            weight: 0.0,
+            loss: 0.0,
+            utterances: 0,
+            correct: (head == Head::Keyword).then_some(0),
+            left_out: self.left_out,
+            not_finite: Vec::new(),
+        };
+        let Some(passed) = self.passed else {
+            result.gradient = Some(vec![0.0; spec.elements()]);
+            return Ok(result);
+        };
+        let losses = self.kept.iter().zip(&passed.losses);
+        result.not_finite = losses
+            .filter(|(_, loss)| !(loss.value.is_finite() && all_finite(&loss.gradient)))
+            .map(|(&position, _)| position)
+            .collect();
+        if !result.not_finite.is_empty() {
+            return Ok(result);
+        }
+        let flat = passed.gradient(head, spec.outputs, spec.elements())?;
+        if !all_finite(&flat) {
+            return Ok(result);
+        }
+        let micro = self.micro;
+        let weight = |&position: &usize| match normalize {
             Normalize::Utterances => 1,
             Normalize::Frames => micro.features[position].frames,
             Normalize::Labels => micro.targets[position].len(),
-        })
-        .sum::<usize>() as f64;
-    if head == Head::Keyword {
-        let right = examples
-            .iter()
-            .filter(|example| loss::argmax(example.logits) == example.target[0] as usize);
-        result.correct = Some(right.count() as u32);
+        };
+        result.gradient = Some(flat);
+        result.loss = passed.losses.iter().map(|loss| loss.value).sum();
+        result.utterances = self.kept.len() as u32;
+        result.weight = self.kept.iter().map(weight).sum::<usize>() as f64;
+        result.correct = passed.correct;
+        Ok(result)
     }
-    Ok(result)
+}
+
+impl Passed {
+    /// Of all parameters, in the order of the specification's flat vector.
+    fn gradient(
+        &self,
+        head: Head,
+        outputs: usize,
+        elements: usize,
+    ) -> Result<Vec<f32>, GradientError> {
+        let rows = Rows {
+            head,
+            batch: &self.batch,
+            outputs,
+        };
+        // The gradient of Σ logits·∂loss/∂logits, the second factor a constant, is the loss's.
+        let slopes: Vec<&[f32]> = self.losses.iter().map(|loss| &loss.gradient[..]).collect();
+        let slopes = TensorData::new(rows.join(&slopes), self.logits.dims());
+        let slopes = Tensor::<2>::from_data(slopes, &self.logits.device());
+        let mut gradients = self.logits.clone().mul(slopes).sum().backward();
+        let mut transaction = Transaction::default();
+        let parameters = self.leaves.clone().into_tensors().map(|leaf| {
+            let device = leaf.device().inner();
+            leaf.grad_remove(&mut gradients)
+                .unwrap_or_else(|| Tensor::zeros(leaf.dims(), &device))
+        });
+        for parameter in parameters {
+            transaction = transaction.register(parameter);
+        }
+        let parts = transaction
+            .try_execute()
+            .map_err(|error| GradientError::Device(error.to_string()))?;
+        let mut flat = Vec::with_capacity(elements);
+        for part in parts {
+            flat.extend_from_slice(as_f32(&part)?);
+        }
+        Ok(flat)
+    }
 }
 
 /// The log-probabilities that the network gives to the classes or units: for each utterance
@@ -248,7 +327,7 @@ pub fn log_probs(
 /// The rows of a network's outputs and the utterances they belong to.
 struct Rows<'a> {
     head: Head,
-    batch: &'a crate::network::Batch,
+    batch: &'a Batch,
     outputs: usize,
 }
 
