@@ -1,5 +1,6 @@
 //! What each verb means: one module a verb, each with a `run` that takes what was typed.
 
+mod bench;
 mod cancel;
 mod completions;
 mod coordinator;
@@ -42,6 +43,7 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Evaluate(args) => evaluate::run(args),
         Verb::Transcribe(args) => transcribe::run(args),
         Verb::Corpus(verb) => corpus::run(verb),
+        Verb::Bench(verb) => bench::run(verb),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),
     }

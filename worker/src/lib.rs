@@ -8,6 +8,7 @@ pub mod inference;
 pub mod kernel;
 pub mod loss;
 pub mod lstm;
+pub mod measure;
 pub mod network;
 pub mod session;
 pub mod transfer;

@@ -1,0 +1,136 @@
+//! `bench step`: the time of a training step on one worker, the update included.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use coordinator::{
+    clip::ClipConfig,
+    optimizer::OptimizerConfig,
+    schedule::ScheduleConfig,
+    update::{Trainer, TrainerConfig, UpdateRule as _},
+};
+use proto::contribution::Contribution;
+use serde::Serialize;
+use speech::{
+    model::{Head, ModelConfig, Pooling},
+    recipe::check_model,
+};
+use worker::{
+    compute::{self, Compute},
+    measure::{Measure, Shape},
+};
+
+use super::median;
+use crate::{args, output, verbs::evaluate};
+
+/// Medians, in seconds.
+#[derive(Debug, Serialize)]
+struct Step {
+    /// Network and loss.
+    forward_s: f64,
+    /// To the gradient as one flat vector.
+    backward_s: f64,
+    /// Clipping and Adam.
+    update_s: f64,
+    step_s: f64,
+    utterances_per_s: f64,
+    /// Of forward and backward; a multiply-add counts as two.
+    gflops: f64,
+    parameters: usize,
+    compute_class: String,
+    threads: u32,
+}
+
+pub fn run(args: args::BenchStep) -> Result<()> {
+    compute::set_threads(args.threads as usize)?;
+    let compute = Compute::open(evaluate::choice(args.device))?;
+    let shape = Shape {
+        batch: args.batch as usize,
+        frames: args.frames as usize,
+        ragged: args.ragged,
+        features: args.features as usize,
+        layers: args.layers as usize,
+        hidden: args.hidden as usize,
+        bidirectional: args.bidirectional,
+        head: match args.head {
+            args::HeadKind::Ctc => Head::Ctc,
+            args::HeadKind::Keyword => Head::Keyword,
+        },
+        outputs: args.outputs as usize,
+        labels: args.labels as usize,
+    };
+    check_model(&ModelConfig {
+        head: shape.head,
+        layers: shape.layers,
+        hidden: shape.hidden,
+        bidirectional: shape.bidirectional,
+        dropout: 0.0,
+        pooling: Pooling::Last,
+    })?;
+    let measure = Measure::new(shape, &compute.device);
+    let spec = measure.spec();
+    let config = TrainerConfig {
+        optimizer: OptimizerConfig::default(),
+        clip: ClipConfig::default(),
+        schedule: ScheduleConfig::default(),
+        total_steps: u64::from(args.repeats) + WARM_UP,
+    };
+    let mut trainer = Trainer::new(spec, config, spec.initialize(1));
+    let (mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new());
+    for step in 0..config.total_steps {
+        let halves = measure.once()?;
+        let began = Instant::now();
+        trainer.apply(Contribution {
+            sum: Some(halves.gradient),
+            weight: shape.batch as f64,
+            ..Contribution::default()
+        })?;
+        if step >= WARM_UP {
+            forward.push(halves.forward_s);
+            backward.push(halves.backward_s);
+            update.push(began.elapsed().as_secs_f64());
+        }
+    }
+    let steps = forward.iter().zip(&backward).zip(&update);
+    let whole = steps.map(|((forward, backward), update)| forward + backward + update);
+    let step_s = median(whole.collect());
+    let (forward_s, backward_s) = (median(forward), median(backward));
+    let figures = Step {
+        forward_s,
+        backward_s,
+        update_s: median(update),
+        step_s,
+        utterances_per_s: shape.batch as f64 / step_s,
+        gflops: shape.operations() / (forward_s + backward_s) / 1e9,
+        parameters: spec.elements(),
+        compute_class: compute.class,
+        threads: args.threads,
+    };
+    output::print(args.output.format, &figures, text)
+}
+
+/// Steps that are not counted: kernels are compiled and caches filled.
+const WARM_UP: u64 = 2;
+
+fn text(figures: &Step) -> String {
+    let Step {
+        forward_s,
+        backward_s,
+        update_s,
+        step_s,
+        utterances_per_s,
+        gflops,
+        parameters,
+        compute_class,
+        threads,
+    } = figures;
+    format!(
+        "step         {:.2} ms: forward {:.2}, backward {:.2}, update {:.2} ({parameters} parameters)\n\
+         speed        {utterances_per_s:.1} utterances/s, {gflops:.1} GFLOP/s\n\
+         computed on  {compute_class}, {threads} threads",
+        1e3 * step_s,
+        1e3 * forward_s,
+        1e3 * backward_s,
+        1e3 * update_s,
+    )
+}
