@@ -360,10 +360,18 @@ impl Machine {
         }
     }
 
+    /// Who may be wanted for a check; nobody is looked for while there is none.
+    fn checkers(&self) -> BTreeSet<WorkerId> {
+        match self.pass.as_ref().is_some_and(Pass::has_checks) {
+            true => self.present(),
+            false => BTreeSet::new(),
+        }
+    }
+
     /// A node that somebody else should have answered by now.
     fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
-        let present = self.present();
+        let present = self.checkers();
         let overdue = pass.lone_leases().filter(|&(node, holder, granted)| {
             holder != worker
                 && self.overdue_at(holder, node, granted) <= self.now
@@ -376,7 +384,7 @@ impl Machine {
     /// When and which node becomes due to be given to one of those who wait.
     fn straggler(&self) -> Option<(Millis, Node)> {
         let pass = self.pass.as_ref()?;
-        let present = self.present();
+        let present = self.checkers();
         let helps = |node, worker| pass.needs(node, worker, &present);
         pass.lone_leases()
             .filter(|&(node, holder, _)| {

@@ -86,6 +86,15 @@ impl Contribution {
 
     /// The digest of everything that reaches the weights or the metrics.
     pub fn digest(&self) -> Digest {
+        let mut hasher = self.hasher();
+        if let Some(sum) = &self.sum {
+            crate::tensor::for_each_chunk(sum, |bytes| hasher.update(bytes));
+        }
+        hasher.digest()
+    }
+
+    /// A digest that has everything but the vector, whose little-endian bytes come next.
+    pub fn hasher(&self) -> Hasher {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.weight.to_le_bytes());
         hasher.update(&self.loss.to_le_bytes());
@@ -93,12 +102,22 @@ impl Contribution {
         for norm in &self.norms {
             hasher.update(&norm.to_le_bytes());
         }
-        if let Some(sum) = &self.sum {
-            crate::tensor::for_each_chunk(sum, |bytes| {
-                hasher.update(bytes);
-            });
-        }
-        *hasher.finalize().as_bytes()
+        Hasher(hasher)
+    }
+}
+
+/// The digest of a contribution whose vector comes piece by piece.
+#[derive(Debug)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Takes the next bytes of the vector.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn digest(&self) -> Digest {
+        *self.0.finalize().as_bytes()
     }
 }
 
@@ -138,6 +157,23 @@ mod tests {
         ] {
             assert_eq!(merged.sum.unwrap()[0].to_bits(), (-0.0f32).to_bits());
         }
+    }
+
+    #[test]
+    fn a_vector_in_pieces_has_the_same_digest() {
+        let mut whole = contribution(Some(vec![1.0, -2.5, 3.0]), 2.0);
+        whole.norms = vec![0.5];
+        let bytes = crate::tensor::encode(whole.sum.as_ref().unwrap());
+        let numbers = Contribution {
+            sum: None,
+            ..whole.clone()
+        };
+        let mut hasher = numbers.hasher();
+        assert_eq!(hasher.digest(), numbers.digest());
+        for piece in [&bytes[..4], &bytes[4..]] {
+            hasher.update(piece);
+        }
+        assert_eq!(hasher.digest(), whole.digest());
     }
 
     #[test]

@@ -26,6 +26,8 @@ const SLACK: f64 = 1.125;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: VecDeque<f64>,
+    /// Of the recent ones. It is asked for far more often than it changes.
+    median: Option<f64>,
 }
 
 impl Pace {
@@ -34,12 +36,13 @@ impl Pace {
             self.recent.pop_front();
         }
         self.recent.push_back(milliseconds);
+        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        self.median = sorted.get(sorted.len() / 2).copied();
     }
 
     pub(super) fn median(&self) -> Option<f64> {
-        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied()
+        self.median
     }
 }
 

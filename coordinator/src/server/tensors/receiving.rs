@@ -9,7 +9,7 @@ use std::{
 
 use proto::{
     CHUNK_BYTES,
-    contribution::{Contribution, Digest, Key},
+    contribution::{Digest, Hasher, Key},
     convert::ConvertError,
     crash::{self, Place},
     tensor::Assembler,
@@ -23,9 +23,6 @@ use crate::{
     machine::Outcome,
     server::refusal::Refusal,
 };
-
-/// Vectors above this many bytes are digested on a thread of their own.
-const LARGE: usize = 1 << 20;
 
 type Parts = Streaming<v1::PushRequest>;
 
@@ -67,16 +64,17 @@ impl Receiver {
             self.drain(parts).await;
             return Ok(Outcome::Stale);
         };
-        let seconds = header.seconds;
-        let sum = match header.elements {
-            0 => None,
-            announced => {
-                let assembler = Assembler::new(announced, elements)?;
-                Some(self.vector(worker, &key, parts, assembler).await?)
-            }
-        };
-        let contribution = header.into_contribution(sum)?;
-        let contribution = verify(contribution, digest).await?;
+        let (seconds, announced) = (header.seconds, header.elements);
+        let mut contribution = header.into_contribution(None)?;
+        let mut hasher = contribution.hasher();
+        if announced > 0 {
+            let assembler = Assembler::new(announced, elements)?;
+            let vector = self.vector(worker, &key, parts, assembler, &mut hasher);
+            contribution.sum = Some(vector.await?);
+        }
+        if hasher.digest() != digest {
+            return Err(Refusal::Digest);
+        }
         let contributed = self.handle.ask(|reply| Command::Contribute {
             worker,
             key,
@@ -109,10 +107,11 @@ impl Receiver {
         key: &Key,
         mut parts: Parts,
         assembler: Assembler,
+        hasher: &mut Hasher,
     ) -> Result<Vec<f32>, Refusal> {
         let mut pushing = Arc::clone(&self.pushes).begin(worker);
         let vector = tokio::select! {
-            vector = self.assemble(&mut parts, assembler) => vector,
+            vector = self.assemble(&mut parts, assembler, hasher) => vector,
             _ = &mut pushing.superseded => Err(Refusal::Superseded),
         };
         if let Err(Refusal::Broken(_) | Refusal::Stalled { .. } | Refusal::Superseded) = vector {
@@ -126,6 +125,7 @@ impl Receiver {
         &self,
         parts: &mut Parts,
         mut assembler: Assembler,
+        hasher: &mut Hasher,
     ) -> Result<Vec<f32>, Refusal> {
         let mut due = Instant::now() + self.stall;
         let mut since = 0;
@@ -134,6 +134,8 @@ impl Receiver {
                 return Err(Refusal::NoHeader);
             };
             assembler.push(&chunk)?;
+            // While the next ones are on their way: afterwards it would be waited for.
+            hasher.update(&chunk.data);
             crash::pass(Place::CoordinatorReceive);
             since += chunk.data.len();
             // Many small chunks are worth one: what trickles counts as silence.
@@ -210,16 +212,4 @@ impl Drop for Pushing {
             by_worker.remove(&self.worker);
         }
     }
-}
-
-async fn verify(contribution: Contribution, digest: Digest) -> Result<Contribution, Refusal> {
-    let bytes = 4 * contribution.sum.as_ref().map_or(0, Vec::len);
-    let check = move || (contribution.digest() == digest).then_some(contribution);
-    let verified = match bytes > LARGE {
-        false => check(),
-        true => tokio::task::spawn_blocking(check)
-            .await
-            .expect("digesting does not panic"),
-    };
-    verified.ok_or(Refusal::Digest)
 }
