@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Cluster,
-    fixture::{DEADLINE, Head, calm, json_lines, long, run, tiny_job, until},
+    fixture::{DEADLINE, Head, Process, calm, json_lines, long, run, tiny_job, unisono, until},
 };
 
 const CPU: &[&str] = &["--device", "cpu"];
@@ -86,6 +86,27 @@ fn a_coordinator_killed_in_any_phase_changes_no_bit_and_its_workers_stay() {
         for worker in &mut cluster.workers {
             assert!(worker.is_running(), "{death}: {}", worker.stderr());
         }
+    }
+}
+
+#[test]
+fn a_job_is_followed_through_the_death_of_its_coordinator() {
+    let mut cluster = Cluster::start(&[CPU]);
+    let job = tiny_job(cluster.dir.path(), Head::Keyword);
+    let mut follow = unisono();
+    follow
+        .args(["submit", job.to_str().unwrap(), "-o", "json"])
+        .args(["--set", long(Head::Keyword)])
+        .args(["--coordinator", &cluster.url]);
+    let follower = Process::start(follow);
+    let shown = until(DEADLINE, || follower.stderr().contains("epoch 3:"));
+    assert!(shown, "{}", follower.stderr());
+    cluster.restart_coordinator(Signal::KILL);
+    let ended = follower.wait().expect(0);
+    let hash = &calm(Head::Keyword)["weights_sha256"];
+    assert_eq!(&ended.json()["weights_sha256"], hash);
+    for told in ["waiting for it", "goes on from step-", "epoch 100:"] {
+        assert!(ended.stderr.contains(told), "`{told}` is not in: {ended:?}");
     }
 }
 

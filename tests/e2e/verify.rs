@@ -67,9 +67,10 @@ fn calm_runs_at_two_sizes_are_equal_and_keep_their_files() {
             assert!(kept.join(&log).metadata().unwrap().len() > 0, "{log}");
         }
     }
-    // What is there is not written over.
+    // What is there is not written over, and no size is run twice.
     let again = verify(dir.path(), "--workers 2").expect(78);
-    assert!(again.stderr.contains("workers-2"), "{again:?}");
+    assert!(again.stderr.contains("out is not empty"), "{again:?}");
+    verify(dir.path(), "--workers 2,2").expect(2);
 }
 
 #[track_caller]
