@@ -6,7 +6,7 @@ mod cluster;
 mod run;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -67,6 +67,7 @@ pub fn run(args: args::Verify) -> Result<()> {
         Some(out) => out.clone(),
         None => train::fresh(&format!("verify-{}", job.name)),
     };
+    check(&args.workers, &out)?;
     let verification = Verification { args, job, out };
     let format = verification.args.output.format;
     let (findings, failed) = super::block_on(verification.run())?;
@@ -77,6 +78,23 @@ pub fn run(args: args::Verify) -> Result<()> {
     }
     let told = "the runs did not end with the same bits; the rows that are not \"same\" differ from the first one";
     Err(Failure::Job(told.to_owned()).into())
+}
+
+/// Each size has a folder of its own, and what lay there would be taken up.
+fn check(sizes: &[u32], out: &Path) -> Result<(), Failure> {
+    let distinct: BTreeSet<u32> = sizes.iter().copied().collect();
+    if distinct.len() < sizes.len() {
+        let told = "`--workers` names a size twice; name each once".to_owned();
+        return Err(Failure::Usage(told));
+    }
+    let entries = std::fs::read_dir(out).into_iter().flatten();
+    if entries.count() > 0 {
+        return Err(Failure::Data(format!(
+            "{} is not empty; choose another directory with `--out`",
+            out.display()
+        )));
+    }
+    Ok(())
 }
 
 struct Verification {
@@ -90,29 +108,25 @@ impl Verification {
     async fn run(&self) -> Result<(Findings, Result<(), Failure>)> {
         let mut signals = Signals::listen()?;
         let mut findings = Findings::new(&self.job.name, self.args.seed);
-        // Faults come with steps, and how many a job has a calm run tells.
-        let sizes = self.args.workers.iter().map(|&size| size as usize);
-        let calm: Vec<usize> = match self.args.chaos {
-            true => sizes.clone().take(1).collect(),
-            false => sizes.clone().collect(),
-        };
-        for size in calm {
-            if let failed @ Err(_) = self.one(size, None, &mut findings, &mut signals).await? {
-                return Ok((findings, failed));
-            }
-        }
-        if !self.args.chaos {
-            return Ok((findings, Ok(())));
-        }
-        let steps = findings.runs.first().map_or(0, |run| run.steps);
-        for size in sizes {
-            let schedule = Schedule::new(self.args.seed, size, steps);
-            let ended = self.one(size, Some(schedule), &mut findings, &mut signals);
+        for (size, chaos) in self.runs() {
+            // Faults come with steps, and how many there are the first run has told.
+            let steps = findings.runs.first().map_or(0, |run| run.steps);
+            let schedule = chaos.then(|| Schedule::new(self.args.seed, size, steps));
+            let ended = self.one(size, schedule, &mut findings, &mut signals);
             if let failed @ Err(_) = ended.await? {
                 return Ok((findings, failed));
             }
         }
         Ok((findings, Ok(())))
+    }
+
+    /// Sizes, and whether through chaos; the first run is the reference.
+    fn runs(&self) -> Vec<(usize, bool)> {
+        let chaos = self.args.chaos;
+        let sizes = self.args.workers.iter().map(|&size| size as usize);
+        let reference = sizes.clone().take(usize::from(chaos));
+        let reference = reference.map(|size| (size, false));
+        reference.chain(sizes.map(|size| (size, chaos))).collect()
     }
 
     async fn one(
@@ -126,7 +140,7 @@ impl Verification {
         let dir = self.dir(workers, chaos)?;
         output::message(&self.announcement(workers, chaos, &dir));
         let threads = self.args.threads.map(|threads| threads as usize);
-        let order = run::Order {
+        let plan = run::Plan {
             cluster: cluster::Spec {
                 dir,
                 workers,
@@ -141,7 +155,7 @@ impl Verification {
             schedule,
             stop: Duration::from_secs(self.args.stop),
         };
-        let outcome = run::run(order, signals).await?;
+        let outcome = run::run(plan, signals).await?;
         let judged = submit::judge(&outcome.job);
         let finding = Finding::new(workers, chaos, &outcome);
         if let Some(told) = finding.too_short() {
@@ -151,17 +165,10 @@ impl Verification {
         Ok(judged)
     }
 
-    /// Where a run goes; what lies there already would be taken up.
+    /// Where a run goes.
     fn dir(&self, workers: usize, chaos: bool) -> Result<PathBuf> {
         let suffix = if chaos { "-chaos" } else { "" };
         let dir = self.out.join(format!("workers-{workers}{suffix}"));
-        if dir.exists() {
-            let told = format!(
-                "{} is there already; name each size once, and choose another directory with `--out`",
-                dir.display()
-            );
-            return Err(Failure::Data(told).into());
-        }
         Ok(std::path::absolute(dir)?)
     }
 

@@ -46,12 +46,18 @@ impl Schedule {
         let early = late.max(1);
         let coordinator_crash = coordinator_crash(&mut stream, steps);
         let worker_crash = worker_crash(&mut stream, early, steps);
-        let mut any = |count: usize| stream.below(count as u64) as usize;
+        let stopped = stream.below(workers as u64) as usize;
+        // Nothing can be asked of a worker that is stopped, and a short job does not wait for it.
+        let others: Vec<usize> = match workers {
+            1 => vec![0],
+            _ => (0..workers).filter(|&worker| worker != stopped).collect(),
+        };
+        let mut other = || others[stream.below(others.len() as u64) as usize];
         let mut actions = [
-            Action::KillWorker(any(workers)),
+            Action::KillWorker(other()),
             Action::KillCoordinator,
-            Action::Stop(any(workers)),
-            Action::Leave(any(workers)),
+            Action::Stop(stopped),
+            Action::Leave(other()),
         ];
         stream.shuffle(&mut actions);
         // A worker that is alone has no steps of others to wait for.
@@ -213,6 +219,17 @@ mod tests {
                 }
             }
             assert_eq!((injected.missing().len(), injected.total()), (0, 7));
+        }
+    }
+
+    #[test]
+    fn a_stopped_worker_is_left_alone_where_there_are_others() {
+        for (workers, _, schedule) in all().filter(|(workers, ..)| *workers > 1) {
+            let happens = |wanted| schedule.actions.iter().any(|(_, action)| *action == wanted);
+            for victim in (0..workers).filter(|&worker| happens(Action::Stop(worker))) {
+                assert!(!happens(Action::KillWorker(victim)), "{schedule:?}");
+                assert!(!happens(Action::Leave(victim)), "{schedule:?}");
+            }
         }
     }
 

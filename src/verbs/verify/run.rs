@@ -28,7 +28,7 @@ const AWAY: Duration = Duration::from_secs(600);
 
 /// What one run is to be.
 #[derive(Debug)]
-pub struct Order {
+pub struct Plan {
     pub cluster: Spec,
     pub request: SubmitRequest,
     pub epochs: u32,
@@ -51,18 +51,18 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When a process cannot work, the coordinator refuses the job, or a signal came.
-pub async fn run(order: Order, signals: &mut Signals) -> Result<Outcome, Failure> {
+pub async fn run(plan: Plan, signals: &mut Signals) -> Result<Outcome, Failure> {
     let begun = Instant::now();
-    let crash = order.schedule.as_ref().map(|it| it.coordinator_crash);
+    let crash = plan.schedule.as_ref().map(|it| it.coordinator_crash);
     let mut cluster = tokio::select! {
-        cluster = Cluster::start(order.cluster.clone(), crash) => cluster?,
+        cluster = Cluster::start(plan.cluster.clone(), crash) => cluster?,
         signal = signals.next() => return Err(interrupted(signal)),
     };
-    let progress = RefCell::new(Progress::new(order.epochs));
+    let progress = RefCell::new(Progress::new(plan.epochs));
     let ended = tokio::select! {
         biased;
         signal = signals.next() => Err(interrupted(signal)),
-        ended = lead(&mut cluster, order, &progress) => ended,
+        ended = lead(&mut cluster, plan, &progress) => ended,
     };
     progress.borrow_mut().finish();
     let lives = cluster.coordinator_lives();
@@ -83,18 +83,18 @@ fn interrupted(signal: crate::signals::Signal) -> Failure {
 
 async fn lead(
     cluster: &mut Cluster,
-    order: Order,
+    plan: Plan,
     progress: &RefCell<Progress>,
 ) -> Result<(JobStatus, Injected), Failure> {
     let mut jobs = client::connect(&cluster.url()).await?;
-    let submitted = jobs.submit(order.request).await;
+    let submitted = jobs.submit(plan.request).await;
     let id = submitted
         .map_err(|status| client::refused(&status))?
         .into_inner()
         .id;
     // Started after the submission: a coordinator that is told to die does so at work.
-    let mut leader = Leader::new(cluster, progress, order.schedule, order.stop);
-    leader.start_workers(order.cluster.workers)?;
+    let mut leader = Leader::new(cluster, progress, plan.schedule, plan.stop);
+    leader.start_workers(plan.cluster.workers)?;
     let mut viewer = jobs.clone();
     let view = async {
         let show = |news| progress.borrow_mut().show(news);
