@@ -177,12 +177,14 @@ impl Machine {
         self.pass.as_ref().map_or(0, Pass::entries)
     }
 
-    /// Whether `key` is a lease of the open pass that `worker` was granted, be it over or not.
+    /// Whether `key` is a lease of the open pass that `worker` was granted, be it over or not, and its
+    /// answers count.
     pub fn expects(&self, worker: WorkerId, key: &Key) -> bool {
-        self.pass.as_ref().is_some_and(|pass| {
-            pass.names(self.generation, key)
-                && pass.granted_at(worker, key.node, key.attempt).is_some()
-        })
+        !self.barred.contains(&worker)
+            && self.pass.as_ref().is_some_and(|pass| {
+                pass.names(self.generation, key)
+                    && pass.granted_at(worker, key.node, key.attempt).is_some()
+            })
     }
 
     pub fn knows(&self, worker: WorkerId) -> bool {
