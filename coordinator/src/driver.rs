@@ -22,6 +22,7 @@ use tokio::{
 mod answers;
 mod command;
 mod ending;
+mod keeping;
 mod pass;
 mod queue;
 mod roster;

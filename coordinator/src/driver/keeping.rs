@@ -1,0 +1,89 @@
+//! What a run leaves on disk: checkpoints on the way and the final model. Each function begins to write
+//! or takes up what came of it; when that is due is [`super::training`]'s to say.
+
+use std::sync::Arc;
+
+use super::{
+    Active, Driver,
+    ending::add_faults,
+    trouble::RunError,
+    work::{self, Checkpointed, Done},
+};
+use crate::{events::Event, update::UpdateRule as _};
+
+impl Driver {
+    /// Writes a checkpoint of the weights as they are.
+    pub(super) fn save(&mut self) {
+        let counters = *self.machine.counters();
+        let Some(run) = &mut self.run else { return };
+        let before = run.before;
+        let Some(Active { training, journal }) = &mut run.active else {
+            return;
+        };
+        let synced = journal.syncer();
+        let sync = match synced {
+            Ok(sync) => sync,
+            Err(error) => return run.fail(error.into()),
+        };
+        let Some(trainer) = training.trainer.take() else {
+            return;
+        };
+        let mut tally = training.tally.clone();
+        tally.offsets = journal.offsets();
+        add_faults(&mut tally.faults, &before, &counters);
+        let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
+        let keep = training.job.train.keep_checkpoints;
+        let fence = self.fence.clone();
+        self.spawn(move || {
+            let ready = || {
+                fence.check()?;
+                Ok(sync()?)
+            };
+            let saved = work::save(&dir, trainer, &prepared, &tally, keep, ready);
+            Done::Checkpointed(Box::new(saved))
+        });
+    }
+
+    pub(super) fn checkpointed(&mut self, checkpointed: Checkpointed) {
+        let Checkpointed {
+            trainer,
+            step,
+            result,
+        } = checkpointed;
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        training.trainer = Some(trainer);
+        match result {
+            Ok(file) => {
+                training.saved = Some(step);
+                let drawn_by_scores = training.evaluates();
+                tracing::debug!(file, "checkpoint");
+                self.note(Event::Checkpointed { file });
+                if !drawn_by_scores {
+                    self.draw();
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Writes the final model.
+    pub(super) fn finish(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        let Some(Active { training, .. }) = &mut run.active else {
+            return;
+        };
+        let Some(trainer) = training.trainer.take() else {
+            return;
+        };
+        training.finishing = true;
+        let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
+        let fence = self.fence.clone();
+        self.spawn(move || {
+            let finished = fence.check().map_err(RunError::from);
+            let finished = finished.and_then(|()| work::finish(&dir, trainer.weights(), &prepared));
+            Done::Finished(finished)
+        });
+    }
+}

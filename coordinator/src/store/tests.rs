@@ -1,0 +1,107 @@
+//! The queue through restarts, and who may have the directory.
+
+use super::*;
+
+fn job(name: &str) -> Job {
+    let text = format!("name = \"{name}\"\n[corpus]\ntrain = \"/data/train.jsonl\"");
+    Job::parse(&text, Path::new("job.toml"), &[]).unwrap()
+}
+
+fn queue(dir: &Path) -> Layout {
+    Layout::Queue {
+        data_dir: dir.to_owned(),
+    }
+}
+
+#[test]
+fn jobs_survive_a_restart_in_order_and_the_generation_is_bumped() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(queue(dir.path())).unwrap();
+    assert_eq!(store.generation(), 1);
+    let first = store.add(&job("a")).unwrap();
+    let second = store.add(&job("b")).unwrap();
+    assert_eq!((first.as_str(), second.as_str()), ("0001-a", "0002-b"));
+    store.set_state(&first, State::Running, None).unwrap();
+    drop(store);
+
+    let mut store = Store::open(queue(dir.path())).unwrap();
+    assert_eq!(store.generation(), 2);
+    assert_eq!(store.jobs()[&first].state, State::Queued);
+    assert_eq!(store.next_queued().as_ref(), Some(&first));
+    assert_eq!(store.job(&second).unwrap(), job("b"));
+    store.set_state(&first, State::Cancelled, None).unwrap();
+    assert_eq!(store.next_queued().as_ref(), Some(&second));
+    store.requeue(&first).unwrap();
+    assert_eq!(store.next_queued().as_ref(), Some(&second));
+    assert_eq!(store.add(&job("c")).unwrap(), "0003-c");
+}
+
+#[test]
+fn a_second_coordinator_is_refused_and_told_who_holds_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = Store::open(queue(dir.path())).unwrap();
+    let error = Store::open(queue(dir.path())).unwrap_err();
+    let pid = std::process::id().to_string();
+    assert!(matches!(error, StoreError::Held { holder, .. } if holder == pid));
+    drop(held);
+    Store::open(queue(dir.path())).unwrap();
+}
+
+#[test]
+fn a_run_directory_is_taken_up_only_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let single = |resume| Layout::Single {
+        run_dir: dir.path().join("run"),
+        resume,
+    };
+    let error = Store::open(single(true)).unwrap_err();
+    assert!(matches!(error, StoreError::NoRun { .. }));
+    let mut store = Store::open(single(false)).unwrap();
+    let id = store.add(&job("a")).unwrap();
+    assert!(matches!(
+        store.add(&job("b")).unwrap_err(),
+        StoreError::RunExists { .. }
+    ));
+    let failed = Some(("no workers".to_owned(), Cause::Infrastructure));
+    store.set_state(&id, State::Failed, failed).unwrap();
+    drop(store);
+    let error = Store::open(single(false)).unwrap_err();
+    assert!(matches!(error, StoreError::RunExists { .. }));
+    let mut store = Store::open(single(true)).unwrap();
+    assert_eq!(store.next_queued(), Some(id.clone()));
+    store.set_state(&id, State::Succeeded, None).unwrap();
+    drop(store);
+    let error = Store::open(single(true)).unwrap_err();
+    assert!(matches!(error, StoreError::RunEnded { .. }));
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_or_kept_in_mind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(queue(dir.path())).unwrap();
+    let id = store.add(&job("a")).unwrap();
+    // In the place of the file that `state.json` is written by way of.
+    let obstacle = dir.path().join("state.tmp");
+    fs::create_dir(&obstacle).unwrap();
+    let failed = Some(("no space".to_owned(), Cause::Infrastructure));
+    store.set_state(&id, State::Failed, failed).unwrap_err();
+    assert_eq!(store.jobs()[&id].state, State::Failed);
+    assert_eq!(store.jobs()[&id].error.as_deref(), Some("no space"));
+    store.requeue(&id).unwrap_err();
+    assert_eq!(store.jobs()[&id].state, State::Failed);
+    store.add(&job("b")).unwrap_err();
+    assert_eq!(store.jobs().len(), 1);
+    fs::remove_dir(&obstacle).unwrap();
+    store.requeue(&id).unwrap();
+    assert_eq!(store.next_queued(), Some(id));
+}
+
+#[test]
+fn a_damaged_state_is_named_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("state.json"), "{\"generation\": 3").unwrap();
+    let error = Store::open(queue(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("state.json"), "{error}");
+    let left = fs::read_to_string(dir.path().join("state.json")).unwrap();
+    assert_eq!(left, "{\"generation\": 3");
+}
