@@ -370,17 +370,34 @@ impl Machine {
         }
     }
 
-    /// A node that somebody else should have answered by now.
+    /// A node that somebody else should have answered by now, or that `worker` will sooner.
     fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
         let present = self.checkers();
         let overdue = pass.lone_leases().filter(|&(node, holder, granted)| {
             holder != worker
-                && self.overdue_at(holder, node, granted) <= self.now
+                && (self.overdue_at(holder, node, granted) <= self.now
+                    || self.is_quicker(worker, holder, node, granted))
                 && pass.needs(node, worker, &present)
         });
         let oldest = overdue.min_by_key(|&(node, _, granted)| (granted, node));
         oldest.map(|(node, ..)| node)
+    }
+
+    /// Whether `worker`, which has nothing else to do, would answer `node` before `holder` does, by a
+    /// margin: of a slow worker's last node the others need not wait for the end.
+    fn is_quicker(&self, worker: WorkerId, holder: WorkerId, node: Node, granted: Millis) -> bool {
+        let Some(pass) = &self.pass else { return false };
+        let took = |worker| {
+            let speeds = &self.workers.get(&worker)?.speeds;
+            let each = speeds.get(&pass.id.kind)?.milliseconds()?;
+            Some(each * f64::from(pass.size(node)))
+        };
+        let elapsed = self.now.saturating_sub(granted) as f64;
+        match (took(worker), took(holder)) {
+            (Some(own), Some(its)) => own * pace::MARGIN < its - elapsed,
+            _ => false,
+        }
     }
 
     /// When and which node becomes due to be given to one of those who wait.

@@ -22,6 +22,10 @@ const LIMIT: f64 = 4.0;
 /// size, at the cost of at most an eighth of a pass.
 const SLACK: f64 = 1.125;
 
+/// How much sooner an idle worker must be done with what another one is at, to begin it as well:
+/// measured times are not exact.
+pub(super) const MARGIN: f64 = 1.25;
+
 /// Milliseconds a micro-batch, over all workers.
 #[derive(Debug, Default)]
 pub(super) struct Pace {

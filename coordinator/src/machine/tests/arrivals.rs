@@ -36,3 +36,27 @@ fn a_contribution_that_broke_off_is_counted_and_leaves_its_lease() {
     assert_eq!(bench.machine.counters().interrupted, 1);
     assert_eq!(bench.outcome(1, &key, 1), Outcome::Accepted);
 }
+
+#[test]
+fn an_idle_worker_takes_a_node_that_it_would_answer_sooner_than_its_holder() {
+    let mut bench = Bench::new(2);
+    // Worker 2 takes four times as long.
+    bench.train(12, 16, &[100, 400]);
+    let before = bench.machine.counters().recomputed;
+    bench.open(12, 3);
+    let (quick, _) = bench.lease(1);
+    // Worker 1 is held up, and the other one makes itself useful.
+    bench.wait(1200);
+    let (slow, _) = bench.lease(2);
+    bench.answer(1, &quick, 1);
+    let (copy, _) = bench.lease(1);
+    assert_eq!((copy.node, copy.attempt), (slow.node, 1));
+    assert_eq!(bench.machine.counters().recomputed - before, 1);
+}
+
+#[test]
+fn workers_of_one_speed_do_not_take_each_others_nodes() {
+    let mut bench = Bench::new(2);
+    bench.train(30, 9, &[100, 110]);
+    assert_eq!(bench.machine.counters().recomputed, 0);
+}
