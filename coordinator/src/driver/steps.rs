@@ -187,16 +187,24 @@ impl Driver {
         let Some(Active { training, .. }) = &mut run.active else {
             return;
         };
-        let (epoch, micro_batches) = match kind {
-            PassKind::Gradient => (training.epoch_number(), training.micro_batches()),
+        let prepared = Arc::clone(&training.prepared);
+        let (epoch, items, micro_batches) = match kind {
+            PassKind::Gradient => (
+                training.epoch_number(),
+                &prepared.train,
+                training.micro_batches(),
+            ),
             PassKind::Evaluation => {
-                let valid = training.prepared.valid.iter();
-                let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
+                let lengths: Vec<u64> = prepared.valid.iter().map(|item| item.frames).collect();
                 let batching = training.job.train.batching();
-                (training.epoch_ended(), plan::evaluation(&lengths, batching))
+                let micro_batches = plan::evaluation(&lengths, batching);
+                (training.epoch_ended(), &prepared.valid, micro_batches)
             }
         };
-        let elements = training.prepared.spec.elements();
+        let utterances = micro_batches.iter().flatten();
+        let frames: u64 = utterances.map(|&place| items[place as usize].frames).sum();
+        let cost = frames as f64 / micro_batches.len().max(1) as f64;
+        let elements = prepared.spec.elements();
         let step = training.counts.step;
         let mut pass = Pass::new(kind, step, epoch, micro_batches, elements);
         if kind == PassKind::Gradient {
@@ -205,6 +213,7 @@ impl Driver {
         let opened = Input::PassOpened {
             pass: pass.id(&run.id),
             micro_batches: pass.micro_batches(),
+            cost,
             scrutiny: training.job.scrutiny(),
         };
         training.pass = Some(pass);

@@ -132,19 +132,17 @@ impl Machine {
     /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
     /// to a pass that is over, teaches as well: a slow worker has no others.
     fn measure(&mut self, worker: WorkerId, finished: &Current) {
-        let Current { key, size, granted } = finished;
+        let Current {
+            key, cost, granted, ..
+        } = finished;
         if self.pass().is_none_or(|pass| pass.job != key.job) {
             return;
         }
         let took = self.now.saturating_sub(*granted).max(1) as f64;
-        let milliseconds = took / f64::from((*size).max(1));
-        self.paces.entry(key.kind).or_default().record(milliseconds);
+        let pace = took / cost;
+        self.paces.entry(key.kind).or_default().record(pace);
         if let Some(state) = self.workers.get_mut(&worker) {
-            state
-                .speeds
-                .entry(key.kind)
-                .or_default()
-                .record(milliseconds);
+            state.speeds.entry(key.kind).or_default().record(pace);
         }
     }
 }

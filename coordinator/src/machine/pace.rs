@@ -26,7 +26,7 @@ const SLACK: f64 = 1.125;
 /// measured times are not exact.
 pub(super) const MARGIN: f64 = 1.25;
 
-/// Milliseconds a micro-batch, over all workers.
+/// Milliseconds a unit of cost, over all workers.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: VecDeque<f64>,
@@ -50,7 +50,7 @@ impl Pace {
     }
 }
 
-/// Milliseconds a micro-batch, of one worker.
+/// Milliseconds a unit of cost, of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Speed {
     samples: u32,

@@ -78,6 +78,9 @@ pub enum Input {
     PassOpened {
         pass: PassId,
         micro_batches: u32,
+        /// Of a micro-batch, on average, in a unit that all passes of the job share: a pass of long
+        /// utterances takes longer than one of short ones, and says nothing about the workers.
+        cost: f64,
         scrutiny: Scrutiny,
     },
     /// The pass is given up.

@@ -2,6 +2,8 @@
 
 mod doubts;
 
+use proto::tree::Node;
+
 use super::*;
 
 mod arrivals;
@@ -13,6 +15,7 @@ struct Bench {
     machine: Machine,
     now: Millis,
     audit: f64,
+    cost: f64,
 }
 
 impl Bench {
@@ -21,6 +24,7 @@ impl Bench {
             machine: Machine::new(GENERATION, Config::default()),
             now: 1000,
             audit: 0.0,
+            cost: 1.0,
         };
         for worker in 1..=workers {
             let worker = WorkerId(worker);
@@ -45,6 +49,7 @@ impl Bench {
         self.handle(Input::PassOpened {
             pass,
             micro_batches,
+            cost: self.cost,
             scrutiny: Scrutiny::Compare { audit: self.audit },
         })
     }

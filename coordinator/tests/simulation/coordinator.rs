@@ -157,6 +157,7 @@ impl Life {
         let opened = Input::PassOpened {
             pass,
             micro_batches,
+            cost: f64::from(micro_batches),
             scrutiny: Scrutiny::Compare { audit: self.audit },
         };
         self.feed(now, opened, None, disk, replies, faults)

@@ -60,3 +60,21 @@ fn workers_of_one_speed_do_not_take_each_others_nodes() {
     bench.train(30, 9, &[100, 110]);
     assert_eq!(bench.machine.counters().recomputed, 0);
 }
+
+#[test]
+fn a_pass_of_long_utterances_may_take_long_and_says_nothing_about_the_worker() {
+    let mut bench = Bench::new(1);
+    let times = Config::default();
+    for (step, cost) in [(0, 10.0), (1, 40.0), (2, 10.0)] {
+        bench.cost = cost;
+        bench.open(step, 4);
+        let (key, expires) = bench.lease(1);
+        let takes = 100 * cost as Millis * 4;
+        if step > 0 {
+            let multiple = times.lease_multiple as Millis;
+            assert_eq!(expires - bench.now, takes * multiple, "step {step}");
+        }
+        bench.wait(takes);
+        bench.answer(1, &key, 0);
+    }
+}
