@@ -22,6 +22,10 @@ const LIMIT: f64 = 4.0;
 /// size, at the cost of at most an eighth of a pass.
 const SLACK: f64 = 1.125;
 
+/// A worker that takes this many times as long as the quickest gets its share in pieces: what it is
+/// given too much of, everybody waits for, and what it is given too little of, it asks for.
+const SLOW: f64 = 2.0;
+
 /// How much sooner an idle worker must be done with what another one is at, to begin it as well:
 /// measured times are not exact.
 pub(super) const MARGIN: f64 = 1.25;
@@ -101,7 +105,12 @@ pub(super) fn share(free: u32, own: f64, mut others: Vec<(f64, f64)>) -> u32 {
         return 0;
     }
     let share = finish(free, Some(own), &others) / own;
-    ((share * SLACK) as u32).max(1)
+    let quickest = others.iter().map(|(milliseconds, _)| *milliseconds);
+    let share = match own > SLOW * quickest.fold(f64::INFINITY, f64::min) {
+        true => (share / 2.0).ceil(),
+        false => share * SLACK,
+    };
+    (share as u32).max(1)
 }
 
 /// `T`, with or without a worker that is idle; `others` in the order in which they are free.

@@ -1,12 +1,11 @@
 //! The machine by hand: one input at a time, and what it says.
 
+mod arrivals;
 mod doubts;
 
 use proto::tree::Node;
 
 use super::*;
-
-mod arrivals;
 
 const GENERATION: u64 = 3;
 
