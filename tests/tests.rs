@@ -5,6 +5,8 @@
 
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
+#[path = "e2e/bench.rs"]
+mod bench;
 #[path = "e2e/cluster.rs"]
 mod cluster;
 #[path = "e2e/corpora.rs"]

@@ -81,6 +81,11 @@ pub enum GradientError {
     },
     #[error("utterance {position} of the micro-batch has {found} classes, not one")]
     Classes { position: usize, found: usize },
+    #[error(
+        "nothing can be learned from the micro-batch: its labels do not fit its frames, or its gradient \
+         is not finite"
+    )]
+    Nothing,
     #[error("the device failed: {0}")]
     Device(String),
 }

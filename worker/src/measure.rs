@@ -121,10 +121,7 @@ impl Measure {
         Ok(Halves {
             forward_s,
             backward_s: whole_s - forward_s,
-            gradient: gradient.ok_or_else(|| {
-                let told = "the labels do not fit the frames, or the gradient is not finite";
-                GradientError::Device(told.to_owned())
-            })?,
+            gradient: gradient.ok_or(GradientError::Nothing)?,
         })
     }
 }
