@@ -200,6 +200,9 @@ impl Driver {
         &mut self,
         change: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if !self.may_write() {
+            self.fence.check()?;
+        }
         let mut store = self
             .store
             .take()

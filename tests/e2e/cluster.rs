@@ -108,6 +108,16 @@ impl Cluster {
         self.ask(&args)["id"].as_str().unwrap().to_owned()
     }
 
+    /// Submits a job with `set` and follows it.
+    pub fn follow(&self, job: &Path, set: &str) -> Process {
+        let mut command = unisono();
+        command
+            .args(["submit", job.to_str().unwrap(), "-o", "json"])
+            .args(["--set", set])
+            .args(["--coordinator", &self.url]);
+        Process::start(command)
+    }
+
     /// Waits until the status of job `id` satisfies `wanted`.
     #[track_caller]
     pub fn wait_for(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {

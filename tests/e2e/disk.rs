@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     cluster::Cluster,
-    fixture::{DEADLINE, Head, Process, calm, long, skip, tiny_job, unisono, until},
+    fixture::{DEADLINE, Head, calm, long, skip, tiny_job, unisono, until},
 };
 
 /// Why this machine lets nobody mount a disk of their own, if so.
@@ -64,12 +64,7 @@ fn a_full_disk_fails_the_job_and_it_goes_on_once_there_is_room() {
     cluster.take_coordinator(on_a_small_disk(&data));
     cluster.hire(&["--device", "cpu"], None);
     let job = tiny_job(cluster.dir.path(), Head::Keyword);
-    let mut follow = unisono();
-    follow
-        .args(["submit", job.to_str().unwrap(), "-o", "json"])
-        .args(["--set", long(Head::Keyword)])
-        .args(["--coordinator", &cluster.url]);
-    let follower = Process::start(follow);
+    let follower = cluster.follow(&job, long(Head::Keyword));
 
     let id = "0001-tiny";
     assert!(until(DEADLINE, || {

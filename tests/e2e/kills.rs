@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::Cluster,
-    fixture::{DEADLINE, Head, Process, calm, json_lines, long, run, tiny_job, unisono, until},
+    fixture::{DEADLINE, Head, calm, json_lines, long, run, tiny_job, until},
 };
 
 const CPU: &[&str] = &["--device", "cpu"];
@@ -93,12 +93,7 @@ fn a_coordinator_killed_in_any_phase_changes_no_bit_and_its_workers_stay() {
 fn a_job_is_followed_through_the_death_of_its_coordinator() {
     let mut cluster = Cluster::start(&[CPU]);
     let job = tiny_job(cluster.dir.path(), Head::Keyword);
-    let mut follow = unisono();
-    follow
-        .args(["submit", job.to_str().unwrap(), "-o", "json"])
-        .args(["--set", long(Head::Keyword)])
-        .args(["--coordinator", &cluster.url]);
-    let follower = Process::start(follow);
+    let follower = cluster.follow(&job, long(Head::Keyword));
     let shown = until(DEADLINE, || follower.stderr().contains("epoch 3:"));
     assert!(shown, "{}", follower.stderr());
     cluster.restart_coordinator(Signal::KILL);

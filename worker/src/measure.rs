@@ -58,15 +58,7 @@ pub struct Halves {
 
 impl Measure {
     pub fn new(shape: Shape, device: &Device) -> Self {
-        let config = ModelConfig {
-            head: shape.head,
-            layers: shape.layers,
-            hidden: shape.hidden,
-            bidirectional: shape.bidirectional,
-            dropout: 0.0,
-            pooling: Pooling::Last,
-        };
-        let spec = ModelSpec::new(&config, shape.features, shape.outputs);
+        let spec = ModelSpec::new(&shape.model(), shape.features, shape.outputs);
         let mut network = Network::new(&spec, device);
         network
             .load(&spec.initialize(1))
@@ -127,6 +119,17 @@ impl Measure {
 }
 
 impl Shape {
+    pub fn model(&self) -> ModelConfig {
+        ModelConfig {
+            head: self.head,
+            layers: self.layers,
+            hidden: self.hidden,
+            bidirectional: self.bidirectional,
+            dropout: 0.0,
+            pooling: Pooling::Last,
+        }
+    }
+
     fn length(&self, place: usize) -> usize {
         if !self.ragged {
             return self.frames;

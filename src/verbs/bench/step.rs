@@ -11,10 +11,7 @@ use coordinator::{
 };
 use proto::contribution::Contribution;
 use serde::Serialize;
-use speech::{
-    model::{Head, ModelConfig, Pooling},
-    recipe::check_model,
-};
+use speech::{model::Head, recipe::check_model};
 use worker::{
     compute::{self, Compute},
     measure::{Measure, Shape},
@@ -59,14 +56,7 @@ pub fn run(args: args::BenchStep) -> Result<()> {
         outputs: args.outputs as usize,
         labels: args.labels as usize,
     };
-    check_model(&ModelConfig {
-        head: shape.head,
-        layers: shape.layers,
-        hidden: shape.hidden,
-        bidirectional: shape.bidirectional,
-        dropout: 0.0,
-        pooling: Pooling::Last,
-    })?;
+    check_model(&shape.model())?;
     let measure = Measure::new(shape, &compute.device);
     let spec = measure.spec();
     let config = TrainerConfig {
