@@ -1,4 +1,4 @@
-//! The way to a coordinator: two connections, and calls repeated until they are answered. It decides
+//! The way to a coordinator: three connections, and calls repeated until they are answered. It decides
 //! how long to wait between attempts and when to give up; it refuses to know what is asked.
 
 use std::{future::Future, time::Duration};
@@ -23,8 +23,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(3);
 pub(super) struct Contact {
     pub url: String,
     pub give_up_after: Option<Duration>,
-    /// Small messages only: heartbeats do not queue behind tensors.
+    /// Small messages only: they do not queue behind tensors.
     pub control: WorkersClient<Channel>,
+    /// Nothing but signs of life, which queue behind nothing.
+    pub heartbeats: WorkersClient<Channel>,
     pub tensors: Transfer,
 }
 
@@ -58,13 +60,16 @@ impl Contact {
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let control = WorkersClient::new(endpoint.connect_lazy())
-            .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
+        let workers = || {
+            WorkersClient::new(endpoint.connect_lazy())
+                .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(proto::MAX_MESSAGE_BYTES)
+        };
         Ok(Self {
             url,
             give_up_after,
-            control,
+            control: workers(),
+            heartbeats: workers(),
             tensors: Transfer::new(endpoint.connect_lazy()),
         })
     }

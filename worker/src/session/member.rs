@@ -93,14 +93,14 @@ pub(super) async fn serve(session: &Session, member: Member) -> Result<Ended, Se
 async fn beat(contact: Contact, member: Member) {
     let mut clock = tokio::time::interval(member.heartbeat);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut control = contact.control;
+    let mut heartbeats = contact.heartbeats;
     loop {
         clock.tick().await;
         let request = v1::HeartbeatRequest {
             worker: member.worker,
             generation: member.generation,
         };
-        match answer("Heartbeat", PATIENCE, control.heartbeat(request)).await {
+        match answer("Heartbeat", PATIENCE, heartbeats.heartbeat(request)).await {
             Ok(response) if !response.get_ref().known => return,
             Ok(_) => {}
             // Those who need an answer notice as well, and know how long to wait for it.
