@@ -19,7 +19,7 @@ pub struct Args {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 the job failed; 2 usage; 75 infrastructure, worth a retry; \
+Exit codes: 0 done; 1 the job failed, or `verify` found a difference; 2 usage; 75 infrastructure, worth a retry; \
 78 bad configuration or data; 130 and 143 ended by Ctrl-C and SIGTERM.";
 
 impl Args {

@@ -19,9 +19,10 @@ pub fn program() -> io::Result<PathBuf> {
     }
 }
 
-/// Has the system end this process when its parent ends, however that does.
+/// Has the system end this process when its parent ends, however that does, and also while it is
+/// stopped: then nobody is left to whom a goodbye would mean anything.
 pub fn end_with(parent: u32) -> Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(io::Error::from)?;
     let expected = i32::try_from(parent).ok().and_then(Pid::from_raw);
     if rustix::process::getppid() != expected {
