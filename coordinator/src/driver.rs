@@ -15,7 +15,7 @@ use std::{
 
 use proto::contribution::{Key, PassKind};
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet},
 };
 
@@ -35,7 +35,7 @@ mod work;
 pub(crate) use command::{
     Announced, AudioFile, Command, Handle, LeaseAnswer, Leased, Posted, Reply, Weights, Welcome,
 };
-pub use command::{JobView, Notice, Progress};
+pub use command::{JobView, Progress};
 pub(crate) use pass::Hypothesis;
 pub use roster::{Introduction, WorkerView};
 pub use trouble::{Refused, RunError};
@@ -76,7 +76,6 @@ pub(crate) struct Driver {
     work: JoinSet<(u64, Done)>,
     posted: watch::Sender<Option<Arc<Posted>>>,
     weights: watch::Sender<Option<Weights>>,
-    notices: broadcast::Sender<Notice>,
     stop: Stop,
     /// Who wants to know that every worker was told goodbye.
     farewells: Vec<Reply<()>>,
@@ -120,16 +119,13 @@ pub(crate) fn spawn(
     silence: Duration,
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMANDS: usize = 256;
-    const NOTICES: usize = 4096;
     let (commands, received) = mpsc::channel(COMMANDS);
     let (posted, posted_seen) = watch::channel(None);
     let (weights, weights_seen) = watch::channel(None);
-    let (notices, _) = broadcast::channel(NOTICES);
     let handle = Handle {
         commands,
         posted: posted_seen,
         weights: weights_seen,
-        notices: notices.clone(),
     };
     let config = machine::Config {
         heartbeat_timeout: silence.as_millis() as Millis,
@@ -150,7 +146,6 @@ pub(crate) fn spawn(
         work: JoinSet::new(),
         posted,
         weights,
-        notices,
         stop: Stop::No,
         farewells: Vec::new(),
     };
@@ -360,13 +355,8 @@ impl Driver {
         let Some(active) = &mut run.active else {
             return;
         };
-        match active.journal.event(active.training.counts.step, event) {
-            Ok(record) => {
-                let job = run.id.clone();
-                // Nobody needs to listen.
-                let _ = self.notices.send(Notice::Event { job, record });
-            }
-            Err(error) => run.fail(error.into()),
+        if let Err(error) = active.journal.event(active.training.counts.step, event) {
+            run.fail(error.into());
         }
     }
 

@@ -18,13 +18,13 @@ use proto::{
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{broadcast, oneshot, watch},
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    driver::{self, Command, Handle, JobView, Notice, Refused, WorkerView},
+    driver::{self, Command, Handle, Refused},
     job::Job,
     store::{Layout, Store, StoreError},
 };
@@ -239,34 +239,6 @@ impl Running {
         self.handle
             .ask(|reply| Command::Submit { job, reply })
             .await?
-    }
-
-    /// Events, progress and reports from now on. A receiver that lags misses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.handle.subscribe()
-    }
-
-    pub async fn status(&self, id: &str) -> Result<JobView, Refused> {
-        let id = id.to_owned();
-        self.handle
-            .ask(|reply| Command::Status { id, reply })
-            .await?
-    }
-
-    pub async fn jobs(&self) -> Result<Vec<JobView>, Refused> {
-        self.handle.ask(|reply| Command::List { reply }).await
-    }
-
-    /// Ends a job; its checkpoint is kept.
-    pub async fn cancel(&self, id: &str) -> Result<JobView, Refused> {
-        let id = id.to_owned();
-        self.handle
-            .ask(|reply| Command::Cancel { id, reply })
-            .await?
-    }
-
-    pub async fn workers(&self) -> Result<Vec<WorkerView>, Refused> {
-        self.handle.ask(|reply| Command::Workers { reply }).await
     }
 
     /// Waits until the coordinator breaks off by itself.

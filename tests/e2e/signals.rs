@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::{
     cluster::Cluster,
     fixture::{
-        DEADLINE, Head, Process, calm, descendants, is_alive, long, report, run, tiny_job, unisono,
+        DEADLINE, Head, Process, calm, descendants, is_alive, long, report, tiny_job, unisono,
         until,
     },
 };
@@ -61,18 +61,8 @@ fn is_interrupted_and_resumed(signal: Signal, code: i32) {
     let before = steps(dir);
     assert!(before < 500, "it was over before it was interrupted");
 
-    let resume = [
-        "train",
-        "tiny.toml",
-        "--workers",
-        "2",
-        "--device",
-        "cpu",
-        "--out",
-        "run",
-        "--resume",
-    ];
-    run(dir, resume.iter().chain(&long)).expect(0);
+    let resumed = train(dir, &["--resume", long[0], long[1]]);
+    resumed.wait().expect(0);
     let (calm, resumed) = (calm(Head::Keyword), report(&dir.join("run")));
     assert_eq!(resumed["weights_sha256"], calm["weights_sha256"]);
     assert_eq!(resumed["metrics"], calm["metrics"]);

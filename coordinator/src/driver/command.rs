@@ -5,21 +5,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proto::contribution::{Contribution, Digest, Key};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     pass::Hypothesis,
     roster::{Introduction, WorkerView},
     trouble::Refused,
 };
-use crate::{
-    corpus::Prepared,
-    events::{Published, Record},
-    job::Job,
-    machine::Outcome,
-    report::Report,
-    store::Entry,
-};
+use crate::{corpus::Prepared, events::Published, job::Job, machine::Outcome, store::Entry};
 
 pub type Reply<T> = oneshot::Sender<T>;
 
@@ -238,31 +231,12 @@ pub struct Progress {
     pub eta_seconds: Option<f64>,
 }
 
-/// What followers in the same process are told.
-#[derive(Clone, Debug)]
-pub enum Notice {
-    Progress {
-        job: String,
-        progress: Progress,
-    },
-    Event {
-        job: String,
-        record: Record,
-    },
-    /// The job is over; its report and state are written.
-    Ended {
-        job: String,
-        report: Box<Report>,
-    },
-}
-
 /// Asks the driver.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) posted: watch::Receiver<Option<Arc<Posted>>>,
     pub(super) weights: watch::Receiver<Option<Weights>>,
-    pub(super) notices: broadcast::Sender<Notice>,
 }
 
 impl Handle {
@@ -291,10 +265,5 @@ impl Handle {
     /// The newest weights.
     pub fn weights(&self) -> Option<Weights> {
         self.weights.borrow().clone()
-    }
-
-    /// Events, progress and reports from now on. A receiver that lags misses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::PROGRAM_VERSION;
 
-use super::{Active, Driver, Notice, Run, training::Training, trouble::RunError, work};
+use super::{Active, Driver, Run, training::Training, trouble::RunError, work};
 use crate::{
     events::{Event, Journal, published},
     job::ComputeClassPolicy,
@@ -71,7 +71,6 @@ impl Driver {
         let (id, dir, chart) = (run.id.clone(), run.dir.clone(), run.chart());
         let (state, error, event) = (ending.state(), ending.error(), ending.event());
         let (step, active) = (report.steps, run.active.take());
-        let written = report.clone();
         let written = self.write(move |store| {
             // A run that failed before it began has no journal yet.
             let journal = match (active, feed) {
@@ -83,7 +82,7 @@ impl Driver {
                 (None, None) => None,
             };
             let last = journal.and_then(|mut journal| match journal.event(step, event) {
-                Ok(record) => Some((journal, record)),
+                Ok(_) => Some(journal),
                 Err(error) => {
                     tracing::error!("the last event is not written: {error}");
                     None
@@ -91,7 +90,7 @@ impl Driver {
             });
             work::draw(&chart);
             // On a full disk the job has ended all the same, though not well without its report.
-            let reported = written.write(&dir);
+            let reported = report.write(&dir);
             let (state, error) = match &reported {
                 Err(lost) if state == State::Succeeded => (
                     State::Failed,
@@ -107,9 +106,7 @@ impl Driver {
             }
             Ok(last)
         });
-        if let Ok(Some((mut journal, record))) = written.await {
-            let job = run.id.clone();
-            let _ = self.notices.send(Notice::Event { job, record });
+        if let Ok(Some(mut journal)) = written.await {
             journal.end();
         }
         if let Some(feed) = self.feeds.get(&run.id) {
@@ -122,10 +119,6 @@ impl Driver {
                     .ok_or_else(|| super::Refused::UnknownJob(run.id.clone())),
             );
         }
-        let _ = self.notices.send(Notice::Ended {
-            job: run.id,
-            report: Box::new(report),
-        });
     }
 }
 

@@ -1,10 +1,9 @@
-//! What people see of a run while it goes on: its curves and its progress. It decides nothing about
-//! the run.
+//! What people see of a run while it goes on: its curves. It decides nothing about the run.
 
 use std::sync::Arc;
 
 use super::{
-    Active, Driver, Notice, Run,
+    Driver, Run,
     training::Training,
     work::{self, Chart, Done},
 };
@@ -18,18 +17,6 @@ impl Driver {
         self.spawn(move || {
             work::draw(&chart);
             Done::Drawn
-        });
-    }
-
-    pub(super) fn publish_progress(&mut self) {
-        let Some(run) = &self.run else { return };
-        let Some(Active { training, .. }) = &run.active else {
-            return;
-        };
-        // Nobody needs to listen.
-        let _ = self.notices.send(Notice::Progress {
-            job: run.id.clone(),
-            progress: training.progress.clone(),
         });
     }
 }

@@ -178,7 +178,6 @@ impl Driver {
         for event in present {
             self.note(event);
         }
-        self.publish_progress();
     }
 
     /// Opens the next pass of a kind.
@@ -387,7 +386,6 @@ impl Driver {
             tracing::warn!(step = counts.step, "a step was skipped: {reason}");
             self.note(Event::StepSkipped { reason });
         }
-        self.publish_progress();
     }
 
     /// Scores the results of an evaluation pass.
