@@ -57,8 +57,9 @@ const POOLS: usize = 4;
 /// Every utterance of `lengths` exactly once, shuffled, with those of like length together.
 ///
 /// The shuffled corpus is cut into pools, each pool is sorted by length (what is equally long stays
-/// shuffled) and cut into global batches, and the batches of all pools are shuffled. `config` must
-/// have passed [`BatchConfig::validate`].
+/// shuffled) and cut into global batches, and the batches of all pools are shuffled. The micro-batches
+/// of a batch are ordered so that each half of the reduction tree costs about the same. `config`
+/// must have passed [`BatchConfig::validate`].
 pub fn epoch(lengths: &[u64], config: BatchConfig, seed: u64, epoch: u64) -> Vec<GlobalBatch> {
     let mut stream = Stream::new(seed, &[EPOCH_ORDER, epoch]);
     let mut order: Vec<u32> = (0..lengths.len()).map(position).collect();
@@ -70,7 +71,7 @@ pub fn epoch(lengths: &[u64], config: BatchConfig, seed: u64, epoch: u64) -> Vec
     for pool in order.chunks_mut(pool * config.batch) {
         pool.sort_by_key(|&index| lengths[index as usize]);
         epoch.extend(pool.chunks(config.batch).map(|batch| GlobalBatch {
-            micro_batches: cut(batch, config.micro_batch),
+            micro_batches: balance(cut(batch, config.micro_batch), lengths),
         }));
     }
     stream.shuffle(&mut epoch);
@@ -87,6 +88,40 @@ pub fn sequential(lengths: &[u64], micro_batch: usize) -> Vec<Vec<u32>> {
 
 fn cut(order: &[u32], size: usize) -> Vec<Vec<u32>> {
     order.chunks(size).map(<[u32]>::to_vec).collect()
+}
+
+/// Orders micro-batches for the reduction tree: two workers take a half of it each, four a quarter,
+/// and all wait for the one that has most frames. The longest go first, each to the half that is
+/// shorter so far for the leaves it has.
+fn balance(mut micro_batches: Vec<Vec<u32>>, lengths: &[u64]) -> Vec<Vec<u32>> {
+    let frames = |one: &Vec<u32>| {
+        one.iter()
+            .map(|&index| lengths[index as usize])
+            .sum::<u64>()
+    };
+    if micro_batches.len() < 3 {
+        return micro_batches;
+    }
+    let leaves = micro_batches.len().next_power_of_two() / 2;
+    let room = [leaves, micro_batches.len() - leaves];
+    micro_batches.sort_by_key(|one| std::cmp::Reverse(frames(one)));
+    let mut halves = [Vec::new(), Vec::new()];
+    let mut sums = [0, 0];
+    for one in micro_batches {
+        // sums[0] / room[0] against sums[1] / room[1], without division.
+        let left_is_shorter = sums[0] * room[1] as u64 <= sums[1] * room[0] as u64;
+        let half = match (halves[0].len() == room[0], halves[1].len() == room[1]) {
+            (true, _) => 1,
+            (_, true) => 0,
+            _ => usize::from(!left_is_shorter),
+        };
+        sums[half] += frames(&one);
+        halves[half].push(one);
+    }
+    let [left, right] = halves;
+    let mut ordered = balance(left, lengths);
+    ordered.extend(balance(right, lengths));
+    ordered
 }
 
 fn position(index: usize) -> u32 {
@@ -138,9 +173,10 @@ mod tests {
             for global in &batches {
                 let size: usize = global.micro_batches.iter().map(Vec::len).sum();
                 prop_assert!((1..=batch).contains(&size));
-                let (last, full) = global.micro_batches.split_last().expect("a batch has micro-batches");
-                prop_assert!((1..=micro_batch).contains(&last.len()));
-                prop_assert!(full.iter().all(|one| one.len() == micro_batch));
+                let mut sizes: Vec<usize> = global.micro_batches.iter().map(Vec::len).collect();
+                sizes.sort_unstable();
+                prop_assert!((1..=micro_batch).contains(&sizes[0]));
+                prop_assert!(sizes[1..].iter().all(|&size| size == micro_batch));
             }
             prop_assert_eq!(batches, epoch(&lengths, config, seed, number));
         }
@@ -195,6 +231,39 @@ mod tests {
             bucketed * 5 < plain,
             "{bucketed} frames of padding against {plain}"
         );
+    }
+
+    #[test]
+    fn the_halves_of_a_step_cost_about_the_same() {
+        let mut stream = Stream::new(7, &[]);
+        let lengths: Vec<u64> = (0..1600).map(|_| 50 + stream.below(500)).collect();
+        let config = BatchConfig {
+            batch: 16,
+            micro_batch: 4,
+        };
+        let (mut whole, mut larger_halves) = (0, 0);
+        for batch in epoch(&lengths, config, 1, 0) {
+            let frames = |half: &[Vec<u32>]| -> u64 {
+                half.iter().flatten().map(|&i| lengths[i as usize]).sum()
+            };
+            let (left, right) = batch.micro_batches.split_at(2);
+            whole += frames(left) + frames(right);
+            larger_halves += frames(left).max(frames(right));
+        }
+        let speed = whole as f64 / larger_halves as f64;
+        assert!(speed > 1.97, "two workers are {speed} times as fast as one");
+    }
+
+    proptest! {
+        #[test]
+        fn balancing_keeps_every_micro_batch(count in 0usize..70, seed: u64) {
+            let mut stream = Stream::new(seed, &[]);
+            let lengths: Vec<u64> = (0..count).map(|_| stream.below(900)).collect();
+            let cut: Vec<Vec<u32>> = (0..count as u32).map(|index| vec![index]).collect();
+            let mut balanced = balance(cut.clone(), &lengths);
+            balanced.sort();
+            prop_assert_eq!(balanced, cut);
+        }
     }
 
     #[test]
