@@ -14,7 +14,7 @@ use speech::score::Score;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::store::Cause;
+use crate::{store::Cause, times::Times};
 
 /// Something that happened in a run and is worth a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,10 +172,8 @@ pub struct StepMetrics {
     pub audio_seconds: f64,
     /// Seconds of audio trained on in a second of time.
     pub audio_seconds_per_second: f64,
-    /// Seconds that the workers computed, together.
-    pub compute_s: f64,
-    /// Seconds of `seconds` that the update took: division, norm, clipping, optimizer.
-    pub update_s: f64,
+    #[serde(flatten)]
+    pub times: Times,
     /// Micro-batches left out.
     pub quarantined: u64,
     /// The parameter whose gradient had the largest norm.

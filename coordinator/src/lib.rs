@@ -20,4 +20,5 @@ pub mod schedule;
 pub mod server;
 pub mod store;
 pub mod tensorboard;
+pub mod times;
 pub mod update;

@@ -34,7 +34,8 @@ pub use terms::{
 struct Worker {
     heard: Millis,
     contributions: u64,
-    current: Option<Current>,
+    /// What it was given and has not handed in, in that order: it works on the first.
+    held: Vec<Held>,
     /// Since when it has nothing to do, when it has nothing.
     idle: Millis,
     /// It waits for work.
@@ -42,16 +43,17 @@ struct Worker {
     speeds: BTreeMap<PassKind, Speed>,
 }
 
-/// What a worker was last given. It outlives the lease: who computes something that is not needed
-/// any more is busy all the same.
+/// What a worker was given. It outlives the lease: who computes something that is not needed any more
+/// is busy all the same.
 #[derive(Debug)]
-struct Current {
+struct Held {
     key: Key,
     /// In micro-batches.
     size: u32,
     /// Of all of them.
     cost: f64,
-    granted: Millis,
+    /// When it was granted, or what was held before it was handed in.
+    begun: Millis,
 }
 
 #[derive(Debug)]
@@ -111,7 +113,11 @@ impl Machine {
             Input::Joined { worker } => self.admit(worker),
             Input::Left { worker } => self.dismiss(worker),
             Input::Heard { worker } => self.renew(worker),
-            Input::LeaseWanted { worker, until } => self.queue(worker, until),
+            Input::LeaseWanted {
+                worker,
+                until,
+                holds,
+            } => self.queue(worker, until, &holds),
             Input::PassOpened {
                 pass,
                 micro_batches,
@@ -200,7 +206,7 @@ impl Machine {
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
         self.workers.iter().map(|(&worker, state)| WorkerView {
             worker,
-            doing: state.current.as_ref().map(|current| current.key.clone()),
+            doing: state.held.first().map(|held| held.key.clone()),
             contributions: state.contributions,
             last_heard: state.heard,
         })
@@ -215,7 +221,7 @@ impl Machine {
         self.workers.entry(id).or_insert_with(|| Worker {
             heard,
             contributions: 0,
-            current: None,
+            held: Vec::new(),
             idle: heard,
             asked: false,
             speeds: BTreeMap::new(),
@@ -232,7 +238,7 @@ impl Machine {
     fn forget(&mut self, worker: WorkerId) -> bool {
         self.waiting.retain(|waiting| waiting.worker != worker);
         if let Some(pass) = &mut self.pass {
-            pass.free_leases_of(worker);
+            pass.free_leases_of(worker, &[]);
         }
         self.workers.remove(&worker).is_some()
     }

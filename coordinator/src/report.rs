@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 use speech::score::Score;
 
-use crate::store::{Cause, State, StoreError, replace};
+use crate::{
+    store::{Cause, State, StoreError, replace},
+    times::Times,
+};
 
 /// What came of a run, written when it ends, however it does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ pub struct Report {
     pub lives: u64,
     /// Time spent on it, all lives together.
     pub seconds: f64,
+    /// Where the time of its steps went.
+    #[serde(default)]
+    pub times: Times,
     /// Hours of audio trained on, every epoch counted.
     pub audio_hours: f64,
     pub parameters: usize,

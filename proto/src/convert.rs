@@ -118,7 +118,7 @@ impl From<v1::Quarantined> for Quarantined {
 
 impl v1::ContributionHeader {
     /// The header of `contribution`; its vector follows in chunks.
-    pub fn new(worker: u64, key: Key, contribution: &Contribution, seconds: f64) -> Self {
+    pub fn new(worker: u64, key: Key, contribution: &Contribution, spent: v1::Spent) -> Self {
         Self {
             worker,
             key: Some(key.into()),
@@ -135,7 +135,7 @@ impl v1::ContributionHeader {
                 .collect(),
             elements: contribution.sum.as_ref().map_or(0, |sum| sum.len() as u64),
             digest: contribution.digest().to_vec().into(),
-            seconds,
+            spent: Some(spent),
             norms: contribution.norms.clone(),
         }
     }
@@ -229,7 +229,7 @@ mod tests {
             loss: 1.0,
             ..Contribution::default()
         };
-        let header = v1::ContributionHeader::new(1, key(), &contribution, 0.1);
+        let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());
         assert_eq!(header.clone().into_contribution(None), Ok(contribution));
         for weight in [f64::NAN, f64::INFINITY, -1.0] {
             let header = v1::ContributionHeader {

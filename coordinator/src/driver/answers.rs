@@ -14,6 +14,7 @@ use crate::{
     events::Event,
     job::ComputeClassPolicy,
     machine::{Input, Outcome, WorkerId},
+    times::Times,
 };
 
 /// Leases returned undone in a row after which a run fails: nobody can do it.
@@ -35,8 +36,9 @@ impl Driver {
                 worker,
                 generation,
                 patience,
+                holds,
                 reply,
-            } => self.lease(WorkerId(worker), generation, patience, reply),
+            } => self.lease(WorkerId(worker), generation, patience, holds, reply),
             Command::Heartbeat {
                 worker,
                 generation,
@@ -72,23 +74,19 @@ impl Driver {
                 key,
                 contribution,
                 digest,
-                seconds,
+                times,
                 reply,
             } => {
                 let worker = WorkerId(worker);
-                let outcome = self.contributed(worker, key, *contribution, digest, seconds);
+                let outcome = self.contributed(worker, key, *contribution, digest, &times);
                 give(reply, outcome);
             }
             Command::Report {
                 worker,
                 key,
                 results,
-                seconds,
                 reply,
-            } => give(
-                reply,
-                self.reported(WorkerId(worker), key, results, seconds),
-            ),
+            } => give(reply, self.reported(WorkerId(worker), key, results)),
             Command::Submit { job, reply } => give(reply, self.submit(*job).await),
             Command::List { reply } => give(reply, self.views()),
             Command::Status { id, reply } => give(reply, self.status(&id)),
@@ -168,6 +166,7 @@ impl Driver {
         worker: WorkerId,
         generation: u64,
         patience: Duration,
+        holds: Vec<Key>,
         reply: Reply<LeaseAnswer>,
     ) {
         // Longer waits are cut off, so that a connection that is gone is noticed.
@@ -199,7 +198,11 @@ impl Driver {
         self.answer(worker, LeaseAnswer::Idle);
         self.waiting.insert(worker, reply);
         let until = self.now() + patience.min(LONGEST).as_millis() as u64;
-        self.tell(Input::LeaseWanted { worker, until });
+        self.tell(Input::LeaseWanted {
+            worker,
+            until,
+            holds,
+        });
     }
 
     fn heard(&mut self, worker: WorkerId, generation: u64) -> bool {
@@ -336,11 +339,11 @@ impl Driver {
         key: Key,
         contribution: Contribution,
         digest: Digest,
-        seconds: f64,
+        times: &Times,
     ) -> Outcome {
         let outcome = self.judge(worker, &key, digest);
         if outcome == Outcome::Accepted {
-            self.accept(worker.0, &key, contribution, seconds);
+            self.accept(worker.0, &key, contribution, times);
         }
         outcome
     }
@@ -350,7 +353,6 @@ impl Driver {
         worker: WorkerId,
         key: Key,
         mut results: Vec<Hypothesis>,
-        seconds: f64,
     ) -> Result<Outcome, Refused> {
         results.sort_by_key(|result| result.index);
         if key.kind != PassKind::Evaluation {
@@ -362,7 +364,7 @@ impl Driver {
         }
         let outcome = self.judge(worker, &key, pass::digest(&results));
         if let Some(pass) = self.pass_mut().filter(|_| outcome == Outcome::Accepted) {
-            pass.accept_results(results, seconds);
+            pass.accept_results(results);
         }
         Ok(outcome)
     }

@@ -12,7 +12,9 @@ use super::{
     roster::{Introduction, WorkerView},
     trouble::Refused,
 };
-use crate::{corpus::Prepared, events::Published, job::Job, machine::Outcome, store::Entry};
+use crate::{
+    corpus::Prepared, events::Published, job::Job, machine::Outcome, store::Entry, times::Times,
+};
 
 pub type Reply<T> = oneshot::Sender<T>;
 
@@ -26,6 +28,8 @@ pub enum Command {
         worker: u64,
         generation: u64,
         patience: Duration,
+        /// Leases that it still works on.
+        holds: Vec<Key>,
         reply: Reply<LeaseAnswer>,
     },
     Heartbeat {
@@ -62,14 +66,13 @@ pub enum Command {
         key: Key,
         contribution: Box<Contribution>,
         digest: Digest,
-        seconds: f64,
+        times: Times,
         reply: Reply<Outcome>,
     },
     Report {
         worker: u64,
         key: Key,
         results: Vec<Hypothesis>,
-        seconds: f64,
         reply: Reply<Result<Outcome, Refused>>,
     },
     Submit {
@@ -229,6 +232,8 @@ pub struct Progress {
     pub audio_seconds_per_second: f64,
     /// Until the last step, at the pace of the last ones.
     pub eta_seconds: Option<f64>,
+    /// Where the time of all steps so far went.
+    pub times: Times,
 }
 
 /// Asks the driver.

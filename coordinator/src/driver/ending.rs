@@ -176,6 +176,7 @@ fn fill(report: &mut Report, training: &Training) {
     report.workers = tally.workers.len() as u64;
     report.lives = tally.lives;
     report.seconds = tally.seconds;
+    report.times = tally.times;
     report.audio_hours = tally.audio_seconds / 3600.0;
     report.parameters = prepared.spec.elements();
     report.train_utterances = prepared.train.len();

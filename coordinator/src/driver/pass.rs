@@ -14,6 +14,7 @@ use crate::{
     driver::{command::NormBound, trouble::Refused},
     machine::PassId,
     reduce::{ReduceError, Reducer},
+    times::Times,
 };
 
 /// What a model said to an utterance of an evaluation.
@@ -60,8 +61,8 @@ pub struct Pass {
     /// Where the job bounds the norms of micro-batches.
     pub norm_bound: Option<NormBound>,
     pub opened: Instant,
-    /// Seconds that workers computed for it, together.
-    pub compute_s: f64,
+    /// Where the time of what came in went.
+    pub times: Times,
     /// Micro-batches that were left out of what has come in.
     pub left_out: u64,
     /// Leases returned undone since the last contribution.
@@ -91,6 +92,7 @@ pub struct Reduction {
 
 impl Reduction {
     pub fn run(mut self) -> Result<Reduced, ReduceError> {
+        let began = Instant::now();
         for (node, contribution) in self.pending {
             crash::pass(Place::CoordinatorReduce);
             self.reducer.insert(node, contribution)?;
@@ -98,6 +100,7 @@ impl Reduction {
         Ok(Reduced {
             attempt: self.attempt,
             reducer: self.reducer,
+            seconds: began.elapsed().as_secs_f64(),
         })
     }
 }
@@ -107,6 +110,8 @@ impl Reduction {
 pub struct Reduced {
     attempt: u32,
     reducer: Reducer,
+    /// That it took.
+    seconds: f64,
 }
 
 impl Pass {
@@ -126,7 +131,7 @@ impl Pass {
             micro_batches,
             norm_bound: None,
             opened: Instant::now(),
-            compute_s: 0.0,
+            times: Times::default(),
             left_out: 0,
             returned: 0,
             stage: Stage::Collecting,
@@ -168,17 +173,16 @@ impl Pass {
     }
 
     /// Takes in what the machine accepted.
-    pub fn accept(&mut self, node: Node, contribution: Contribution, seconds: f64) {
+    pub fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
         self.returned = 0;
-        self.compute_s += seconds;
+        self.times.add(times);
         self.left_out += contribution.quarantined.len() as u64;
         self.sum.pending.push((node, contribution));
     }
 
     /// Takes in the results that the machine accepted.
-    pub fn accept_results(&mut self, results: Vec<Hypothesis>, seconds: f64) {
+    pub fn accept_results(&mut self, results: Vec<Hypothesis>) {
         self.returned = 0;
-        self.compute_s += seconds;
         let results = results.into_iter().map(|result| (result.index, result));
         self.results.extend(results);
     }
@@ -217,6 +221,7 @@ impl Pass {
 
     /// Takes the sum back from a thread; one that was begun again meanwhile is not waited for.
     pub fn reduced(&mut self, reduced: Reduced) {
+        self.times.reduce_s += reduced.seconds;
         if reduced.attempt == self.sum.attempt {
             self.sum.reducer = Some(reduced.reducer);
         }
@@ -290,9 +295,9 @@ mod tests {
     #[test]
     fn a_pass_is_whole_when_everything_is_in_and_added() {
         let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
-        pass.accept(Node::leaf(1), contribution(2.0), 0.1);
+        pass.accept(Node::leaf(1), contribution(2.0), &Times::default());
         let first = pass.take_reduction().unwrap();
-        pass.accept(Node::leaf(0), contribution(1.0), 0.1);
+        pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
         assert!(pass.take_reduction().is_none(), "one thread adds at a time");
         pass.complete();
         assert!(!pass.is_whole());
@@ -308,11 +313,11 @@ mod tests {
     #[test]
     fn a_pass_that_begins_again_forgets_what_a_thread_still_adds() {
         let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
-        pass.accept(Node::leaf(0), contribution(7.0), 0.1);
+        pass.accept(Node::leaf(0), contribution(7.0), &Times::default());
         let before = pass.take_reduction().unwrap();
         pass.restart();
         for (node, value) in [(Node::leaf(0), 1.0), (Node::leaf(1), 2.0)] {
-            pass.accept(node, contribution(value), 0.1);
+            pass.accept(node, contribution(value), &Times::default());
         }
         let after = pass.take_reduction().unwrap();
         pass.reduced(before.run().unwrap());
@@ -325,7 +330,7 @@ mod tests {
     #[test]
     fn a_complete_pass_waits_while_an_answer_is_in_doubt() {
         let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0]], 1);
-        pass.accept(Node::leaf(0), contribution(1.0), 0.1);
+        pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
         let reduced = pass.take_reduction().unwrap().run().unwrap();
         pass.reduced(reduced);
         pass.complete();

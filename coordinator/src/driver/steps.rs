@@ -19,6 +19,7 @@ use crate::{
     plan,
     report::{Best, Metrics},
     store::{State, StoreError},
+    times::Times,
     update::{Outcome, Skipped, UpdateRule},
 };
 
@@ -246,7 +247,7 @@ impl Driver {
         worker: u64,
         key: &proto::contribution::Key,
         contribution: Contribution,
-        seconds: f64,
+        times: &Times,
     ) {
         for quarantined in &contribution.quarantined {
             self.note(Event::Quarantined {
@@ -275,7 +276,7 @@ impl Driver {
             return;
         }
         if let Some(pass) = &mut training.pass {
-            pass.accept(key.node, contribution, seconds);
+            pass.accept(key.node, contribution, times);
         }
         self.reduce();
     }
@@ -359,8 +360,10 @@ impl Driver {
             frames: sum.frames,
             audio_seconds: sum.audio_seconds,
             audio_seconds_per_second: sum.audio_seconds / seconds.max(1e-9),
-            compute_s: pass.compute_s,
-            update_s,
+            times: Times {
+                update_s,
+                ..pass.times
+            },
             quarantined: sum.quarantined.len() as u64,
             dominated_by: None,
         };

@@ -19,6 +19,7 @@ use crate::{
     norms::Norms,
     plan::{EpochPlan, Plan},
     report::{Best, Metrics},
+    times::Times,
     update::{Counts, Trainer},
 };
 
@@ -42,6 +43,9 @@ pub struct Tally {
     /// Coordinator starts that worked on it.
     pub lives: u64,
     pub seconds: f64,
+    /// Where the time of steps went.
+    #[serde(default)]
+    pub times: Times,
     pub audio_seconds: f64,
     pub loss: Option<f64>,
     pub metrics: Option<Metrics>,
@@ -210,6 +214,7 @@ impl Training {
         self.counts = counts;
         self.tally.seconds += metrics.seconds;
         self.tally.audio_seconds += metrics.audio_seconds;
+        self.tally.times.add(&metrics.times);
         let pace = self.pace.unwrap_or(metrics.seconds);
         self.pace = Some(pace + NEWEST * (metrics.seconds - pace));
         if metrics.loss.is_some() {
@@ -229,6 +234,7 @@ impl Training {
         self.progress.epoch = self.epoch_number();
         self.progress.epochs = self.job.train.epochs;
         self.progress.loss = self.tally.loss;
+        self.progress.times = self.tally.times;
         self.progress.eta_seconds = self.pace.map(|pace| pace * left);
     }
 

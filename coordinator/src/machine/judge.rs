@@ -10,7 +10,7 @@ use proto::{
 use speech::random::Stream;
 
 use super::{
-    Current, Machine, Millis, Outcome, Output, Scrutiny, WorkerId,
+    Held, Machine, Millis, Outcome, Output, Scrutiny, WorkerId,
     check::{Opinion, Verdict},
     pass::{Answer, Pass},
 };
@@ -121,24 +121,29 @@ impl Machine {
     }
 
     /// The worker has been heard and is done with `key`; gives what is known of it.
-    pub(super) fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Current> {
+    pub(super) fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Held> {
         let state = self.workers.get_mut(&worker)?;
         state.heard = self.now;
-        let finished = state.current.take_if(|current| current.key == *key)?;
-        state.idle = self.now;
+        let place = state.held.iter().position(|held| held.key == *key)?;
+        let finished = state.held.remove(place);
+        match state.held.first_mut() {
+            Some(next) if place == 0 => next.begun = self.now,
+            Some(_) => {}
+            None => state.idle = self.now,
+        }
         Some(finished)
     }
 
     /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
     /// to a pass that is over, teaches as well: a slow worker has no others.
-    fn measure(&mut self, worker: WorkerId, finished: &Current) {
-        let Current {
-            key, cost, granted, ..
+    fn measure(&mut self, worker: WorkerId, finished: &Held) {
+        let Held {
+            key, cost, begun, ..
         } = finished;
         if self.pass().is_none_or(|pass| pass.job != key.job) {
             return;
         }
-        let took = self.now.saturating_sub(*granted).max(1) as f64;
+        let took = self.now.saturating_sub(*begun).max(1) as f64;
         let pace = took / cost;
         self.paces.entry(key.kind).or_default().record(pace);
         if let Some(state) = self.workers.get_mut(&worker) {

@@ -10,10 +10,13 @@ use proto::{
 };
 
 use super::{
-    Current, Machine, Millis, Output, PassId, Waiting, Worker, WorkerId,
+    Held, Machine, Millis, Output, PassId, Waiting, Worker, WorkerId,
     pace::{self, Pace, Speed},
     pass::Pass,
 };
+
+/// Leases that a worker may have at once: one that it computes or hands in, and the next.
+const MOST_HELD: usize = 2;
 
 impl Machine {
     pub(super) fn close(&mut self) {
@@ -32,41 +35,58 @@ impl Machine {
         self.pass = Some(Pass::new(id, micro_batches));
     }
 
-    pub(super) fn queue(&mut self, worker: WorkerId, until: Millis) {
+    pub(super) fn queue(&mut self, worker: WorkerId, until: Millis, holds: &[Key]) {
         self.waiting.retain(|waiting| waiting.worker != worker);
         self.renew(worker);
         if let Some(state) = self.workers.get_mut(&worker) {
-            state.current = None;
+            state.held.retain(|held| holds.contains(&held.key));
             state.asked = true;
             self.waiting.push(Waiting { worker, until });
             if let Some(pass) = &mut self.pass {
-                self.counters.given_back += pass.free_leases_of(worker);
+                let named = holds.iter();
+                let named = named.filter(|key| pass.names(self.generation, key));
+                let places: Vec<_> = named.map(|key| (key.node, key.attempt)).collect();
+                self.counters.given_back += pass.free_leases_of(worker, &places);
             }
         }
     }
 
     /// Gives work to those who wait, in the order in which they asked, and lets those go whose
-    /// patience has ended.
+    /// patience has ended. Who still has work gets free nodes only: what others have as well is for
+    /// those who can begin it at once.
     pub(super) fn serve(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             let worker = waiting.worker;
-            let node = self
-                .disputed_node(worker)
-                .or_else(|| self.free_node(worker))
-                .or_else(|| self.questionable_node(worker))
-                .or_else(|| self.overdue_node(worker));
+            let node = match self.holds(worker) {
+                0 => self
+                    .disputed_node(worker)
+                    .or_else(|| self.free_node(worker))
+                    .or_else(|| self.questionable_node(worker))
+                    .or_else(|| self.overdue_node(worker)),
+                held if held < MOST_HELD => self.free_node(worker),
+                _ => None,
+            };
             if let Some(node) = node {
                 self.grant(worker, node);
             } else if waiting.until <= self.now {
                 self.outputs.push(Output::NothingYet { worker });
                 if let Some(state) = self.workers.get_mut(&worker) {
                     state.asked = false;
-                    state.idle = self.now;
+                    if state.held.is_empty() {
+                        state.idle = self.now;
+                    }
                 }
             } else {
                 self.waiting.push(waiting);
             }
         }
+    }
+
+    /// Leases that `worker` works on, the next one included.
+    fn holds(&self, worker: WorkerId) -> usize {
+        self.workers
+            .get(&worker)
+            .map_or(0, |state| state.held.len())
     }
 
     /// A node whose check `worker` could bring further: a dispute, which may make work done so far
@@ -92,25 +112,30 @@ impl Machine {
         let kind = pass.id.kind;
         let others = self.workers.iter().filter(|&(&id, _)| id != worker);
         let others = others.map(|(_, state)| (self.milliseconds(state, kind), self.busy(state)));
-        let own = self.milliseconds(self.workers.get(&worker)?, kind);
+        let state = self.workers.get(&worker)?;
+        let own = (self.milliseconds(state, kind), self.busy(state));
         let share = pace::share(free, own, others.collect());
         self.pass.as_ref()?.largest(share)
     }
 
-    /// Milliseconds until `worker` will ask for work.
+    /// Milliseconds until `worker` will have done what it has.
     fn busy(&self, worker: &Worker) -> f64 {
-        match &worker.current {
-            Some(current) => {
-                let expected = match self.pace(worker, current.key.kind) {
-                    Some(pace) => pace * current.cost,
-                    None => pace::UNKNOWN * f64::from(current.size),
-                };
-                pace::remaining(expected, self.now.saturating_sub(current.granted))
-            }
-            None if worker.asked => 0.0,
-            // It should ask at once; the longer it does not, the less it is counted on.
-            None => pace::remaining(0.0, self.now.saturating_sub(worker.idle)),
-        }
+        let Some(first) = worker.held.first() else {
+            let idle = self.now.saturating_sub(worker.idle);
+            return match worker.asked {
+                true => 0.0,
+                // It should ask at once; the longer it does not, the less it is counted on.
+                false => pace::remaining(0.0, idle),
+            };
+        };
+        let expected = worker
+            .held
+            .iter()
+            .map(|held| match self.pace(worker, held.key.kind) {
+                Some(pace) => pace * held.cost,
+                None => pace::UNKNOWN * f64::from(held.size),
+            });
+        pace::remaining(expected.sum(), self.now.saturating_sub(first.begun))
     }
 
     /// Who may be wanted for a check; nobody is looked for while there is none.
@@ -160,7 +185,8 @@ impl Machine {
             .filter(|&(node, holder, _)| {
                 self.waiting
                     .iter()
-                    .any(|it| it.worker != holder && helps(node, it.worker))
+                    .filter(|it| it.worker != holder && self.holds(it.worker) == 0)
+                    .any(|it| helps(node, it.worker))
             })
             .map(|(node, holder, granted)| (self.overdue_at(holder, node, granted), node))
             .min()
@@ -177,13 +203,20 @@ impl Machine {
     fn grant(&mut self, worker: WorkerId, node: Node) {
         let first = |speed: Option<&Speed>| speed.is_none_or(|speed| speed.samples() == 0);
         let expected = self.expected(worker, node);
+        let busy = match self.holds(worker) {
+            0 => 0.0,
+            _ => self
+                .workers
+                .get(&worker)
+                .map_or(0.0, |state| self.busy(state)),
+        };
         let (Some(pass), Some(state)) = (&mut self.pass, self.workers.get_mut(&worker)) else {
             unreachable!("work is given to workers that are here, from the open pass");
         };
         let config = &self.config;
         let time = match expected {
             Some(expected) if !first(state.speeds.get(&pass.id.kind)) => {
-                let time = (expected * config.lease_multiple) as Millis;
+                let time = ((busy + expected) * config.lease_multiple) as Millis;
                 time.clamp(config.lease_floor, config.lease_ceiling)
             }
             _ => config.first_lease,
@@ -195,11 +228,11 @@ impl Machine {
         self.counters.retries += u64::from(granted.retry);
         self.counters.recomputed += u64::from(granted.copy);
         state.asked = false;
-        state.current = Some(Current {
+        state.held.push(Held {
             key: key.clone(),
             size: pass.size(node),
             cost: self.cost * f64::from(pass.size(node)),
-            granted: self.now,
+            begun: self.now,
         });
         self.outputs.push(Output::Granted {
             worker,

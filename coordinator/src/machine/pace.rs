@@ -90,36 +90,39 @@ pub(super) fn remaining(expected: f64, elapsed: Millis) -> f64 {
     (expected - elapsed as f64).abs()
 }
 
-/// How many of `free` micro-batches a worker that takes `own` milliseconds for one should get, for
-/// all to finish together: `others` take (milliseconds for one, milliseconds until they are free).
-/// None at all, if the others are done with everything before it is done with one.
+/// How many of `free` micro-batches a worker should get, for all to finish together; it and the `others`
+/// are (milliseconds for one, milliseconds until they are free). None at all, if the others are done
+/// with everything before it is done with one.
 ///
 /// All finish at the time `T` for which `Σ max(0, T − busy) / milliseconds = free`.
-pub(super) fn share(free: u32, own: f64, mut others: Vec<(f64, f64)>) -> u32 {
+pub(super) fn share(free: u32, own: (f64, f64), mut others: Vec<(f64, f64)>) -> u32 {
+    let (milliseconds, busy) = own;
+    let quickest = others.iter().map(|(each, busy)| each + busy);
+    let quickest = quickest.fold(f64::INFINITY, f64::min);
+    let least = others.iter().map(|(each, _)| *each);
+    let least = least.fold(f64::INFINITY, f64::min);
     others.sort_by(|one, other| one.1.total_cmp(&other.1));
-    let quickest = others
-        .iter()
-        .map(|(milliseconds, busy)| milliseconds + busy);
-    let without = finish(free, None, &others).max(quickest.fold(f64::INFINITY, f64::min));
-    if own > SLACK * without {
+    let without = finish(free, &others).max(quickest);
+    if busy + milliseconds > SLACK * without {
         return 0;
     }
-    let share = finish(free, Some(own), &others) / own;
-    let quickest = others.iter().map(|(milliseconds, _)| *milliseconds);
-    let share = match own > SLOW * quickest.fold(f64::INFINITY, f64::min) {
+    let place = others.partition_point(|other| other.1 <= busy);
+    others.insert(place, own);
+    let share = (finish(free, &others) - busy) / milliseconds;
+    let share = match milliseconds > SLOW * least {
         true => (share / 2.0).ceil(),
         false => share * SLACK,
     };
     (share as u32).max(1)
 }
 
-/// `T`, with or without a worker that is idle; `others` in the order in which they are free.
-fn finish(free: u32, idle: Option<f64>, others: &[(f64, f64)]) -> f64 {
-    let mut speed = idle.map_or(0.0, |own| 1.0 / own);
+/// `T` for workers in the order in which they are free; never, for none.
+fn finish(free: u32, workers: &[(f64, f64)]) -> f64 {
+    let mut speed = 0.0;
     // Micro-batches that those who help so far could have done while they were busy elsewhere.
     let mut missed = 0.0;
-    let mut finish = f64::from(free) / speed;
-    for &(milliseconds, busy) in others {
+    let mut finish = f64::INFINITY;
+    for &(milliseconds, busy) in workers {
         if busy >= finish {
             break;
         }

@@ -268,9 +268,10 @@ impl Pass {
         self.end_leases(|_, lease| lease.expires <= now)
     }
 
-    /// How many there were.
-    pub(super) fn free_leases_of(&mut self, worker: WorkerId) -> u64 {
-        self.end_leases(|_, lease| lease.worker == worker).len() as u64
+    /// Those that it does not hold; how many there were.
+    pub(super) fn free_leases_of(&mut self, worker: WorkerId, holds: &[(Node, u32)]) -> u64 {
+        let lost = |place, lease: &Lease| lease.worker == worker && !holds.contains(&place);
+        self.end_leases(lost).len() as u64
     }
 
     /// Whether there was such a lease.

@@ -71,9 +71,13 @@ pub enum Input {
     Left { worker: WorkerId },
     /// A sign of life.
     Heard { worker: WorkerId },
-    /// A worker has nothing to do and waits for work until `until`. It computes one lease at a time,
-    /// so a lease that it still holds was lost on the way to it or back, and is free.
-    LeaseWanted { worker: WorkerId, until: Millis },
+    /// A worker waits for work until `until`, and still works on `holds`. Any other lease of its was lost
+    /// on the way to it or back, and is free.
+    LeaseWanted {
+        worker: WorkerId,
+        until: Millis,
+        holds: Vec<Key>,
+    },
     /// There is work: a pass of `micro_batches`. It ends the pass before, complete or not.
     PassOpened {
         pass: PassId,

@@ -1,5 +1,6 @@
 //! The machine by hand: one input at a time, and what it says.
 
+mod ahead;
 mod arrivals;
 mod doubts;
 
@@ -55,7 +56,20 @@ impl Bench {
 
     fn ask_until(&mut self, worker: u64, until: Millis) -> Vec<Output> {
         let worker = WorkerId(worker);
-        self.handle(Input::LeaseWanted { worker, until })
+        self.handle(Input::LeaseWanted {
+            worker,
+            until,
+            holds: Vec::new(),
+        })
+    }
+
+    /// Asks while still at work on `holds`.
+    fn ask_ahead(&mut self, worker: u64, holds: &[&Key]) -> Vec<Output> {
+        self.handle(Input::LeaseWanted {
+            worker: WorkerId(worker),
+            until: self.now + 10_000,
+            holds: holds.iter().copied().cloned().collect(),
+        })
     }
 
     /// The lease that `worker` gets for asking, and when it expires.

@@ -127,6 +127,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         workers: view.workers,
         cause: cause(view.entry.cause).into(),
         faults: view.faults.into_iter().collect(),
+        times: progress.times.by_name().into_iter().collect(),
     };
     if let Ok(report) = serde_json::from_str::<Report>(&status.report_json) {
         status.step = report.steps;
@@ -135,6 +136,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         status.epochs = report.total_epochs;
         status.loss = report.loss;
         status.faults = report.faults.into_iter().collect();
+        status.times = report.times.by_name().into_iter().collect();
     }
     status
 }

@@ -74,12 +74,17 @@ impl Workers for WorkersService {
             worker,
             generation,
             patience_ms,
+            holds,
         } = request.into_inner();
+        let holds: Result<Vec<Key>, Refusal> =
+            holds.into_iter().map(|one| key(Some(one))).collect();
+        let holds = holds?;
         let answer = self
             .ask(|reply| Command::Lease {
                 worker,
                 generation,
                 patience: Duration::from_millis(patience_ms.into()),
+                holds,
                 reply,
             })
             .await?;
@@ -110,7 +115,6 @@ impl Workers for WorkersService {
                 worker: report.worker,
                 key,
                 results,
-                seconds: report.seconds,
                 reply,
             })
             .await?

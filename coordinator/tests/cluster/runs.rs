@@ -59,7 +59,7 @@ async fn a_run_leaves_everything_that_it_should() {
     assert!(
         metrics
             .iter()
-            .all(|line| line.utterances > 0 && line.compute_s > 0.0)
+            .all(|line| line.utterances > 0 && line.times.compute_s > 0.0)
     );
     assert!(metrics.first().unwrap().loss > metrics.last().unwrap().loss);
     let clipped = metrics.iter().filter(|line| line.clipped).count();

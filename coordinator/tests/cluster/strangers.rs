@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use crate::{
     proxy::{Proxy, Road, Way},
     site::{Live, Site, within},
-    toy::{Toy, channel},
+    toy::{Toy, channel, spent},
 };
 
 /// The preface and an empty SETTINGS frame.
@@ -104,7 +104,7 @@ async fn about_to_push(live: &mut Live, job: &str) -> (String, Toy, v1::Lease, C
 
 /// The parts of a push: its header, and its vector in chunks of so many bytes.
 fn parts(toy: &Toy, key: Key, contribution: &Contribution, bytes: usize) -> Vec<v1::PushRequest> {
-    let header = v1::ContributionHeader::new(toy.worker, key, contribution, 0.1);
+    let header = v1::ContributionHeader::new(toy.worker, key, contribution, spent());
     let encoded = tensor::encode(contribution.sum.as_ref().unwrap());
     let chunks = (0..encoded.len()).step_by(bytes).map(|start| {
         Part::Chunk(v1::TensorChunk {
@@ -340,7 +340,7 @@ async fn a_vector_that_was_never_asked_for_is_not_taken() {
         let mut forged = key(&lease);
         forged.attempt += attempt;
         // What was taken would have to be of the model's size, and is refused as too long.
-        let mut header = v1::ContributionHeader::new(worker, forged, &contribution, 0.1);
+        let mut header = v1::ContributionHeader::new(worker, forged, &contribution, spent());
         header.elements = 1 << 40;
         header
     };

@@ -162,9 +162,10 @@ impl Toy {
             worker: self.worker,
             generation: self.generation,
             patience_ms,
+            holds: Vec::new(),
         };
         let ask = || {
-            let mut workers = self.workers.clone();
+            let (mut workers, request) = (self.workers.clone(), request.clone());
             async move { workers.lease(request).await }
         };
         let answer = persist(self.patient, ask).await?.into_inner();
@@ -210,7 +211,6 @@ impl Toy {
                     worker: self.worker,
                     key: lease.key.clone(),
                     results: self.recognise(lease).await?,
-                    seconds: 0.1,
                 };
                 let say = || {
                     let (mut workers, report) = (self.workers.clone(), report.clone());
@@ -343,7 +343,7 @@ impl Toy {
 
     /// A contribution as it is sent.
     pub fn wrap(&self, key: Key, contribution: &Contribution) -> (v1::ContributionHeader, Bytes) {
-        let header = v1::ContributionHeader::new(self.worker, key, contribution, 0.1);
+        let header = v1::ContributionHeader::new(self.worker, key, contribution, spent());
         let vector = tensor::encode(contribution.sum.as_deref().unwrap_or_default());
         (header, vector)
     }
@@ -421,4 +421,12 @@ async fn push(
     let parts = parts.map(|part| v1::PushRequest { part: Some(part) });
     let receipt = tensors.push(tokio_stream::iter(parts)).await?;
     Ok(receipt.into_inner().outcome())
+}
+
+/// What a toy says that it spent on a contribution.
+pub fn spent() -> v1::Spent {
+    v1::Spent {
+        compute: 0.1,
+        ..v1::Spent::default()
+    }
 }

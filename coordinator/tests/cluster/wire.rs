@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     site::{Live, Site, within},
-    toy::{Did, Toy},
+    toy::{Did, Toy, spent},
 };
 
 async fn running(site: &Site) -> (Live, String, Toy) {
@@ -76,7 +76,7 @@ async fn a_push_that_is_not_what_it_announces_is_refused_and_costs_nothing() {
     let lease = within(toy.lease()).await;
     let contribution = toy.compute(&lease).await.unwrap();
     let sum = contribution.sum.clone().unwrap();
-    let header = v1::ContributionHeader::new(toy.worker, key(&lease), &contribution, 0.1);
+    let header = v1::ContributionHeader::new(toy.worker, key(&lease), &contribution, spent());
 
     let code = |result: Result<Outcome, tonic::Status>| result.unwrap_err().code();
     let announced = v1::ContributionHeader {

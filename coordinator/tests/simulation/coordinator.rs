@@ -192,15 +192,19 @@ impl Life {
                 replies.push((worker, Reply::Welcome(admission)));
                 (Input::Joined { worker }, None)
             }
-            Request::Heard(admission) | Request::Lease(admission) if !known(admission) => {
+            Request::Heard(admission) | Request::Lease { admission, .. } if !known(admission) => {
                 replies.push((NOBODY, Reply::Unknown));
                 return Ok(replies);
             }
             Request::Leave(admission) if !known(admission) => return Ok(replies),
             Request::Heard(Admission { worker, .. }) => (Input::Heard { worker }, None),
-            Request::Lease(Admission { worker, .. }) => {
-                let until = now + 250;
-                (Input::LeaseWanted { worker, until }, None)
+            Request::Lease { admission, holds } => {
+                let lease = Input::LeaseWanted {
+                    worker: admission.worker,
+                    until: now + 250,
+                    holds,
+                };
+                (lease, None)
             }
             Request::Leave(Admission { worker, .. }) => (Input::Left { worker }, None),
             Request::GiveBack { admission, key } => {

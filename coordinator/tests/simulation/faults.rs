@@ -53,7 +53,7 @@ pub struct Faults(BTreeMap<&'static str, u64>);
 
 impl Faults {
     /// What a test asks to have seen.
-    pub const KINDS: [&str; 38] = [
+    pub const KINDS: [&str; 39] = [
         // the network's
         "lost",
         "repeated",
@@ -69,6 +69,7 @@ impl Faults {
         "forgery",
         "wrong bits",
         "lease given back",
+        "lease ahead",
         // the coordinator's
         "coordinator killed",
         "unsynced checkpoint lost",

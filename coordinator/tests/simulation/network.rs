@@ -15,7 +15,11 @@ pub enum Request {
         process: usize,
     },
     Heard(Admission),
-    Lease(Admission),
+    Lease {
+        admission: Admission,
+        /// What the worker still works on.
+        holds: Vec<Key>,
+    },
     Push {
         admission: Admission,
         key: Key,

@@ -44,6 +44,8 @@ pub struct Process {
     /// Counts its states: a timer of an earlier one is void.
     pub turn: u64,
     state: State,
+    /// The next lease, and the weights for it.
+    ahead: Option<(Key, Vec<f32>)>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Process {
             admission: None,
             turn: 0,
             state: State::Joining,
+            ahead: None,
         }
     }
 
@@ -93,6 +96,7 @@ impl Process {
     pub fn kill(&mut self) {
         self.alive = false;
         self.admission = None;
+        self.ahead = None;
     }
 
     fn enter(&mut self, state: State, request: Option<Request>, timer: Millis) -> Actions {
@@ -106,6 +110,7 @@ impl Process {
 
     fn join(&mut self) -> Actions {
         self.admission = None;
+        self.ahead = None;
         let join = Request::Join {
             process: self.process,
         };
@@ -115,9 +120,32 @@ impl Process {
     fn ask(&mut self) -> Actions {
         match self.admission {
             Some(admission) => {
-                self.enter(State::Asking, Some(Request::Lease(admission)), 2 * PATIENCE)
+                let holds = Vec::new();
+                let lease = Request::Lease { admission, holds };
+                self.enter(State::Asking, Some(lease), 2 * PATIENCE)
             }
             None => self.join(),
+        }
+    }
+
+    /// Begins to compute a lease, and every other time asks for the next one.
+    fn compute(&mut self, key: Key, weights: Vec<f32>, stream: &mut Stream) -> Actions {
+        let micro_batches = toy::micro_batches(key.kind, key.step);
+        let size = key.node.range(micro_batches).len() as u64;
+        let time = size * self.pace + stream.below(self.pace);
+        let asks = self.admission.filter(|_| stream.below(2) == 0);
+        let ask = asks.map(|admission| Request::Lease {
+            admission,
+            holds: vec![key.clone()],
+        });
+        self.enter(State::Computing { key, weights }, ask, time)
+    }
+
+    /// Goes on to the next lease, which may be here.
+    fn go_on(&mut self, stream: &mut Stream) -> Actions {
+        match self.ahead.take() {
+            Some((key, weights)) => self.compute(key, weights, stream),
+            None => self.ask(),
         }
     }
 
@@ -152,7 +180,7 @@ impl Process {
                 }
                 self.push(key, contribution, 0)
             }
-            State::Pushing { pushes, .. } if pushes >= PUSHES => self.ask(),
+            State::Pushing { pushes, .. } if pushes >= PUSHES => self.go_on(stream),
             State::Pushing {
                 key,
                 contribution,
@@ -180,11 +208,14 @@ impl Process {
                 actions.requests.splice(0..0, back);
                 actions
             }
-            (State::Asking, Reply::Grant { key, weights }) => {
-                let micro_batches = toy::micro_batches(key.kind, key.step);
-                let size = key.node.range(micro_batches).len() as u64;
-                let time = size * self.pace + stream.below(self.pace);
-                self.enter(State::Computing { key, weights }, None, time)
+            (State::Asking, Reply::Grant { key, weights }) => self.compute(key, weights, stream),
+            (
+                State::Computing { key: own, .. } | State::Pushing { key: own, .. },
+                Reply::Grant { key, weights },
+            ) if self.ahead.is_none() && *own != key => {
+                faults.count("lease ahead");
+                self.ahead = Some((key, weights));
+                Actions::default()
             }
             (State::Asking, Reply::NothingYet) => self.ask(),
             (State::Asking | State::Pushing { .. }, Reply::Unknown) => self.join(),
@@ -206,7 +237,7 @@ impl Process {
                     }
                     _ => Vec::new(),
                 };
-                let mut actions = self.ask();
+                let mut actions = self.go_on(stream);
                 actions.requests.splice(0..0, lies);
                 actions
             }

@@ -44,7 +44,7 @@ async fn a_vector_of_several_chunks_arrives_as_it_was() {
         ..Contribution::default()
     };
     let vector = tensor::encode(contribution.sum.as_ref().unwrap());
-    let header = v1::ContributionHeader::new(1, key(), &contribution, 0.5);
+    let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());
     let outcome = transfer(coordinator.address).push(header, vector).await;
     assert_eq!(outcome.unwrap(), Outcome::Accepted);
     let Some(Call::Push(header, vector)) = coordinator.calls.recv().await else {

@@ -22,6 +22,7 @@ use crate::{
     driver::{Announced, Command, Handle},
     machine::Outcome,
     server::refusal::Refusal,
+    times::Times,
 };
 
 type Parts = Streaming<v1::PushRequest>;
@@ -64,7 +65,8 @@ impl Receiver {
             self.drain(parts).await;
             return Ok(Outcome::Stale);
         };
-        let (seconds, announced) = (header.seconds, header.elements);
+        let times = Times::of_worker(header.spent);
+        let announced = header.elements;
         let mut contribution = header.into_contribution(None)?;
         let mut hasher = contribution.hasher();
         if announced > 0 {
@@ -80,11 +82,7 @@ impl Receiver {
             key,
             contribution: Box::new(contribution),
             digest,
-            seconds: if seconds.is_finite() {
-                seconds.max(0.0)
-            } else {
-                0.0
-            },
+            times,
             reply,
         });
         Ok(contributed.await?)

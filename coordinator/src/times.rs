@@ -1,0 +1,107 @@
+//! Where the time of steps goes: what workers spent it on, and what the coordinator did meanwhile. It
+//! decides the names of the figures and nothing else; none of them reaches a number that is trained.
+
+use std::collections::BTreeMap;
+
+use proto::v1;
+use serde::{Deserialize, Serialize};
+
+/// Seconds. Those of workers are added up over them: each is a thread that computes, from the end of
+/// one lease to the end of the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Times {
+    /// Workers computed.
+    pub compute_s: f64,
+    /// Workers waited for features.
+    pub features_s: f64,
+    /// Workers waited for weights.
+    pub pull_s: f64,
+    /// Workers waited for what they hand in to arrive.
+    pub push_s: f64,
+    /// Workers waited for work: others computed, or the weights were updated.
+    pub wait_s: f64,
+    /// The coordinator added contributions.
+    pub reduce_s: f64,
+    /// The coordinator moved the weights: division, norm, clipping, optimizer.
+    pub update_s: f64,
+}
+
+impl Times {
+    /// What a worker says it spent. A number that cannot be one counts as nothing.
+    pub fn of_worker(spent: Option<v1::Spent>) -> Self {
+        let spent = spent.unwrap_or_default();
+        let seconds = |said: f64| if said.is_finite() { said.max(0.0) } else { 0.0 };
+        Self {
+            compute_s: seconds(spent.compute),
+            features_s: seconds(spent.features),
+            pull_s: seconds(spent.pull),
+            push_s: seconds(spent.push),
+            wait_s: seconds(spent.wait),
+            ..Self::default()
+        }
+    }
+
+    pub fn add(&mut self, more: &Self) {
+        for ((_, sum), (_, value)) in self.each_mut().into_iter().zip(more.each()) {
+            *sum += value;
+        }
+    }
+
+    /// By name, as scripts read them.
+    pub fn by_name(&self) -> BTreeMap<String, f64> {
+        let each = self.each();
+        each.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn each(&self) -> [(&'static str, f64); 7] {
+        let mut copy = *self;
+        copy.each_mut().map(|(name, value)| (name, *value))
+    }
+
+    fn each_mut(&mut self) -> [(&'static str, &mut f64); 7] {
+        [
+            ("compute_s", &mut self.compute_s),
+            ("features_s", &mut self.features_s),
+            ("pull_s", &mut self.pull_s),
+            ("push_s", &mut self.push_s),
+            ("wait_s", &mut self.wait_s),
+            ("reduce_s", &mut self.reduce_s),
+            ("update_s", &mut self.update_s),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_fields() {
+        let mut times = Times::default();
+        for (place, (_, value)) in times.each_mut().into_iter().enumerate() {
+            *value = place as f64;
+        }
+        let written = serde_json::to_value(times).unwrap();
+        assert_eq!(serde_json::to_value(times.by_name()).unwrap(), written);
+        let mut twice = times;
+        twice.add(&times);
+        assert_eq!((twice.update_s, twice.compute_s), (12.0, 0.0));
+    }
+
+    #[test]
+    fn nonsense_that_a_worker_says_counts_as_nothing() {
+        let spent = v1::Spent {
+            compute: f64::NAN,
+            wait: -3.0,
+            pull: 0.5,
+            ..v1::Spent::default()
+        };
+        let times = Times::of_worker(Some(spent));
+        assert_eq!(
+            (times.compute_s, times.wait_s, times.pull_s),
+            (0.0, 0.0, 0.5)
+        );
+        assert_eq!(Times::of_worker(None), Times::default());
+    }
+}
