@@ -166,7 +166,7 @@ pub struct Worker {
     /// What people see it called. Default: host and process.
     #[arg(long)]
     pub name: Option<String>,
-    /// Where received audio is kept. Default: a folder of the user's cache.
+    /// Where received audio and features are kept. Default: a folder of the user's cache.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Never read audio where the coordinator does: have it sent.

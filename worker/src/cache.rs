@@ -5,9 +5,11 @@
 mod audio;
 mod features;
 mod folder;
+mod prepared;
 
 pub use audio::{AudioCache, Wanted};
-pub use features::{FeatureCache, FeatureKey, Prepared};
+pub use features::{FeatureCache, FeatureKey};
+pub use prepared::Prepared;
 
 use std::{io, path::PathBuf};
 
@@ -21,18 +23,21 @@ pub struct CacheConfig {
     pub audio_bytes: u64,
     /// Most bytes of features in memory.
     pub feature_bytes: u64,
+    /// Most bytes of features on disk; 0 keeps none there.
+    pub feature_file_bytes: u64,
     /// Whether audio may be read where the coordinator reads it, if the same bytes lie there. Off,
     /// everything comes over the wire.
     pub shared_files: bool,
 }
 
 impl CacheConfig {
-    /// 16 GiB of audio below `folder` and 1 GiB of features in memory.
+    /// 16 GiB of audio and as much of features below `folder`, and 1 GiB of features in memory.
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
             audio_bytes: 16 << 30,
             feature_bytes: 1 << 30,
+            feature_file_bytes: 16 << 30,
             shared_files: true,
         }
     }

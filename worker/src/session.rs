@@ -1,11 +1,13 @@
 //! A worker's life: join, ask for leases, compute, hand in, until told goodbye. It decides when
 //! to try again, when to join anew and when to give up; it holds nothing that cannot be lost.
 
+mod account;
 mod computing;
 mod contact;
 mod error;
 mod job;
 mod lease;
+mod leases;
 mod load;
 mod member;
 

@@ -1,5 +1,5 @@
-//! Features in memory, by what they were computed from. Computed once: after the first epoch, an
-//! utterance costs a look-up.
+//! Features by what they were computed from: in memory, and behind it in files. Computed once: after
+//! the first epoch, an utterance costs a look-up.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,23 +7,20 @@ use std::{
 };
 
 use proto::contribution::Digest;
-use speech::features::Features;
+
+use super::{
+    CacheConfig, CacheError,
+    prepared::{FeatureFiles, Prepared},
+};
 
 /// Names features: BLAKE3 of the front end's settings and of the audio's bytes.
 pub type FeatureKey = Digest;
-
-/// What is kept of an utterance.
-#[derive(Debug)]
-pub struct Prepared {
-    pub features: Features,
-    /// Of its audio.
-    pub seconds: f64,
-}
 
 #[derive(Debug)]
 pub struct FeatureCache {
     most: u64,
     inner: Mutex<Inner>,
+    files: Option<FeatureFiles>,
 }
 
 #[derive(Debug, Default)]
@@ -36,15 +33,34 @@ struct Inner {
 }
 
 impl FeatureCache {
-    /// A cache that holds at most `most` bytes.
-    pub fn new(most: u64) -> Self {
-        Self {
-            most,
+    /// # Errors
+    /// When the folder of its files can neither be found nor made.
+    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+        Ok(Self {
+            most: config.feature_bytes,
             inner: Mutex::default(),
-        }
+            files: FeatureFiles::open(config)?,
+        })
     }
 
     pub fn get(&self, key: &FeatureKey) -> Option<Arc<Prepared>> {
+        let held = self.recall(key);
+        held.or_else(|| {
+            let found = Arc::new(self.files.as_ref()?.read(key)?);
+            self.hold(*key, Arc::clone(&found));
+            Some(found)
+        })
+    }
+
+    /// Keeps `prepared`, in memory and in a file; the longest unused make room.
+    pub fn keep(&self, key: FeatureKey, prepared: Arc<Prepared>) {
+        if let Some(files) = &self.files {
+            files.write(&key, &prepared);
+        }
+        self.hold(key, prepared);
+    }
+
+    fn recall(&self, key: &FeatureKey) -> Option<Arc<Prepared>> {
         let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = &mut *guard;
         let (stamp, prepared) = inner.entries.get_mut(key)?;
@@ -55,8 +71,8 @@ impl FeatureCache {
         Some(Arc::clone(prepared))
     }
 
-    /// Keeps `prepared`; the longest unused make room. What is larger than all the room is not kept.
-    pub fn keep(&self, key: FeatureKey, prepared: Arc<Prepared>) {
+    /// Keeps `prepared` in memory. What is larger than all the room is not kept.
+    fn hold(&self, key: FeatureKey, prepared: Arc<Prepared>) {
         let bytes = size(&prepared);
         if bytes > self.most {
             return;
@@ -90,7 +106,17 @@ fn size(prepared: &Prepared) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use speech::features::Features;
+
     use super::*;
+
+    fn cache(most: u64) -> FeatureCache {
+        FeatureCache {
+            most,
+            inner: Mutex::default(),
+            files: None,
+        }
+    }
 
     fn features(value: f32) -> Arc<Prepared> {
         let features = Features {
@@ -110,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_makes_room() {
-        let cache = FeatureCache::new(3 * size(&features(0.0)));
+        let cache = cache(3 * size(&features(0.0)));
         for number in 0..3 {
             cache.keep(key(number), features(f32::from(number)));
         }
@@ -122,7 +148,7 @@ mod tests {
 
     #[test]
     fn keeping_again_replaces_and_counts_once() {
-        let cache = FeatureCache::new(2 * size(&features(0.0)));
+        let cache = cache(2 * size(&features(0.0)));
         cache.keep(key(1), features(1.0));
         for _ in 0..5 {
             cache.keep(key(0), features(7.0));
@@ -132,8 +158,33 @@ mod tests {
     }
 
     #[test]
+    fn what_memory_has_no_room_for_comes_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = CacheConfig {
+            feature_bytes: size(&features(0.0)),
+            ..CacheConfig::new(dir.path().to_owned())
+        };
+        let cache = FeatureCache::open(&config).unwrap();
+        cache.keep(key(0), features(1.0));
+        cache.keep(key(1), features(2.0));
+        assert!(cache.recall(&key(0)).is_none());
+        assert_eq!(cache.get(&key(0)).unwrap().features.data[0], 1.0);
+        assert!(cache.recall(&key(0)).is_some());
+        let elsewhere = CacheConfig {
+            feature_file_bytes: 0,
+            ..config
+        };
+        assert!(
+            FeatureCache::open(&elsewhere)
+                .unwrap()
+                .get(&key(0))
+                .is_none()
+        );
+    }
+
+    #[test]
     fn what_is_larger_than_the_room_is_not_kept() {
-        let cache = FeatureCache::new(size(&features(0.0)) - 1);
+        let cache = cache(size(&features(0.0)) - 1);
         cache.keep(key(0), features(0.0));
         assert!(cache.get(&key(0)).is_none());
     }

@@ -19,6 +19,7 @@ use speech::features::Features;
 use tokio::sync::{mpsc as stream, oneshot};
 
 use super::{
+    account::Before,
     error::SessionError,
     job::Job,
     lease::Lease,
@@ -40,6 +41,10 @@ pub(super) struct Task {
     pub weights: Option<Vec<f32>>,
     /// The lease's micro-batches, in order.
     pub micro_batches: stream::Receiver<Loaded>,
+    /// What went on before it was handed over, for the account of the time.
+    pub before: Before,
+    /// Told when the last micro-batch begins.
+    pub ending: oneshot::Sender<()>,
     pub done: oneshot::Sender<Result<Outcome, ComputingError>>,
 }
 
@@ -80,13 +85,18 @@ impl Computing {
         let (tasks, incoming) = mpsc::channel::<Task>();
         let run = move || {
             let mut held = None;
+            let mut idle_since = None;
             for task in incoming {
                 let Task {
                     done,
                     micro_batches,
                     job,
+                    before,
+                    ending,
                     ..
                 } = task;
+                let mut spent = before.account(idle_since, Instant::now());
+                let placing = Instant::now();
                 let network = match network(&mut held, &device, &job, task.weights) {
                     Ok(network) => network,
                     Err(error) => {
@@ -94,15 +104,19 @@ impl Computing {
                         continue;
                     }
                 };
+                spent.pull += placing.elapsed().as_secs_f64();
                 let mut work = Work {
                     worker: task.worker,
                     job: &job,
                     lease: &task.lease,
                     network,
                     micro_batches,
+                    spent,
+                    ending: Some(ending),
                     done: &done,
                 };
                 let outcome = work.run();
+                idle_since = Some(Instant::now());
                 // Nobody waits for a lease that was lost on the way.
                 let _ = done.send(outcome);
             }
@@ -147,6 +161,8 @@ struct Work<'a> {
     lease: &'a Lease,
     network: &'a Network,
     micro_batches: stream::Receiver<Loaded>,
+    spent: v1::Spent,
+    ending: Option<oneshot::Sender<()>>,
     done: &'a oneshot::Sender<Result<Outcome, ComputingError>>,
 }
 
@@ -162,26 +178,31 @@ impl Work<'_> {
         if self.done.is_closed() {
             return Err(ComputingError::Incomplete);
         }
-        self.micro_batches
-            .blocking_recv()
-            .ok_or(ComputingError::Incomplete)
+        let began = Instant::now();
+        let loaded = self.micro_batches.blocking_recv();
+        self.spent.features += began.elapsed().as_secs_f64();
+        let loaded = loaded.ok_or(ComputingError::Incomplete)?;
+        if loaded.index + 1 == self.lease.end() {
+            // Whoever would hear it may be gone.
+            let _ = self.ending.take().map(|ending| ending.send(()));
+        }
+        Ok(loaded)
     }
 
     fn gradient(&mut self) -> Result<Outcome, ComputingError> {
-        let mut seconds = 0.0;
         let (node, end) = (self.lease.key.node, self.lease.end());
         let mut leaf = |_| {
             let loaded = self.next()?;
             let started = Instant::now();
             let contribution = self.contribution(&loaded)?;
-            seconds += started.elapsed().as_secs_f64();
+            self.spent.compute += started.elapsed().as_secs_f64();
             crash::pass(Place::WorkerCompute);
             Ok::<_, ComputingError>(Some(contribution))
         };
         let sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
             .ok_or(ComputingError::Incomplete)?;
         let key = self.lease.key.clone();
-        let header = v1::ContributionHeader::new(self.worker, key, &sum, seconds);
+        let header = v1::ContributionHeader::new(self.worker, key, &sum, self.spent);
         let vector = tensor::encode(sum.sum.as_deref().unwrap_or_default());
         Ok(Outcome::Gradient { header, vector })
     }
@@ -250,11 +271,9 @@ impl Work<'_> {
     }
 
     fn evaluation(&mut self) -> Result<Outcome, ComputingError> {
-        let mut seconds = 0.0;
         let mut results = Vec::new();
         for _ in &self.lease.micro_batches {
             let loaded = self.next()?;
-            let started = Instant::now();
             let heard = inference::recognise(
                 self.network,
                 &self.job.recipe.vocabulary,
@@ -262,7 +281,6 @@ impl Work<'_> {
             );
             let heard = heard.map_err(|source| failed(&loaded, source))?;
             let losses = inference::losses(self.network.spec(), &heard, &labels(&loaded.examples));
-            seconds += started.elapsed().as_secs_f64();
             let of_each = loaded.examples.iter().zip(heard).zip(losses);
             results.extend(of_each.map(|((example, heard), loss)| v1::UtteranceResult {
                 index: example.utterance.index,
@@ -274,7 +292,6 @@ impl Work<'_> {
             worker: self.worker,
             key: Some(self.lease.key.clone().into()),
             results,
-            seconds,
         }))
     }
 }

@@ -63,7 +63,7 @@ impl Loader {
     pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             audio: AudioCache::open(config)?,
-            features: FeatureCache::new(config.feature_bytes),
+            features: FeatureCache::open(config)?,
         })
     }
 

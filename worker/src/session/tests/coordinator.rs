@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,12 +27,15 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::PATIENCE;
 
+/// How long a worker that has something to do waits for the answer that there is no more.
+const BUSY: Duration = Duration::from_millis(10);
+
 /// What a worker asked.
 #[derive(Debug)]
 pub(crate) enum Call {
     Join(v1::JoinRequest),
     Describe,
-    Lease(u64),
+    Lease(v1::LeaseRequest),
     Report(v1::EvaluationReport),
     GiveBack(v1::GiveBackRequest),
     Leave(u64),
@@ -53,6 +57,8 @@ pub(crate) struct Script {
     pub weights: Vec<f32>,
     /// Statuses before pulls are answered; `None` answers.
     pub pulls: VecDeque<Option<Status>>,
+    /// Before a push is answered.
+    pub push_takes: Duration,
     /// Pulls are never answered.
     pub silent_pulls: bool,
     pub audio: BTreeMap<Digest, Vec<u8>>,
@@ -177,9 +183,21 @@ impl workers_server::Workers for Fake {
         &self,
         request: Request<v1::LeaseRequest>,
     ) -> Result<Response<v1::LeaseResponse>, Status> {
-        self.note(Call::Lease(request.get_ref().worker));
-        let answer = self.script().leases.pop_front();
+        let request = request.into_inner();
+        // Who has something to do is told nothing but what else there is.
+        let busy = !request.holds.is_empty();
+        self.note(Call::Lease(request));
+        let is_lease = |answer: &Answer| matches!(answer, Answer::Lease(_));
+        let answer = self
+            .script()
+            .leases
+            .pop_front_if(|next| !busy || is_lease(next));
         match answer {
+            None if busy => {
+                tokio::time::sleep(BUSY).await;
+                let answer = Some(Answer::Idle(v1::Idle {}));
+                Ok(Response::new(v1::LeaseResponse { answer }))
+            }
             None => std::future::pending().await,
             answer => Ok(Response::new(v1::LeaseResponse { answer })),
         }
@@ -240,6 +258,8 @@ impl tensors_server::Tensors for Fake {
                 other => return Err(Status::invalid_argument(format!("{other:?}"))),
             }
         }
+        let takes = self.script().push_takes;
+        tokio::time::sleep(takes).await;
         self.note(Call::Push(header, vector.finish().unwrap()));
         accepted()
     }

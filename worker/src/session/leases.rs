@@ -1,0 +1,435 @@
+//! The leases of a worker, two at a time: while one is handed in or comes to its end, the next is asked
+//! for and made ready. It decides when to ask and what becomes of a lease that cannot be done; it
+//! refuses to know how anything is computed.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use proto::{
+    contribution::Key,
+    v1::{self, lease_response::Answer, receipt},
+};
+use tokio::sync::{Mutex, mpsc, oneshot};
+
+use super::{
+    PATIENCE, Session,
+    account::{Before, Stretch},
+    computing::{ComputingError, Outcome, Task},
+    contact::{Contact, delays},
+    error::SessionError,
+    job::Job,
+    lease::Lease,
+    load::LoadError,
+    member::{Ended, Member},
+};
+use crate::{
+    gradient::GradientError,
+    transfer::{CallError, answer},
+};
+
+/// How long a coordinator may sit on a request for a lease.
+const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+/// Micro-batches of a lease that are made ready ahead of the one that is computed.
+const AHEAD: usize = 2;
+/// Leases at once: one is handed in, or in its last micro-batch, while the next one begins.
+const MOST: usize = 2;
+
+/// Why a lease goes back.
+enum Undone {
+    /// The job's fault: every worker would meet it.
+    Fatal(String),
+    /// Another attempt, here or elsewhere, may do.
+    Retry(String),
+    /// The session cannot go on.
+    Ends(SessionError),
+}
+
+/// The weights that the computing thread holds, or will when it comes to the next lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    job: String,
+    generation: u64,
+    step: u64,
+}
+
+/// What leases are computed with.
+#[derive(Default)]
+struct Held {
+    job: Option<Arc<Job>>,
+    weights: Option<Version>,
+}
+
+pub(super) struct Leases<'a> {
+    session: &'a Session,
+    member: Member,
+    /// The coordinator knew the worker at first.
+    served: &'a AtomicBool,
+    /// Locked until a lease is handed to the thread that computes: they reach it in order.
+    held: Mutex<Held>,
+    /// Locked while a result is handed in: one at a time.
+    handing_in: Mutex<()>,
+    /// When the last ones were, the newest at the end.
+    handed_in: std::sync::Mutex<VecDeque<HandedIn>>,
+}
+
+struct HandedIn {
+    began: Instant,
+    /// Absent while it goes on.
+    ended: Option<Instant>,
+}
+
+/// A lease on its way from being granted to being handed in.
+struct UnderWay {
+    number: u64,
+    result: Result<(), Undone>,
+}
+
+impl<'a> Leases<'a> {
+    pub(super) fn new(session: &'a Session, member: Member, served: &'a AtomicBool) -> Self {
+        Self {
+            session,
+            member,
+            served,
+            held: Mutex::default(),
+            handing_in: Mutex::default(),
+            handed_in: std::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) async fn run(&self) -> Result<Ended, SessionError> {
+        let mut pauses = delays();
+        let mut pause: Option<BoxFuture<()>> = None;
+        let mut asking: Option<BoxFuture<Result<Answer, SessionError>>> = None;
+        let mut ending: Option<oneshot::Receiver<()>> = None;
+        let mut under_way = FuturesUnordered::new();
+        let mut keys: BTreeMap<u64, Option<v1::Key>> = BTreeMap::new();
+        let mut number = 0;
+        loop {
+            let free = under_way.len() < MOST && ending.is_none() && pause.is_none();
+            if free && asking.is_none() {
+                let holds = keys.values().flatten().cloned().collect();
+                asking = Some(self.ask(holds).boxed());
+            }
+            tokio::select! {
+                answer = ready(&mut asking) => match answer? {
+                    Answer::Idle(v1::Idle {}) => self.served.store(true, Ordering::Relaxed),
+                    Answer::Goodbye(v1::Goodbye { reason }) => return Ok(Ended::Goodbye(reason)),
+                    Answer::Unknown(v1::Unknown {}) => {
+                        let served = self.served.load(Ordering::Relaxed);
+                        return Ok(Ended::Unknown { served });
+                    }
+                    Answer::Lease(lease) => {
+                        self.served.store(true, Ordering::Relaxed);
+                        number += 1;
+                        keys.insert(number, lease.key.clone());
+                        let (ends, last) = oneshot::channel();
+                        ending = Some(last);
+                        let number = number;
+                        under_way.push(async move {
+                            let result = self.take(lease, ends).await;
+                            UnderWay { number, result }
+                        });
+                    }
+                },
+                Some(UnderWay { number, result }) = under_way.next() => {
+                    let key = keys.remove(&number).flatten();
+                    let Err(undone) = result else {
+                        pauses = delays();
+                        continue;
+                    };
+                    self.give_back(key, undone).await?;
+                    // The same lease may come again at once.
+                    let delay = pauses.next().unwrap_or(PATIENCE);
+                    pause = Some(tokio::time::sleep(delay).boxed());
+                }
+                // Told, or the lease came to nothing: the next one may begin.
+                _ = ready(&mut ending) => {}
+                () = ready(&mut pause) => {}
+            }
+        }
+    }
+
+    async fn ask(&self, holds: Vec<v1::Key>) -> Result<Answer, SessionError> {
+        let contact = &self.session.contact;
+        let request = v1::LeaseRequest {
+            worker: self.member.worker,
+            generation: self.member.generation,
+            patience_ms: LEASE_PATIENCE.as_millis() as u32,
+            holds,
+        };
+        // Asked again after silence, a coordinator may grant a second lease; the first expires.
+        let response =
+            contact
+                .persist(|| {
+                    let (mut control, request) = (contact.control.clone(), request.clone());
+                    async move {
+                        answer("Lease", LEASE_PATIENCE + PATIENCE, control.lease(request)).await
+                    }
+                })
+                .await
+                .map_err(|error| contact.failed(error))?;
+        response.into_inner().answer.ok_or_else(|| {
+            contact.failed(CallError::Nonsense {
+                call: "Lease",
+                reason: "it is empty".to_owned(),
+            })
+        })
+    }
+
+    /// Computes a lease and hands its result in.
+    async fn take(&self, lease: v1::Lease, ending: oneshot::Sender<()>) -> Result<(), Undone> {
+        let lease = Lease::try_from(lease)
+            .map_err(|error| Undone::Retry(format!("the lease makes no sense: {error}")))?;
+        let key = lease.key.clone();
+        let contact = &self.session.contact;
+        let outcome = self.compute(lease, ending).await?;
+        let _one_at_a_time = self.handing_in.lock().await;
+        self.begin_handing_in();
+        match outcome {
+            Outcome::Gradient { header, vector } => {
+                push(contact, self.member, key, header, vector).await;
+            }
+            Outcome::Evaluation(report) => {
+                let call = || {
+                    let mut control = contact.control.clone();
+                    let report = report.clone();
+                    async move { answer("Report", PATIENCE, control.report(report)).await }
+                };
+                let receipt = contact.persist(call).await;
+                let receipt = receipt.map_err(|error| self.undone(error))?;
+                note(&key, receipt.get_ref().outcome());
+            }
+        }
+        self.end_handing_in();
+        Ok(())
+    }
+
+    async fn compute(&self, lease: Lease, ending: oneshot::Sender<()>) -> Result<Outcome, Undone> {
+        let mut held = self.held.lock().await;
+        let job = self.job(&mut held, &lease.key.job).await?;
+        let (ready, micro_batches) = mpsc::channel(AHEAD);
+        let session = self.session;
+        // Audio and weights come at the same time.
+        let load = async {
+            let loaded = session
+                .loader
+                .load(&session.contact, &job, &lease, ready)
+                .await;
+            loaded.map_err(|error| match error {
+                LoadError::Data(reason) => Undone::Fatal(reason),
+                LoadError::Call(error) => self.undone(error),
+            })
+        };
+        let compute = async {
+            let began = Instant::now();
+            let weights = self.pull(&mut held, &lease.key, &job).await?;
+            let now = Instant::now();
+            let before = Before {
+                pulled: weights.is_some().then_some(Stretch { began, ended: now }),
+                pushed: self.handed_in(now),
+            };
+            let (done, outcome) = oneshot::channel();
+            session.computing.hand_over(Task {
+                worker: self.member.worker,
+                job: Arc::clone(&job),
+                lease: lease.clone(),
+                weights,
+                micro_batches,
+                before,
+                ending,
+                done,
+            });
+            drop(held);
+            match outcome.await {
+                Ok(Ok(outcome)) => Ok(outcome),
+                Ok(Err(error)) => Err(miscomputed(&error)),
+                Err(_) => Err(Undone::Ends(SessionError::Computing {
+                    reason: "the thread that computes has ended; what it said last is above"
+                        .to_owned(),
+                })),
+            }
+        };
+        let ((), outcome) = tokio::try_join!(load, compute)?;
+        Ok(outcome)
+    }
+
+    /// What is known of a job, asked for once.
+    async fn job(&self, held: &mut Held, id: &str) -> Result<Arc<Job>, Undone> {
+        if let Some(job) = held.job.as_ref().filter(|job| job.id == id) {
+            return Ok(Arc::clone(job));
+        }
+        let contact = &self.session.contact;
+        let description = contact
+            .persist(|| {
+                let mut control = contact.control.clone();
+                let job = id.to_owned();
+                let request = v1::DescribeJobRequest { job };
+                async move { answer("DescribeJob", PATIENCE, control.describe_job(request)).await }
+            })
+            .await
+            .map_err(|error| self.undone(error))?;
+        let json = description.into_inner().recipe_json;
+        let job = Arc::new(Job::new(id.to_owned(), &json).map_err(Undone::Fatal)?);
+        held.weights = None;
+        held.job = Some(Arc::clone(&job));
+        Ok(job)
+    }
+
+    /// The weights of `key`'s step, unless the computing thread holds them.
+    async fn pull(
+        &self,
+        held: &mut Held,
+        key: &Key,
+        job: &Job,
+    ) -> Result<Option<Vec<f32>>, Undone> {
+        let version = Version {
+            job: key.job.clone(),
+            generation: key.generation,
+            step: key.step,
+        };
+        if held.weights.as_ref() == Some(&version) {
+            return Ok(None);
+        }
+        let contact = &self.session.contact;
+        let elements = job.spec.elements();
+        let weights = contact
+            .persist(|| contact.tensors.pull(key, elements))
+            .await
+            .map_err(|error| self.undone(error))?;
+        held.weights = Some(version);
+        Ok(Some(weights))
+    }
+
+    fn begin_handing_in(&self) {
+        let mut last = self.handings();
+        if last.len() == MOST {
+            last.pop_front();
+        }
+        last.push_back(HandedIn {
+            began: Instant::now(),
+            ended: None,
+        });
+    }
+
+    fn end_handing_in(&self) {
+        if let Some(last) = self.handings().back_mut() {
+            last.ended = Some(Instant::now());
+        }
+    }
+
+    /// When results were handed in last; one that is under way has come so far by `now`.
+    fn handed_in(&self, now: Instant) -> Vec<Stretch> {
+        let last = self.handings();
+        let stretch = |one: &HandedIn| Stretch {
+            began: one.began,
+            ended: one.ended.unwrap_or(now),
+        };
+        last.iter().map(stretch).collect()
+    }
+
+    fn handings(&self) -> MutexGuard<'_, VecDeque<HandedIn>> {
+        // Nothing panics while it is held.
+        let locked = self.handed_in.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn give_back(&self, key: Option<v1::Key>, undone: Undone) -> Result<(), SessionError> {
+        let (reason, fatal, ends) = match undone {
+            Undone::Fatal(reason) => (reason, true, None),
+            Undone::Retry(reason) => (reason, false, None),
+            Undone::Ends(error) => (error.to_string(), false, Some(error)),
+        };
+        tracing::warn!(reason, fatal, "giving a lease back");
+        give_back(&self.session.contact, self.member, key, reason, fatal).await;
+        ends.map_or(Ok(()), Err)
+    }
+
+    /// What it means for a lease that a call failed.
+    fn undone(&self, error: CallError) -> Undone {
+        if error.is_lost() {
+            Undone::Ends(self.session.contact.failed(error))
+        } else {
+            Undone::Retry(error.to_string())
+        }
+    }
+}
+
+/// What comes of `waited`, which is then over; never, when there is nothing to wait for.
+async fn ready<F: Future + Unpin>(waited: &mut Option<F>) -> F::Output {
+    let Some(future) = waited else {
+        return std::future::pending().await;
+    };
+    let output = future.await;
+    *waited = None;
+    output
+}
+
+fn miscomputed(error: &ComputingError) -> Undone {
+    let reason = error.to_string();
+    match error {
+        // A device that has failed once is not to be trusted with the next lease.
+        ComputingError::Compute {
+            source: GradientError::Device(_),
+            ..
+        } => Undone::Ends(SessionError::Computing { reason }),
+        ComputingError::Compute { .. } => Undone::Fatal(reason),
+        ComputingError::Weights(_) | ComputingError::Incomplete => Undone::Retry(reason),
+    }
+}
+
+/// To the coordinator, a lease that is asked past is lost: what is handed in has to arrive.
+async fn push(
+    contact: &Contact,
+    member: Member,
+    key: Key,
+    header: v1::ContributionHeader,
+    vector: Bytes,
+) {
+    let call = || contact.tensors.push(header.clone(), vector.clone());
+    match contact.persist(call).await {
+        Ok(outcome) => note(&key, outcome),
+        Err(error) => {
+            tracing::warn!(%error, node = %key.node, step = key.step, "a contribution was not taken");
+            let reason = error.to_string();
+            give_back(contact, member, Some(key.into()), reason, false).await;
+        }
+    }
+}
+
+/// Tried once: a lease that does not come back expires.
+async fn give_back(
+    contact: &Contact,
+    member: Member,
+    key: Option<v1::Key>,
+    reason: String,
+    fatal: bool,
+) {
+    let request = v1::GiveBackRequest {
+        worker: member.worker,
+        key,
+        reason,
+        fatal,
+    };
+    let mut control = contact.control.clone();
+    if let Err(error) = answer("GiveBack", PATIENCE, control.give_back(request)).await {
+        tracing::debug!(%error, "a lease could not be given back");
+    }
+}
+
+fn note(key: &Key, outcome: receipt::Outcome) {
+    match outcome {
+        receipt::Outcome::Differs => tracing::warn!(
+            step = key.step, node = %key.node,
+            "another worker computed other bits for this node: see the coordinator's events"
+        ),
+        other => tracing::debug!(step = key.step, node = %key.node, outcome = ?other, "handed in"),
+    }
+}
