@@ -36,6 +36,9 @@ pub fn text(report: &Report, place: &str) -> String {
             duration(report.seconds)
         ),
     );
+    if let Some(times) = times(&report.times.by_name(), report.steps) {
+        say("time", times);
+    }
     if let Some(loss) = report.loss {
         let clipped = percent(report.clipped_share);
         say(
@@ -70,6 +73,32 @@ pub fn text(report: &Report, place: &str) -> String {
     lines.join("\n")
 }
 
+/// Where the time of `steps` steps went, from seconds by name: the workers' in shares, the
+/// coordinator's in milliseconds a step. `None` before anything was computed.
+pub fn times(seconds: &BTreeMap<String, f64>, steps: u64) -> Option<String> {
+    let of = |name: &str| seconds.get(name).copied().unwrap_or_default();
+    let workers = [
+        ("computing", of("compute_s")),
+        ("features", of("features_s")),
+        ("pulling", of("pull_s")),
+        ("pushing", of("push_s")),
+        ("waiting", of("wait_s")),
+    ];
+    let whole: f64 = workers.iter().map(|(_, seconds)| seconds).sum();
+    if whole <= 0.0 || steps == 0 {
+        return None;
+    }
+    let share = |(name, seconds): &(&str, f64)| format!("{name} {}", percent(seconds / whole));
+    let shares: Vec<String> = workers.iter().map(share).collect();
+    let each = |name| 1e3 * of(name) / steps as f64;
+    Some(format!(
+        "workers: {}; coordinator: reducing {:.1} ms, updating {:.1} ms a step",
+        shares.join(", "),
+        each("reduce_s"),
+        each("update_s"),
+    ))
+}
+
 /// Counts by kind, those above 0, for a person; `None` when there are none.
 pub fn faults(counts: &BTreeMap<String, u64>) -> Option<String> {
     let seen = counts.iter().filter(|(_, count)| **count > 0);
@@ -77,4 +106,28 @@ pub fn faults(counts: &BTreeMap<String, u64>) -> Option<String> {
         .map(|(kind, count)| format!("{count} {}", kind.replace('_', " ")))
         .collect();
     (!seen.is_empty()).then(|| seen.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shares_of_the_workers_and_milliseconds_of_the_coordinator() {
+        let seconds = [
+            ("compute_s", 9.0),
+            ("wait_s", 0.75),
+            ("push_s", 0.25),
+            ("update_s", 0.5),
+        ];
+        let seconds = seconds.map(|(name, value)| (name.to_owned(), value)).into();
+        let told = times(&seconds, 100).unwrap();
+        assert!(told.contains("computing 90"), "{told}");
+        assert!(told.contains("waiting 7.5"), "{told}");
+        assert!(
+            told.ends_with("reducing 0.0 ms, updating 5.0 ms a step"),
+            "{told}"
+        );
+        assert_eq!(times(&BTreeMap::new(), 100), None);
+    }
 }

@@ -55,6 +55,8 @@ pub fn json(job: &JobStatus) -> Value {
     put("run_dir", json!(job.run_dir));
     let faults: BTreeMap<_, _> = job.faults.iter().collect();
     put("faults", json!(faults));
+    let times: BTreeMap<_, _> = job.times.iter().collect();
+    put("times", json!(times));
     if !job.error.is_empty() {
         put("error", json!(job.error));
         put("cause", json!(client::cause_name(job.cause())));

@@ -39,6 +39,9 @@ fn text(job: &JobStatus) -> String {
             lines.push(summary::text(&report, &job.run_dir));
         }
         _ => {
+            let times = job.times.clone().into_iter().collect();
+            let times = summary::times(&times, job.step);
+            lines.extend(times.map(|times| format!("time         {times}")));
             let counts = job.faults.clone().into_iter().collect();
             let seen = summary::faults(&counts);
             lines.extend(seen.map(|seen| format!("seen         {seen}")));
