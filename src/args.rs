@@ -1,11 +1,14 @@
 //! What was typed: every verb with its arguments, checked as far as the words themselves go. It
 //! refuses to know what a verb does; that is in [`crate::verbs`].
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
+pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -330,74 +333,6 @@ pub struct Inspect {
     pub manifest: PathBuf,
     #[command(flatten)]
     pub output: Output,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Bench {
-    /// Time a training step of one worker: forward, backward, update.
-    Step(BenchStep),
-    /// Time how fast audio becomes features.
-    Features(BenchFeatures),
-}
-
-/// The shape of a micro-batch and a model.
-#[derive(Debug, ClapArgs)]
-pub struct BenchStep {
-    /// Utterances.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub batch: u32,
-    /// Frames of the longest utterance.
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub frames: u32,
-    /// Features of a frame.
-    #[arg(long, value_name = "N", default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub features: u32,
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65536))]
-    pub hidden: u32,
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub layers: u32,
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=65536))]
-    pub outputs: u32,
-    /// Labels of an utterance (CTC).
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=65536))]
-    pub labels: u32,
-    #[arg(long)]
-    pub bidirectional: bool,
-    #[arg(long, value_enum, default_value_t = HeadKind::Ctc)]
-    pub head: HeadKind,
-    /// Lengths from a quarter of `--frames` to all of them.
-    #[arg(long)]
-    pub ragged: bool,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: u32,
-    /// Steps that are timed; figures are medians.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub repeats: u32,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct BenchFeatures {
-    /// The recordings.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: u32,
-    /// Passes over the manifest; the figure is their median.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub repeats: u32,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum HeadKind {
-    Ctc,
-    Keyword,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -80,7 +80,9 @@ pub fn global_norm(values: &[f32]) -> f64 {
     squared_norm(values).sqrt()
 }
 
-fn block_squares(block: &[f32]) -> f64 {
+/// The sum of a block's squares; callers add the blocks' in order.
+#[inline]
+pub(crate) fn block_squares(block: &[f32]) -> f64 {
     let mut lanes = [0.0f64; LANES];
     let (rows, rest) = block.as_chunks::<LANES>();
     for row in rows {
@@ -94,51 +96,77 @@ fn block_squares(block: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
-/// Clips `gradient`, whose norm is `norm`, in place.
-pub fn clip(gradient: &mut [f32], norm: f64, config: &ClipConfig) -> Clipped {
-    let untouched = Clipped {
-        norm,
-        coefficient: 1.0,
-        clipped: false,
-        share_clamped: 0.0,
-    };
-    match config.policy {
-        ClipPolicy::None => untouched,
-        ClipPolicy::GlobalNorm => {
-            let coefficient = config.max_norm / (norm + 1e-6);
-            if coefficient >= 1.0 {
-                return untouched;
+/// What a policy does to each element of a gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Clipping {
+    Nothing,
+    /// Multiplies by this.
+    Scale(f32),
+    /// Clamps to `±bound`.
+    Clamp(f32),
+}
+
+impl Clipping {
+    /// What `config` does to a gradient whose norm is `norm`, and the coefficient.
+    pub(crate) fn new(norm: f64, config: &ClipConfig) -> (Self, f64) {
+        match config.policy {
+            ClipPolicy::None => (Self::Nothing, 1.0),
+            ClipPolicy::GlobalNorm => {
+                let coefficient = config.max_norm / (norm + 1e-6);
+                if coefficient >= 1.0 {
+                    return (Self::Nothing, 1.0);
+                }
+                (Self::Scale(coefficient as f32), coefficient)
             }
-            let factor = coefficient as f32;
-            gradient
-                .par_chunks_mut(BLOCK)
-                .for_each(|block| block.iter_mut().for_each(|value| *value *= factor));
-            Clipped {
-                coefficient,
-                clipped: true,
-                ..untouched
-            }
+            ClipPolicy::Value => (Self::Clamp(config.max_value as f32), 1.0),
         }
-        ClipPolicy::Value => {
-            let bound = config.max_value as f32;
-            let clamped: usize = gradient
-                .par_chunks_mut(BLOCK)
-                .map(|block| {
-                    let mut clamped = 0;
-                    for value in block {
-                        clamped += usize::from(value.abs() > bound);
-                        *value = value.clamp(-bound, bound);
-                    }
-                    clamped
-                })
-                .sum();
-            Clipped {
-                clipped: clamped > 0,
-                share_clamped: clamped as f64 / gradient.len().max(1) as f64,
-                ..untouched
+    }
+
+    /// Clips a part of the gradient, and counts the elements that were clamped.
+    #[inline]
+    pub(crate) fn block(self, block: &mut [f32]) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Scale(factor) => {
+                block.iter_mut().for_each(|value| *value *= factor);
+                0
+            }
+            Self::Clamp(bound) => {
+                let mut clamped = 0;
+                for value in block {
+                    clamped += usize::from(value.abs() > bound);
+                    *value = value.clamp(-bound, bound);
+                }
+                clamped
             }
         }
     }
+
+    /// What was done to a gradient of `elements` of which `clamped` were clamped.
+    pub(crate) fn done(
+        self,
+        norm: f64,
+        coefficient: f64,
+        clamped: usize,
+        elements: usize,
+    ) -> Clipped {
+        Clipped {
+            norm,
+            coefficient,
+            clipped: clamped > 0 || matches!(self, Self::Scale(_)),
+            share_clamped: clamped as f64 / elements.max(1) as f64,
+        }
+    }
+}
+
+/// Clips `gradient`, whose norm is `norm`, in place.
+pub fn clip(gradient: &mut [f32], norm: f64, config: &ClipConfig) -> Clipped {
+    let (clipping, coefficient) = Clipping::new(norm, config);
+    let clamped = gradient
+        .par_chunks_mut(BLOCK)
+        .map(|block| clipping.block(block))
+        .sum();
+    clipping.done(norm, coefficient, clamped, gradient.len())
 }
 
 #[cfg(test)]

@@ -22,3 +22,4 @@ pub mod store;
 pub mod tensorboard;
 pub mod times;
 pub mod update;
+mod wide;

@@ -2,6 +2,8 @@
 //! gradient moves the weights and refuse to know where the gradient comes from, or what rate and
 //! clipping a step has.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -179,48 +181,109 @@ impl Optimizer {
     /// Moves `weights` along `gradient` at `learning_rate`; the three vectors have one length.
     /// Hyperparameters are combined in f64, elements are computed in f32, as torch does it.
     pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], learning_rate: f64) {
+        let mut starts = (0..weights.len()).step_by(BLOCK);
+        let cuts: Vec<Range<usize>> = starts
+            .by_ref()
+            .map(|start| start..(start + BLOCK).min(gradient.len()))
+            .collect();
+        let (rule, blocks) = self.begin(weights, &cuts, learning_rate);
+        blocks
+            .into_par_iter()
+            .zip(gradient.par_chunks(BLOCK))
+            .for_each(|(mut block, gradient)| rule.block(&mut block, gradient));
+    }
+
+    /// Begins a step: what is done to each element, and the weights with the optimizer's vectors, cut
+    /// at `cuts`, which cover them in order. The step is made once the rule has met every block.
+    pub(crate) fn begin<'a>(
+        &'a mut self,
+        weights: &'a mut [f32],
+        cuts: &[Range<usize>],
+        learning_rate: f64,
+    ) -> (Rule, Vec<Block<'a>>) {
         let first = self.steps == 0;
         self.steps += 1;
         let config = &self.config;
-        let blocks = weights
-            .par_chunks_mut(BLOCK)
-            .zip(gradient.par_chunks(BLOCK));
-        match (config.kind, self.vectors.as_mut_slice()) {
-            (OptimizerKind::Sgd, []) => {
-                let (rate, decay) = (learning_rate as f32, config.weight_decay as f32);
-                blocks.for_each(|(weights, gradient)| {
-                    for (weight, &gradient) in weights.iter_mut().zip(gradient) {
-                        *weight -= rate * decayed(gradient, *weight, decay);
-                    }
-                });
+        let decay = config.weight_decay as f32;
+        let rule = match config.kind {
+            OptimizerKind::Sgd if config.momentum == 0.0 => Rule::Sgd {
+                rate: learning_rate as f32,
+                decay,
+            },
+            OptimizerKind::Sgd => Rule::Momentum(Momentum {
+                rate: learning_rate as f32,
+                decay,
+                momentum: config.momentum as f32,
+                nesterov: config.nesterov,
+                first,
+            }),
+            OptimizerKind::Adam | OptimizerKind::AdamW => {
+                Rule::Adam(Adam::at(config, learning_rate, self.steps))
             }
-            (OptimizerKind::Sgd, [buffer]) => {
-                let sgd = Momentum {
-                    rate: learning_rate as f32,
-                    decay: config.weight_decay as f32,
-                    momentum: config.momentum as f32,
-                    nesterov: config.nesterov,
-                    first,
-                };
-                blocks
-                    .zip(buffer.par_chunks_mut(BLOCK))
-                    .for_each(|((weights, gradient), buffer)| sgd.block(weights, gradient, buffer));
+        };
+        let mut vectors = self.vectors.iter_mut().map(Vec::as_mut_slice);
+        let (mut one, mut two) = (vectors.next(), vectors.next());
+        let mut rest = weights;
+        let blocks = cuts.iter().map(|cut| Block {
+            weights: take(&mut rest, cut.len()),
+            state: [&mut one, &mut two].map(|vector| {
+                let vector = vector.as_mut();
+                vector.map_or_else(Default::default, |vector| take(vector, cut.len()))
+            }),
+        });
+        (rule, blocks.collect())
+    }
+}
+
+/// Splits the first `length` elements off.
+fn take<'a>(rest: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
+    let (taken, left) = std::mem::take(rest).split_at_mut(length);
+    *rest = left;
+    taken
+}
+
+/// A run of weights with what the optimizer remembers of them.
+pub(crate) struct Block<'a> {
+    pub weights: &'a mut [f32],
+    /// In the order of [`OptimizerConfig::vectors`]; empty where there are fewer.
+    state: [&'a mut [f32]; 2],
+}
+
+/// What a step does to each element.
+pub(crate) enum Rule {
+    Sgd { rate: f32, decay: f32 },
+    Momentum(Momentum),
+    Adam(Adam),
+}
+
+impl Rule {
+    /// Moves a block along its part of the gradient.
+    #[inline]
+    pub(crate) fn block(&self, block: &mut Block<'_>, gradient: &[f32]) {
+        self.run(block, 0..gradient.len(), gradient);
+    }
+
+    /// Moves the elements `place` of a block along their part of the gradient.
+    #[inline]
+    pub(crate) fn run(&self, block: &mut Block<'_>, place: Range<usize>, gradient: &[f32]) {
+        let weights = &mut block.weights[place.clone()];
+        let [one, two] = &mut block.state;
+        match self {
+            &Self::Sgd { rate, decay } => {
+                for (weight, &gradient) in weights.iter_mut().zip(gradient) {
+                    *weight -= rate * decayed(gradient, *weight, decay);
+                }
             }
-            (OptimizerKind::Adam | OptimizerKind::AdamW, [mean, square]) => {
-                let adam = Adam::at(config, learning_rate, self.steps);
-                blocks
-                    .zip(mean.par_chunks_mut(BLOCK))
-                    .zip(square.par_chunks_mut(BLOCK))
-                    .for_each(|(((weights, gradient), mean), square)| {
-                        adam.block(weights, gradient, mean, square);
-                    });
+            Self::Momentum(sgd) => sgd.block(weights, gradient, &mut one[place]),
+            Self::Adam(adam) => {
+                adam.block(weights, gradient, &mut one[place.clone()], &mut two[place]);
             }
-            _ => unreachable!("an optimizer keeps the vectors of its kind"),
         }
     }
 }
 
 /// The gradient with the L2 term, which torch leaves out at a decay of 0.
+#[inline]
 fn decayed(gradient: f32, weight: f32, decay: f32) -> f32 {
     if decay == 0.0 {
         gradient
@@ -230,7 +293,7 @@ fn decayed(gradient: f32, weight: f32, decay: f32) -> f32 {
 }
 
 /// SGD with momentum, dampening 0.
-struct Momentum {
+pub(crate) struct Momentum {
     rate: f32,
     decay: f32,
     momentum: f32,
@@ -240,6 +303,7 @@ struct Momentum {
 }
 
 impl Momentum {
+    #[inline]
     fn block(&self, weights: &mut [f32], gradient: &[f32], buffer: &mut [f32]) {
         let gradients = gradient.iter().zip(buffer);
         for (weight, (&gradient, buffer)) in weights.iter_mut().zip(gradients) {
@@ -260,7 +324,7 @@ impl Momentum {
 }
 
 /// Adam's and AdamW's scalars of one step.
-struct Adam {
+pub(crate) struct Adam {
     /// Learning rate over the first moment's bias correction.
     rate: f32,
     /// What AdamW multiplies the weights by.
@@ -294,6 +358,7 @@ impl Adam {
         }
     }
 
+    #[inline]
     fn block(&self, weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
         let moments = mean.iter_mut().zip(square);
         for ((weight, &gradient), (mean, square)) in weights.iter_mut().zip(gradient).zip(moments) {

@@ -2,19 +2,24 @@
 //! finite check, norm, clipping, learning rate and optimizer, and refuses to know how the sum came
 //! about.
 
-use std::ops::Range;
-
 use proto::contribution::Contribution;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use speech::model::ModelSpec;
 use thiserror::Error;
 
 use crate::{
-    clip::{BLOCK, ClipConfig, clip, squared_norm},
+    clip::{ClipConfig, Clipping},
     optimizer::{Optimizer, OptimizerConfig, RestoreError},
     schedule::ScheduleConfig,
 };
+
+mod passes;
+
+use passes::Blocks;
+
+/// Takes a run of final weights, and the place of its first one. Runs come in any order, from several
+/// threads, and each weight once.
+pub type Publish<'a> = &'a (dyn Fn(usize, &[f32]) + Sync);
 
 /// What is done with the sum of a pass. The engine reduces a flat vector with a weight and knows no
 /// more; gradient descent ([`Trainer`]) is one rule, re-estimation in expectation-maximisation would
@@ -29,11 +34,25 @@ pub trait UpdateRule {
     /// What workers compute from, and what is broadcast after an update.
     fn weights(&self) -> &[f32];
 
-    /// Takes the sum of the pass at [`UpdateRule::step`] and moves on by one step.
+    /// Takes the sum of the pass at [`UpdateRule::step`] and moves on by one step. What is left of the
+    /// sum's vector is its memory. Runs of new weights are handed to `publish` as they become final;
+    /// a step that is skipped hands nothing out, and one that fails may have handed out some.
     ///
     /// # Errors
     /// When the rule cannot go on; its weights are then not to be used.
-    fn apply(&mut self, sum: Contribution) -> Result<Outcome, UpdateError>;
+    fn apply_to(
+        &mut self,
+        sum: &mut Contribution,
+        publish: Publish<'_>,
+    ) -> Result<Outcome, UpdateError>;
+
+    /// The same for a sum that nobody needs any more and weights that nobody waits for.
+    ///
+    /// # Errors
+    /// See [`UpdateRule::apply_to`].
+    fn apply(&mut self, mut sum: Contribution) -> Result<Outcome, UpdateError> {
+        self.apply_to(&mut sum, &|_, _| {})
+    }
 }
 
 /// Why training cannot go on.
@@ -125,8 +144,9 @@ pub struct TrainerState {
 #[derive(Clone, Debug)]
 pub struct Trainer {
     config: TrainerConfig,
-    /// Name and place of each parameter in the flat vector.
-    parameters: Vec<(String, Range<usize>)>,
+    /// The parameters' names, in the order of the flat vector.
+    parameters: Vec<String>,
+    blocks: Blocks,
     weights: Vec<f32>,
     optimizer: Optimizer,
     step: u64,
@@ -142,7 +162,8 @@ impl Trainer {
         assert_eq!(weights.len(), spec.elements(), "weights of this model");
         Self {
             config,
-            parameters: layout(spec),
+            parameters: names(spec),
+            blocks: Blocks::new(spec),
             optimizer: Optimizer::new(config.optimizer, weights.len()),
             weights,
             step: 0,
@@ -170,7 +191,8 @@ impl Trainer {
         let steps = state.counts.applied_steps;
         Ok(Self {
             config,
-            parameters: layout(spec),
+            parameters: names(spec),
+            blocks: Blocks::new(spec),
             optimizer: Optimizer::restore(config.optimizer, expected, steps, state.optimizer)?,
             weights: state.weights,
             step: state.counts.step,
@@ -226,12 +248,14 @@ impl UpdateRule for Trainer {
         &self.weights
     }
 
-    fn apply(&mut self, sum: Contribution) -> Result<Outcome, UpdateError> {
+    fn apply_to(
+        &mut self,
+        sum: &mut Contribution,
+        publish: Publish<'_>,
+    ) -> Result<Outcome, UpdateError> {
         let step = self.step;
-        let Contribution {
-            sum, weight, loss, ..
-        } = sum;
-        let Some(mut gradient) = sum else {
+        let (weight, loss) = (sum.weight, sum.loss);
+        let Some(gradient) = &mut sum.sum else {
             return Ok(self.skip(Skipped::NothingToAdd));
         };
         let (found, expected) = (gradient.len(), self.weights.len());
@@ -246,24 +270,30 @@ impl UpdateRule for Trainer {
             return Ok(self.skip(Skipped::NoWeight));
         }
 
-        // mean → finite check → norm → clip → rate → optimizer
-        divide(&mut gradient, weight);
-        let squares = self.squares(&gradient);
-        if let Some(parameter) = self.first_not_finite(&squares) {
+        // mean → finite check → norm → clip → rate → optimizer, in two passes over memory: the norm
+        // has to be known before anything is clipped.
+        let squares = passes::mean(gradient, weight, &self.blocks);
+        let not_finite = squares.iter().position(|square| !square.is_finite());
+        if let Some(parameter) = not_finite.map(|place| self.name(place)) {
             return Ok(self.skip(Skipped::NotFinite { parameter }));
         }
         let norm = squares.iter().sum::<f64>().sqrt();
-        let clipped = clip(&mut gradient, norm, &self.config.clip);
+        let (clipping, coefficient) = Clipping::new(norm, &self.config.clip);
         let config = &self.config;
         let lr = config.schedule.learning_rate(
             config.optimizer.learning_rate,
             self.optimizer.steps(),
             config.total_steps,
         );
-        self.optimizer.step(&mut self.weights, &gradient, lr);
-        if let Some(parameter) = self.first_not_finite(&self.squares(&self.weights)) {
+        let (rule, parts) = self
+            .optimizer
+            .begin(&mut self.weights, &self.blocks.cuts, lr);
+        let moved = passes::step(gradient, clipping, &rule, parts, &self.blocks, publish);
+        if let Some(place) = moved.not_finite {
+            let parameter = self.name(place);
             return Err(UpdateError::Diverged { step, parameter });
         }
+        let clipped = clipping.done(norm, coefficient, moved.clamped, expected);
 
         self.step += 1;
         self.clipped_steps += u64::from(clipped.clipped);
@@ -281,43 +311,22 @@ impl UpdateRule for Trainer {
 }
 
 impl Trainer {
-    /// The squared norm of each parameter's part of `vector`.
-    fn squares(&self, vector: &[f32]) -> Vec<f64> {
-        let parameters = self.parameters.iter();
-        parameters
-            .map(|(_, range)| squared_norm(&vector[range.clone()]))
-            .collect()
-    }
-
-    fn first_not_finite(&self, squares: &[f64]) -> Option<String> {
-        let mut parameters = self.parameters.iter().zip(squares);
-        parameters
-            .find(|(_, square)| !square.is_finite())
-            .map(|((name, _), _)| name.clone())
+    /// The name of the parameter in this place.
+    fn name(&self, place: usize) -> String {
+        self.parameters[place].clone()
     }
 
     fn largest(&self, squares: &[f64]) -> String {
         let parameters = self.parameters.iter().zip(squares);
         parameters
             .max_by(|(_, one), (_, other)| one.total_cmp(other))
-            .map_or_else(String::new, |((name, _), _)| name.clone())
+            .map_or_else(String::new, |(name, _)| name.clone())
     }
 }
 
-fn layout(spec: &ModelSpec) -> Vec<(String, Range<usize>)> {
+fn names(spec: &ModelSpec) -> Vec<String> {
     let parameters = spec.parameters.iter();
-    parameters
-        .map(|parameter| (parameter.name.clone(), parameter.range()))
-        .collect()
-}
-
-/// Divides each element once, in f64, so that the mean is rounded once.
-fn divide(gradient: &mut [f32], weight: f64) {
-    gradient.par_chunks_mut(BLOCK).for_each(|block| {
-        for value in block {
-            *value = (f64::from(*value) / weight) as f32;
-        }
-    });
+    parameters.map(|parameter| parameter.name.clone()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `bench`: how fast this machine trains, measured with the parts that training uses.
 
+mod exchange;
 mod features;
 mod step;
 
@@ -11,6 +12,8 @@ pub fn run(verb: args::Bench) -> Result<()> {
     match verb {
         args::Bench::Step(args) => step::run(args),
         args::Bench::Features(args) => features::run(args),
+        args::Bench::Exchange(args) => exchange::run(args),
+        args::Bench::ExchangeWorker(args) => exchange::member::run(args),
     }
 }
 

@@ -57,6 +57,28 @@ fn features_are_timed_on_the_recordings_of_a_manifest() {
 }
 
 #[test]
+fn an_exchange_is_timed_between_processes() {
+    let bench = "bench exchange --parameters 5000 --workers 3 --repeats 2 -o json";
+    let exchange = run(Path::new("."), bench.split(' ')).expect(0).json();
+    let figure = |name: &str| {
+        exchange[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{exchange:#}"))
+    };
+    assert_eq!(exchange["workers"], 3);
+    assert!((figure("parameters") / 5000.0 - 1.0).abs() < 0.1);
+    for part in ["push_s", "reduce_update_s", "pull_s"] {
+        assert!(
+            figure(part) > 0.0 && figure(part) < figure("sync_s"),
+            "{exchange:#}"
+        );
+    }
+    let floor = figure("coordinator_floor_bytes");
+    assert!(figure("coordinator_peak_bytes") > floor);
+    assert_eq!(floor, 4.0 * 7.0 * figure("parameters"));
+}
+
+#[test]
 fn shapes_that_cannot_be_are_refused_with_a_reason() {
     let few = "bench step --frames 3 --labels 40 --batch 1 --hidden 2 --features 2 --device cpu";
     let ended = run(Path::new("."), few.split(' ')).expect(78);

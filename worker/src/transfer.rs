@@ -2,6 +2,8 @@
 //! long silence may last and how much memory an answer may take; whether to try again is decided in
 //! [`crate::session`].
 
+pub mod exchange;
+
 use std::{future::Future, time::Duration};
 
 use bytes::{Bytes, BytesMut};

@@ -1,0 +1,208 @@
+//! The two passes over memory that an update takes: sum to mean with its squares, then clipping,
+//! optimizer and what is broadcast. It decides where vectors are cut, so that neither a thread count
+//! nor the order of threads reaches a number, and refuses to know what the numbers are for.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use speech::model::ModelSpec;
+
+use super::Publish;
+use crate::{
+    clip::{BLOCK, Clipping, block_squares},
+    optimizer::{Block, Rule},
+    wide::wide,
+};
+
+/// Elements that are worked on at a time: what five vectors have of them stays in the first cache.
+const RUN: usize = 1 << 10;
+
+/// A flat vector cut at its parameters, and these into blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Blocks {
+    /// Of every block, in order and without gaps.
+    pub cuts: Vec<Range<usize>>,
+    /// How many blocks each parameter has.
+    counts: Vec<usize>,
+}
+
+impl Blocks {
+    pub fn new(spec: &ModelSpec) -> Self {
+        let ranges = spec.parameters.iter().map(|parameter| parameter.range());
+        let (mut cuts, mut counts) = (Vec::new(), Vec::new());
+        for range in ranges {
+            let starts = range.clone().step_by(BLOCK);
+            cuts.extend(starts.map(|start| start..(start + BLOCK).min(range.end)));
+            counts.push(range.len().div_ceil(BLOCK));
+        }
+        Self { cuts, counts }
+    }
+
+    fn split<'a>(&self, mut rest: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let take = |cut: &Range<usize>| {
+            let (taken, left) = std::mem::take(&mut rest).split_at_mut(cut.len());
+            rest = left;
+            taken
+        };
+        self.cuts.iter().map(take).collect()
+    }
+
+    /// What the blocks of each parameter come to.
+    fn by_parameter<'a, T>(&self, of_blocks: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+        let mut rest = of_blocks;
+        self.counts.iter().map(move |&count| {
+            let (taken, left) = rest.split_at(count);
+            rest = left;
+            taken
+        })
+    }
+}
+
+/// Divides each element once, in f64, so that the mean is rounded once. Gives the squared norm of each
+/// parameter's part, in f64: finite exactly when every element is.
+pub(super) fn mean(gradient: &mut [f32], weight: f64, blocks: &Blocks) -> Vec<f64> {
+    let squares: Vec<f64> = blocks
+        .split(gradient)
+        .into_par_iter()
+        .map(|block| {
+            wide(
+                #[inline(always)]
+                || {
+                    for value in block.iter_mut() {
+                        *value = (f64::from(*value) / weight) as f32;
+                    }
+                    block_squares(block)
+                },
+            )
+        })
+        .collect();
+    blocks
+        .by_parameter(&squares)
+        .map(|squares| squares.iter().sum())
+        .collect()
+}
+
+/// What came of the second pass.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Moved {
+    /// Elements of the gradient that were clamped.
+    pub clamped: usize,
+    /// The first parameter that holds a weight which is not finite.
+    pub not_finite: Option<usize>,
+}
+
+/// Clips the mean and moves the weights along it; each block goes out as soon as it is final.
+pub(super) fn step(
+    gradient: &mut [f32],
+    clipping: Clipping,
+    rule: &Rule,
+    parts: Vec<Block<'_>>,
+    blocks: &Blocks,
+    publish: Publish<'_>,
+) -> Moved {
+    let done: Vec<(usize, bool)> = parts
+        .into_par_iter()
+        .zip(blocks.split(gradient))
+        .zip(&blocks.cuts)
+        .map(|((mut part, gradient), cut)| {
+            let (clamped, finite) = wide(
+                #[inline(always)]
+                || move_block(&mut part, gradient, clipping, rule),
+            );
+            publish(cut.start, part.weights);
+            (clamped, finite)
+        })
+        .collect();
+    let whole = |blocks: &[(usize, bool)]| blocks.iter().all(|&(_, finite)| finite);
+    Moved {
+        clamped: done.iter().map(|&(clamped, _)| clamped).sum(),
+        not_finite: blocks.by_parameter(&done).position(|blocks| !whole(blocks)),
+    }
+}
+
+#[inline(always)]
+fn move_block(
+    part: &mut Block<'_>,
+    gradient: &mut [f32],
+    clipping: Clipping,
+    rule: &Rule,
+) -> (usize, bool) {
+    let (mut clamped, mut finite) = (0, true);
+    for (run, gradient) in gradient.chunks_mut(RUN).enumerate() {
+        let start = run * RUN;
+        let place = start..start + gradient.len();
+        clamped += clipping.block(gradient);
+        rule.run(part, place.clone(), gradient);
+        finite &= all_finite(&part.weights[place]);
+    }
+    (clamped, finite)
+}
+
+/// Whether every element is; without a branch for each, so that it takes whole vectors.
+#[inline]
+fn all_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let bad = |value: &f32| u32::from(value.to_bits() & EXPONENT == EXPONENT);
+    values.iter().map(bad).fold(0, |one, other| one | other) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use speech::model::ModelConfig;
+
+    use super::*;
+    use crate::clip::squared_norm;
+
+    fn spec() -> ModelSpec {
+        let config = ModelConfig {
+            layers: 1,
+            hidden: 180,
+            ..ModelConfig::default()
+        };
+        ModelSpec::new(&config, 33, 7)
+    }
+
+    #[test]
+    fn blocks_begin_anew_with_each_parameter_and_leave_nothing_out() {
+        let spec = spec();
+        let blocks = Blocks::new(&spec);
+        assert!(blocks.cuts.len() > spec.parameters.len());
+        let mut at = 0;
+        for cut in &blocks.cuts {
+            assert!(cut.start == at && (1..=BLOCK).contains(&cut.len()));
+            at = cut.end;
+        }
+        assert_eq!(at, spec.elements());
+        let counted: Vec<usize> = blocks.by_parameter(&blocks.cuts).map(<[_]>::len).collect();
+        assert_eq!(counted, blocks.counts);
+    }
+
+    #[test]
+    fn the_mean_and_its_squares_are_those_of_each_parameter_alone() {
+        let spec = spec();
+        let sum: Vec<f32> = (0..spec.elements())
+            .map(|place| (place % 1013) as f32 - 411.3)
+            .collect();
+        let mut mean_of = sum.clone();
+        let squares = mean(&mut mean_of, 3.0, &Blocks::new(&spec));
+        for (found, sum) in mean_of.iter().zip(&sum) {
+            assert_eq!(*found, (f64::from(*sum) / 3.0) as f32);
+        }
+        for (parameter, square) in spec.parameters.iter().zip(squares) {
+            let alone = squared_norm(&mean_of[parameter.range()]);
+            assert_eq!(square.to_bits(), alone.to_bits(), "{}", parameter.name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_wherever_it_stands() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for place in [0, 14, 99] {
+                let mut values = [f32::MAX; 100];
+                assert!(all_finite(&values));
+                values[place] = bad;
+                assert!(!all_finite(&values), "{bad} at {place}");
+            }
+        }
+    }
+}

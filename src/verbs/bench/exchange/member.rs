@@ -1,0 +1,60 @@
+//! A worker process of `bench exchange`. It says on standard output what it has, hands its gradient in
+//! when a line comes on standard input, and ends with that.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use worker::transfer::exchange::Exchange;
+
+use crate::{args, output, process, verbs};
+
+/// What a worker says, a line each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// It is admitted and asks for work.
+    Joined,
+    /// It has the weights of a step, and a gradient to hand in.
+    Ready {
+        step: u64,
+        micro_batches: usize,
+        elements: usize,
+        wait_s: f64,
+        pull_s: f64,
+    },
+    /// The gradient was taken.
+    Pushed { push_s: f64 },
+}
+
+pub fn run(args: args::ExchangeWorker) -> Result<()> {
+    process::end_with(args.parent)?;
+    verbs::block_on(async move {
+        let name = format!("bench-{}", std::process::id());
+        let mut exchange = Exchange::join(&args.at.coordinator, name).await?;
+        say(&Said::Joined)?;
+        while let Some(leased) = exchange.next().await? {
+            say(&Said::Ready {
+                step: leased.step,
+                micro_batches: leased.micro_batches,
+                elements: leased.elements,
+                wait_s: leased.wait_s,
+                pull_s: leased.pull_s,
+            })?;
+            if !told().await? {
+                break;
+            }
+            let push_s = exchange.hand_in().await?;
+            say(&Said::Pushed { push_s })?;
+        }
+        Ok(())
+    })
+}
+
+/// Waits for a line; false when none will come any more.
+async fn told() -> Result<bool> {
+    let read = || std::io::stdin().read_line(&mut String::new());
+    Ok(tokio::task::spawn_blocking(read).await?? > 0)
+}
+
+fn say(said: &Said) -> Result<()> {
+    output::line(&serde_json::to_string(said)?)
+}

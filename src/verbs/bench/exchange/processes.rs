@@ -1,0 +1,214 @@
+//! The processes of `bench exchange`: a coordinator on a folder that is gone afterwards, and workers
+//! that are spoken to by line. They end with this one.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use super::member::Said;
+use crate::{exit::Failure, process};
+
+/// How long the processes may take until they are there.
+const START: Duration = Duration::from_secs(30);
+
+/// A folder that is removed when it is dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("unisono-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Whatever is left lies where temporary files lie.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub struct Processes {
+    url: String,
+    coordinator: Child,
+    workers: Vec<Child>,
+    orders: Vec<ChildStdin>,
+    said: mpsc::UnboundedReceiver<io::Result<Said>>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Processes {
+    /// Starts a coordinator on `folder` and `workers` workers, and waits until they have joined. To be
+    /// called on the thread that lives as long as the program: Linux ends a child with the *thread* that
+    /// started it.
+    pub async fn start(folder: &Path, workers: usize) -> Result<Self> {
+        let port_file = folder.join("port");
+        let log = folder.join("coordinator.log");
+        let coordinator = command()?
+            .arg("coordinator")
+            .args(["--listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(folder.join("data"))
+            .arg("--port-file")
+            .arg(&port_file)
+            .args(["--parent", &std::process::id().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(File::create(&log)?))
+            .spawn()
+            .context("cannot start a coordinator")?;
+        let (sender, said) = mpsc::unbounded_channel();
+        let mut processes = Self {
+            url: String::new(),
+            coordinator,
+            workers: Vec::new(),
+            orders: Vec::new(),
+            said,
+            listeners: Vec::new(),
+        };
+        let port = processes.port(&port_file, &log).await?;
+        processes.url = format!("http://127.0.0.1:{port}");
+        for _ in 0..workers {
+            processes.add(sender.clone())?;
+        }
+        for _ in 0..workers {
+            match tokio::time::timeout(START, processes.next()).await {
+                Ok(said) => said?,
+                Err(_) => return Err(late("the workers").into()),
+            };
+        }
+        Ok(processes)
+    }
+
+    async fn port(&mut self, file: &Path, log: &Path) -> Result<u16> {
+        let end = Instant::now() + START;
+        while Instant::now() < end {
+            if let Ok(port) = std::fs::read_to_string(file)
+                .unwrap_or_default()
+                .trim()
+                .parse()
+            {
+                return Ok(port);
+            }
+            if let Some(status) = self.coordinator.try_wait()? {
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                let last = said.lines().last().unwrap_or("it said nothing");
+                let told = format!("the coordinator ended ({status}): {last}");
+                return Err(Failure::Infrastructure(told).into());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Err(late("the coordinator").into())
+    }
+
+    fn add(&mut self, sender: mpsc::UnboundedSender<io::Result<Said>>) -> Result<()> {
+        let mut worker = command()?
+            .args(["bench", "exchange-worker"])
+            .args(["--coordinator", &self.url])
+            .args(["--parent", &std::process::id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start a worker")?;
+        if let (Some(orders), Some(lines)) = (worker.stdin.take(), worker.stdout.take()) {
+            self.orders.push(orders);
+            self.listeners.push(tokio::spawn(listen(lines, sender)));
+        }
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Tells every worker to hand in what it has.
+    pub async fn go(&mut self) -> io::Result<()> {
+        for orders in &mut self.orders {
+            orders.write_all(b"\n").await?;
+            orders.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// What a worker says next.
+    pub async fn next(&mut self) -> Result<Said> {
+        match self.said.recv().await {
+            Some(said) => Ok(said?),
+            None => Err(late("a worker").into()),
+        }
+    }
+
+    /// The most memory that the coordinator has had, in bytes.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        let pid = self.coordinator.id().context("the coordinator has ended")?;
+        let path = format!("/proc/{pid}/status");
+        let status =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes =
+            peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        let kibibytes = kibibytes.with_context(|| format!("{path} has no VmHWM"))?;
+        Ok(1024 * kibibytes)
+    }
+
+    /// Kills everyone and waits until they are gone.
+    pub async fn end(&mut self) {
+        for child in self.workers.iter_mut().chain([&mut self.coordinator]) {
+            let _ = child.start_kill();
+            let _ = child.wait().await;
+        }
+        for listener in &self.listeners {
+            listener.abort();
+        }
+    }
+}
+
+fn late(who: &str) -> Failure {
+    Failure::Infrastructure(format!("{who} did not come up"))
+}
+
+/// This program, quiet, in a group of its own, and killed when nobody holds it any more.
+fn command() -> io::Result<Command> {
+    let mut command = Command::new(process::program()?);
+    command
+        .env("UNISONO_LOG", "error")
+        .process_group(0)
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+async fn listen(lines: ChildStdout, said: mpsc::UnboundedSender<io::Result<Said>>) {
+    let mut lines = BufReader::new(lines).lines();
+    loop {
+        let line = match lines.next_line().await {
+            Ok(Some(line)) => serde_json::from_str(&line).map_err(io::Error::other),
+            Ok(None) => Err(io::Error::other("a worker ended; what it said is above")),
+            Err(error) => Err(error),
+        };
+        let ended = line.is_err();
+        // Nobody listens any more only when the measurement is over.
+        if said.send(line).is_err() || ended {
+            return;
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A worker that computes nothing: it takes leases, hands made-up gradients in and pulls weights, by
+//! the transfer that every worker uses. It decides what its gradient is; when it is handed in, and
+//! what is timed, is its caller's.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    PROGRAM_VERSION,
+    contribution::{Contribution, Key, PassKind},
+    v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
+};
+use speech::{random::Stream, recipe::Recipe};
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{CallError, Transfer, answer};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why an exchange cannot be measured.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    #[error("`{url}` is no address of a coordinator: {reason}")]
+    Url { url: String, reason: String },
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("the coordinator refuses this worker: {0}")]
+    Refused(String),
+    #[error("the coordinator sends what makes no sense: {0}")]
+    Nonsense(String),
+    #[error("a contribution came to {0:?}")]
+    NotTaken(receipt::Outcome),
+}
+
+/// A node to hand a gradient in for.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    pub step: u64,
+    pub micro_batches: usize,
+    /// Seconds from the question to the lease.
+    pub wait_s: f64,
+    /// Seconds from the lease to the weights as one vector.
+    pub pull_s: f64,
+    pub elements: usize,
+}
+
+/// A worker of a measurement.
+pub struct Exchange {
+    control: WorkersClient<Channel>,
+    tensors: Transfer,
+    worker: u64,
+    generation: u64,
+    heart: JoinHandle<()>,
+    elements: Option<usize>,
+    lease: Option<Key>,
+    weights: Vec<f32>,
+    sum: Option<Arc<Contribution>>,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.heart.abort();
+    }
+}
+
+impl Exchange {
+    /// Joins the coordinator at `url` as `name`. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn join(url: &str, name: String) -> Result<Self, ExchangeError> {
+        let endpoint = Endpoint::from_shared(url.to_owned());
+        let endpoint = endpoint.map_err(|error| ExchangeError::Url {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        })?;
+        // As a session connects.
+        let connect = || {
+            let endpoint = endpoint.clone().tcp_nodelay(true);
+            endpoint
+                .initial_stream_window_size(proto::STREAM_WINDOW)
+                .initial_connection_window_size(proto::CONNECTION_WINDOW)
+                .connect_lazy()
+        };
+        let request = v1::JoinRequest {
+            name,
+            program_version: PROGRAM_VERSION.to_owned(),
+            compute_class: "made up".to_owned(),
+            threads: 1,
+        };
+        let mut control = WorkersClient::new(connect());
+        let joined = answer("Join", PATIENCE, control.join(request)).await?;
+        let welcome = match joined.into_inner().outcome {
+            Some(join_response::Outcome::Welcome(welcome)) => welcome,
+            Some(join_response::Outcome::Refusal(refusal)) => {
+                return Err(ExchangeError::Refused(refusal.reason));
+            }
+            None => return Err(ExchangeError::Nonsense("an empty welcome".to_owned())),
+        };
+        let beat = v1::HeartbeatRequest {
+            worker: welcome.worker,
+            generation: welcome.generation,
+        };
+        let mut heartbeats = WorkersClient::new(connect());
+        let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(20)));
+        let heart = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                // The next one may arrive.
+                let _ = heartbeats.heartbeat(beat).await;
+            }
+        });
+        Ok(Self {
+            control,
+            tensors: Transfer::new(connect()),
+            worker: welcome.worker,
+            generation: welcome.generation,
+            heart,
+            elements: None,
+            lease: None,
+            weights: Vec::new(),
+            sum: None,
+        })
+    }
+
+    /// Waits for a lease and pulls the weights that it is computed from. `None` once there is no more
+    /// to do.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn next(&mut self) -> Result<Option<Leased>, ExchangeError> {
+        let asked = Instant::now();
+        let (key, micro_batches) = loop {
+            let Some(lease) = self.ask().await? else {
+                return Ok(None);
+            };
+            let key = lease.key.clone().and_then(|key| Key::try_from(key).ok());
+            let key = key.filter(|key| key.kind == PassKind::Gradient);
+            let Some(key) = key else {
+                return Err(ExchangeError::Nonsense("a lease of nothing".to_owned()));
+            };
+            if self.lease.as_ref().is_none_or(|held| held.step != key.step) {
+                break (key, lease.micro_batches.len());
+            }
+            // Another worker is late, in the coordinator's eyes, with a node of the step that this one
+            // has done its part of.
+            self.give_back(lease.key).await?;
+        };
+        let wait_s = asked.elapsed().as_secs_f64();
+        let elements = self.elements(&key.job).await?;
+        let leased = Instant::now();
+        self.weights = self.tensors.pull(&key, elements).await?;
+        let pull_s = leased.elapsed().as_secs_f64();
+        let leased = Leased {
+            step: key.step,
+            micro_batches,
+            wait_s,
+            pull_s,
+            elements: self.weights.len(),
+        };
+        self.make_up(elements);
+        self.lease = Some(key);
+        Ok(Some(leased))
+    }
+
+    /// Hands the gradient in, and gives the seconds from the vector to its receipt.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`].
+    pub async fn hand_in(&mut self) -> Result<f64, ExchangeError> {
+        let (Some(key), Some(sum)) = (self.lease.clone(), self.sum.clone()) else {
+            return Err(ExchangeError::Nonsense("there is no lease".to_owned()));
+        };
+        let ready = Instant::now();
+        let header = v1::ContributionHeader::new(self.worker, key, &sum, v1::Spent::default());
+        let vector = proto::tensor::encode(sum.sum.as_deref().unwrap_or_default());
+        match self.tensors.push(header, vector).await? {
+            receipt::Outcome::Accepted => Ok(ready.elapsed().as_secs_f64()),
+            other => Err(ExchangeError::NotTaken(other)),
+        }
+    }
+
+    async fn ask(&self) -> Result<Option<v1::Lease>, ExchangeError> {
+        let request = v1::LeaseRequest {
+            worker: self.worker,
+            generation: self.generation,
+            patience_ms: 10_000,
+            holds: Vec::new(),
+        };
+        let mut control = self.control.clone();
+        loop {
+            let answered = answer("Lease", 2 * PATIENCE, control.lease(request.clone())).await?;
+            match answered.into_inner().answer {
+                Some(Answer::Lease(lease)) => return Ok(Some(lease)),
+                Some(Answer::Idle(_)) => {}
+                Some(Answer::Goodbye(_) | Answer::Unknown(_)) | None => return Ok(None),
+            }
+        }
+    }
+
+    async fn give_back(&self, key: Option<v1::Key>) -> Result<(), ExchangeError> {
+        const PAUSE: Duration = Duration::from_millis(20);
+        let request = v1::GiveBackRequest {
+            worker: self.worker,
+            key,
+            reason: "a worker of a measurement does its own part only".to_owned(),
+            fatal: false,
+        };
+        let mut control = self.control.clone();
+        answer("GiveBack", PATIENCE, control.give_back(request)).await?;
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+
+    async fn elements(&mut self, job: &str) -> Result<usize, ExchangeError> {
+        if let Some(elements) = self.elements {
+            return Ok(elements);
+        }
+        let request = v1::DescribeJobRequest {
+            job: job.to_owned(),
+        };
+        let mut control = self.control.clone();
+        let described = answer("DescribeJob", PATIENCE, control.describe_job(request)).await?;
+        let nonsense = |error: &dyn std::error::Error| ExchangeError::Nonsense(error.to_string());
+        let recipe = Recipe::from_json(&described.into_inner().recipe_json);
+        let spec = recipe.and_then(|recipe| recipe.model_spec());
+        let elements = spec.map_err(|error| nonsense(&error))?.elements();
+        self.elements = Some(elements);
+        Ok(elements)
+    }
+
+    /// The same gradient for every step: made once, because drawing it takes longer than all the rest.
+    fn make_up(&mut self, elements: usize) {
+        if self.sum.is_some() {
+            return;
+        }
+        // Of every worker the same: a node that two of them hand in has the same bits.
+        let mut stream = Stream::new(1, &[]);
+        self.sum = Some(Arc::new(Contribution {
+            sum: Some((0..elements).map(|_| stream.normal() as f32).collect()),
+            weight: 1.0,
+            loss: 1.0,
+            utterances: 1,
+            ..Contribution::default()
+        }));
+    }
+}
