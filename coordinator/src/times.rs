@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use proto::v1;
 use serde::{Deserialize, Serialize};
 
 /// Seconds. Those of workers are added up over them: each is a thread that computes, from the end of
@@ -28,20 +27,6 @@ pub struct Times {
 }
 
 impl Times {
-    /// What a worker says it spent. A number that cannot be one counts as nothing.
-    pub fn of_worker(spent: Option<v1::Spent>) -> Self {
-        let spent = spent.unwrap_or_default();
-        let seconds = |said: f64| if said.is_finite() { said.max(0.0) } else { 0.0 };
-        Self {
-            compute_s: seconds(spent.compute),
-            features_s: seconds(spent.features),
-            pull_s: seconds(spent.pull),
-            push_s: seconds(spent.push),
-            wait_s: seconds(spent.wait),
-            ..Self::default()
-        }
-    }
-
     pub fn add(&mut self, more: &Self) {
         for ((_, sum), (_, value)) in self.each_mut().into_iter().zip(more.each()) {
             *sum += value;
@@ -87,21 +72,5 @@ mod tests {
         let mut twice = times;
         twice.add(&times);
         assert_eq!((twice.update_s, twice.compute_s), (12.0, 0.0));
-    }
-
-    #[test]
-    fn nonsense_that_a_worker_says_counts_as_nothing() {
-        let spent = v1::Spent {
-            compute: f64::NAN,
-            wait: -3.0,
-            pull: 0.5,
-            ..v1::Spent::default()
-        };
-        let times = Times::of_worker(Some(spent));
-        assert_eq!(
-            (times.compute_s, times.wait_s, times.pull_s),
-            (0.0, 0.0, 0.5)
-        );
-        assert_eq!(Times::of_worker(None), Times::default());
     }
 }

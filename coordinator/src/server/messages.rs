@@ -1,4 +1,5 @@
-//! From the domain's answers to messages. The way back is [`proto::convert`].
+//! From the domain's answers to messages, and what of messages is for people. The way back is otherwise
+//! [`proto::convert`].
 
 use proto::v1;
 
@@ -8,6 +9,7 @@ use crate::{
     machine::Outcome,
     report::Report,
     store::{Cause, State},
+    times::Times,
 };
 use proto::contribution::PassKind;
 
@@ -98,6 +100,20 @@ pub fn receipt(outcome: Outcome) -> v1::Receipt {
     }
 }
 
+/// What a worker says it spent. A number that cannot be one counts as nothing.
+pub fn times(spent: Option<v1::Spent>) -> Times {
+    let spent = spent.unwrap_or_default();
+    let seconds = |said: f64| if said.is_finite() { said.max(0.0) } else { 0.0 };
+    Times {
+        compute_s: seconds(spent.compute),
+        features_s: seconds(spent.features),
+        pull_s: seconds(spent.pull),
+        push_s: seconds(spent.push),
+        wait_s: seconds(spent.wait),
+        ..Times::default()
+    }
+}
+
 impl From<v1::UtteranceResult> for Hypothesis {
     fn from(result: v1::UtteranceResult) -> Self {
         Self {
@@ -172,5 +188,26 @@ impl From<WorkerView> for v1::WorkerStatus {
             contributions: view.contributions,
             seconds_since_heard: view.seconds_since_heard,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_that_a_worker_says_of_its_time_counts_as_nothing() {
+        let spent = v1::Spent {
+            compute: f64::NAN,
+            wait: -3.0,
+            pull: 0.5,
+            ..v1::Spent::default()
+        };
+        let found = times(Some(spent));
+        assert_eq!(
+            (found.compute_s, found.wait_s, found.pull_s),
+            (0.0, 0.0, 0.5)
+        );
+        assert_eq!(times(None), Times::default());
     }
 }

@@ -21,8 +21,7 @@ use tonic::{Code, Streaming};
 use crate::{
     driver::{Announced, Command, Handle},
     machine::Outcome,
-    server::refusal::Refusal,
-    times::Times,
+    server::{messages, refusal::Refusal},
 };
 
 type Parts = Streaming<v1::PushRequest>;
@@ -65,7 +64,7 @@ impl Receiver {
             self.drain(parts).await;
             return Ok(Outcome::Stale);
         };
-        let times = Times::of_worker(header.spent);
+        let times = messages::times(header.spent);
         let announced = header.elements;
         let mut contribution = header.into_contribution(None)?;
         let mut hasher = contribution.hasher();
