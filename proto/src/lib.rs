@@ -11,6 +11,8 @@ pub mod tree;
 /// mention them.
 pub mod v1 {
     #![allow(missing_docs, clippy::unwrap_used, unused_qualifications)]
+    // A header comes once in a push, and nobody holds many.
+    #![allow(clippy::large_enum_variant)]
     tonic::include_proto!("unisono.v1");
 
     /// The compiled protocol, for gRPC reflection.
