@@ -7,6 +7,7 @@ mod cores;
 mod exit;
 mod fleet;
 mod follow;
+mod memory;
 mod narrate;
 mod output;
 mod process;
@@ -19,10 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep();
     let args = args::Args::parse();
     output::silence_drivers();
     output::log(args.log_level());

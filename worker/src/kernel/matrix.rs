@@ -5,21 +5,27 @@
 //! start. Blocking over k stores and reloads the partial chain, which is exact, so the bits depend
 //! on no block size.
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::simd::{Kernel, Lanes, Level};
 
+mod left;
 mod panels;
+mod tile;
 
-use panels::copy;
+pub use left::Left;
 pub use panels::{PANEL, Panels};
+use tile::{GROUP, Tile, TileStart};
 
-/// Terms of a chain computed before the result is stored: a panel of them fills a first-level cache.
-const DEPTH_BLOCK: usize = 256;
-/// Rows that share a panel while it is in the first-level cache.
-const ROW_BLOCK: usize = 64;
-/// Rows handed to a thread at a time.
-const ROW_TASK: usize = 128;
+/// Terms of a chain computed before the result is stored: a block of rows and a panel of them fit a
+/// second-level cache, and the result's way to memory and back is short beside them.
+const DEPTH_BLOCK: usize = 1024;
+/// Rows that share a panel while it is in the second-level cache.
+const ROW_BLOCK: usize = 8 * GROUP;
+/// Rows handed to a thread at a time, at most.
+const ROW_TASK: usize = 4 * ROW_BLOCK;
 
 /// What the chains begin with.
 #[derive(Clone, Copy)]
@@ -29,41 +35,6 @@ pub enum Start<'a> {
     Row(&'a [f32]),
     /// What the result holds already.
     Result,
-}
-
-/// A left operand: element (r, k) is `values[r * row + k * depth]`.
-#[derive(Clone, Copy)]
-pub struct Left<'a> {
-    values: &'a [f32],
-    row: usize,
-    depth: usize,
-}
-
-impl<'a> Left<'a> {
-    /// Rows of consecutive elements, `stride` apart.
-    pub fn rows(values: &'a [f32], stride: usize) -> Self {
-        Self {
-            values,
-            row: stride,
-            depth: 1,
-        }
-    }
-
-    /// The transpose of a row-major matrix whose rows are `stride` apart.
-    pub fn transposed(values: &'a [f32], stride: usize) -> Self {
-        Self {
-            values,
-            row: 1,
-            depth: stride,
-        }
-    }
-
-    fn below(self, row: usize) -> Self {
-        Self {
-            values: &self.values[(row * self.row).min(self.values.len())..],
-            ..self
-        }
-    }
 }
 
 /// `result[r, n] = start + Σ_k left[r, k]·right[k, n]` for `rows` rows of `result`, `stride` apart.
@@ -136,23 +107,20 @@ pub fn multiply_parallel(
 ) {
     assert_eq!(result.len() % stride.max(1), 0, "the result is whole rows");
     let rows = result.len() / stride.max(1);
-    if rayon::current_num_threads() == 1 {
+    let threads = rayon::current_num_threads();
+    if threads == 1 {
         return multiply(level, left, right, start, result, stride, rows);
     }
+    // About as many rows for each, so that none waits for another.
+    let shares = threads * rows.div_ceil(threads * ROW_TASK);
+    let share = rows.div_ceil(shares.max(1)).max(GROUP);
     result
-        .par_chunks_mut(ROW_TASK * stride)
+        .par_chunks_mut(share * stride)
         .enumerate()
         .for_each(|(task, chunk)| {
-            let left = left.below(task * ROW_TASK);
-            multiply(
-                level,
-                left,
-                right,
-                start,
-                chunk,
-                stride,
-                chunk.len() / stride,
-            );
+            let left = left.below(task * share);
+            let rows = chunk.len() / stride;
+            multiply(level, left, right, start, chunk, stride, rows);
         });
 }
 
@@ -178,212 +146,53 @@ impl Kernel for Multiply<'_> {
             stride,
             rows,
         } = self;
-        // A transposed left operand walks memory in strides of a row: pack each block once.
-        let packs = left.depth != 1;
-        let mut packed = Vec::new();
+        let mut packed = PACKED.take();
         let blocks = right.depth().div_ceil(DEPTH_BLOCK).max(1);
         for block in 0..blocks {
             let k0 = block * DEPTH_BLOCK;
             let depth = right.depth().min(k0 + DEPTH_BLOCK) - k0;
             let start = if block == 0 { start } else { Start::Result };
             for row0 in (0..rows).step_by(ROW_BLOCK) {
-                let row_end = rows.min(row0 + ROW_BLOCK);
-                if packs {
-                    pack_left(&mut packed, left, row0..row_end, k0..k0 + depth);
-                }
+                let count = (rows - row0).min(ROW_BLOCK);
+                left::pack(&mut packed, left, row0..row0 + count, k0..k0 + depth);
                 for panel in 0..right.columns().div_ceil(PANEL) {
-                    // SAFETY: the caller of `multiply_raw` answers for the result; it checked that
-                    // the left operand holds rows × depth, and the panels hold depth × PANEL.
-                    unsafe {
-                        let b = right.panel(panel).add(k0 * PANEL);
-                        let column = panel * PANEL;
-                        let columns = (right.columns() - column).min(PANEL);
-                        let mut row = row0;
-                        while row < row_end {
-                            let (a, a_row, a_depth) = if packs {
-                                let group = (row - row0) * depth;
-                                (packed.as_ptr().add(group), 1, GROUP.min(row_end - row))
-                            } else {
-                                (left.values.as_ptr().add(row * left.row + k0), left.row, 1)
-                            };
+                    let column = panel * PANEL;
+                    let columns = (right.columns() - column).min(PANEL);
+                    for group in left::groups(count) {
+                        // SAFETY: the caller of `multiply_raw` answers for the result; the left
+                        // operand was packed to count × depth, and the panels hold depth × PANEL.
+                        unsafe {
                             let tile = Tile {
-                                a,
-                                a_row,
-                                a_depth,
-                                b,
+                                a: packed.as_ptr().add(group.start * depth),
+                                b: right.panel(panel).add(k0 * PANEL),
                                 depth,
                                 start: match start {
                                     Start::Zero => TileStart::Zero,
                                     Start::Row(bias) => TileStart::Row(bias.as_ptr().add(column)),
                                     Start::Result => TileStart::Result,
                                 },
-                                c: result.add(row * stride + column),
+                                c: result.add((row0 + group.start) * stride + column),
+                                next: result.wrapping_add(if group.end < count {
+                                    (row0 + group.end) * stride + column
+                                } else {
+                                    row0 * stride + column + PANEL
+                                }),
                                 stride,
                                 columns,
                             };
-                            let group = GROUP.min(row_end - row);
-                            tile.rows::<V>(group);
-                            row += group;
+                            tile.rows::<V>(group.len());
                         }
                     }
                 }
             }
         }
+        PACKED.set(packed);
     }
 }
 
-/// Rows of a micro-tile.
-const GROUP: usize = 8;
-
-/// Copies a block of a transposed left operand into groups of up to GROUP rows, each with the rows
-/// of a term side by side.
-#[inline(always)]
-fn pack_left(
-    packed: &mut Vec<f32>,
-    left: Left,
-    rows: std::ops::Range<usize>,
-    terms: std::ops::Range<usize>,
-) {
-    packed.resize(rows.len() * terms.len(), 0.0);
-    let mut target = packed.chunks_mut(GROUP * terms.len());
-    for first in rows.clone().step_by(GROUP) {
-        let group = GROUP.min(rows.end - first);
-        let target = target
-            .next()
-            .expect("a chunk for each group, by the size above");
-        for (target, k) in target.chunks_exact_mut(group).zip(terms.clone()) {
-            copy::<GROUP>(&left.values[k * left.depth + first..][..group], target);
-        }
-    }
-}
-
-enum TileStart {
-    Zero,
-    Row(*const f32),
-    Result,
-}
-
-/// A micro-tile: up to GROUP rows by one panel.
-struct Tile {
-    a: *const f32,
-    a_row: usize,
-    a_depth: usize,
-    b: *const f32,
-    depth: usize,
-    start: TileStart,
-    c: *mut f32,
-    stride: usize,
-    columns: usize,
-}
-
-impl Tile {
-    /// # Safety
-    /// The pointers cover `rows` rows, `depth` terms and `columns` columns.
-    #[inline(always)]
-    unsafe fn rows<V: Lanes>(&self, rows: usize) {
-        // SAFETY: as the caller promises; each call covers rows below `rows`.
-        unsafe {
-            if V::LANES == 16 {
-                // 32 registers: 8 rows × 2 vectors of sums.
-                match rows {
-                    8 => self.chains::<V, 8>(0),
-                    7 => self.chains::<V, 7>(0),
-                    6 => self.chains::<V, 6>(0),
-                    5 => self.chains::<V, 5>(0),
-                    4 => self.chains::<V, 4>(0),
-                    3 => self.chains::<V, 3>(0),
-                    2 => self.chains::<V, 2>(0),
-                    _ => self.chains::<V, 1>(0),
-                }
-            } else {
-                // 16 registers: 4 rows × 2 vectors of sums.
-                let mut row = 0;
-                while row + 4 <= rows {
-                    self.chains::<V, 4>(row);
-                    row += 4;
-                }
-                while row < rows {
-                    self.chains::<V, 1>(row);
-                    row += 1;
-                }
-            }
-        }
-    }
-
-    /// ROWS rows from `row` on, two vectors at a time across the panel.
-    ///
-    /// # Safety
-    /// As [`Tile::rows`].
-    #[inline(always)]
-    unsafe fn chains<V: Lanes, const ROWS: usize>(&self, row: usize) {
-        let mut column = 0;
-        while column < self.columns {
-            // SAFETY: as the caller promises; a panel is PANEL wide even where fewer columns count,
-            // and `load` and `store` keep to the counting ones.
-            unsafe {
-                let c = self.c.add(row * self.stride + column);
-                let columns = self.columns - column;
-                let mut sums = [[V::splat(0.0); 2]; ROWS];
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    match self.start {
-                        TileStart::Zero => {}
-                        TileStart::Row(bias) => *sum = load(bias.add(column), columns),
-                        TileStart::Result => *sum = load(c.add(r * self.stride), columns),
-                    }
-                }
-                let mut a = self.a.add(row * self.a_row);
-                let mut b = self.b.add(column);
-                for _ in 0..self.depth {
-                    let right = [V::load(b), V::load(b.add(V::LANES))];
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let left = V::splat(*a.add(r * self.a_row));
-                        sum[0] = left.mul_add(right[0], sum[0]);
-                        sum[1] = left.mul_add(right[1], sum[1]);
-                    }
-                    a = a.add(self.a_depth);
-                    b = b.add(PANEL);
-                }
-                for (r, sum) in sums.into_iter().enumerate() {
-                    store(sum, c.add(r * self.stride), columns);
-                }
-            }
-            column += 2 * V::LANES;
-        }
-    }
-}
-
-/// # Safety
-/// `columns` elements are readable at `source`.
-#[inline(always)]
-unsafe fn load<V: Lanes>(source: *const f32, columns: usize) -> [V; 2] {
-    // SAFETY: as the caller promises; the copy holds two vectors of any level.
-    unsafe {
-        if columns >= 2 * V::LANES {
-            [V::load(source), V::load(source.add(V::LANES))]
-        } else {
-            let mut copy = [0.0f32; PANEL];
-            std::ptr::copy_nonoverlapping(source, copy.as_mut_ptr(), columns);
-            [V::load(copy.as_ptr()), V::load(copy.as_ptr().add(V::LANES))]
-        }
-    }
-}
-
-/// # Safety
-/// `columns` elements are writable at `target`.
-#[inline(always)]
-unsafe fn store<V: Lanes>(values: [V; 2], target: *mut f32, columns: usize) {
-    // SAFETY: as the caller promises; the copy holds two vectors of any level.
-    unsafe {
-        if columns >= 2 * V::LANES {
-            values[0].store(target);
-            values[1].store(target.add(V::LANES));
-        } else {
-            let mut copy = [0.0f32; PANEL];
-            values[0].store(copy.as_mut_ptr());
-            values[1].store(copy.as_mut_ptr().add(V::LANES));
-            std::ptr::copy_nonoverlapping(copy.as_ptr(), target, columns);
-        }
-    }
+thread_local! {
+    /// The memory that a left operand is packed into.
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Adds the rows of `source` (`columns` wide, one after the other) to `sums`, first row first.

@@ -119,6 +119,60 @@ pub unsafe trait Lanes: Copy {
     fn where_less(self, left: Self, right: Self, other: Self) -> Self;
 }
 
+/// Asks for the cache line of `address`, which may be any.
+#[inline(always)]
+pub fn prefetch(address: *const f32) {
+    // SAFETY: a hint, which never faults; SSE belongs to every x86_64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Writes the transpose of four rows of four elements; the rows lie `stride` and `target_stride`
+/// apart.
+///
+/// # Safety
+/// The elements are readable and writable.
+#[inline(always)]
+pub unsafe fn transpose_4(
+    source: *const f32,
+    stride: usize,
+    target: *mut f32,
+    target_stride: usize,
+) {
+    // SAFETY: as the caller promises; SSE belongs to every x86_64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::*;
+        let row = |r: usize| _mm_loadu_ps(source.add(r * stride));
+        let (low, high) = (
+            _mm_unpacklo_ps(row(0), row(1)),
+            _mm_unpackhi_ps(row(0), row(1)),
+        );
+        let (low_2, high_2) = (
+            _mm_unpacklo_ps(row(2), row(3)),
+            _mm_unpackhi_ps(row(2), row(3)),
+        );
+        _mm_storeu_ps(target, _mm_movelh_ps(low, low_2));
+        _mm_storeu_ps(target.add(target_stride), _mm_movehl_ps(low_2, low));
+        _mm_storeu_ps(target.add(2 * target_stride), _mm_movelh_ps(high, high_2));
+        _mm_storeu_ps(target.add(3 * target_stride), _mm_movehl_ps(high_2, high));
+    }
+    // SAFETY: as the caller promises.
+    #[cfg(not(target_arch = "x86_64"))]
+    unsafe {
+        for row in 0..4 {
+            for term in 0..4 {
+                *target.add(term * target_stride + row) = *source.add(row * stride + term);
+            }
+        }
+    }
+}
+
 unsafe impl<const N: usize> Lanes for [f32; N] {
     const LANES: usize = N;
 

@@ -5,12 +5,22 @@
 //! Threads share out the sequences of the batch: no barrier inside the time loop, and since each
 //! frame's values are chains of their own (see [`crate::kernel`]), the same bits for any division.
 
+mod cell;
+
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{LayerShape, Packing};
-use crate::kernel::activation::{sigmoid, tanh};
 use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_raw};
-use crate::kernel::simd::{Kernel, Lanes, Level};
+use crate::kernel::simd::Level;
+use cell::{CellBackward, CellForward};
+
+/// Rows of frames whose input is projected before the recurrence goes over them.
+const FORWARD_ROWS: usize = 128;
+/// Rows of frames that the recurrence goes back over before their part of the weights' gradient is
+/// added: with more, the gradient's way to memory and back is rarer.
+const BACKWARD_ROWS: usize = 1024;
 
 /// What the forward pass of a direction leaves to the backward pass.
 #[derive(Clone, Debug)]
@@ -100,7 +110,7 @@ impl Direction<'_> {
     }
 
     /// Sequences (as places) for each thread, about equally many frames each.
-    fn tasks(&self) -> Vec<std::ops::Range<usize>> {
+    fn tasks(&self) -> Vec<Range<usize>> {
         let threads = rayon::current_num_threads().div_ceil(self.shape.directions);
         let places = self.packing.sequences();
         let mut tasks = Vec::new();
@@ -131,73 +141,84 @@ impl Direction<'_> {
         let weight_hh = Panels::transpose(&parameters[ranges.weight_hh], hidden, gates_width);
 
         let mut gates = vec![0.0; rows * gates_width];
-        let start = Start::Row(&bias);
-        let left = Left::rows(input, inputs);
-        multiply_parallel(self.level, left, &weight_ih, start, &mut gates, gates_width);
         let mut cells = vec![0.0; rows * hidden];
-        let (gates_shared, cells_shared) = (Shared::new(&mut gates), Shared::new(&mut cells));
-        let SharedOutput {
-            memory: output,
-            width,
-        } = output;
-        let column = self.index * hidden;
-        self.tasks().into_par_iter().for_each(|places| {
-            for i in 0..self.packing.steps() {
-                let step = self.step(i);
-                let count = self
-                    .packing
-                    .active(step)
-                    .min(places.end)
-                    .saturating_sub(places.start);
-                if count == 0 {
-                    continue;
+        for steps in self.chunks(FORWARD_ROWS) {
+            let rows = self.rows(&steps);
+            multiply_parallel(
+                self.level,
+                Left::rows(&input[rows.start * inputs..], inputs),
+                &weight_ih,
+                Start::Row(&bias),
+                &mut gates[rows.start * gates_width..rows.end * gates_width],
+                gates_width,
+            );
+            let pass = Recurrence {
+                gates: Shared::new(&mut gates),
+                cells: Shared::new(&mut cells),
+                weight_hh: &weight_hh,
+                output,
+            };
+            self.tasks().into_par_iter().for_each(|places| {
+                for i in steps.clone() {
+                    self.step_forward(i, places.clone(), &pass);
                 }
-                let row = self.packing.row(step, places.start);
-                let before = self.previous(step).map(|(previous, both)| {
-                    let count = both.min(places.end).saturating_sub(places.start);
-                    (self.packing.row(previous, places.start), count)
-                });
-                let (previous_row, previous_count) = before.unwrap_or((0, 0));
-                // SAFETY: all rows belong to sequences of `places`, which are this task's alone;
-                // earlier steps are only read, and this step's rows only written here.
-                unsafe {
-                    if previous_count > 0 {
-                        let elements = (previous_count - 1) * width + hidden;
-                        let h = output.slice(previous_row * width + column, elements);
-                        let left = Left::rows(h, width);
-                        let target = gates_shared.at(row * gates_width);
-                        let start = Start::Result;
-                        let level = self.level;
-                        multiply_raw(
-                            level,
-                            left,
-                            &weight_hh,
-                            start,
-                            target,
-                            gates_width,
-                            previous_count,
-                        );
-                    }
-                    self.level.run(CellForward {
-                        hidden,
-                        count,
-                        previous_count,
-                        gates: gates_shared.at(row * gates_width),
-                        cells: cells_shared.at(row * hidden),
-                        previous_cells: cells_shared.at(previous_row * hidden),
-                        output: output.at(row * width + column),
-                        width,
-                    });
-                }
-            }
-        });
+            });
+        }
         Trace { gates, cells }
     }
 
+    /// Step `i` of the recurrence for the sequences in `places`, whose gates hold the input's part.
+    fn step_forward(&self, i: usize, places: Range<usize>, pass: &Recurrence) {
+        let hidden = self.shape.hidden;
+        let gates_width = 4 * hidden;
+        let SharedOutput {
+            memory: output,
+            width,
+        } = pass.output;
+        let column = self.index * hidden;
+        let step = self.step(i);
+        let within = |count: usize| count.min(places.end).saturating_sub(places.start);
+        let count = within(self.packing.active(step));
+        if count == 0 {
+            return;
+        }
+        let row = self.packing.row(step, places.start);
+        let (previous_row, previous_count) = self.previous(step).map_or((0, 0), |(step, both)| {
+            (self.packing.row(step, places.start), within(both))
+        });
+        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone; earlier
+        // steps are only read, and this step's rows only written here.
+        unsafe {
+            if previous_count > 0 {
+                let elements = (previous_count - 1) * width + hidden;
+                let h = output.slice(previous_row * width + column, elements);
+                multiply_raw(
+                    self.level,
+                    Left::rows(h, width),
+                    pass.weight_hh,
+                    Start::Result,
+                    pass.gates.at(row * gates_width),
+                    gates_width,
+                    previous_count,
+                );
+            }
+            self.level.run(CellForward {
+                hidden,
+                count,
+                previous_count,
+                gates: pass.gates.at(row * gates_width),
+                cells: pass.cells.at(row * hidden),
+                previous_cells: pass.cells.at(previous_row * hidden),
+                output: output.at(row * width + column),
+                width,
+            });
+        }
+    }
+
     /// From the gradient of the layer's output to the gradient of this direction's parameters
-    /// (added to zeros in `parameter_gradient`, the layer's whole) and, where asked for, added to
-    /// `input_gradient` [rows, I].
-    pub fn backward(&self, pass: Backward, trace: Trace) -> Vec<f32> {
+    /// and, where asked for, of its input. A weight's chain goes over the frames run by run, the last
+    /// of the recurrence first, in each run as they lie.
+    pub fn backward(&self, mut pass: Backward, trace: Trace) -> Vec<f32> {
         let LayerShape { inputs, hidden, .. } = self.shape;
         let ranges = self.shape.direction(self.index);
         let gates_width = 4 * hidden;
@@ -214,86 +235,153 @@ impl Direction<'_> {
             hidden,
         );
 
-        // The gates turn into their own gradients as time runs back.
+        let weight_ih = pass
+            .input_gradient
+            .is_some()
+            .then(|| Panels::pack(&pass.parameters[ranges.weight_ih], gates_width, inputs));
+
         let mut hidden_gradient = vec![0.0; places * hidden];
         let mut cell_gradient = vec![0.0; places * hidden];
-        let gates_shared = Shared::new(&mut gates);
-        let cells_shared = Shared::new(&mut cells);
-        let hidden_shared = Shared::new(&mut hidden_gradient);
-        let cell_shared = Shared::new(&mut cell_gradient);
-        self.tasks().into_par_iter().for_each(|places| {
-            for i in (0..self.packing.steps()).rev() {
-                let step = self.step(i);
-                let count = self
-                    .packing
-                    .active(step)
-                    .min(places.end)
-                    .saturating_sub(places.start);
-                if count == 0 {
-                    continue;
-                }
-                let within = |both: usize| both.min(places.end).saturating_sub(places.start);
-                let row = self.packing.row(step, places.start);
-                let after = self.next(step).map_or(0, |(_, both)| within(both));
-                let before = self.previous(step);
-                let previous_count = before.map_or(0, |(_, both)| within(both));
-                let previous_row =
-                    before.map_or(0, |(previous, _)| self.packing.row(previous, places.start));
-                // SAFETY: all rows belong to sequences of `places`, which are this task's alone.
-                unsafe {
-                    let target = hidden_shared.at(places.start * hidden);
-                    for r in 0..count {
-                        let source = &pass.output_gradient[(row + r) * width + column..][..hidden];
-                        target
-                            .add(r * hidden)
-                            .copy_from_nonoverlapping(source.as_ptr(), hidden);
-                    }
-                    if let Some((next, _)) = self.next(step).filter(|_| after > 0) {
-                        let next_row = self.packing.row(next, places.start);
-                        let elements = after * gates_width;
-                        let left = gates_shared.slice(next_row * gates_width, elements);
-                        let left = Left::rows(left, gates_width);
-                        let (level, start) = (self.level, Start::Result);
-                        multiply_raw(level, left, &weight_hh, start, target, hidden, after);
-                    }
-                    self.level.run(CellBackward {
-                        hidden,
-                        count,
-                        after,
-                        previous_count,
-                        gates: gates_shared.at(row * gates_width),
-                        cells: cells_shared.at(row * hidden),
-                        previous_cells: cells_shared.at(previous_row * hidden),
-                        hidden_gradient: target,
-                        cell_gradient: cell_shared.at(places.start * hidden),
-                    });
-                }
-            }
-        });
-
-        let mut gradient = vec![0.0; self.shape.direction_elements()];
-        let (weights, biases) = gradient.split_at_mut(gates_width * (inputs + hidden));
-        let (ih, hh) = weights.split_at_mut(gates_width * inputs);
-        let left = Left::transposed(&gates, gates_width);
-        let rows = self.packing.rows();
-        let panels = Panels::pack(pass.input, rows, inputs);
-        multiply_parallel(self.level, left, &panels, Start::Zero, ih, inputs);
         let previous = self.previous_rows();
-        let panels = Panels::gather(rows, hidden, |row| {
-            previous[row].map(|previous| &pass.output[previous * width + column..][..hidden])
-        });
-        multiply_parallel(self.level, left, &panels, Start::Zero, hh, hidden);
-        let (bias_ih, bias_hh) = biases.split_at_mut(gates_width);
-        add_rows(self.level, &gates, bias_ih);
-        bias_hh.copy_from_slice(bias_ih);
-
-        if let Some(input_gradient) = pass.input_gradient {
-            let weight_ih = Panels::pack(&pass.parameters[ranges.weight_ih], gates_width, inputs);
-            let left = Left::rows(&gates, gates_width);
-            let start = Start::Result;
-            multiply_parallel(self.level, left, &weight_ih, start, input_gradient, inputs);
+        // The input and the previous hidden state side by side, and their weights' gradients likewise.
+        let both = inputs + hidden;
+        let mut panels = Panels::zeros(0, both);
+        let mut weights = vec![0.0; gates_width * both];
+        let mut bias = vec![0.0; gates_width];
+        // The gates turn into their own gradients as time runs back, and are used while they are near.
+        for steps in self.chunks(BACKWARD_ROWS).into_iter().rev() {
+            let back = Back {
+                gates: Shared::new(&mut gates),
+                cells: Shared::new(&mut cells),
+                hidden_gradient: Shared::new(&mut hidden_gradient),
+                cell_gradient: Shared::new(&mut cell_gradient),
+                weight_hh: &weight_hh,
+                output_gradient: pass.output_gradient,
+            };
+            self.tasks().into_par_iter().for_each(|places| {
+                for i in steps.clone().rev() {
+                    self.step_backward(i, places.clone(), &back);
+                }
+            });
+            let rows = self.rows(&steps);
+            let gates = &gates[rows.start * gates_width..rows.end * gates_width];
+            panels.fill(rows.len(), [inputs, hidden], |row| {
+                let row = rows.start + row;
+                let output = |row: usize| &pass.output[row * width + column..][..hidden];
+                [
+                    Some(&pass.input[row * inputs..][..inputs]),
+                    previous[row].map(output),
+                ]
+            });
+            multiply_parallel(
+                self.level,
+                Left::transposed(gates, gates_width),
+                &panels,
+                Start::Result,
+                &mut weights,
+                both,
+            );
+            add_rows(self.level, gates, &mut bias);
+            if let (Some(gradient), Some(weight_ih)) = (&mut pass.input_gradient, &weight_ih) {
+                multiply_parallel(
+                    self.level,
+                    Left::rows(gates, gates_width),
+                    weight_ih,
+                    Start::Zero,
+                    &mut gradient[rows.start * inputs..rows.end * inputs],
+                    inputs,
+                );
+            }
         }
+
+        let mut gradient = Vec::with_capacity(self.shape.direction_elements());
+        for row in weights.chunks_exact(both) {
+            gradient.extend_from_slice(&row[..inputs]);
+        }
+        for row in weights.chunks_exact(both) {
+            gradient.extend_from_slice(&row[inputs..]);
+        }
+        gradient.extend_from_slice(&bias);
+        gradient.extend_from_slice(&bias);
         gradient
+    }
+
+    /// Step `i` of the recurrence, back in time, for the sequences in `places`.
+    fn step_backward(&self, i: usize, places: Range<usize>, pass: &Back) {
+        let hidden = self.shape.hidden;
+        let gates_width = 4 * hidden;
+        let width = self.shape.outputs();
+        let column = self.index * hidden;
+        let step = self.step(i);
+        let within = |count: usize| count.min(places.end).saturating_sub(places.start);
+        let count = within(self.packing.active(step));
+        if count == 0 {
+            return;
+        }
+        let row = self.packing.row(step, places.start);
+        let (next_row, after) = self.next(step).map_or((0, 0), |(step, both)| {
+            (self.packing.row(step, places.start), within(both))
+        });
+        let (previous_row, previous_count) = self.previous(step).map_or((0, 0), |(step, both)| {
+            (self.packing.row(step, places.start), within(both))
+        });
+        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone.
+        unsafe {
+            let target = pass.hidden_gradient.at(places.start * hidden);
+            for r in 0..count {
+                let source = &pass.output_gradient[(row + r) * width + column..][..hidden];
+                target
+                    .add(r * hidden)
+                    .copy_from_nonoverlapping(source.as_ptr(), hidden);
+            }
+            if after > 0 {
+                let left = pass
+                    .gates
+                    .slice(next_row * gates_width, after * gates_width);
+                multiply_raw(
+                    self.level,
+                    Left::rows(left, gates_width),
+                    pass.weight_hh,
+                    Start::Result,
+                    target,
+                    hidden,
+                    after,
+                );
+            }
+            self.level.run(CellBackward {
+                hidden,
+                count,
+                after,
+                previous_count,
+                gates: pass.gates.at(row * gates_width),
+                cells: pass.cells.at(row * hidden),
+                previous_cells: pass.cells.at(previous_row * hidden),
+                hidden_gradient: target,
+                cell_gradient: pass.cell_gradient.at(places.start * hidden),
+            });
+        }
+    }
+
+    /// The steps of the recurrence in runs of at least `rows` rows but for the last: what a run's
+    /// product computes is still in a cache when its recurrence uses it, and the other way round.
+    fn chunks(&self, rows: usize) -> Vec<Range<usize>> {
+        let mut chunks = Vec::new();
+        let (mut start, mut count) = (0, 0);
+        for i in 0..self.packing.steps() {
+            count += self.packing.active(self.step(i));
+            if count >= rows || i + 1 == self.packing.steps() {
+                chunks.push(start..i + 1);
+                (start, count) = (i + 1, 0);
+            }
+        }
+        chunks
+    }
+
+    /// The rows of a run of steps of the recurrence.
+    fn rows(&self, steps: &Range<usize>) -> Range<usize> {
+        let (first, last) = (self.step(steps.start), self.step(steps.end - 1));
+        let (first, last) = (first.min(last), first.max(last));
+        self.packing.row(first, 0)..self.packing.row(last + 1, 0)
     }
 
     /// For each row, the row of the same sequence's previous step in the order of the recurrence.
@@ -310,7 +398,27 @@ impl Direction<'_> {
     }
 }
 
-/// What the backward pass of a direction reads and adds to.
+/// What the steps of a forward pass share.
+struct Recurrence<'a> {
+    gates: Shared,
+    cells: Shared,
+    weight_hh: &'a Panels,
+    output: SharedOutput,
+}
+
+/// What the steps of a backward pass share.
+struct Back<'a> {
+    gates: Shared,
+    cells: Shared,
+    /// [sequences, H], of the step in hand.
+    hidden_gradient: Shared,
+    /// [sequences, H], as it arrives from the step after.
+    cell_gradient: Shared,
+    weight_hh: &'a Panels,
+    output_gradient: &'a [f32],
+}
+
+/// What the backward pass of a direction reads and writes.
 pub struct Backward<'a> {
     /// [rows, I]
     pub input: &'a [f32],
@@ -320,7 +428,7 @@ pub struct Backward<'a> {
     pub output: &'a [f32],
     /// [rows, outputs]
     pub output_gradient: &'a [f32],
-    /// [rows, I], added to.
+    /// [rows, I], written.
     pub input_gradient: Option<&'a mut [f32]>,
 }
 
@@ -336,151 +444,6 @@ impl SharedOutput {
         Self {
             memory: Shared::new(output),
             width,
-        }
-    }
-}
-
-/// Activations, cell and hidden state of `count` sequences at one step.
-struct CellForward {
-    hidden: usize,
-    count: usize,
-    /// The first so many have a previous step; the others begin at zero.
-    previous_count: usize,
-    gates: *mut f32,
-    cells: *mut f32,
-    previous_cells: *const f32,
-    output: *mut f32,
-    width: usize,
-}
-
-impl CellForward {
-    /// # Safety
-    /// The pointers cover `count` rows of `hidden` units; unit + LANES is at most `hidden`.
-    #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let hidden = self.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = self.gates.add(row * 4 * hidden + unit);
-            let input = sigmoid(V::load(gates));
-            let forget = sigmoid(V::load(gates.add(hidden)));
-            let candidate = tanh(V::load(gates.add(2 * hidden)));
-            let output = sigmoid(V::load(gates.add(3 * hidden)));
-            let previous = if row < self.previous_count {
-                V::load(self.previous_cells.add(row * hidden + unit))
-            } else {
-                V::splat(0.0)
-            };
-            let cell = forget.mul_add(previous, input.mul(candidate));
-            input.store(gates);
-            forget.store(gates.add(hidden));
-            candidate.store(gates.add(2 * hidden));
-            output.store(gates.add(3 * hidden));
-            cell.store(self.cells.add(row * hidden + unit));
-            output
-                .mul(tanh(cell))
-                .store(self.output.add(row * self.width + unit));
-        }
-    }
-}
-
-impl Kernel for CellForward {
-    type Output = ();
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        for row in 0..self.count {
-            let mut unit = 0;
-            // SAFETY: the units stay below `hidden`; the maker of `self` answers for the pointers.
-            unsafe {
-                while unit + V::LANES <= self.hidden {
-                    self.units::<V>(row, unit);
-                    unit += V::LANES;
-                }
-                while unit < self.hidden {
-                    self.units::<[f32; 1]>(row, unit);
-                    unit += 1;
-                }
-            }
-        }
-    }
-}
-
-/// Turns the gates of `count` sequences at one step into the gradients of their pre-activations,
-/// and carries the gradient of the cell back.
-struct CellBackward {
-    hidden: usize,
-    count: usize,
-    /// The first so many have a next step, from which a gradient of the cell arrives.
-    after: usize,
-    /// The first so many have a previous step.
-    previous_count: usize,
-    gates: *mut f32,
-    cells: *const f32,
-    previous_cells: *const f32,
-    hidden_gradient: *const f32,
-    cell_gradient: *mut f32,
-}
-
-impl CellBackward {
-    /// # Safety
-    /// As [`CellForward::units`].
-    #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let hidden = self.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = self.gates.add(row * 4 * hidden + unit);
-            let at = row * hidden + unit;
-            let zero = V::splat(0.0);
-            let one = V::splat(1.0);
-            let input = V::load(gates);
-            let forget = V::load(gates.add(hidden));
-            let candidate = V::load(gates.add(2 * hidden));
-            let output = V::load(gates.add(3 * hidden));
-            let squashed = tanh(V::load(self.cells.add(at)));
-            let previous = if row < self.previous_count {
-                V::load(self.previous_cells.add(at))
-            } else {
-                zero
-            };
-            let dh = V::load(self.hidden_gradient.add(at));
-            let carried = if row < self.after {
-                V::load(self.cell_gradient.add(at))
-            } else {
-                zero
-            };
-            let slope = one.sub(squashed.mul(squashed));
-            let dc = dh.mul(output).mul_add(slope, carried);
-            let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));
-            let d_input = dc.mul(candidate).mul(input.mul(one.sub(input)));
-            let d_forget = dc.mul(previous).mul(forget.mul(one.sub(forget)));
-            let d_candidate = dc.mul(input).mul(one.sub(candidate.mul(candidate)));
-            d_input.store(gates);
-            d_forget.store(gates.add(hidden));
-            d_candidate.store(gates.add(2 * hidden));
-            d_output.store(gates.add(3 * hidden));
-            dc.mul(forget).store(self.cell_gradient.add(at));
-        }
-    }
-}
-
-impl Kernel for CellBackward {
-    type Output = ();
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        for row in 0..self.count {
-            let mut unit = 0;
-            // SAFETY: as in `CellForward::run`.
-            unsafe {
-                while unit + V::LANES <= self.hidden {
-                    self.units::<V>(row, unit);
-                    unit += V::LANES;
-                }
-                while unit < self.hidden {
-                    self.units::<[f32; 1]>(row, unit);
-                    unit += 1;
-                }
-            }
         }
     }
 }

@@ -27,7 +27,8 @@ impl std::fmt::Debug for Panels {
 }
 
 impl Panels {
-    fn zeros(depth: usize, columns: usize) -> Self {
+    /// A matrix of zeros.
+    pub fn zeros(depth: usize, columns: usize) -> Self {
         let lines = vec![Line([0.0; 16]); columns.div_ceil(PANEL) * depth * (PANEL / 16)];
         Self {
             lines,
@@ -51,32 +52,57 @@ impl Panels {
     /// Packs the row-major matrix `source` [depth, columns].
     pub fn pack(source: &[f32], depth: usize, columns: usize) -> Self {
         assert_eq!(source.len(), depth * columns);
-        Self::gather(depth, columns, |k| Some(&source[k * columns..][..columns]))
+        let mut packed = Self::zeros(0, columns);
+        packed.fill(depth, [columns], |k| {
+            [Some(&source[k * columns..][..columns])]
+        });
+        packed
     }
 
-    /// Packs the matrix whose row k is `row(k)`, or zeros.
-    pub fn gather<'a>(
+    /// Packs another matrix of as many columns into the same memory. Its row k is the rows `row(k)`
+    /// side by side, each of its width, with zeros for what is none.
+    ///
+    /// # Panics
+    /// If the widths do not add up to the columns, or a row is not as wide as it should be.
+    pub fn fill<'a, const PARTS: usize>(
+        &mut self,
         depth: usize,
-        columns: usize,
-        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-    ) -> Self {
-        let mut packed = Self::zeros(depth, columns);
-        if depth > 0 {
-            packed
-                .values_mut()
-                .par_chunks_mut(depth * PANEL)
-                .enumerate()
-                .for_each(|(p, panel)| {
-                    let start = p * PANEL;
-                    let end = columns.min(start + PANEL);
-                    for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
-                        if let Some(row) = row(k) {
-                            copy::<PANEL>(&row[start..end], &mut target[..end - start]);
+        widths: [usize; PARTS],
+        row: impl Fn(usize) -> [Option<&'a [f32]>; PARTS] + Sync,
+    ) {
+        let columns = self.columns;
+        assert_eq!(widths.iter().sum::<usize>(), columns);
+        self.depth = depth;
+        let lines = columns.div_ceil(PANEL) * depth * (PANEL / 16);
+        self.lines.resize(lines, Line([0.0; 16]));
+        if depth == 0 {
+            return;
+        }
+        self.values_mut()
+            .par_chunks_mut(depth * PANEL)
+            .enumerate()
+            .for_each(|(p, panel)| {
+                let panel_start = p * PANEL;
+                let panel_end = columns.min(panel_start + PANEL);
+                let mut part_start = 0;
+                for (part, width) in widths.into_iter().enumerate() {
+                    let start = panel_start.max(part_start);
+                    let end = panel_end.min(part_start + width);
+                    if start < end {
+                        for (k, target) in panel.chunks_exact_mut(PANEL).enumerate() {
+                            let target = &mut target[start - panel_start..end - panel_start];
+                            match row(k)[part] {
+                                Some(row) => {
+                                    let source = &row[start - part_start..end - part_start];
+                                    copy::<PANEL>(source, target);
+                                }
+                                None => target.fill(0.0),
+                            }
                         }
                     }
-                });
-        }
-        packed
+                    part_start += width;
+                }
+            });
     }
 
     /// Packs the transpose of the row-major matrix `source` [columns, depth].
@@ -116,7 +142,7 @@ impl Panels {
 
 /// Copies slices of mostly N elements, which is then a few instructions and no call.
 #[inline(always)]
-pub(super) fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
+fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
     match (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
         (Some(source), Some(target)) => *target = *source,
         _ => target.copy_from_slice(source),

@@ -39,6 +39,8 @@ fn every_level_layout_and_start_computes_the_same_chains() {
         (16, 257, 33),
         (67, 300, 70),
         (130, 7, 96),
+        (26, 1030, 40),
+        (397, 40, 33),
     ] {
         let a = random(&mut stream, rows * depth);
         let b = random(&mut stream, depth * columns);

@@ -1,0 +1,43 @@
+//! The allocator, and how long it keeps what was freed. It refuses to know who needs the memory.
+
+use std::ffi::{c_int, c_long};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long freed memory is kept before the system gets it back. A training step frees what the next
+/// one needs again, and pages that come back from the system have to be zeroed first, which cost a
+/// seventh of a step of a large model.
+const KEPT_MS: c_long = 120_000;
+
+/// `mi_option_purge_delay`, milliseconds; 1000 unless set. mimalloc's numbers are stable, its crate
+/// does not name this one.
+const PURGE_DELAY: c_int = 15;
+
+unsafe extern "C" {
+    fn mi_option_set_default(option: c_int, value: c_long);
+}
+
+/// Keeps freed memory for the next step. What the environment says (`MIMALLOC_PURGE_DELAY`) goes first.
+pub fn keep() {
+    // SAFETY: a plain assignment to an option; this is before any other thread begins.
+    unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        fn mi_option_get(option: c_int) -> c_long;
+    }
+
+    #[test]
+    fn the_option_that_is_set_is_the_one_with_the_delays_default() {
+        // SAFETY: reads an option.
+        let get = || unsafe { mi_option_get(PURGE_DELAY) };
+        assert_eq!(get(), 1000);
+        keep();
+        assert_eq!(get(), KEPT_MS);
+    }
+}
