@@ -193,8 +193,7 @@ impl Machine {
     pub fn expects(&self, worker: WorkerId, key: &Key) -> bool {
         !self.barred.contains(&worker)
             && self.pass.as_ref().is_some_and(|pass| {
-                pass.names(self.generation, key)
-                    && pass.granted_at(worker, key.node, key.attempt).is_some()
+                pass.names(self.generation, key) && pass.was_granted(worker, key.node, key.attempt)
             })
     }
 

@@ -84,10 +84,7 @@ impl Machine {
         }
         let last = self.last.as_ref();
         if let Some(last) = last.filter(|last| last.names(self.generation, key)) {
-            if last
-                .granted_at(opinion.worker, key.node, key.attempt)
-                .is_none()
-            {
+            if !last.was_granted(opinion.worker, key.node, key.attempt) {
                 return self.useless(Useless::Foreign);
             }
             let first = last.first_answer(key.node);

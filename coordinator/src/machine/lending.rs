@@ -150,26 +150,26 @@ impl Machine {
     fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
         let present = self.checkers();
-        let overdue = pass.lone_leases().filter(|&(node, holder, granted)| {
+        let overdue = pass.lone_leases().filter(|&(node, holder, begins)| {
             holder != worker
-                && (self.overdue_at(holder, node, granted) <= self.now
-                    || self.is_quicker(worker, holder, node, granted))
+                && (self.overdue_at(holder, node, begins) <= self.now
+                    || self.is_quicker(worker, holder, node, begins))
                 && pass.needs(node, worker, &present)
         });
-        let oldest = overdue.min_by_key(|&(node, _, granted)| (granted, node));
+        let oldest = overdue.min_by_key(|&(node, _, begins)| (begins, node));
         oldest.map(|(node, ..)| node)
     }
 
     /// Whether `worker`, which has nothing else to do, would answer `node` before `holder` does, by a
     /// margin: of a slow worker's last node the others need not wait for the end.
-    fn is_quicker(&self, worker: WorkerId, holder: WorkerId, node: Node, granted: Millis) -> bool {
+    fn is_quicker(&self, worker: WorkerId, holder: WorkerId, node: Node, begins: Millis) -> bool {
         let Some(pass) = &self.pass else { return false };
         let took = |worker| {
             let speeds = &self.workers.get(&worker)?.speeds;
             let each = speeds.get(&pass.id.kind)?.milliseconds()?;
             Some(each * self.cost * f64::from(pass.size(node)))
         };
-        let elapsed = self.now.saturating_sub(granted) as f64;
+        let elapsed = self.now.saturating_sub(begins) as f64;
         match (took(worker), took(holder)) {
             (Some(own), Some(its)) => own * pace::MARGIN < its - elapsed,
             _ => false,
@@ -188,16 +188,16 @@ impl Machine {
                     .filter(|it| it.worker != holder && self.holds(it.worker) == 0)
                     .any(|it| helps(node, it.worker))
             })
-            .map(|(node, holder, granted)| (self.overdue_at(holder, node, granted), node))
+            .map(|(node, holder, begins)| (self.overdue_at(holder, node, begins), node))
             .min()
     }
 
-    fn overdue_at(&self, holder: WorkerId, node: Node, granted: Millis) -> Millis {
+    fn overdue_at(&self, holder: WorkerId, node: Node, begins: Millis) -> Millis {
         let after = match self.expected(holder, node) {
             Some(expected) => (expected * self.config.straggler_multiple) as Millis,
             None => self.config.first_lease,
         };
-        granted.saturating_add(after.max(self.config.straggler_floor))
+        begins.saturating_add(after.max(self.config.straggler_floor))
     }
 
     fn grant(&mut self, worker: WorkerId, node: Node) {
@@ -222,7 +222,8 @@ impl Machine {
             _ => config.first_lease,
         };
         let expires = self.now.saturating_add(time.max(1));
-        let granted = pass.lease(node, worker, self.now, expires);
+        let begins = self.now.saturating_add(busy as Millis);
+        let granted = pass.lease(node, worker, begins, expires);
         let key = pass.key(self.generation, node, granted.attempt);
         self.counters.granted += 1;
         self.counters.retries += u64::from(granted.retry);

@@ -42,14 +42,14 @@ struct Free {
 #[derive(Debug)]
 struct Lease {
     worker: WorkerId,
-    granted: Millis,
+    /// When the worker should begin it.
+    begins: Millis,
     expires: Millis,
 }
 
 #[derive(Debug)]
 struct Attempt {
     worker: WorkerId,
-    granted: Millis,
     /// Its lease had ended when the pass was restarted: others may have parts of its node.
     void: bool,
 }
@@ -173,7 +173,7 @@ impl Pass {
         &mut self,
         node: Node,
         worker: WorkerId,
-        now: Millis,
+        begins: Millis,
         expires: Millis,
     ) -> Granted {
         let retry = self.split_off(node);
@@ -182,12 +182,11 @@ impl Pass {
         let attempt = attempts.len() as u32;
         attempts.push(Attempt {
             worker,
-            granted: now,
             void: false,
         });
         let lease = Lease {
             worker,
-            granted: now,
+            begins,
             expires,
         };
         self.leases.insert((node, attempt), lease);
@@ -244,23 +243,24 @@ impl Pass {
             .is_some()
     }
 
-    /// Leases of nodes that one worker alone has: node, worker, time of the grant.
+    /// Leases of nodes that one worker alone has: node, worker, when it should begin.
     pub(super) fn lone_leases(&self) -> impl Iterator<Item = (Node, WorkerId, Millis)> {
         let copies = |node: Node| self.leases.range((node, 0)..=(node, u32::MAX)).count();
         self.leases
             .iter()
             .filter(move |((node, _), _)| copies(*node) == 1)
-            .map(|((node, _), lease)| (*node, lease.worker, lease.granted))
+            .map(|((node, _), lease)| (*node, lease.worker, lease.begins))
     }
 
     pub(super) fn expiries(&self) -> impl Iterator<Item = Millis> {
         self.leases.values().map(|lease| lease.expires)
     }
 
-    /// When `attempt` of `node` was leased to `worker`; `None` if it was not.
-    pub(super) fn granted_at(&self, worker: WorkerId, node: Node, attempt: u32) -> Option<Millis> {
-        let attempt = self.attempts.get(&node)?.get(attempt as usize)?;
-        (attempt.worker == worker && !attempt.void).then_some(attempt.granted)
+    /// Whether `attempt` of `node` was leased to `worker`, and counts.
+    pub(super) fn was_granted(&self, worker: WorkerId, node: Node, attempt: u32) -> bool {
+        let attempts = self.attempts.get(&node);
+        let attempt = attempts.and_then(|attempts| attempts.get(attempt as usize));
+        attempt.is_some_and(|attempt| attempt.worker == worker && !attempt.void)
     }
 
     /// Frees what has run out by `now`: node, attempt and worker of each.
@@ -319,7 +319,7 @@ impl Pass {
         let Opinion {
             worker, attempt, ..
         } = opinion;
-        if self.granted_at(worker, node, attempt).is_none() {
+        if !self.was_granted(worker, node, attempt) {
             return Answer::Foreign;
         }
         let Some(done) = self.done_at(node) else {
