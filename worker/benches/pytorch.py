@@ -2,13 +2,20 @@
 backward, clipping by global norm, Adam. Prints median seconds of both and their ratio. For ragged
 lengths PyTorch's faster way counts, padded or packed.
 
-    python3 worker/benches/pytorch.py target/release/unisono [threads] [repeats]
+    python3 worker/benches/pytorch.py target/release/unisono [--shapes a,b,c] [--lengths even,ragged]
+        [--threads 1,2] [--repeats 5] [--no-packed] [--cpu] [--kernels target/release/deps/kernels-…]
+
+Shape b takes seconds a step, and packed minutes: fewer repeats and `--no-packed` are for it. `--cpu`
+compares processor seconds on one thread, for a machine that others use too. With the program that
+`cargo bench --workspace --bench kernels --no-run` builds, log-softmax and CTC are compared as well.
 """
 
+import argparse
 import json
+import re
+import resource
 import statistics
 import subprocess
-import sys
 import time
 
 import torch
@@ -33,7 +40,7 @@ def lengths_of(shape, ragged):
     return [shortest + (frames - shortest) * place // steps for place in range(batch)]
 
 
-def torch_step(shape, ragged, packed, repeats):
+def torch_step(shape, ragged, packed, repeats, clock):
     """Median seconds of a step."""
     torch.manual_seed(1)
     bidirectional = shape.get("bidirectional", False)
@@ -46,9 +53,8 @@ def torch_step(shape, ragged, packed, repeats):
     lengths = torch.tensor(lengths_of(shape, ragged))
     targets = torch.randint(1, outputs, (batch, labels))
     target_lengths = torch.full((batch,), labels)
-    times = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
+
+    def step():
         adam.zero_grad(set_to_none=True)
         if packed:
             y, _ = lstm(pack_padded_sequence(x, lengths, enforce_sorted=False))
@@ -64,34 +70,104 @@ def torch_step(shape, ragged, packed, repeats):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         adam.step()
-        times.append(time.perf_counter() - start)
+
+    return median(step, repeats, clock)
+
+
+def torch_ctc(repeats, clock):
+    """Median seconds of log-softmax and CTC, forward and backward."""
+    frames, batch, outputs, labels = CTC
+    x = torch.randn(frames, batch, outputs, requires_grad=True)
+    targets = torch.randint(1, outputs, (batch, labels))
+    sizes = torch.full((batch,), frames), torch.full((batch,), labels)
+
+    def step():
+        x.grad = None
+        F.ctc_loss(x.log_softmax(-1), targets, *sizes, reduction="sum").backward()
+
+    return median(step, repeats, clock)
+
+
+CTC = (400, 16, 32, 40)
+
+
+def median(step, repeats, clock):
+    times = []
+    for _ in range(repeats + 2):
+        start = clock()
+        step()
+        times.append(clock() - start)
     return statistics.median(times[2:])
 
 
-def unisono_step(program, shape, ragged, threads, repeats):
-    """Median seconds of a step."""
-    arguments = [program, "bench", "step", "--device", "cpu", "-o", "json"]
-    arguments += ["--threads", str(threads), "--repeats", str(repeats)]
+def unisono_step(program, shape, ragged, threads, repeats, cpu):
+    """Median seconds of a step; with `cpu`, the mean processor seconds of one."""
+    arguments = [program, "bench", "step", "--device", "cpu", "-o", "json", "--threads", str(threads)]
     for key, value in shape.items():
         arguments += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     arguments += ["--ragged"] if ragged else []
-    return json.loads(subprocess.run(arguments, check=True, capture_output=True).stdout)["step_s"]
+
+    def run(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        out = subprocess.run([*arguments, "--repeats", str(repeats)], check=True, capture_output=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return json.loads(out)["step_s"], used
+
+    if cpu:
+        # What else the program does falls out of the difference.
+        return (run(repeats + 1)[1] - run(1)[1]) / repeats
+    return run(repeats)[0]
+
+
+def unisono_ctc(program):
+    """Median seconds that the benchmark of the kernels prints."""
+    frames, batch, outputs, labels = CTC
+    arguments = [program, "--bench", "ctc"]
+    out = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+    row = next(line for line in out.splitlines() if f"[{batch}, {frames}, {outputs}, {labels}]" in line)
+    value, unit = re.findall(r"([\d.]+) (ns|µs|ms|s)\b", row)[2]
+    return float(value) * {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}[unit]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--shapes", default="a,b,c")
+    parser.add_argument("--lengths", default="even,ragged")
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-packed", action="store_true")
+    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--kernels")
+    args = parser.parse_args()
+    if args.cpu and args.threads != "1":
+        parser.error("--cpu is for one thread")
+    return args
 
 
 def main():
-    program = sys.argv[1]
-    threads = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    repeats = int(sys.argv[3]) if len(sys.argv) > 3 else 5
-    torch.set_num_threads(threads)
-    print(f"PyTorch {torch.__version__}, {threads} threads, medians of {repeats}")
-    print(f"{'shape':10} {'unisono s':>10} {'PyTorch s':>10} {'ratio':>6}")
-    for name, shape in SHAPES.items():
-        for ragged in (False, True):
-            ours = unisono_step(program, shape, ragged, threads, repeats)
-            ways = (False, True) if ragged else (False,)
-            theirs = min(torch_step(shape, ragged, packed, repeats) for packed in ways)
-            label = f"{name} ragged" if ragged else name
-            print(f"{label:10} {ours:10.4f} {theirs:10.4f} {ours / theirs:6.2f}")
+    args = arguments()
+    clock = time.process_time if args.cpu else time.perf_counter
+    print(f"PyTorch {torch.__version__}, medians of {args.repeats}")
+    print(f"{'shape':10} {'threads':>7} {'unisono s':>10} {'PyTorch s':>10} {'ratio':>6}", flush=True)
+
+    def row(label, threads, ours, theirs):
+        print(f"{label:10} {threads:7} {ours:10.4f} {theirs:10.4f} {ours / theirs:6.2f}", flush=True)
+
+    for threads in map(int, args.threads.split(",")):
+        torch.set_num_threads(threads)
+        for name in args.shapes.split(","):
+            shape = SHAPES[name]
+            for lengths in args.lengths.split(","):
+                ragged = lengths == "ragged"
+                ours = unisono_step(args.program, shape, ragged, threads, args.repeats, args.cpu)
+                ways = (False, True) if ragged and not args.no_packed else (False,)
+                theirs = min(torch_step(shape, ragged, packed, args.repeats, clock) for packed in ways)
+                row(f"{name} ragged" if ragged else name, threads, ours, theirs)
+    if args.kernels:
+        torch.set_num_threads(1)
+        row("ctc", 1, unisono_ctc(args.kernels), torch_ctc(4 * args.repeats, clock))
 
 
 if __name__ == "__main__":
