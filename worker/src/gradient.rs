@@ -235,7 +235,7 @@ impl Forward<'_> {
         if !result.not_finite.is_empty() {
             return Ok(result);
         }
-        let flat = passed.gradient(head, spec.outputs, spec.elements())?;
+        let flat = passed.gradient(self.network)?;
         if !all_finite(&flat) {
             return Ok(result);
         }
@@ -256,22 +256,15 @@ impl Forward<'_> {
 
 impl Passed {
     /// Of all parameters, in the order of the specification's flat vector.
-    fn gradient(
-        &self,
-        head: Head,
-        outputs: usize,
-        elements: usize,
-    ) -> Result<Vec<f32>, GradientError> {
+    fn gradient(&self, network: &Network) -> Result<Vec<f32>, GradientError> {
+        let spec = network.spec();
         let rows = Rows {
-            head,
+            head: spec.config.head,
             batch: &self.batch,
-            outputs,
+            outputs: spec.outputs,
         };
-        // The gradient of Σ logits·∂loss/∂logits, the second factor a constant, is the loss's.
         let slopes: Vec<&[f32]> = self.losses.iter().map(|loss| &loss.gradient[..]).collect();
-        let slopes = TensorData::new(rows.join(&slopes), self.logits.dims());
-        let slopes = Tensor::<2>::from_data(slopes, &self.logits.device());
-        let mut gradients = self.logits.clone().mul(slopes).sum().backward();
+        let mut gradients = network.differentiate(self.logits.clone(), rows.join(&slopes));
         let mut transaction = Transaction::default();
         let parameters = self.leaves.clone().into_tensors().map(|leaf| {
             let device = leaf.device().inner();
@@ -284,7 +277,7 @@ impl Passed {
         let parts = transaction
             .try_execute()
             .map_err(|error| GradientError::Device(error.to_string()))?;
-        let mut flat = Vec::with_capacity(elements);
+        let mut flat = Vec::with_capacity(spec.elements());
         for part in parts {
             flat.extend_from_slice(as_f32(&part)?);
         }

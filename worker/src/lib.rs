@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod compute;
+mod gpu;
 pub mod gradient;
 pub mod inference;
 pub mod kernel;

@@ -6,6 +6,7 @@
 //! tensor in the order of [`speech::model::ModelSpec`]: for each direction `weight_ih` [4H, I],
 //! `weight_hh` `[4H, H]`, `bias_ih` `[4H]`, `bias_hh` `[4H]`.
 
+pub mod cube;
 pub mod fused;
 mod kernel;
 pub mod reference;

@@ -1,16 +1,17 @@
 //! The network of a model specification: LSTM layers, dropout and a head, on a device. It decides
 //! which implementation of an operator a device gets, and refuses to know losses and gradients.
 
+mod constant;
 pub mod dropout;
 mod head;
 
 use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use speech::model::{Head, ModelSpec};
 
-use crate::lstm::{LayerShape, Packing, fused, reference};
+use crate::lstm::{LayerShape, Packing, cube, fused, reference};
 use dropout::Dropout;
 
 /// A model on a device. Each layer's parameters are one flat tensor, and so are the head's, so that
@@ -19,10 +20,30 @@ use dropout::Dropout;
 pub struct Network {
     spec: ModelSpec,
     device: Device,
-    /// The fused operators can run: a flex device.
-    fused: bool,
+    operators: Operators,
     layers: Vec<LayerShape>,
     parameters: Parameters,
+}
+
+/// Whose operators a device gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operators {
+    /// The fused ones on the CPU.
+    Flex,
+    /// The fused ones on a GPU.
+    Cube,
+    /// Those in plain tensor operations.
+    Plain,
+}
+
+impl Operators {
+    fn of(device: &Device) -> Self {
+        match device.as_dispatch() {
+            DispatchDevice::Flex(_) => Self::Flex,
+            DispatchDevice::Cube(_) => Self::Cube,
+            _ => Self::Plain,
+        }
+    }
 }
 
 /// The parameter tensors, of a network or of one differentiation.
@@ -94,7 +115,7 @@ impl Network {
         Self {
             spec: spec.clone(),
             device: device.clone(),
-            fused: matches!(device.as_dispatch(), DispatchDevice::Flex(_)),
+            operators: Operators::of(device),
             parameters: upload(&layers, &zeros, device),
             layers,
         }
@@ -133,10 +154,9 @@ impl Network {
             .iter()
             .map(|frames| frames.len() / inputs)
             .collect();
-        let packing = if self.fused {
-            Packing::packed(&lengths)
-        } else {
-            Packing::padded(&lengths)
+        let packing = match self.operators {
+            Operators::Flex | Operators::Cube => Packing::packed(&lengths),
+            Operators::Plain => Packing::padded(&lengths),
         };
         let rows = packing.gather(sequences, inputs);
         let data = TensorData::new(rows, [packing.rows(), inputs]);
@@ -162,6 +182,33 @@ impl Network {
         self.run(leaves, batch, batch.frames.clone().autodiff(), dropout)
     }
 
+    /// The gradients of a sum whose slopes at `outputs` are these, laid out likewise.
+    pub fn differentiate(&self, outputs: Tensor<2>, slopes: Vec<f32>) -> Gradients {
+        match self.operators {
+            Operators::Cube => constant::moved(outputs, slopes).backward(),
+            // The gradient of Σ outputs·slopes, the second factor a constant, is that sum's. It need not
+            // be taken: what is differentiated is the sum of the elements.
+            Operators::Flex | Operators::Plain => {
+                let slopes = TensorData::new(slopes, outputs.dims());
+                let slopes = Tensor::<2>::from_data(slopes, &outputs.device());
+                outputs.mul(slopes).backward()
+            }
+        }
+    }
+
+    /// Multiplies by a mask from the CPU, where there is one.
+    fn drop_out(&self, x: Tensor<2>, mask: Option<Vec<f32>>) -> Tensor<2> {
+        match (mask, self.operators) {
+            (None, _) => x,
+            (Some(mask), Operators::Cube) => constant::weigh(x, mask),
+            (Some(mask), Operators::Flex | Operators::Plain) => {
+                let mask = TensorData::new(mask, x.dims());
+                let device = x.device();
+                x.mul(Tensor::from_data(mask, &device))
+            }
+        }
+    }
+
     fn run(
         &self,
         parameters: &Parameters,
@@ -173,14 +220,15 @@ impl Network {
         let last = self.layers.len().saturating_sub(1);
         let mut x = frames;
         for (index, (shape, parameters)) in self.layers.iter().zip(&parameters.layers).enumerate() {
-            x = if self.fused {
-                fused::lstm(x, parameters.clone(), *shape, packing)
-            } else {
-                reference::lstm(x, parameters.clone(), *shape, packing)
+            let parameters = parameters.clone();
+            x = match self.operators {
+                Operators::Flex => fused::lstm(x, parameters, *shape, packing),
+                Operators::Cube => cube::lstm(x, parameters, *shape, packing, cube::Way::Adapter),
+                Operators::Plain => reference::lstm(x, parameters, *shape, packing),
             };
             if index < last {
                 let mask = dropout.map(|dropout| dropout.frames(index, packing, shape.outputs()));
-                x = drop_out(x, mask);
+                x = self.drop_out(x, mask);
             }
         }
         let width = self
@@ -191,32 +239,21 @@ impl Network {
             Head::Ctc => dropout.map(|dropout| dropout.frames(last, packing, width)),
             Head::Keyword => {
                 let pool = head::Pool::new(self.spec.config.pooling, &self.layers, packing);
-                x = if self.fused {
-                    pool.fused(x)
-                } else {
-                    pool.reference(x)
+                x = match self.operators {
+                    Operators::Flex => pool.fused(x),
+                    Operators::Cube => head::cube::pool(x, pool),
+                    Operators::Plain => pool.reference(x),
                 };
                 dropout.map(|dropout| dropout.sequences(last, packing, width))
             }
         };
-        let x = drop_out(x, mask);
-        if self.fused {
-            head::linear_fused(x, parameters.head.clone(), self.spec.outputs)
-        } else {
-            head::linear_reference(x, parameters.head.clone(), self.spec.outputs)
+        let x = self.drop_out(x, mask);
+        let (parameters, outputs) = (parameters.head.clone(), self.spec.outputs);
+        match self.operators {
+            Operators::Flex => head::linear_fused(x, parameters, outputs),
+            Operators::Cube => head::cube::linear(x, parameters, outputs),
+            Operators::Plain => head::linear_reference(x, parameters, outputs),
         }
-    }
-}
-
-/// Multiplies by a mask from the CPU, where there is one.
-fn drop_out(x: Tensor<2>, mask: Option<Vec<f32>>) -> Tensor<2> {
-    match mask {
-        Some(mask) => {
-            let mask = TensorData::new(mask, x.dims());
-            let device = x.device();
-            x.mul(Tensor::from_data(mask, &device))
-        }
-        None => x,
     }
 }
 

@@ -1,5 +1,8 @@
 //! The end of a network: what of the frames a keyword head sees, and the last linear layer. Each is
-//! one operator with its own backward pass on the CPU (flex), and plain tensor operations elsewhere.
+//! one operator with its own backward pass on the CPU (flex) and on a GPU, and plain tensor operations
+//! elsewhere.
+
+pub mod cube;
 
 use std::sync::Arc;
 

@@ -1,22 +1,31 @@
-//! The fused layer against the one in plain tensor operations.
+//! The fused layers, on the CPU and on a GPU, against the one in plain tensor operations on the CPU.
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use speech::random::Stream;
+use worker::lstm::cube::{self, Way};
 use worker::lstm::{LayerShape, Packing, fused, reference};
 
-use crate::distance;
+use crate::{distance, wgpu};
+
+/// Which of the implementations, on which device.
+#[derive(Clone, Debug)]
+pub enum Layer {
+    Plain,
+    Fused,
+    Cube(Device, Way),
+}
 
 /// Outputs, gradient of the input and gradient of the parameters, each by utterance or whole.
-fn run(
-    shape: LayerShape,
-    lengths: &[usize],
-    seed: u64,
-    is_fused: bool,
-) -> (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>) {
-    let device = Device::flex();
+type Results = (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>);
+
+fn run(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) -> Results {
+    let device = match layer {
+        Layer::Cube(device, _) => device.clone(),
+        Layer::Plain | Layer::Fused => Device::flex(),
+    };
     let mut stream = Stream::new(seed, &[]);
     let mut draw = |elements: usize, scale: f64| -> Vec<f32> {
         (0..elements)
@@ -32,10 +41,9 @@ fn run(
         .iter()
         .map(|t| draw(t * shape.outputs(), 1.0))
         .collect();
-    let packing = Arc::new(if is_fused {
-        Packing::packed(lengths)
-    } else {
-        Packing::padded(lengths)
+    let packing = Arc::new(match layer {
+        Layer::Plain => Packing::padded(lengths),
+        Layer::Fused | Layer::Cube(..) => Packing::packed(lengths),
     });
     let rows = |sequences: &[Vec<f32>], width: usize| -> Tensor<2> {
         let views: Vec<&[f32]> = sequences.iter().map(Vec::as_slice).collect();
@@ -45,10 +53,11 @@ fn run(
     let x = rows(&inputs, shape.inputs).require_grad();
     let p: Tensor<1> = Tensor::from_data(TensorData::new(parameters, [shape.elements()]), &device);
     let p = p.autodiff().require_grad();
-    let y = if is_fused {
-        fused::lstm(x.clone(), p.clone(), shape, &packing)
-    } else {
-        reference::lstm(x.clone(), p.clone(), shape, &packing)
+    let (input, parameters) = (x.clone(), p.clone());
+    let y = match layer {
+        Layer::Plain => reference::lstm(input, parameters, shape, &packing),
+        Layer::Fused => fused::lstm(input, parameters, shape, &packing),
+        Layer::Cube(_, way) => cube::lstm(input, parameters, shape, &packing, *way),
     };
     let gradients = y
         .clone()
@@ -71,10 +80,10 @@ fn run(
     )
 }
 
-fn check(shape: LayerShape, lengths: &[usize], seed: u64) {
-    let (y, dx, dp) = run(shape, lengths, seed, true);
-    let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, false);
-    let case = format!("{shape:?} {lengths:?} {seed}");
+fn check(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) {
+    let (y, dx, dp) = run(shape, lengths, seed, layer);
+    let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, &Layer::Plain);
+    let case = format!("{layer:?} {shape:?} {lengths:?} {seed}");
     assert!(
         distance(&y.concat(), &y_plain.concat()) < 2e-6,
         "outputs of {case}"
@@ -102,7 +111,7 @@ proptest! {
     ) {
         // At least one utterance has frames.
         let lengths: Vec<usize> = lengths.into_iter().chain([last]).collect();
-        check(LayerShape { inputs, hidden, directions }, &lengths, seed);
+        check(LayerShape { inputs, hidden, directions }, &lengths, seed, &Layer::Fused);
     }
 }
 
@@ -118,5 +127,82 @@ fn fused_and_plain_layers_agree_at_full_size() {
         },
         &lengths,
         1,
+        &Layer::Fused,
     );
+}
+
+/// Sequences of length 0 and 1, more and fewer than a workgroup takes, and hidden units that fill neither
+/// a unit nor a workgroup.
+#[test]
+fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
+    let Some(compute) = wgpu() else { return };
+    for way in [Way::Adapter, Way::Hardware] {
+        let layer = Layer::Cube(compute.device.clone(), way);
+        let mut stream = Stream::new(3, &[]);
+        for case in 0..10 {
+            let mut below = |end: u64| stream.below(end) as usize;
+            let shape = LayerShape {
+                inputs: 1 + below(40),
+                hidden: 1 + below(50),
+                directions: 1 + case % 2,
+            };
+            let mut lengths: Vec<usize> = (0..1 + below(20)).map(|_| below(9)).collect();
+            lengths.extend([0, 1, 1 + below(9)]);
+            check(shape, &lengths, case as u64, &layer);
+        }
+    }
+}
+
+/// What a hardware GPU does with more hidden units than one workgroup takes on.
+#[test]
+fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
+    let Some(compute) = wgpu() else { return };
+    let layer = Layer::Cube(compute.device, Way::Hardware);
+    let shape = LayerShape {
+        inputs: 70,
+        hidden: 150,
+        directions: 2,
+    };
+    check(shape, &[7, 1, 5, 5, 0, 3, 7], 1, &layer);
+}
+
+/// A software adapter ends long loops without a word, so that small sizes prove nothing. Rows are enough
+/// for the sums over them to be cut.
+#[test]
+fn the_layer_on_a_gpu_is_right_at_full_size() {
+    let Some(compute) = wgpu() else { return };
+    let layer = Layer::Cube(compute.device, Way::Adapter);
+    let shape = LayerShape {
+        inputs: 80,
+        hidden: 256,
+        directions: 1,
+    };
+    check(
+        shape,
+        &[200, 200, 120, 1, 199, 200, 150, 200, 90],
+        1,
+        &layer,
+    );
+}
+
+#[test]
+fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
+    let Some(compute) = wgpu() else { return };
+    let shape = LayerShape {
+        inputs: 40,
+        hidden: 33,
+        directions: 2,
+    };
+    for way in [Way::Adapter, Way::Hardware] {
+        let layer = Layer::Cube(compute.device.clone(), way);
+        let bits = || {
+            let (y, dx, dp) = run(shape, &[60, 3, 41, 60, 7, 22], 5, &layer);
+            [y.concat(), dx.concat(), dp]
+                .map(|values| values.into_iter().map(f32::to_bits).collect())
+        };
+        let first: [Vec<u32>; 3] = bits();
+        for _ in 0..3 {
+            assert!(bits() == first, "{way:?}");
+        }
+    }
 }

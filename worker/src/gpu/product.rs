@@ -1,0 +1,358 @@
+//! Matrix products and sums of rows on a GPU. It decides the order of the additions, which follows from
+//! the sizes alone, and refuses to know what the matrices mean.
+//!
+//! An element is one chain of additions along the inner dimension, cut into at most [`SLABS`] pieces
+//! where that is long; the pieces are added from the first to the last.
+
+pub mod panels;
+mod tiles;
+
+use burn_cubecl::cubecl;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::{Gpu, arg, flat_position, word};
+use panels::Panels;
+
+/// A matrix within a buffer, row after row.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    pub buffer: &'a CubeTensor,
+    /// Of its first element.
+    pub offset: usize,
+    /// Elements from a row to the next.
+    pub stride: usize,
+}
+
+/// Which factor is taken transposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [m, k] times [k, n].
+    Plain,
+    /// [m, k] times the transpose of [n, k].
+    RightTransposed,
+    /// The transpose of [k, m] times [k, n].
+    LeftTransposed,
+}
+
+/// What is added to a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Zero,
+    /// What the result already holds.
+    Result,
+    /// A row from the right factor's buffer, at this offset.
+    Row(usize),
+    /// The sum of two.
+    Rows(usize, usize),
+}
+
+/// `m`, `n` and the inner dimension `k`.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+/// An inner dimension longer than this is cut: pieces are computed side by side, they lose less to
+/// rounding, and Mesa's software adapter ends a unit's loops without a word after 65,535 iterations.
+const SLAB: usize = 1024;
+const SLABS: usize = 16;
+
+/// Writes a product to `result`.
+pub fn multiply(
+    gpu: &Gpu,
+    kind: Kind,
+    size: Size,
+    left: Matrix,
+    right: Matrix,
+    start: Start,
+    result: Matrix,
+) {
+    launch(
+        gpu,
+        kind,
+        size,
+        left,
+        right,
+        start,
+        result,
+        size.k.max(1),
+        0,
+        1,
+    );
+}
+
+/// Writes the product of the transpose of `left` [k, m] and `right` [k, n], with a long inner dimension,
+/// to `result`, whose rows follow each other without a gap.
+pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
+    assert_eq!(result.stride, size.n, "rows without a gap");
+    let (slab, slabs) = slabs(size.k);
+    let kind = Kind::LeftTransposed;
+    if slabs == 1 {
+        launch(
+            gpu,
+            kind,
+            size,
+            left,
+            right,
+            Start::Zero,
+            result,
+            slab,
+            0,
+            1,
+        );
+        return;
+    }
+    let elements = size.m * size.n;
+    let partial = gpu.empty([slabs * elements]);
+    let pieces = Matrix {
+        buffer: &partial,
+        offset: 0,
+        stride: size.n,
+    };
+    launch(
+        gpu,
+        kind,
+        size,
+        left,
+        right,
+        Start::Zero,
+        pieces,
+        slab,
+        elements,
+        slabs,
+    );
+    add_slabs(
+        gpu,
+        &partial,
+        elements,
+        slabs,
+        result.buffer,
+        &[result.offset],
+    );
+}
+
+/// The sums of the columns of `matrix` [rows, columns], to each of `offsets` in `result`.
+pub fn sum_rows(
+    gpu: &Gpu,
+    matrix: Matrix,
+    rows: usize,
+    columns: usize,
+    result: &CubeTensor,
+    offsets: &[usize],
+) {
+    let (slab, slabs) = slabs(rows);
+    let partial = gpu.empty([slabs * columns]);
+    let units = gpu.plan.row_of_units(columns);
+    let count = CubeCount::Static(word(columns).div_ceil(units), word(slabs), 1);
+    // SAFETY: units beyond the last column end at once; a slab ends at the last row.
+    unsafe {
+        sum_rows_kernel::launch_unchecked(
+            &gpu.client,
+            count,
+            CubeDim::new_1d(units),
+            arg(matrix.buffer),
+            arg(&partial),
+            word(matrix.offset),
+            word(matrix.stride),
+            word(rows),
+            word(columns),
+            word(slab),
+        );
+    }
+    add_slabs(gpu, &partial, columns, slabs, result, offsets);
+}
+
+/// Length and number of the pieces of an inner dimension.
+fn slabs(k: usize) -> (usize, usize) {
+    let slab = SLAB.max(k.div_ceil(SLABS));
+    (slab, k.div_ceil(slab).max(1))
+}
+
+fn add_slabs(
+    gpu: &Gpu,
+    partial: &CubeTensor,
+    elements: usize,
+    slabs: usize,
+    result: &CubeTensor,
+    offsets: &[usize],
+) {
+    let (count, units) = gpu.plan.flat(elements);
+    for offset in offsets {
+        // SAFETY: units beyond the last element end at once.
+        unsafe {
+            add_slabs_kernel::launch_unchecked(
+                &gpu.client,
+                count.clone(),
+                units,
+                arg(partial),
+                arg(result),
+                word(*offset),
+                word(elements),
+                word(slabs),
+            );
+        }
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "a product has that many parts")]
+fn launch(
+    gpu: &Gpu,
+    kind: Kind,
+    size: Size,
+    left: Matrix,
+    right: Matrix,
+    start: Start,
+    result: Matrix,
+    slab: usize,
+    slab_elements: usize,
+    slabs: usize,
+) {
+    if size.m == 0 || size.n == 0 {
+        return;
+    }
+    let (first, second) = match start {
+        Start::Zero | Start::Result => (0, 0),
+        Start::Row(first) => (first, 0),
+        Start::Rows(first, second) => (first, second),
+    };
+    let parts = PartsLaunch::new(
+        word(left.offset),
+        word(left.stride),
+        word(right.offset),
+        word(right.stride),
+        word(result.offset),
+        word(result.stride),
+        word(first),
+        word(second),
+        word(size.m),
+        word(size.n),
+        word(size.k),
+        word(slab),
+        word(slab_elements),
+    );
+    let shape = Product::new(start);
+    if gpu.plan.software {
+        let left = Panels::pack(gpu, left, kind != Kind::LeftTransposed, size.m, size.k);
+        let rows = right.buffer;
+        let right = Panels::pack(gpu, right, kind == Kind::RightTransposed, size.n, size.k);
+        let buffers = (result.buffer, rows);
+        panels::launch(gpu, size, &left, &right, parts, shape, slabs, buffers);
+    } else {
+        let buffers = (left.buffer, right.buffer, result.buffer);
+        tiles::launch(gpu, kind, size, parts, shape, slabs, buffers);
+    }
+}
+
+/// What of a product is built into its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Product {
+    /// How many rows from the right factor's buffer are added.
+    rows: u32,
+    accumulate: bool,
+}
+
+impl Product {
+    fn new(start: Start) -> Self {
+        let rows = match start {
+            Start::Zero | Start::Result => 0,
+            Start::Row(_) => 1,
+            Start::Rows(..) => 2,
+        };
+        Self {
+            rows,
+            accumulate: start == Start::Result,
+        }
+    }
+}
+
+/// Where a product's matrices lie, and how large they are.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub struct Parts {
+    left: u32,
+    left_stride: u32,
+    right: u32,
+    right_stride: u32,
+    result: u32,
+    result_stride: u32,
+    first_row: u32,
+    second_row: u32,
+    m: u32,
+    n: u32,
+    k: u32,
+    slab: u32,
+    slab_elements: u32,
+}
+
+/// What the sums of a column begin with.
+#[cube]
+fn begin(rows: &[f32], parts: &Parts, column: usize, #[comptime] shape: Product) -> f32 {
+    let column = select(column < parts.n as usize, column, 0);
+    let mut sum = 0.0f32;
+    if comptime!(shape.rows == 1) {
+        sum = rows[parts.first_row as usize + column];
+    } else if comptime!(shape.rows == 2) {
+        sum = rows[parts.first_row as usize + column] + rows[parts.second_row as usize + column];
+    }
+    sum
+}
+
+/// Writes one element of the result.
+#[cube]
+fn write(
+    result: &mut [f32],
+    parts: &Parts,
+    row: usize,
+    column: usize,
+    sum: f32,
+    #[comptime] shape: Product,
+) {
+    let at = parts.result as usize
+        + CUBE_POS_Z as usize * parts.slab_elements as usize
+        + row * parts.result_stride as usize
+        + column;
+    if comptime!(shape.accumulate) {
+        result[at] += sum;
+    } else {
+        result[at] = sum;
+    }
+}
+
+/// The sums of a slab of rows, a column a unit.
+#[cube(launch_unchecked)]
+fn sum_rows_kernel(
+    matrix: &[f32],
+    partial: &mut [f32],
+    offset: u32,
+    stride: u32,
+    rows: u32,
+    columns: u32,
+    slab: u32,
+) {
+    let column = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
+    if column < columns as usize {
+        let from = CUBE_POS_Y as usize * slab as usize;
+        let to = from + slab as usize;
+        let to = select(to < rows as usize, to, rows as usize);
+        let mut sum = 0.0f32;
+        for row in from..to {
+            sum += matrix[offset as usize + row * stride as usize + column];
+        }
+        partial[CUBE_POS_Y as usize * columns as usize + column] = sum;
+    }
+}
+
+/// Adds the slabs from the first to the last.
+#[cube(launch_unchecked)]
+fn add_slabs_kernel(partial: &[f32], result: &mut [f32], offset: u32, elements: u32, slabs: u32) {
+    let element = flat_position() as usize;
+    if element < elements as usize {
+        let mut sum = partial[element];
+        for slab in 1..slabs as usize {
+            sum += partial[slab * elements as usize + element];
+        }
+        result[offset as usize + element] = sum;
+    }
+}

@@ -1,0 +1,91 @@
+//! How many kernels a GPU needs. A binary of its own, because the count is that of the whole process.
+
+use std::collections::HashSet;
+
+use burn_cubecl::cubecl::launched::LaunchedKernels;
+use speech::features::Features;
+use speech::model::{Head, ModelConfig, ModelSpec, Pooling};
+use speech::random::Stream;
+use speech::recipe::Normalize;
+use worker::compute::{Compute, ComputeError, DeviceChoice};
+use worker::gradient::{MicroBatch, gradient};
+use worker::network::Network;
+
+/// The kernels launched by a gradient of utterances of these lengths.
+fn kernels(network: &Network, lengths: &[usize], stream: &mut Stream) -> HashSet<String> {
+    let config = &network.spec().config;
+    let features: Vec<Features> = lengths
+        .iter()
+        .map(|&frames| Features {
+            frames,
+            dims: 12,
+            data: (0..frames * 12).map(|_| stream.normal() as f32).collect(),
+        })
+        .collect();
+    let target: &[u32] = match config.head {
+        Head::Keyword => &[3],
+        Head::Ctc => &[1],
+    };
+    let micro = MicroBatch {
+        features: features.iter().collect(),
+        targets: vec![target; lengths.len()],
+        step: 1,
+        index: 0,
+    };
+    let launched = LaunchedKernels::new();
+    let result = gradient(network, &micro, Normalize::Utterances, 1).expect("fits");
+    assert!(result.gradient.is_some());
+    let launched = launched.finish();
+    launched
+        .iter()
+        .map(|kernel| format!("{kernel:?}"))
+        .collect()
+}
+
+#[test]
+fn no_kernel_is_built_after_the_first_batches_whatever_the_lengths_and_the_number_of_utterances() {
+    let compute = match Compute::open(DeviceChoice::Wgpu) {
+        Ok(compute) => compute,
+        Err(ComputeError::NoAdapter) => {
+            let required = std::env::var("UNISONO_REQUIRE_WGPU").is_ok_and(|value| value == "1");
+            assert!(!required, "UNISONO_REQUIRE_WGPU=1 and no wgpu adapter");
+            eprintln!("WARNING: NO WGPU ADAPTER ON THIS MACHINE, NOTHING WAS COUNTED");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let config = ModelConfig {
+        layers: 2,
+        hidden: 24,
+        bidirectional: true,
+        dropout: 0.3,
+        ..ModelConfig::default()
+    };
+    for (head, pooling) in [
+        (Head::Ctc, Pooling::Last),
+        (Head::Keyword, Pooling::Last),
+        (Head::Keyword, Pooling::Mean),
+    ] {
+        let config = ModelConfig {
+            head,
+            pooling,
+            ..config.clone()
+        };
+        let spec = ModelSpec::new(&config, 12, 7);
+        let mut network = Network::new(&spec, &compute.device);
+        network
+            .load(&spec.initialize(1))
+            .expect("its own parameters");
+        let mut stream = Stream::new(1, &[]);
+        // The first epoch is one small batch; the others have more rows than one piece of a long sum,
+        // one frame alone, lengths and numbers that four does not divide, and utterances that end early.
+        let first = kernels(&network, &[9, 4, 4], &mut stream);
+        assert!((8..=24).contains(&first.len()), "{} kernels", first.len());
+        let many = [140; 9];
+        for lengths in [&many[..], &[1], &[17, 3, 5, 1, 1], &[8; 16], &[31, 30, 2]] {
+            let others = kernels(&network, lengths, &mut stream);
+            let new = others.difference(&first).count();
+            assert_eq!(new, 0, "{head:?} {pooling:?} {lengths:?}");
+        }
+    }
+}
