@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
-pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind};
+pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Wire};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]

@@ -33,7 +33,8 @@ mod trouble;
 mod work;
 
 pub(crate) use command::{
-    Announced, AudioFile, Command, Handle, LeaseAnswer, Leased, Posted, Reply, Weights, Welcome,
+    Announced, AudioFile, Command, Expected, Handle, LeaseAnswer, Leased, Posted, Reply, Weights,
+    Welcome,
 };
 pub use command::{JobView, Progress};
 pub(crate) use pass::Hypothesis;
@@ -49,6 +50,7 @@ use work::Done;
 use crate::{
     events::{Event, Journal, Published},
     machine::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    spares::Spares,
     store::{Fence, Store, StoreError},
 };
 
@@ -76,6 +78,7 @@ pub(crate) struct Driver {
     work: JoinSet<(u64, Done)>,
     posted: watch::Sender<Option<Arc<Posted>>>,
     weights: watch::Sender<Option<Weights>>,
+    spares: Spares,
     stop: Stop,
     /// Who wants to know that every worker was told goodbye.
     farewells: Vec<Reply<()>>,
@@ -122,7 +125,9 @@ pub(crate) fn spawn(
     let (commands, received) = mpsc::channel(COMMANDS);
     let (posted, posted_seen) = watch::channel(None);
     let (weights, weights_seen) = watch::channel(None);
+    let spares = Spares::default();
     let handle = Handle {
+        spares: spares.clone(),
         commands,
         posted: posted_seen,
         weights: weights_seen,
@@ -146,6 +151,7 @@ pub(crate) fn spawn(
         work: JoinSet::new(),
         posted,
         weights,
+        spares,
         stop: Stop::No,
         farewells: Vec::new(),
     };
@@ -428,8 +434,15 @@ impl Driver {
     /// Leaves the run as its checkpoint has it.
     fn put_away(&mut self) {
         self.run = None;
+        self.withdraw();
+    }
+
+    /// Lets go of what workers were given to work on.
+    fn withdraw(&mut self) {
         self.posted.send_replace(None);
         self.weights.send_replace(None);
+        self.roster.close_lanes();
+        self.spares.clear();
     }
 
     /// Tells those who wait for the last goodbye that it was said.

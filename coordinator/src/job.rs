@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use speech::{
     augment::AugmentConfig,
@@ -100,6 +101,8 @@ pub struct TrainConfig {
     /// The share of the work that a second worker computes as well, to find faulty hardware. At 1
     /// nothing counts that two workers do not agree on.
     pub audit: f64,
+    /// How gradients and weights are rounded and travel: `f32`, or `bf16` in half the bytes.
+    pub wire: Wire,
 }
 
 impl Default for TrainConfig {
@@ -115,6 +118,7 @@ impl Default for TrainConfig {
             max_quarantined: 10,
             max_norm_ratio: None,
             audit: 0.0,
+            wire: Wire::F32,
         }
     }
 }
@@ -355,6 +359,7 @@ mod tests {
             ("model.layers=17", "model.layers is 17"),
             ("model.hidden=0", "model.hidden is 0"),
             ("model.dropout=1.0", "model.dropout is 1"),
+            ("train.wire=f16", "`train.wire` cannot be `f16`"),
             ("train.audit=1.5", "`train.audit` is 1.5"),
             ("train.max_norm_ratio=0.5", "`train.max_norm_ratio` is 0.5"),
             ("name=-a", "`name` is \"-a\""),

@@ -1,6 +1,7 @@
 //! The coordinator: plan, leases, reduction, clipping, optimizers, checkpoints and jobs. It knows
 //! gradients and weights as flat vectors of `f32` and has no tensor library.
 
+mod broadcast;
 pub mod chart;
 pub mod checkpoint;
 pub mod clip;
@@ -18,8 +19,8 @@ pub mod reduce;
 pub mod report;
 pub mod schedule;
 pub mod server;
+pub mod spares;
 pub mod store;
 pub mod tensorboard;
 pub mod times;
 pub mod update;
-mod wide;

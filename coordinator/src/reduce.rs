@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use proto::{contribution::Contribution, tree::Node};
+use rayon::prelude::*;
 use thiserror::Error;
+
+use crate::{clip::BLOCK, spares::Spares};
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -29,6 +32,8 @@ pub struct Reducer {
     elements: usize,
     /// Sums that wait for their sibling. No two overlap.
     open: BTreeMap<Node, Contribution>,
+    /// Where vectors go that were added to others.
+    spares: Spares,
 }
 
 impl Reducer {
@@ -38,7 +43,14 @@ impl Reducer {
             micro_batches,
             elements,
             open: BTreeMap::new(),
+            spares: Spares::default(),
         }
+    }
+
+    /// The same, with a place for vectors that are not needed any more.
+    #[must_use]
+    pub fn with(self, spares: Spares) -> Self {
+        Self { spares, ..self }
     }
 
     /// Adds the sum over `node`'s micro-batches, each of which may come once.
@@ -79,14 +91,24 @@ impl Reducer {
                     break;
                 };
                 contribution = match node.is_left() {
-                    true => contribution.merge(other),
-                    false => other.merge(contribution),
+                    true => self.merge(contribution, other),
+                    false => self.merge(other, contribution),
                 };
             }
             node = node.parent();
         }
         self.open.insert(node, contribution);
         Ok(())
+    }
+
+    /// Left + right, by several threads: each element is still one addition.
+    fn merge(&self, left: Contribution, right: Contribution) -> Contribution {
+        let wire = left.wire;
+        left.merge_by(right, |left, right| {
+            let blocks = left.par_chunks_mut(BLOCK).zip(right.par_chunks(BLOCK));
+            blocks.for_each(|(left, right)| wire.add(left, right));
+            self.spares.give(right);
+        })
     }
 
     /// Sums that wait for their sibling: what the memory grows with.

@@ -1,7 +1,7 @@
 //! What a worker hands in for a node of the reduction tree, and how two of them are added. It
 //! decides the arithmetic of a merge once, for workers and coordinator alike.
 
-use crate::tree::Node;
+use crate::{CHUNK_BYTES, tree::Node, wire::Wire};
 
 /// What a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +24,7 @@ pub struct Key {
     pub attempt: u32,
 }
 
-/// BLAKE3 of a contribution's bits.
+/// BLAKE3 of a contribution's bits, the vector as it travels.
 pub type Digest = [u8; 32];
 
 /// A micro-batch left out of the sum, weight and all.
@@ -42,6 +42,8 @@ pub struct Contribution {
     /// The gradient's sum over utterances (never the mean), flat, in the model specification's
     /// order; `None` when every micro-batch was left out.
     pub sum: Option<Vec<f32>>,
+    /// How its elements are rounded, and those of every sum that it is part of.
+    pub wire: Wire,
     /// What the utterances weigh together, in the job's unit: utterances, frames or labels.
     pub weight: f64,
     /// The losses' sum.
@@ -63,13 +65,21 @@ impl Contribution {
     /// # Panics
     /// When the vectors' lengths differ: they are checked where they arrive.
     #[must_use]
-    pub fn merge(mut self, right: Self) -> Self {
+    pub fn merge(self, right: Self) -> Self {
+        let wire = self.wire;
+        self.merge_by(right, |left, right| wire.add(left, &right))
+    }
+
+    /// The same, with the vectors left to `add`: [`Wire::add`] on all their elements.
+    ///
+    /// # Panics
+    /// Likewise.
+    #[must_use]
+    pub fn merge_by(mut self, right: Self, add: impl FnOnce(&mut [f32], Vec<f32>)) -> Self {
         self.sum = match (self.sum, right.sum) {
             (Some(mut left), Some(right)) => {
                 assert_eq!(left.len(), right.len(), "contributions of one model");
-                for (left, right) in left.iter_mut().zip(&right) {
-                    *left += right;
-                }
+                add(&mut left, right);
                 Some(left)
             }
             (one, other) => one.or(other),
@@ -86,38 +96,86 @@ impl Contribution {
 
     /// The digest of everything that reaches the weights or the metrics.
     pub fn digest(&self) -> Digest {
-        let mut hasher = self.hasher();
-        if let Some(sum) = &self.sum {
-            crate::tensor::for_each_chunk(sum, |bytes| hasher.update(bytes));
-        }
-        hasher.digest()
+        let vector = self.sum.as_deref().unwrap_or_default();
+        self.hasher().digest_with(vector, self.wire)
     }
 
-    /// A digest that has everything but the vector, whose little-endian bytes come next.
+    /// A digest that has everything but the vector, whose bytes come next.
     pub fn hasher(&self) -> Hasher {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.weight.to_le_bytes());
-        hasher.update(&self.loss.to_le_bytes());
-        hasher.update(&self.utterances.to_le_bytes());
-        for norm in &self.norms {
-            hasher.update(&norm.to_le_bytes());
-        }
-        Hasher(hasher)
+        Hasher::new(self.weight, self.loss, self.utterances, &self.norms)
     }
 }
 
-/// The digest of a contribution whose vector comes piece by piece.
+/// The digest of a contribution whose vector comes piece by piece: that of its numbers and of the
+/// digests of the vector's blocks, so that several threads can share in it.
 #[derive(Debug)]
-pub struct Hasher(blake3::Hasher);
+pub struct Hasher {
+    whole: blake3::Hasher,
+    /// Of the block that is not full yet, with what is in it.
+    open: blake3::Hasher,
+    filled: usize,
+}
 
 impl Hasher {
+    /// Bytes of a block; only the last may be shorter.
+    pub const BLOCK: usize = CHUNK_BYTES;
+
+    /// Of everything but the vector.
+    pub fn new(weight: f64, loss: f64, utterances: u64, norms: &[f64]) -> Self {
+        let mut whole = blake3::Hasher::new();
+        whole.update(&weight.to_le_bytes());
+        whole.update(&loss.to_le_bytes());
+        whole.update(&utterances.to_le_bytes());
+        for norm in norms {
+            whole.update(&norm.to_le_bytes());
+        }
+        Self {
+            whole,
+            open: blake3::Hasher::new(),
+            filled: 0,
+        }
+    }
+
+    /// The digest with the whole vector, empty where there is none.
+    pub fn digest_with(mut self, vector: &[f32], wire: Wire) -> Digest {
+        let mut room = Vec::new();
+        for block in vector.chunks(Self::BLOCK / wire.bytes()) {
+            self.add(&Self::block(wire.bytes_of(block, &mut room)));
+        }
+        self.digest()
+    }
+
+    /// The digest of a block.
+    pub fn block(bytes: &[u8]) -> Digest {
+        *blake3::hash(bytes).as_bytes()
+    }
+
+    /// Takes the next block by its digest. No pieces of one may be left open.
+    pub fn add(&mut self, block: &Digest) {
+        self.whole.update(block);
+    }
+
     /// Takes the next bytes of the vector.
-    pub fn update(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(bytes.len().min(Self::BLOCK - self.filled));
+            self.open.update(piece);
+            self.filled += piece.len();
+            bytes = rest;
+            if self.filled == Self::BLOCK {
+                self.whole.update(self.open.finalize().as_bytes());
+                self.open.reset();
+                self.filled = 0;
+            }
+        }
     }
 
     pub fn digest(&self) -> Digest {
-        *self.0.finalize().as_bytes()
+        let mut whole = self.whole.clone();
+        if self.filled > 0 {
+            whole.update(self.open.finalize().as_bytes());
+        }
+        *whole.finalize().as_bytes()
     }
 }
 
@@ -161,19 +219,30 @@ mod tests {
 
     #[test]
     fn a_vector_in_pieces_has_the_same_digest() {
-        let mut whole = contribution(Some(vec![1.0, -2.5, 3.0]), 2.0);
-        whole.norms = vec![0.5];
-        let bytes = crate::tensor::encode(whole.sum.as_ref().unwrap());
-        let numbers = Contribution {
-            sum: None,
-            ..whole.clone()
-        };
-        let mut hasher = numbers.hasher();
-        assert_eq!(hasher.digest(), numbers.digest());
-        for piece in [&bytes[..4], &bytes[4..]] {
-            hasher.update(piece);
+        for elements in [3, Hasher::BLOCK / 4, Hasher::BLOCK + 7] {
+            for wire in [Wire::F32, Wire::Bf16] {
+                let values = (0..elements).map(|place| place as f32).collect();
+                let mut whole = contribution(Some(values), 2.0);
+                whole.norms = vec![0.5];
+                whole.wire = wire;
+                let bytes = crate::tensor::encode(whole.sum.as_ref().unwrap(), wire);
+                let numbers = Contribution {
+                    sum: None,
+                    ..whole.clone()
+                };
+                let mut hasher = numbers.hasher();
+                assert_eq!(hasher.digest(), numbers.digest());
+                for piece in [&bytes[..4], &bytes[4..]] {
+                    hasher.update(piece);
+                }
+                assert_eq!(hasher.digest(), whole.digest());
+                let mut hasher = numbers.hasher();
+                for block in bytes.chunks(Hasher::BLOCK) {
+                    hasher.add(&Hasher::block(block));
+                }
+                assert_eq!(hasher.digest(), whole.digest());
+            }
         }
-        assert_eq!(hasher.digest(), whole.digest());
     }
 
     #[test]

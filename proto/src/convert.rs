@@ -1,12 +1,15 @@
 //! Between generated messages and domain types. What is missing or out of range is refused here,
 //! by the name of its field, and trusted behind.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    contribution::{Contribution, Key, PassKind, Quarantined},
+    contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined},
+    lane::{Place, Token},
     tree::Node,
     v1,
+    wire::Wire,
 };
 
 /// A message that cannot be what its sender meant.
@@ -96,6 +99,55 @@ impl TryFrom<v1::Key> for Key {
     }
 }
 
+impl From<Wire> for v1::Wire {
+    fn from(wire: Wire) -> Self {
+        match wire {
+            Wire::F32 => Self::F32,
+            Wire::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl TryFrom<v1::Wire> for Wire {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::Wire) -> Result<Self, ConvertError> {
+        match wire {
+            v1::Wire::Unspecified => Err(ConvertError::Missing("wire")),
+            v1::Wire::F32 => Ok(Self::F32),
+            v1::Wire::Bf16 => Ok(Self::Bf16),
+        }
+    }
+}
+
+impl From<Place> for v1::Lane {
+    fn from(place: Place) -> Self {
+        Self {
+            process: place.process,
+            descriptor: place.descriptor,
+            token: place.token.to_vec().into(),
+            bytes: place.bytes,
+        }
+    }
+}
+
+impl TryFrom<v1::Lane> for Place {
+    type Error = ConvertError;
+
+    fn try_from(lane: v1::Lane) -> Result<Self, ConvertError> {
+        let token = Token::try_from(lane.token.as_ref());
+        Ok(Self {
+            process: lane.process,
+            descriptor: lane.descriptor,
+            token: token.map_err(|_| ConvertError::OutOfRange {
+                field: "lane.token",
+                value: format!("{} bytes", lane.token.len()),
+            })?,
+            bytes: lane.bytes,
+        })
+    }
+}
+
 impl From<Quarantined> for v1::Quarantined {
     fn from(quarantined: Quarantined) -> Self {
         Self {
@@ -119,6 +171,20 @@ impl From<v1::Quarantined> for Quarantined {
 impl v1::ContributionHeader {
     /// The header of `contribution`; its vector follows in chunks.
     pub fn new(worker: u64, key: Key, contribution: &Contribution, spent: v1::Spent) -> Self {
+        let elements = contribution.sum.as_ref().map_or(0, Vec::len);
+        let header = Self::unsealed(worker, key, contribution, elements, spent);
+        header.sealed(contribution.digest())
+    }
+
+    /// The header of the numbers of `contribution` and of a vector of `elements` that is kept elsewhere;
+    /// without a digest.
+    pub fn unsealed(
+        worker: u64,
+        key: Key,
+        contribution: &Contribution,
+        elements: usize,
+        spent: v1::Spent,
+    ) -> Self {
         Self {
             worker,
             key: Some(key.into()),
@@ -133,14 +199,29 @@ impl v1::ContributionHeader {
                 .cloned()
                 .map(Into::into)
                 .collect(),
-            elements: contribution.sum.as_ref().map_or(0, |sum| sum.len() as u64),
-            digest: contribution.digest().to_vec().into(),
+            elements: elements as u64,
+            digest: Bytes::new(),
             spent: Some(spent),
             norms: contribution.norms.clone(),
+            in_lane: 0,
         }
     }
 
-    /// The contribution it announces, with the vector that followed it.
+    /// The same with the contribution's digest.
+    #[must_use]
+    pub fn sealed(self, digest: Digest) -> Self {
+        Self {
+            digest: digest.to_vec().into(),
+            ..self
+        }
+    }
+
+    /// The digest of its numbers and of a vector as `wire` has it; empty where there is none.
+    pub fn digest_with(&self, vector: &[f32], wire: Wire) -> Digest {
+        Hasher::new(self.weight, self.loss, self.utterances, &self.norms).digest_with(vector, wire)
+    }
+
+    /// The contribution it announces, with the vector that followed it, as one that travels as `f32`.
     ///
     /// # Errors
     /// When a number of it cannot be: weights are finite and not negative, losses are finite.
@@ -164,6 +245,7 @@ impl v1::ContributionHeader {
         }
         Ok(Contribution {
             sum,
+            wire: Wire::F32,
             weight: self.weight,
             loss: self.loss,
             utterances: self.utterances,

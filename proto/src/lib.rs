@@ -4,8 +4,11 @@
 pub mod contribution;
 pub mod convert;
 pub mod crash;
+pub mod lane;
 pub mod tensor;
 pub mod tree;
+pub mod wide;
+pub mod wire;
 
 /// Generated messages, clients and servers. Only [`convert`], the tonic services and the clients
 /// mention them.

@@ -1,34 +1,59 @@
-//! Vectors of `f32` as little-endian bytes in chunks.
+//! Vectors as little-endian bytes in chunks.
 
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+
+use bytes::Bytes;
 use thiserror::Error;
 
-use crate::{CHUNK_BYTES, v1};
+use crate::{CHUNK_BYTES, v1, wire::Wire};
 
 /// Calls `visit` with the little-endian bytes of `values`, a chunk at a time.
 pub fn for_each_chunk(values: &[f32], mut visit: impl FnMut(&[u8])) {
-    let mut buffer = Vec::with_capacity(CHUNK_BYTES.min(4 * values.len()));
+    let mut room = Vec::new();
     for run in values.chunks(CHUNK_BYTES / 4) {
-        buffer.clear();
-        buffer.extend(run.iter().flat_map(|value| value.to_le_bytes()));
-        visit(&buffer);
+        visit(Wire::F32.bytes_of(run, &mut room));
     }
 }
 
-/// The whole vector as little-endian bytes: encode once, send to many with [`chunks`].
-pub fn encode(values: &[f32]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(4 * values.len());
-    for_each_chunk(values, |chunk| bytes.extend_from_slice(chunk));
-    bytes.freeze()
+/// The whole vector as it travels: encode once, send to many with [`chunks`].
+pub fn encode(values: &[f32], wire: Wire) -> Bytes {
+    let mut room = Vec::new();
+    match wire {
+        Wire::F32 => Bytes::copy_from_slice(wire.bytes_of(values, &mut room)),
+        Wire::Bf16 => {
+            wire.bytes_of(values, &mut room);
+            room.into()
+        }
+    }
 }
 
 /// Cuts an encoded vector into messages that share its memory.
-pub fn chunks(encoded: Bytes) -> impl Iterator<Item = v1::TensorChunk> + Send + 'static {
+pub fn chunks(
+    encoded: Bytes,
+    wire: Wire,
+) -> impl Iterator<Item = v1::TensorChunk> + Send + 'static {
     (0..encoded.len()).step_by(CHUNK_BYTES).map(move |start| {
         let end = (start + CHUNK_BYTES).min(encoded.len());
         v1::TensorChunk {
-            offset: start as u64 / 4,
+            offset: (start / wire.bytes()) as u64,
             data: encoded.slice(start..end),
+            in_lane: None,
+        }
+    })
+}
+
+/// Encodes a vector message by message, as they are taken.
+pub fn encoded_chunks(
+    values: Arc<Vec<f32>>,
+    wire: Wire,
+) -> impl Iterator<Item = v1::TensorChunk> + Send + 'static {
+    let run = CHUNK_BYTES / wire.bytes();
+    (0..values.len()).step_by(run).map(move |start| {
+        let end = (start + run).min(values.len());
+        v1::TensorChunk {
+            offset: start as u64,
+            data: encode(&values[start..end], wire),
+            in_lane: None,
         }
     })
 }
@@ -54,6 +79,7 @@ pub enum AssembleError {
 pub struct Assembler {
     values: Vec<f32>,
     expected: usize,
+    wire: Wire,
 }
 
 impl Assembler {
@@ -71,7 +97,14 @@ impl Assembler {
         Ok(Self {
             values: Vec::new(),
             expected,
+            wire: Wire::F32,
         })
+    }
+
+    /// The same for elements that travel in another way than as `f32`.
+    #[must_use]
+    pub fn of(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
 
     /// # Errors
@@ -84,17 +117,25 @@ impl Assembler {
                 expected,
             });
         }
-        if !chunk.data.len().is_multiple_of(4) {
+        if !chunk.data.len().is_multiple_of(self.wire.bytes()) {
             return Err(AssembleError::Ragged(chunk.data.len()));
         }
-        let length = expected + chunk.data.len() / 4;
+        let length = expected + chunk.data.len() / self.wire.bytes();
         if length > self.expected {
             return Err(AssembleError::TooLong(self.expected));
         }
         self.make_room(length);
-        let (elements, _) = chunk.data.as_chunks::<4>();
-        self.values
-            .extend(elements.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        match self.wire {
+            Wire::F32 => {
+                let (elements, _) = chunk.data.as_chunks::<4>();
+                self.values
+                    .extend(elements.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+            }
+            wire @ Wire::Bf16 => {
+                self.values.resize(length, 0.0);
+                wire.decode(&chunk.data, &mut self.values[expected..]);
+            }
+        }
         Ok(())
     }
 
@@ -125,13 +166,21 @@ mod tests {
     #[test]
     fn a_vector_survives_its_chunks() {
         let values: Vec<f32> = (0..CHUNK_BYTES / 2).map(|i| i as f32 * 0.5).collect();
-        let mut assembler = Assembler::new(values.len() as u64, values.len()).unwrap();
-        let messages: Vec<_> = chunks(encode(&values)).collect();
-        assert_eq!(messages.len(), 2);
-        for chunk in &messages {
-            assembler.push(chunk).unwrap();
+        for (wire, expected) in [(Wire::F32, 2), (Wire::Bf16, 1)] {
+            let mut assembler = Assembler::new(values.len() as u64, values.len())
+                .unwrap()
+                .of(wire);
+            let messages: Vec<_> = chunks(encode(&values, wire), wire).collect();
+            assert_eq!(messages.len(), expected);
+            let by_and_by = encoded_chunks(Arc::new(values.clone()), wire);
+            assert_eq!(by_and_by.collect::<Vec<_>>(), messages);
+            for chunk in &messages {
+                assembler.push(chunk).unwrap();
+            }
+            let mut rounded = values.clone();
+            wire.round(&mut rounded);
+            assert_eq!(assembler.finish().unwrap(), rounded);
         }
-        assert_eq!(assembler.finish().unwrap(), values);
     }
 
     #[test]
@@ -139,7 +188,7 @@ mod tests {
         let whole = 5 * CHUNK_BYTES / 4 + 3;
         let mut assembler = Assembler::new(whole as u64, whole).unwrap();
         assert_eq!(assembler.values.capacity(), 0);
-        for chunk in chunks(encode(&vec![1.0; whole])) {
+        for chunk in chunks(encode(&vec![1.0; whole], Wire::F32), Wire::F32) {
             assembler.push(&chunk).unwrap();
             assert!(assembler.values.capacity() <= whole.min(2 * assembler.values.len()));
         }
@@ -151,6 +200,7 @@ mod tests {
         let chunk = |offset, bytes: usize| v1::TensorChunk {
             offset,
             data: vec![0; bytes].into(),
+            in_lane: None,
         };
         let refused =
             |chunk: v1::TensorChunk| Assembler::new(4, 4).unwrap().push(&chunk).unwrap_err();

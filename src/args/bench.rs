@@ -87,11 +87,30 @@ pub struct BenchExchange {
     /// Worker processes.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: u32,
+    /// How gradients and weights are rounded and travel.
+    #[arg(long, value_enum, default_value_t = Wire::F32)]
+    pub wire: Wire,
     /// Exchanges that are timed; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wire {
+    F32,
+    Bf16,
+}
+
+impl Wire {
+    /// As a job has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

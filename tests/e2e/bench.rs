@@ -75,7 +75,7 @@ fn an_exchange_is_timed_between_processes() {
     }
     let floor = figure("coordinator_floor_bytes");
     assert!(figure("coordinator_peak_bytes") > floor);
-    assert_eq!(floor, 4.0 * 7.0 * figure("parameters"));
+    assert_eq!(floor, 4.0 * 6.0 * figure("parameters"));
 }
 
 #[test]

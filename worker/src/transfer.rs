@@ -3,24 +3,31 @@
 //! [`crate::session`].
 
 pub mod exchange;
+mod lanes;
+mod vectors;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use proto::{
     contribution::Key,
     crash::{self, Place},
+    lane::{self, Lane},
     tensor::{self, AssembleError, Assembler},
     v1::{
         self, AudioChunk, FetchAudioRequest, PullRequest, PushRequest, TensorChunk, push_request,
         receipt::Outcome, tensors_client::TensorsClient,
     },
+    wire::Wire,
 };
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::cache::Wanted;
+use lanes::Lanes;
+use vectors::Pool;
+pub use vectors::{Vector, Weights};
 
 /// How long a stream may say nothing before it is given up.
 pub const SILENCE: Duration = Duration::from_secs(30);
@@ -98,10 +105,12 @@ pub async fn answer<T>(
     }
 }
 
-/// The tensor side of a coordinator. Clones share one connection.
+/// The tensor side of a coordinator. Clones share one connection, and the way through memory beside it.
 #[derive(Clone, Debug)]
 pub struct Transfer {
     client: TensorsClient<Channel>,
+    lanes: Arc<Lanes>,
+    pool: Pool,
 }
 
 impl Transfer {
@@ -109,24 +118,80 @@ impl Transfer {
         let client = TensorsClient::new(channel)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
-        Self { client }
+        Self {
+            client,
+            lanes: Arc::new(Lanes::new()),
+            pool: Pool::default(),
+        }
     }
 
-    /// Hands a contribution in: its header and its vector as [`tensor::encode`] gives it.
+    /// Hands a contribution in: its header, unsealed, and its vector.
     ///
     /// # Errors
     /// See [`CallError`]. A push may be repeated: the coordinator knows equal bits again.
     pub async fn push(
         &self,
         header: v1::ContributionHeader,
-        vector: Bytes,
+        vector: Vector,
+    ) -> Result<Outcome, CallError> {
+        if let Some(outcome) = self.push_in_lane(&header, &vector).await? {
+            return Ok(outcome);
+        }
+        let (unsealed, digested) = (header.clone(), vector.clone());
+        let digest =
+            blocking(move || Ok(unsealed.digest_with(&digested.values, digested.wire))).await;
+        let digest = digest.map_err(|error| CallError::nonsense("Push", error))?;
+        let header = header.sealed(digest);
+        let chunks = tensor::encoded_chunks(vector.values, vector.wire);
+        self.send(header, chunks.inspect(|_| crash::pass(Place::WorkerPush)))
+            .await
+    }
+
+    /// The same through memory; `None` where there is no way.
+    async fn push_in_lane(
+        &self,
+        header: &v1::ContributionHeader,
+        vector: &Vector,
+    ) -> Result<Option<Outcome>, CallError> {
+        if vector.values.is_empty() {
+            return Ok(None);
+        }
+        let lane = self.lanes.own(&self.client, header, vector.bytes()).await;
+        let Some(lane) = lane else { return Ok(None) };
+        let written = vector.clone();
+        let in_lane = match blocking(move || lanes::write(&lane, &written)).await {
+            Ok(number) => number,
+            Err(error) => {
+                self.lanes.close(&error);
+                return Ok(None);
+            }
+        };
+        let header = v1::ContributionHeader {
+            in_lane,
+            ..header.clone()
+        };
+        match self.send(header, std::iter::empty()).await {
+            // It was closed: the job is another one, or the coordinator has started again.
+            Err(CallError::Refused {
+                code: Code::FailedPrecondition,
+                ..
+            }) => {
+                self.lanes.forget().await;
+                Ok(None)
+            }
+            sent => sent.map(Some),
+        }
+    }
+
+    async fn send(
+        &self,
+        header: v1::ContributionHeader,
+        chunks: impl Iterator<Item = TensorChunk> + Send + 'static,
     ) -> Result<Outcome, CallError> {
         const CALL: &str = "Push";
         let message = |part| PushRequest { part: Some(part) };
         let header = message(push_request::Part::Header(header));
-        let chunks = tensor::chunks(vector)
-            .inspect(|_| crash::pass(Place::WorkerPush))
-            .map(push_request::Part::Chunk);
+        let chunks = chunks.map(push_request::Part::Chunk);
         let (sent, mut progress) = tokio::sync::watch::channel(());
         let messages = std::iter::once(header)
             .chain(chunks.map(message))
@@ -148,24 +213,75 @@ impl Transfer {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn pull(&self, key: &Key, elements: usize) -> Result<Vec<f32>, CallError> {
-        const CALL: &str = "Pull";
-        let request = PullRequest {
-            job: key.job.clone(),
-            generation: key.generation,
-            version: key.step,
-        };
-        let mut client = self.client.clone();
-        let mut chunks = answer(CALL, SILENCE, client.pull(request))
-            .await?
-            .into_inner();
-        let nonsense = |error: AssembleError| CallError::nonsense(CALL, error);
-        let mut assembler = Assembler::new(elements as u64, elements).map_err(nonsense)?;
-        while let Some(chunk) = next::<TensorChunk>(CALL, &mut chunks).await? {
-            assembler.push(&chunk).map_err(nonsense)?;
-            crash::pass(Place::WorkerPull);
+    pub async fn pull(&self, key: &Key, elements: usize, wire: Wire) -> Result<Weights, CallError> {
+        loop {
+            let boot_id = self.lanes.boot_id().unwrap_or_default().to_owned();
+            let request = PullRequest {
+                job: key.job.clone(),
+                generation: key.generation,
+                version: key.step,
+                boot_id,
+            };
+            let mut client = self.client.clone();
+            let mut chunks = answer(PULL, SILENCE, client.pull(request))
+                .await?
+                .into_inner();
+            let mut chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
+            if let Some(place) = chunk.as_mut().and_then(|chunk| chunk.in_lane.take()) {
+                match self.pull_in_lane(place, elements, wire).await? {
+                    Some(weights) => return Ok(weights),
+                    // Asked again, without a word of this host.
+                    None => continue,
+                }
+            }
+            let nonsense = |error: AssembleError| CallError::nonsense(PULL, error);
+            let assembler = Assembler::new(elements as u64, elements).map_err(nonsense)?;
+            let mut assembler = assembler.of(wire);
+            while let Some(next_one) = chunk {
+                assembler.push(&next_one).map_err(nonsense)?;
+                crash::pass(Place::WorkerPull);
+                chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
+            }
+            let values = assembler.finish().map_err(nonsense)?;
+            return Ok(self.pool.weights(values));
         }
-        assembler.finish().map_err(nonsense)
+    }
+
+    /// Weights that lie in memory; `None` where that cannot be reached, and is not to be tried again.
+    async fn pull_in_lane(
+        &self,
+        in_lane: v1::InLane,
+        elements: usize,
+        wire: Wire,
+    ) -> Result<Option<Weights>, CallError> {
+        let nonsense = |reason: &dyn ToString| CallError::nonsense(PULL, reason.to_string());
+        let (place, number) = (in_lane.lane, in_lane.number);
+        let place = place.ok_or_else(|| nonsense(&"a lane without a place"))?;
+        let place = lane::Place::try_from(place).map_err(|error| nonsense(&error))?;
+        if place.bytes != (wire.bytes() * elements) as u64 {
+            return Err(nonsense(&format!("{} bytes of weights", place.bytes)));
+        }
+        let mut values = self.pool.take(elements);
+        let opened = self.lanes.of_weights(place);
+        let read = match opened {
+            Ok(lane) => blocking(move || read(&lane, number, wire, values)).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(Some(read)) => values = read,
+            Ok(None) => {
+                return Err(CallError::Refused {
+                    call: PULL,
+                    code: Code::FailedPrecondition,
+                    message: "the version of the weights is over".to_owned(),
+                });
+            }
+            Err(error) => {
+                self.lanes.close(&error);
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.pool.weights(values)))
     }
 
     /// The bytes of `wanted`, in order and verified.
@@ -228,6 +344,27 @@ impl Transfer {
             });
         verified.collect()
     }
+}
+
+const PULL: &str = "Pull";
+
+/// Reads weights into `values`; `None` when they are not those of `number`.
+fn read(
+    lane: &Lane,
+    number: u64,
+    wire: Wire,
+    mut values: Vec<f32>,
+) -> io::Result<Option<Vec<f32>>> {
+    let whole = lanes::read(lane, number, wire, &mut values)?;
+    Ok(whole.then_some(values))
+}
+
+/// Runs `work` where it may take its time.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|broken| Err(io::Error::other(broken)))
 }
 
 /// Cuts what is wanted into requests of bounded size; a file larger than that goes alone.

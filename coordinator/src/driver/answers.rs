@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use proto::contribution::{Contribution, Digest, Key, PassKind};
+use proto::{
+    contribution::{Contribution, Digest, Key, PassKind},
+    lane::Place,
+};
 
 use super::{
     Active, Driver, Introduction, Refused, RunError, Stop,
-    command::{Announced, Command, LeaseAnswer, Reply, Welcome},
+    command::{Announced, Command, Expected, LeaseAnswer, Reply, Welcome},
     pass::{self, Hypothesis},
 };
 use crate::{
@@ -62,6 +65,12 @@ impl Driver {
                 self.leave(WorkerId(worker), generation);
                 give(reply, ());
             }
+            Command::OpenLane {
+                worker,
+                generation,
+                job,
+                reply,
+            } => give(reply, self.open_lane(WorkerId(worker), generation, &job)),
             Command::Announce {
                 worker,
                 key,
@@ -306,16 +315,20 @@ impl Driver {
         key.kind == PassKind::Gradient && self.is_current(key) && self.machine.expects(worker, key)
     }
 
-    fn announced(&mut self, worker: WorkerId, key: Key, digest: Digest) -> Announced {
-        let elements = self
-            .training()
-            .map(|training| training.prepared.spec.elements());
-        match elements {
-            Some(elements) if self.awaits(worker, &key) => {
+    fn announced(&mut self, worker: WorkerId, key: Key, digest: Option<Digest>) -> Announced {
+        let expected = self.training().map(|training| Expected {
+            elements: training.prepared.spec.elements(),
+            wire: training.job.train.wire,
+            lane: self.roster.lane(worker),
+        });
+        match (expected, digest) {
+            (Some(expected), _) if self.awaits(worker, &key) => {
                 self.tell(Input::Heard { worker });
-                Announced::Expected { elements }
+                Announced::Expected(expected)
             }
-            _ => {
+            (Some(expected), None) => Announced::Unasked(expected),
+            (None, None) => Announced::Stale,
+            (_, Some(digest)) => {
                 // The machine counts it.
                 self.tell(Input::Contributed {
                     worker,
@@ -325,6 +338,19 @@ impl Driver {
                 Announced::Stale
             }
         }
+    }
+
+    /// Only who may work on the running job has use for a lane, and of one size.
+    fn open_lane(&mut self, worker: WorkerId, generation: u64, job: &str) -> Option<Place> {
+        let of_this = self.run.as_ref().is_some_and(|run| run.id == job);
+        let known = generation == self.generation() && self.roster.get(worker).is_some();
+        let training = self.training().filter(|_| of_this && known)?;
+        let bytes = training.job.train.wire.bytes() * training.prepared.spec.elements();
+        let place = self.roster.open_lane(worker, bytes as u64);
+        if let Err(error) = &place {
+            tracing::debug!(worker = worker.0, %error, "there is no shared memory for a worker");
+        }
+        place.ok()
     }
 
     fn interrupted(&mut self, worker: WorkerId, key: &Key) {

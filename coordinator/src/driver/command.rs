@@ -3,8 +3,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use proto::contribution::{Contribution, Digest, Key};
+use proto::{
+    contribution::{Contribution, Digest, Key},
+    lane::{Lane, Place},
+    wire::Wire,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -13,7 +16,14 @@ use super::{
     trouble::Refused,
 };
 use crate::{
-    corpus::Prepared, events::Published, job::Job, machine::Outcome, store::Entry, times::Times,
+    broadcast::{Board, Encoded},
+    corpus::Prepared,
+    events::Published,
+    job::Job,
+    machine::Outcome,
+    spares::Spares,
+    store::Entry,
+    times::Times,
 };
 
 pub type Reply<T> = oneshot::Sender<T>;
@@ -49,11 +59,19 @@ pub enum Command {
         generation: u64,
         reply: Reply<()>,
     },
+    /// A worker on this host wants a lane for its contributions.
+    OpenLane {
+        worker: u64,
+        generation: u64,
+        job: String,
+        reply: Reply<Option<Place>>,
+    },
     /// A contribution is about to be sent.
     Announce {
         worker: u64,
         key: Key,
-        digest: Digest,
+        /// Absent where it is ours to find.
+        digest: Option<Digest>,
         reply: Reply<Announced>,
     },
     /// What was announced broke off, or was given up.
@@ -146,12 +164,23 @@ pub struct NormBound {
 }
 
 /// What is to be done with a contribution that is announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Announced {
-    /// Receive its vector, of so many elements unless it has none.
-    Expected { elements: usize },
+    /// Receive its vector, if it has one.
+    Expected(Expected),
+    /// Nobody waits for it, but its digest is worth knowing.
+    Unasked(Expected),
     /// It comes too late to be of use, or nobody asked this worker for it.
     Stale,
+}
+
+/// What a vector must be like.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub elements: usize,
+    pub wire: Wire,
+    /// The worker's, if it has one.
+    pub lane: Option<Arc<Lane>>,
 }
 
 /// What everybody may know of the running job.
@@ -160,6 +189,7 @@ pub struct Posted {
     pub job: String,
     pub generation: u64,
     pub recipe_json: String,
+    pub wire: Wire,
     pub prepared: Arc<Prepared>,
     /// The only files that are ever served.
     pub audio: BTreeMap<[u8; 32], AudioFile>,
@@ -172,7 +202,7 @@ pub struct AudioFile {
 }
 
 impl Posted {
-    pub fn new(job: String, generation: u64, recipe_json: String, prepared: Arc<Prepared>) -> Self {
+    pub fn new(job: String, generation: u64, wire: Wire, prepared: Arc<Prepared>) -> Self {
         let items = prepared.train.iter().chain(&prepared.valid);
         let audio = items
             .map(|item| {
@@ -186,7 +216,8 @@ impl Posted {
         Self {
             job,
             generation,
-            recipe_json,
+            recipe_json: prepared.recipe.to_json(),
+            wire,
             prepared,
             audio,
         }
@@ -194,12 +225,14 @@ impl Posted {
 }
 
 /// The newest weights, encoded once for all who pull them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Weights {
     pub job: String,
     pub generation: u64,
     pub version: u64,
-    pub encoded: Bytes,
+    pub encoded: Arc<Encoded>,
+    /// Where the next ones will be.
+    pub board: Arc<Board>,
 }
 
 /// A job, for people.
@@ -242,6 +275,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) posted: watch::Receiver<Option<Arc<Posted>>>,
     pub(super) weights: watch::Receiver<Option<Weights>>,
+    pub(super) spares: Spares,
 }
 
 impl Handle {
@@ -265,6 +299,11 @@ impl Handle {
     /// The running job.
     pub fn posted(&self) -> Option<Arc<Posted>> {
         self.posted.borrow().clone()
+    }
+
+    /// Memory for vectors that come in.
+    pub fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// The newest weights.

@@ -60,8 +60,7 @@ impl Driver {
         let Some(mut run) = self.run.take() else {
             return;
         };
-        self.posted.send_replace(None);
-        self.weights.send_replace(None);
+        self.withdraw();
         match &ending {
             Ending::Failed(error) => tracing::error!(job = run.id, "failed: {error}"),
             _ => tracing::info!(job = run.id, state = ?ending.state(), "ended"),

@@ -14,6 +14,7 @@ use crate::{
     driver::{command::NormBound, trouble::Refused},
     machine::PassId,
     reduce::{ReduceError, Reducer},
+    spares::Spares,
     times::Times,
 };
 
@@ -77,6 +78,7 @@ struct Sum {
     /// Counts how often it was begun.
     attempt: u32,
     elements: usize,
+    spares: Spares,
     /// Absent while a thread adds with it.
     reducer: Option<Reducer>,
     pending: Vec<(Node, Contribution)>,
@@ -115,15 +117,16 @@ pub struct Reduced {
 }
 
 impl Pass {
-    /// `elements` of the vectors that a gradient pass sums.
+    /// `elements` of the vectors that a gradient pass sums; those that were added go to `spares`.
     pub fn new(
         kind: PassKind,
         step: u64,
         epoch: u32,
         micro_batches: Vec<Vec<u32>>,
         elements: usize,
+        spares: Spares,
     ) -> Self {
-        let reducer = Reducer::new(count(&micro_batches), elements);
+        let reducer = Reducer::new(count(&micro_batches), elements).with(spares.clone());
         Self {
             kind,
             step,
@@ -138,6 +141,7 @@ impl Pass {
             sum: Sum {
                 attempt: 0,
                 elements,
+                spares,
                 reducer: Some(reducer),
                 pending: Vec::new(),
             },
@@ -229,14 +233,16 @@ impl Pass {
 
     /// Forgets all that has come in.
     pub fn restart(&mut self) {
-        let elements = self.sum.elements;
+        let (elements, spares) = (self.sum.elements, self.sum.spares.clone());
+        let reducer = Reducer::new(self.micro_batches(), elements).with(spares.clone());
         self.stage = Stage::Collecting;
         self.left_out = 0;
         self.results.clear();
         self.sum = Sum {
             attempt: self.sum.attempt + 1,
             elements,
-            reducer: Some(Reducer::new(self.micro_batches(), elements)),
+            spares,
+            reducer: Some(reducer),
             pending: Vec::new(),
         };
     }
@@ -284,6 +290,10 @@ fn count(micro_batches: &[Vec<u32>]) -> u32 {
 mod tests {
     use super::*;
 
+    fn pass(kind: PassKind, micro_batches: Vec<Vec<u32>>) -> Pass {
+        Pass::new(kind, 3, 1, micro_batches, 1, Spares::default())
+    }
+
     fn contribution(value: f32) -> Contribution {
         Contribution {
             sum: Some(vec![value]),
@@ -294,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_pass_is_whole_when_everything_is_in_and_added() {
-        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
+        let mut pass = pass(PassKind::Gradient, vec![vec![0], vec![1]]);
         pass.accept(Node::leaf(1), contribution(2.0), &Times::default());
         let first = pass.take_reduction().unwrap();
         pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
@@ -312,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_pass_that_begins_again_forgets_what_a_thread_still_adds() {
-        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0], vec![1]], 1);
+        let mut pass = pass(PassKind::Gradient, vec![vec![0], vec![1]]);
         pass.accept(Node::leaf(0), contribution(7.0), &Times::default());
         let before = pass.take_reduction().unwrap();
         pass.restart();
@@ -329,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_complete_pass_waits_while_an_answer_is_in_doubt() {
-        let mut pass = Pass::new(PassKind::Gradient, 3, 1, vec![vec![0]], 1);
+        let mut pass = pass(PassKind::Gradient, vec![vec![0]]);
         pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
         let reduced = pass.take_reduction().unwrap().run().unwrap();
         pass.reduced(reduced);
@@ -343,7 +353,7 @@ mod tests {
 
     #[test]
     fn results_must_be_those_of_the_node() {
-        let pass = Pass::new(PassKind::Evaluation, 3, 1, vec![vec![4, 2], vec![1]], 1);
+        let pass = pass(PassKind::Evaluation, vec![vec![4, 2], vec![1]]);
         let results = |indices: &[u32]| -> Vec<Hypothesis> {
             let result = |&index| Hypothesis {
                 index,

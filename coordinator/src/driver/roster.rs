@@ -1,11 +1,16 @@
 //! The workers by name: who they say they are. It decides whether a program may join at all; it
 //! refuses to know about leases, deadlines and silence, which are the machine's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
 
 use proto::{
     PROGRAM_VERSION,
     contribution::{Key, PassKind},
+    lane::{Lane, Place},
 };
 
 use super::trouble::Refused;
@@ -40,6 +45,8 @@ pub struct Roster {
     /// Who gave wrong bits, by the number and name it had: neither comes back in this life.
     quarantined: BTreeMap<WorkerId, String>,
     last: u64,
+    /// Of members on this host.
+    lanes: BTreeMap<WorkerId, Arc<Lane>>,
 }
 
 impl Roster {
@@ -70,7 +77,28 @@ impl Roster {
 
     pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
         self.dismissed.remove(&worker);
+        self.lanes.remove(&worker);
         self.members.remove(&worker)
+    }
+
+    /// A lane of `bytes` for a worker's contributions, the one that it has if that will do.
+    pub fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<Place> {
+        let lane = match self.lanes.remove(&worker) {
+            Some(lane) if lane.place().bytes == bytes => lane,
+            _ => Arc::new(Lane::create(bytes, true)?),
+        };
+        let place = lane.place();
+        self.lanes.insert(worker, lane);
+        Ok(place)
+    }
+
+    pub fn lane(&self, worker: WorkerId) -> Option<Arc<Lane>> {
+        self.lanes.get(&worker).cloned()
+    }
+
+    /// The job is over, and so are vectors of its size.
+    pub fn close_lanes(&mut self) {
+        self.lanes.clear();
     }
 
     /// Removes a worker that gave wrong bits, for good. Gives its name.

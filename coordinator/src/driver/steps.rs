@@ -14,6 +14,7 @@ use super::{
     work::{self, Beginning, Begun, Done, Scored, Updated},
 };
 use crate::{
+    broadcast::Board,
     events::{Event, StepMetrics},
     machine::{Input, PassId},
     plan,
@@ -124,14 +125,15 @@ impl Driver {
         let posted = Posted::new(
             run.id.clone(),
             generation,
-            prepared.recipe.to_json(),
+            training.job.train.wire,
             Arc::clone(&prepared),
         );
         self.weights.send_replace(Some(Weights {
             job: run.id.clone(),
             generation,
             version: step,
-            encoded,
+            encoded: Arc::new(encoded),
+            board: Arc::new(Board::new(training.job.train.wire)),
         }));
         self.posted.send_replace(Some(Arc::new(posted)));
         run.active = Some(Active { training, journal });
@@ -206,7 +208,8 @@ impl Driver {
         let cost = frames as f64 / micro_batches.len().max(1) as f64;
         let elements = prepared.spec.elements();
         let step = training.counts.step;
-        let mut pass = Pass::new(kind, step, epoch, micro_batches, elements);
+        let spares = self.spares.clone();
+        let mut pass = Pass::new(kind, step, epoch, micro_batches, elements, spares);
         if kind == PassKind::Gradient {
             pass.norm_bound = training.norm_bound();
         }
@@ -309,20 +312,25 @@ impl Driver {
             return;
         };
         let sum = training.pass.as_mut().and_then(Pass::settle_sum);
-        let (Some(sum), Some(trainer)) = (sum, training.trainer.take()) else {
+        let trainer = training.trainer.take();
+        let weights = self.weights.borrow().clone();
+        let (Some(sum), Some(trainer), Some(weights)) = (sum, trainer, weights) else {
             let missing = "a complete pass has no sum".to_owned();
             self.fail(RunError::Broken(missing));
             return;
         };
         self.tell(Input::PassClosed);
-        self.spawn(move || Done::Updated(work::update(trainer, sum).map(Box::new)));
+        let spares = self.spares.clone();
+        self.spawn(move || {
+            let updated = work::update(trainer, sum, &weights.board, &spares);
+            Done::Updated(updated.map(Box::new))
+        });
     }
 
     fn updated(&mut self, updated: Updated) {
         if !self.may_write() {
             return;
         }
-        let generation = self.generation();
         let Updated {
             trainer,
             encoded,
@@ -338,12 +346,12 @@ impl Driver {
         let Some(pass) = training.pass.take() else {
             return;
         };
-        self.weights.send_replace(Some(Weights {
-            job: run.id.clone(),
-            generation,
-            version: trainer.step(),
-            encoded,
-        }));
+        self.weights.send_modify(|weights| {
+            if let Some(weights) = weights {
+                weights.version = trainer.step();
+                weights.encoded = encoded.map_or(Arc::clone(&weights.encoded), Arc::new);
+            }
+        });
         training.trainer = Some(trainer);
         let seconds = pass.opened.elapsed().as_secs_f64();
         let mut metrics = StepMetrics {

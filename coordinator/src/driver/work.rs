@@ -11,7 +11,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use proto::contribution::Contribution;
 use speech::{
     model::Head,
@@ -25,6 +24,7 @@ use super::{
     trouble::RunError,
 };
 use crate::{
+    broadcast::{Board, Draft, Encoded},
     chart,
     checkpoint::{self, Checkpoint},
     corpus::{self, CorpusError, Item, Prepared},
@@ -33,6 +33,7 @@ use crate::{
     job::Job,
     plan::Plan,
     reduce::ReduceError,
+    spares::Spares,
     store::{StoreError, replace},
     tensorboard,
     update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
@@ -65,7 +66,7 @@ pub struct Beginning {
 pub struct Begun {
     pub training: Training,
     pub journal: Journal,
-    pub encoded: Bytes,
+    pub encoded: Encoded,
     /// The checkpoint that it goes on from.
     pub resumed_from: Option<String>,
     /// Checkpoints that cannot be used, and why.
@@ -121,7 +122,7 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
             )
         }
     };
-    let encoded = proto::tensor::encode(trainer.weights());
+    let encoded = Encoded::new(trainer.weights(), train.wire);
     // Who takes this run up next opens its files.
     if abandoned.load(Ordering::Relaxed) {
         return Err(CorpusError::Abandoned.into());
@@ -157,7 +158,8 @@ fn name(path: &Path) -> String {
 #[derive(Debug)]
 pub struct Updated {
     pub trainer: Trainer,
-    pub encoded: Bytes,
+    /// Absent where the weights are still those of the step before.
+    pub encoded: Option<Encoded>,
     pub outcome: Outcome,
     pub counts: Counts,
     /// Of the whole pass, without its vector.
@@ -165,20 +167,32 @@ pub struct Updated {
     pub update_s: f64,
 }
 
-/// Moves the weights and encodes them for broadcast.
-pub fn update(mut trainer: Trainer, mut sum: Contribution) -> Result<Updated, RunError> {
+/// Moves the weights and encodes them for broadcast, as far as can be while they are moved.
+pub fn update(
+    mut trainer: Trainer,
+    mut sum: Contribution,
+    board: &Board,
+    spares: &Spares,
+) -> Result<Updated, RunError> {
     let began = Instant::now();
-    let vector = sum.sum.take();
-    let whole = Contribution {
-        sum: vector,
-        quarantined: Vec::new(),
-        norms: Vec::new(),
-        ..sum
+    let draft = board.draft(trainer.weights().len());
+    let outcome = match &draft {
+        Some(draft) => trainer.apply_to(&mut sum, &|place, run| draft.write(place, run))?,
+        None => trainer.apply_to(&mut sum, &|_, _| {})?,
     };
-    let outcome = trainer.apply(whole)?;
+    let encoded = match outcome {
+        Outcome::Applied(_) => {
+            let encoded = draft.and_then(Draft::finish);
+            Some(encoded.unwrap_or_else(|| Encoded::new(trainer.weights(), board.wire())))
+        }
+        Outcome::Skipped(_) => None,
+    };
+    if let Some(vector) = sum.sum.take() {
+        spares.give(vector);
+    }
     let update_s = began.elapsed().as_secs_f64();
     Ok(Updated {
-        encoded: proto::tensor::encode(trainer.weights()),
+        encoded,
         counts: trainer.counts(),
         trainer,
         outcome,

@@ -33,6 +33,10 @@ pub enum Refusal {
     NoHeader,
     #[error("the vector that arrived does not have the digest that was announced")]
     Digest,
+    #[error("this worker has no lane; send the vector in chunks")]
+    NoLane,
+    #[error("the lane cannot be read: {0}")]
+    Lane(std::io::Error),
     #[error("the request was not whole within {within:?}")]
     Incomplete { within: Duration },
     #[error("less than a chunk arrived within {within:?}")]
@@ -81,9 +85,11 @@ impl Refusal {
             }
             Self::TooMuch => Code::Unavailable,
             Self::Superseded | Self::Broken(_) => Code::Aborted,
-            Self::WeightsGone { .. } | Self::NoWeights => Code::FailedPrecondition,
+            Self::WeightsGone { .. } | Self::NoWeights | Self::NoLane => Code::FailedPrecondition,
             Self::NoAudio(_) => Code::NotFound,
-            Self::Audio { .. } | Self::AudioChanged { .. } | Self::Journal(_) => Code::Internal,
+            Self::Lane(_) | Self::Audio { .. } | Self::AudioChanged { .. } | Self::Journal(_) => {
+                Code::Internal
+            }
         }
     }
 }

@@ -1,17 +1,24 @@
 //! The service that moves gradients, weights and audio. It decides which weights and which files
 //! there are to be had; how they move is its modules' to say.
 
+mod copying;
 mod receiving;
 mod sending;
 
+use std::sync::Arc;
+
 use proto::{
     contribution::Digest,
+    lane,
     v1::{self, tensors_server::Tensors},
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{limits::Limits, messages, refusal::Refusal};
-use crate::driver::{AudioFile, Handle, Refused};
+use crate::{
+    broadcast::Encoded,
+    driver::{AudioFile, Command, Handle, Refused},
+};
 use receiving::Receiver;
 use sending::Chunks;
 
@@ -22,6 +29,8 @@ pub struct TensorsService {
     handle: Handle,
     receiver: Receiver,
     limits: Limits,
+    /// Who says the same is on this host.
+    boot_id: Option<String>,
 }
 
 impl TensorsService {
@@ -30,10 +39,16 @@ impl TensorsService {
             receiver: Receiver::new(handle.clone(), limits.stall),
             handle,
             limits,
+            boot_id: lane::boot_id(),
         }
     }
 
-    fn weights(&self, wanted: &v1::PullRequest) -> Result<bytes::Bytes, Refusal> {
+    /// Whether a peer that says so is on this host. It may lie: it will not find a lane then.
+    fn is_here(&self, boot_id: &str) -> bool {
+        self.boot_id.as_deref() == Some(boot_id)
+    }
+
+    fn weights(&self, wanted: &v1::PullRequest) -> Result<Arc<Encoded>, Refusal> {
         let weights = self.handle.weights().ok_or(Refusal::NoWeights)?;
         if weights.job != wanted.job || weights.generation != wanted.generation {
             return Err(Refused::NotRunning(wanted.job.clone()).into());
@@ -43,6 +58,9 @@ impl TensorsService {
                 wanted: wanted.version,
                 newest: weights.version,
             });
+        }
+        if self.is_here(&wanted.boot_id) {
+            weights.board.share();
         }
         Ok(weights.encoded)
     }
@@ -94,8 +112,51 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
-        let encoded = self.weights(request.get_ref())?;
-        Ok(Response::new(sending::weights(encoded, self.limits.stall)))
+        let wanted = request.get_ref();
+        let encoded = self.weights(wanted)?;
+        if self.is_here(&wanted.boot_id)
+            && let Some((lane, number)) = encoded.in_lane()
+        {
+            return Ok(Response::new(sending::in_lane(lane.place(), number)));
+        }
+        let wire = encoded.wire();
+        let read = tokio::task::spawn_blocking(move || encoded.bytes()).await;
+        let bytes = read.map_err(|broken| Refusal::Broken(broken.to_string()))?;
+        let gone = || Refusal::WeightsGone {
+            wanted: wanted.version,
+            newest: self.handle.weights().map_or(0, |weights| weights.version),
+        };
+        let bytes = bytes.ok_or_else(gone)?;
+        Ok(Response::new(sending::weights(
+            bytes,
+            wire,
+            self.limits.stall,
+        )))
+    }
+
+    async fn open_lane(
+        &self,
+        request: Request<v1::OpenLaneRequest>,
+    ) -> Result<Response<v1::OpenLaneResponse>, Status> {
+        let v1::OpenLaneRequest {
+            worker,
+            generation,
+            job,
+            boot_id,
+        } = request.into_inner();
+        let mut lane = None;
+        if self.is_here(&boot_id) {
+            let opened = self.handle.ask(|reply| Command::OpenLane {
+                worker,
+                generation,
+                job,
+                reply,
+            });
+            lane = opened.await.map_err(Refusal::from)?;
+        }
+        Ok(Response::new(v1::OpenLaneResponse {
+            lane: lane.map(Into::into),
+        }))
     }
 
     async fn fetch_audio(

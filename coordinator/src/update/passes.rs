@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use proto::wide::wide;
 use rayon::prelude::*;
 use speech::model::ModelSpec;
 
@@ -11,7 +12,6 @@ use super::Publish;
 use crate::{
     clip::{BLOCK, Clipping, block_squares},
     optimizer::{Block, Rule},
-    wide::wide,
 };
 
 /// Elements that are worked on at a time: what five vectors have of them stays in the first cache.

@@ -9,6 +9,7 @@ mod toy;
 mod corpora;
 mod doubts;
 mod faults;
+mod lanes;
 mod lives;
 mod refusals;
 mod roads;

@@ -97,6 +97,26 @@ async fn any_number_of_workers_gives_the_same_bits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_workers_gives_the_same_bits_when_vectors_travel_in_half_the_bytes() {
+    let in_full = undisturbed().await;
+    let mut hashes = Vec::new();
+    for workers in [1, 2, 3] {
+        let site = Site::new();
+        let mut live = site.start().await;
+        let job = site.job().replace("[train]", "[train]\nwire = \"bf16\"");
+        let id = live.submit(&job).await;
+        for worker in 0..workers {
+            let toy = Toy::join(&live.url, &format!("toy{worker}")).await;
+            tokio::spawn(toy.work());
+        }
+        hashes.push(live.succeeded(&id).await.weights_sha256.unwrap());
+        live.shutdown().await;
+    }
+    assert_eq!(hashes, [&*hashes[0]; 3]);
+    assert_ne!(hashes[0], in_full, "rounding reaches the bits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_cancelled_and_resumed_ends_with_the_same_bits() {
     let expected = undisturbed().await;
     let site = Site::new();

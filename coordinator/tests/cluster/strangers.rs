@@ -11,6 +11,7 @@ use proto::{
     contribution::{Contribution, Key},
     tensor,
     v1::{self, push_request::Part, receipt::Outcome},
+    wire::Wire,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -105,11 +106,12 @@ async fn about_to_push(live: &mut Live, job: &str) -> (String, Toy, v1::Lease, C
 /// The parts of a push: its header, and its vector in chunks of so many bytes.
 fn parts(toy: &Toy, key: Key, contribution: &Contribution, bytes: usize) -> Vec<v1::PushRequest> {
     let header = v1::ContributionHeader::new(toy.worker, key, contribution, spent());
-    let encoded = tensor::encode(contribution.sum.as_ref().unwrap());
+    let encoded = tensor::encode(contribution.sum.as_ref().unwrap(), Wire::F32);
     let chunks = (0..encoded.len()).step_by(bytes).map(|start| {
         Part::Chunk(v1::TensorChunk {
             offset: start as u64 / 4,
             data: encoded.slice(start..encoded.len().min(start + bytes)),
+            in_lane: None,
         })
     });
     let parts = std::iter::once(Part::Header(header)).chain(chunks);

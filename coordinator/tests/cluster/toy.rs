@@ -14,6 +14,7 @@ use proto::{
         self, lease_response::Answer, receipt::Outcome, tensors_client::TensorsClient,
         workers_client::WorkersClient,
     },
+    wire::Wire,
 };
 use speech::{random::Stream, recipe::Recipe};
 use tonic::{Code, Status, transport::Channel};
@@ -36,6 +37,8 @@ pub struct Toy {
     pub patient: bool,
     _heart: Arc<Heart>,
     recipe: Option<(String, Recipe)>,
+    /// Of the job that is worked on.
+    wire: Wire,
     weights: Option<(u64, Vec<f32>)>,
 }
 
@@ -139,6 +142,7 @@ impl Toy {
                 faulty: false,
                 patient: false,
                 recipe: None,
+                wire: Wire::F32,
                 weights: None,
             }),
             v1::join_response::Outcome::Refusal(refusal) => Err(refusal.reason),
@@ -247,6 +251,7 @@ impl Toy {
                 async move { workers.describe_job(request).await }
             };
             let described = persist(self.patient, ask).await?.into_inner();
+            self.wire = described.wire().try_into().unwrap();
             let recipe = Recipe::from_json(&described.recipe_json).unwrap();
             self.recipe = Some((job, recipe));
             self.weights = None;
@@ -271,7 +276,10 @@ impl Toy {
         let mut leaf = |index: u32| {
             let micro_batch = &batches[(index - first) as usize];
             let gradient = self.gradient(micro_batch, weights);
-            Ok::<_, Infallible>(Some(bounded(gradient, micro_batch, lease.norm_bound)))
+            let mut gradient = bounded(gradient, micro_batch, lease.norm_bound);
+            gradient.wire = self.wire;
+            gradient.sum.iter_mut().for_each(|sum| self.wire.round(sum));
+            Ok::<_, Infallible>(Some(gradient))
         };
         let last = batches.last().unwrap().index;
         let folded = tree::fold(key.node, last + 1, &mut leaf, &mut Contribution::merge);
@@ -331,8 +339,9 @@ impl Toy {
             job: key.job.clone(),
             generation: key.generation,
             version: key.step,
+            boot_id: String::new(),
         };
-        let pull = || pull(self.tensors.clone(), request.clone(), elements);
+        let pull = || pull(self.tensors.clone(), request.clone(), elements, self.wire);
         persist(self.patient, pull).await
     }
 
@@ -344,7 +353,8 @@ impl Toy {
     /// A contribution as it is sent.
     pub fn wrap(&self, key: Key, contribution: &Contribution) -> (v1::ContributionHeader, Bytes) {
         let header = v1::ContributionHeader::new(self.worker, key, contribution, spent());
-        let vector = tensor::encode(contribution.sum.as_deref().unwrap_or_default());
+        let sum = contribution.sum.as_deref().unwrap_or_default();
+        let vector = tensor::encode(sum, self.wire);
         (header, vector)
     }
 
@@ -353,7 +363,14 @@ impl Toy {
         header: v1::ContributionHeader,
         vector: Bytes,
     ) -> Result<Outcome, Status> {
-        let push = || push(self.tensors.clone(), header.clone(), vector.clone());
+        let push = || {
+            push(
+                self.tensors.clone(),
+                header.clone(),
+                vector.clone(),
+                self.wire,
+            )
+        };
         persist(self.patient, push).await
     }
 
@@ -362,7 +379,8 @@ impl Toy {
         header: v1::ContributionHeader,
         sum: &[f32],
     ) -> Result<Outcome, Status> {
-        push(self.tensors.clone(), header, tensor::encode(sum)).await
+        let vector = tensor::encode(sum, self.wire);
+        push(self.tensors.clone(), header, vector, self.wire).await
     }
 }
 
@@ -399,9 +417,10 @@ async fn pull(
     mut tensors: TensorsClient<Channel>,
     request: v1::PullRequest,
     elements: usize,
+    wire: Wire,
 ) -> Result<Vec<f32>, Status> {
     let mut chunks = tensors.pull(request).await?.into_inner();
-    let mut assembler = Assembler::new(elements as u64, elements).unwrap();
+    let mut assembler = Assembler::new(elements as u64, elements).unwrap().of(wire);
     while let Some(chunk) = chunks.message().await? {
         assembler.push(&chunk).unwrap();
     }
@@ -414,9 +433,10 @@ async fn push(
     mut tensors: TensorsClient<Channel>,
     header: v1::ContributionHeader,
     vector: Bytes,
+    wire: Wire,
 ) -> Result<Outcome, Status> {
     use v1::push_request::Part;
-    let chunks = tensor::chunks(vector).map(Part::Chunk);
+    let chunks = tensor::chunks(vector, wire).map(Part::Chunk);
     let parts = std::iter::once(Part::Header(header)).chain(chunks);
     let parts = parts.map(|part| v1::PushRequest { part: Some(part) });
     let receipt = tensors.push(tokio_stream::iter(parts)).await?;

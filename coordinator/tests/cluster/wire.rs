@@ -131,6 +131,7 @@ async fn only_the_newest_weights_can_be_pulled() {
         job: id,
         generation: toy.generation,
         version: 1,
+        boot_id: String::new(),
     };
     let refused = toy.tensors.pull(request.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);

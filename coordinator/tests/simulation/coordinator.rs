@@ -9,7 +9,10 @@ use coordinator::{
     reduce::Reducer,
     update::{Trainer, UpdateRule},
 };
-use proto::contribution::{Contribution, Key, PassKind};
+use proto::{
+    contribution::{Contribution, Key, PassKind},
+    wire::Wire,
+};
 
 use crate::{
     disk::{Disk, Progress},
@@ -42,6 +45,7 @@ fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Viola
 pub struct Roles {
     pub audit: f64,
     pub honest: BTreeSet<usize>,
+    pub wire: Wire,
 }
 
 /// Not admitted in this life: the reply goes to whoever asked.
@@ -58,6 +62,7 @@ pub struct Life {
     honest: BTreeSet<usize>,
     pub machine: Machine,
     trainer: Trainer,
+    wire: Wire,
     progress: Progress,
     reducer: Option<Reducer>,
     /// With [`Bug::ArrivalOrder`], the sum instead.
@@ -112,6 +117,7 @@ impl Life {
             honest: roles.honest.clone(),
             machine: Machine::new(disk.generation, config()),
             trainer,
+            wire: roles.wire,
             progress,
             reducer: None,
             arrival: Contribution::default(),
@@ -276,7 +282,8 @@ impl Life {
                         format!("{key:?} expires as it is granted")
                     })?;
                     self.grants += 1;
-                    let weights = self.trainer.weights().to_vec();
+                    let mut weights = self.trainer.weights().to_vec();
+                    self.wire.round(&mut weights);
                     replies.push((worker, Reply::Grant { key, weights }));
                 }
                 Output::NothingYet { worker } => replies.push((worker, Reply::NothingYet)),

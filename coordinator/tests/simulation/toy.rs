@@ -14,6 +14,7 @@ use coordinator::{
 use proto::{
     contribution::{Contribution, PassKind},
     tree::{Node, fold},
+    wire::Wire,
 };
 use speech::{
     model::{ModelConfig, ModelSpec},
@@ -66,9 +67,28 @@ pub fn micro_batches(kind: PassKind, step: u64) -> u32 {
     }
 }
 
+/// How the vectors of a run travel: every other seed's in half the bytes.
+pub fn wire(seed: u64) -> Wire {
+    match seed % 2 {
+        0 => Wire::F32,
+        _ => Wire::Bf16,
+    }
+}
+
 /// What a worker computes for `node`.
-pub fn contribution(kind: PassKind, step: u64, node: Node, weights: &[f32]) -> Contribution {
-    let mut leaf = |index| Ok::<_, Infallible>(Some(micro_batch(kind, step, index, weights)));
+pub fn contribution(
+    kind: PassKind,
+    step: u64,
+    node: Node,
+    weights: &[f32],
+    wire: Wire,
+) -> Contribution {
+    let mut leaf = |index| {
+        let mut contribution = micro_batch(kind, step, index, weights);
+        contribution.wire = wire;
+        contribution.sum.iter_mut().for_each(|sum| wire.round(sum));
+        Ok::<_, Infallible>(Some(contribution))
+    };
     let count = micro_batches(kind, step);
     let Ok(sum) = fold(node, count, &mut leaf, &mut Contribution::merge);
     sum.unwrap_or_default()
@@ -91,6 +111,12 @@ fn micro_batch(kind: PassKind, step: u64, index: u32, weights: &[f32]) -> Contri
     }
 }
 
+fn sent(trainer: &Trainer, wire: Wire) -> Vec<f32> {
+    let mut weights = trainer.weights().to_vec();
+    wire.round(&mut weights);
+    weights
+}
+
 /// How a run ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {
@@ -99,21 +125,18 @@ pub struct End {
 }
 
 /// One worker, no fault, no machine.
-pub fn serial() -> End {
+pub fn serial(wire: Wire) -> End {
     let mut trainer = trainer();
     let mut evaluations = Vec::new();
     for step in 0..STEPS {
         let root = Node::root(micro_batches(PassKind::Gradient, step));
-        let sum = contribution(PassKind::Gradient, step, root, trainer.weights());
+        let weights = sent(&trainer, wire);
+        let sum = contribution(PassKind::Gradient, step, root, &weights, wire);
         trainer.apply(sum).expect("the toy does not diverge");
         if trainer.step().is_multiple_of(EPOCH) {
             let root = Node::root(micro_batches(PassKind::Evaluation, trainer.step()));
-            let sum = contribution(
-                PassKind::Evaluation,
-                trainer.step(),
-                root,
-                trainer.weights(),
-            );
+            let (step, weights) = (trainer.step(), sent(&trainer, wire));
+            let sum = contribution(PassKind::Evaluation, step, root, &weights, wire);
             evaluations.push(sum.loss);
         }
     }

@@ -2,7 +2,10 @@
 //! away. It holds nothing that cannot be lost.
 
 use coordinator::machine::{Millis, Outcome};
-use proto::contribution::{Contribution, Key};
+use proto::{
+    contribution::{Contribution, Key},
+    wire::Wire,
+};
 use speech::random::Stream;
 
 use crate::{
@@ -40,6 +43,7 @@ pub struct Process {
     /// Milliseconds a micro-batch.
     pub pace: Millis,
     pub character: Character,
+    wire: Wire,
     pub admission: Option<Admission>,
     /// Counts its states: a timer of an earlier one is void.
     pub turn: u64,
@@ -71,7 +75,7 @@ pub struct Actions {
 }
 
 impl Process {
-    pub fn new(process: usize, pace: Millis, character: Character) -> Self {
+    pub fn new(process: usize, pace: Millis, character: Character, wire: Wire) -> Self {
         Self {
             process,
             incarnation: 0,
@@ -79,6 +83,7 @@ impl Process {
             stopped_until: 0,
             pace,
             character,
+            wire,
             admission: None,
             turn: 0,
             state: State::Joining,
@@ -173,7 +178,8 @@ impl Process {
             State::Joining => self.join(),
             State::Asking => self.ask(),
             State::Computing { key, weights } => {
-                let mut contribution = toy::contribution(key.kind, key.step, key.node, &weights);
+                let mut contribution =
+                    toy::contribution(key.kind, key.step, key.node, &weights, self.wire);
                 if self.character == Character::Faulty && stream.below(3) == 0 {
                     faults.count("wrong bits");
                     contribution.loss += stream.uniform();

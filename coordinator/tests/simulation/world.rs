@@ -11,7 +11,7 @@ use crate::{
     disk::Disk,
     faults::{Fault, Faults},
     network::{Admission, Event, Network, Queue, Reply, Request},
-    toy::End,
+    toy::{self, End},
     worker::{Actions, Character, HEARTBEAT, Process},
 };
 
@@ -55,6 +55,7 @@ struct World {
 /// Runs the job to its end under `seed`.
 pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let mut stream = Stream::new(seed, &[1]);
+    let wire = toy::wire(seed);
     let count = 1 + stream.below(6) as usize;
     // With less than two honest ones, a run that insists on audits could not go on.
     let audit = match stream.below(3) {
@@ -71,13 +72,17 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
                 1 if audit == 1.0 => Character::Faulty,
                 _ => Character::Honest,
             };
-            Process::new(process, pace, character)
+            Process::new(process, pace, character, wire)
         })
         .collect();
     let honest: BTreeSet<usize> = (0..count)
         .filter(|&process| processes[process].character == Character::Honest)
         .collect();
-    let roles = Roles { audit, honest };
+    let roles = Roles {
+        audit,
+        honest,
+        wire,
+    };
     let mut world = World {
         now: 0,
         skew: 1_000_000,

@@ -21,7 +21,7 @@ use speech::{
 };
 
 use crate::{args, client, exit::Failure, output};
-use figures::{Exchange, Round};
+use figures::{Exchange, Round, Setting};
 use member::Said;
 use processes::{Folder, Processes};
 
@@ -75,12 +75,13 @@ async fn measure(processes: &mut Processes, args: &args::BenchExchange) -> Resul
         }
         step = after;
     }
-    Ok(Exchange::new(
-        rounds,
-        elements,
+    let setting = Setting {
+        parameters: elements,
         workers,
-        processes.peak_bytes()?,
-    ))
+        wire: args.wire,
+    };
+    let memory = processes.memory()?;
+    Ok(Exchange::new(&rounds, setting, memory))
 }
 
 /// What the workers said of their way to a step.
@@ -166,9 +167,11 @@ fn job(folder: &Path, args: &args::BenchExchange) -> Result<String> {
          [features]\nsample_rate = 8000\nmel_bins = {MEL_BINS}\n\
          [model]\nlayers = 1\nhidden = {}\n\
          [train]\nepochs = 1\nbatch = {}\nmicro_batch = 1\ncheckpoint_every = 1000000\n\
+         wire = \"{}\"\n\
          [optimizer]\nkind = \"adam\"\n",
         hidden(args.parameters as usize),
         args.workers,
+        args.wire.name(),
     );
     let job = Job::parse(&text, &folder.join("exchange.toml"), &[])?;
     job.to_toml().context("the job cannot be written")

@@ -9,11 +9,10 @@ use std::{
 };
 
 use burn::tensor::Device;
-use bytes::Bytes;
 use proto::{
     contribution::{Contribution, PassKind, Quarantined},
     crash::{self, Place},
-    tensor, tree, v1,
+    tree, v1,
 };
 use speech::features::Features;
 use tokio::sync::{mpsc as stream, oneshot};
@@ -30,6 +29,7 @@ use crate::{
     gradient::{self, GradientError, MicroBatch},
     inference,
     network::{Network, WrongParameters},
+    transfer::{Vector, Weights},
 };
 
 /// A lease to be computed.
@@ -38,7 +38,7 @@ pub(super) struct Task {
     pub job: Arc<Job>,
     pub lease: Lease,
     /// New weights; `None` to go on with those that are held.
-    pub weights: Option<Vec<f32>>,
+    pub weights: Option<Weights>,
     /// The lease's micro-batches, in order.
     pub micro_batches: stream::Receiver<Loaded>,
     /// What went on before it was handed over, for the account of the time.
@@ -53,7 +53,7 @@ pub(super) enum Outcome {
     /// To be pushed.
     Gradient {
         header: v1::ContributionHeader,
-        vector: Bytes,
+        vector: Vector,
     },
     /// To be reported.
     Evaluation(v1::EvaluationReport),
@@ -142,7 +142,7 @@ fn network<'a>(
     held: &'a mut Option<(Arc<Job>, Network)>,
     device: &Device,
     job: &Arc<Job>,
-    weights: Option<Vec<f32>>,
+    weights: Option<Weights>,
 ) -> Result<&'a Network, WrongParameters> {
     if held.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, job)) {
         *held = None;
@@ -199,11 +199,12 @@ impl Work<'_> {
             crash::pass(Place::WorkerCompute);
             Ok::<_, ComputingError>(Some(contribution))
         };
-        let sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
+        let mut sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
             .ok_or(ComputingError::Incomplete)?;
         let key = self.lease.key.clone();
-        let header = v1::ContributionHeader::new(self.worker, key, &sum, self.spent);
-        let vector = tensor::encode(sum.sum.as_deref().unwrap_or_default());
+        let vector = Vector::new(sum.sum.take().unwrap_or_default(), sum.wire);
+        let elements = vector.values.len();
+        let header = v1::ContributionHeader::unsealed(self.worker, key, &sum, elements, self.spent);
         Ok(Outcome::Gradient { header, vector })
     }
 
@@ -257,9 +258,14 @@ impl Work<'_> {
             .filter(counts)
             .map(|position| &examples[position])
             .collect();
+        // Nothing learned from is skipped, not added as zeros.
+        let mut sum = result.gradient.filter(|_| !kept.is_empty());
+        if let Some(sum) = &mut sum {
+            self.job.wire.round(sum);
+        }
         Ok(Contribution {
-            // Nothing learned from is skipped, not added as zeros.
-            sum: result.gradient.filter(|_| !kept.is_empty()),
+            sum,
+            wire: self.job.wire,
             weight: result.weight,
             loss: result.loss,
             utterances: u64::from(result.utterances),

@@ -1,6 +1,6 @@
 //! A job as a worker needs it: the recipe and everything that follows from it.
 
-use proto::contribution::Digest;
+use proto::{contribution::Digest, v1, wire::Wire};
 use speech::{
     augment::spec_augment, features::Features, front_end::FrontEnd, model::ModelSpec,
     random::Stream, recipe::Recipe,
@@ -14,6 +14,7 @@ pub(super) struct Job {
     pub recipe: Recipe,
     pub spec: ModelSpec,
     pub front_end: FrontEnd,
+    pub wire: Wire,
     /// Of everything that features depend on, the audio aside.
     front_end_digest: blake3::Hash,
 }
@@ -21,9 +22,9 @@ pub(super) struct Job {
 impl Job {
     /// # Errors
     /// What in the description cannot be, as the job's owner should read it.
-    pub fn new(id: String, recipe_json: &str) -> Result<Self, String> {
+    pub fn new(id: String, description: &v1::JobDescription) -> Result<Self, String> {
         let fail = |error: &dyn std::error::Error| format!("its recipe cannot be used: {error}");
-        let recipe = Recipe::from_json(recipe_json).map_err(|error| fail(&error))?;
+        let recipe = Recipe::from_json(&description.recipe_json).map_err(|error| fail(&error))?;
         let spec = recipe.model_spec().map_err(|error| fail(&error))?;
         let front_end = recipe.front_end().map_err(|error| fail(&error))?;
         let settings =
@@ -33,6 +34,7 @@ impl Job {
             recipe,
             spec,
             front_end,
+            wire: Wire::try_from(description.wire()).map_err(|error| fail(&error))?,
             front_end_digest: blake3::hash(&settings),
         })
     }

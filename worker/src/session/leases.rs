@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::{
     contribution::Key,
@@ -32,7 +31,7 @@ use super::{
 };
 use crate::{
     gradient::GradientError,
-    transfer::{CallError, answer},
+    transfer::{CallError, Vector, Weights, answer},
 };
 
 /// How long a coordinator may sit on a request for a lease.
@@ -276,20 +275,16 @@ impl<'a> Leases<'a> {
             })
             .await
             .map_err(|error| self.undone(error))?;
-        let json = description.into_inner().recipe_json;
-        let job = Arc::new(Job::new(id.to_owned(), &json).map_err(Undone::Fatal)?);
+        let description = description.into_inner();
+        let job = Job::new(id.to_owned(), &description).map_err(Undone::Fatal)?;
+        let job = Arc::new(job);
         held.weights = None;
         held.job = Some(Arc::clone(&job));
         Ok(job)
     }
 
     /// The weights of `key`'s step, unless the computing thread holds them.
-    async fn pull(
-        &self,
-        held: &mut Held,
-        key: &Key,
-        job: &Job,
-    ) -> Result<Option<Vec<f32>>, Undone> {
+    async fn pull(&self, held: &mut Held, key: &Key, job: &Job) -> Result<Option<Weights>, Undone> {
         let version = Version {
             job: key.job.clone(),
             generation: key.generation,
@@ -301,7 +296,7 @@ impl<'a> Leases<'a> {
         let contact = &self.session.contact;
         let elements = job.spec.elements();
         let weights = contact
-            .persist(|| contact.tensors.pull(key, elements))
+            .persist(|| contact.tensors.pull(key, elements, job.wire))
             .await
             .map_err(|error| self.undone(error))?;
         held.weights = Some(version);
@@ -391,7 +386,7 @@ async fn push(
     member: Member,
     key: Key,
     header: v1::ContributionHeader,
-    vector: Bytes,
+    vector: Vector,
 ) {
     let call = || contact.tensors.push(header.clone(), vector.clone());
     match contact.persist(call).await {

@@ -2,22 +2,20 @@
 //! the transfer that every worker uses. It decides what its gradient is; when it is handed in, and
 //! what is timed, is its caller's.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind},
     v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
+    wire::Wire,
 };
 use speech::{random::Stream, recipe::Recipe};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{CallError, Transfer, answer};
+use super::{CallError, Transfer, Vector, Weights, answer};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -55,10 +53,11 @@ pub struct Exchange {
     worker: u64,
     generation: u64,
     heart: JoinHandle<()>,
-    elements: Option<usize>,
+    /// Of the job's vectors.
+    job: Option<(usize, Wire)>,
     lease: Option<Key>,
-    weights: Vec<f32>,
-    sum: Option<Arc<Contribution>>,
+    weights: Option<Weights>,
+    sum: Option<(Contribution, Vector)>,
 }
 
 impl Drop for Exchange {
@@ -120,9 +119,9 @@ impl Exchange {
             worker: welcome.worker,
             generation: welcome.generation,
             heart,
-            elements: None,
+            job: None,
             lease: None,
-            weights: Vec::new(),
+            weights: None,
             sum: None,
         })
     }
@@ -151,18 +150,18 @@ impl Exchange {
             self.give_back(lease.key).await?;
         };
         let wait_s = asked.elapsed().as_secs_f64();
-        let elements = self.elements(&key.job).await?;
+        let (elements, wire) = self.job(&key.job).await?;
         let leased = Instant::now();
-        self.weights = self.tensors.pull(&key, elements).await?;
+        self.weights = Some(self.tensors.pull(&key, elements, wire).await?);
         let pull_s = leased.elapsed().as_secs_f64();
         let leased = Leased {
             step: key.step,
             micro_batches,
             wait_s,
             pull_s,
-            elements: self.weights.len(),
+            elements,
         };
-        self.make_up(elements);
+        self.make_up(elements, wire);
         self.lease = Some(key);
         Ok(Some(leased))
     }
@@ -172,13 +171,14 @@ impl Exchange {
     /// # Errors
     /// See [`ExchangeError`].
     pub async fn hand_in(&mut self) -> Result<f64, ExchangeError> {
-        let (Some(key), Some(sum)) = (self.lease.clone(), self.sum.clone()) else {
+        let (Some(key), Some((numbers, vector))) = (self.lease.clone(), &self.sum) else {
             return Err(ExchangeError::Nonsense("there is no lease".to_owned()));
         };
         let ready = Instant::now();
-        let header = v1::ContributionHeader::new(self.worker, key, &sum, v1::Spent::default());
-        let vector = proto::tensor::encode(sum.sum.as_deref().unwrap_or_default());
-        match self.tensors.push(header, vector).await? {
+        let spent = v1::Spent::default();
+        let elements = vector.values.len();
+        let header = v1::ContributionHeader::unsealed(self.worker, key, numbers, elements, spent);
+        match self.tensors.push(header, vector.clone()).await? {
             receipt::Outcome::Accepted => Ok(ready.elapsed().as_secs_f64()),
             other => Err(ExchangeError::NotTaken(other)),
         }
@@ -216,36 +216,40 @@ impl Exchange {
         Ok(())
     }
 
-    async fn elements(&mut self, job: &str) -> Result<usize, ExchangeError> {
-        if let Some(elements) = self.elements {
-            return Ok(elements);
+    async fn job(&mut self, job: &str) -> Result<(usize, Wire), ExchangeError> {
+        if let Some(job) = self.job {
+            return Ok(job);
         }
         let request = v1::DescribeJobRequest {
             job: job.to_owned(),
         };
         let mut control = self.control.clone();
         let described = answer("DescribeJob", PATIENCE, control.describe_job(request)).await?;
+        let described = described.into_inner();
         let nonsense = |error: &dyn std::error::Error| ExchangeError::Nonsense(error.to_string());
-        let recipe = Recipe::from_json(&described.into_inner().recipe_json);
+        let recipe = Recipe::from_json(&described.recipe_json);
         let spec = recipe.and_then(|recipe| recipe.model_spec());
-        let elements = spec.map_err(|error| nonsense(&error))?.elements();
-        self.elements = Some(elements);
-        Ok(elements)
+        let spec = spec.map_err(|error| nonsense(&error))?;
+        let wire = Wire::try_from(described.wire()).map_err(|error| nonsense(&error))?;
+        Ok(*self.job.insert((spec.elements(), wire)))
     }
 
     /// The same gradient for every step: made once, because drawing it takes longer than all the rest.
-    fn make_up(&mut self, elements: usize) {
+    fn make_up(&mut self, elements: usize, wire: Wire) {
         if self.sum.is_some() {
             return;
         }
         // Of every worker the same: a node that two of them hand in has the same bits.
         let mut stream = Stream::new(1, &[]);
-        self.sum = Some(Arc::new(Contribution {
-            sum: Some((0..elements).map(|_| stream.normal() as f32).collect()),
+        let mut values: Vec<f32> = (0..elements).map(|_| stream.normal() as f32).collect();
+        wire.round(&mut values);
+        let numbers = Contribution {
             weight: 1.0,
             loss: 1.0,
             utterances: 1,
+            wire,
             ..Contribution::default()
-        }));
+        };
+        self.sum = Some((numbers, Vector::new(values, wire)));
     }
 }

@@ -43,7 +43,7 @@ async fn a_vector_of_several_chunks_arrives_as_it_was() {
         weight: 3.0,
         ..Contribution::default()
     };
-    let vector = tensor::encode(contribution.sum.as_ref().unwrap());
+    let vector = Vector::new(contribution.sum.clone().unwrap(), Wire::F32);
     let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());
     let outcome = transfer(coordinator.address).push(header, vector).await;
     assert_eq!(outcome.unwrap(), Outcome::Accepted);
@@ -65,9 +65,13 @@ async fn weights_of_another_length_are_refused() {
     })
     .await;
     let transfer = transfer(coordinator.address);
-    assert_eq!(transfer.pull(&key(), weights.len()).await.unwrap(), weights);
+    let pulled = transfer.pull(&key(), weights.len(), Wire::F32).await;
+    assert_eq!(*pulled.unwrap(), *weights);
     for elements in [weights.len() - 1, weights.len() + 1, 5] {
-        let error = transfer.pull(&key(), elements).await.unwrap_err();
+        let error = transfer
+            .pull(&key(), elements, Wire::F32)
+            .await
+            .unwrap_err();
         assert!(
             matches!(error, CallError::Nonsense { call: "Pull", .. }),
             "{error}"
@@ -114,7 +118,7 @@ async fn a_connection_that_breaks_is_lost_and_not_refused() {
     let transfer = transfer(coordinator.address);
     let pull = tokio::spawn({
         let transfer = transfer.clone();
-        async move { transfer.pull(&key(), 1).await }
+        async move { transfer.pull(&key(), 1, Wire::F32).await }
     });
     assert!(matches!(
         coordinator.calls.recv().await,
@@ -123,7 +127,7 @@ async fn a_connection_that_breaks_is_lost_and_not_refused() {
     coordinator.kill().await;
     let error = pull.await.unwrap().unwrap_err();
     assert!(error.is_lost(), "{error}");
-    let error = transfer.pull(&key(), 1).await.unwrap_err();
+    let error = transfer.pull(&key(), 1, Wire::F32).await.unwrap_err();
     assert!(error.is_lost(), "{error}");
 }
 

@@ -3,26 +3,32 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use proto::{
     CHUNK_BYTES,
-    contribution::{Digest, Hasher, Key},
+    contribution::{Contribution, Digest, Hasher, Key},
     convert::ConvertError,
     crash::{self, Place},
+    lane::Lane,
     tensor::Assembler,
     v1::{self, push_request::Part},
+    wire::Wire,
 };
 use tokio::{sync::oneshot, time::Instant};
 use tonic::{Code, Streaming};
 
 use crate::{
-    driver::{Announced, Command, Handle},
+    driver::{Announced, Command, Expected, Handle},
     machine::Outcome,
     server::{messages, refusal::Refusal},
+    times::Times,
 };
+
+use super::copying;
 
 type Parts = Streaming<v1::PushRequest>;
 
@@ -54,28 +60,82 @@ impl Receiver {
             .take()
             .ok_or(ConvertError::Missing("key"))?
             .try_into()?;
+        if header.in_lane > 0 {
+            return self.receive_in_lane(worker, key, header).await;
+        }
         let digest = Digest::try_from(header.digest.as_ref());
         let digest = digest.map_err(|_| ConvertError::OutOfRange {
             field: "digest",
             value: format!("{} bytes", header.digest.len()),
         })?;
-        let announced = self.announce(worker, key.clone(), digest).await?;
-        let Announced::Expected { elements } = announced else {
+        let announced = self.announce(worker, key.clone(), Some(digest)).await?;
+        let Announced::Expected(Expected { elements, wire, .. }) = announced else {
             self.drain(parts).await;
             return Ok(Outcome::Stale);
         };
         let times = messages::times(header.spent);
         let announced = header.elements;
         let mut contribution = header.into_contribution(None)?;
+        contribution.wire = wire;
         let mut hasher = contribution.hasher();
         if announced > 0 {
-            let assembler = Assembler::new(announced, elements)?;
-            let vector = self.vector(worker, &key, parts, assembler, &mut hasher);
-            contribution.sum = Some(vector.await?);
+            let assembler = Assembler::new(announced, elements)?.of(wire);
+            let vector = self.assemble(&mut parts, assembler, &mut hasher);
+            contribution.sum = Some(self.guarded(worker, &key, vector).await?);
         }
         if hasher.digest() != digest {
             return Err(Refusal::Digest);
         }
+        self.contribute(worker, key, contribution, digest, times)
+            .await
+    }
+
+    /// Receives a contribution whose vector lies in the worker's lane.
+    async fn receive_in_lane(
+        &self,
+        worker: u64,
+        key: Key,
+        header: v1::ContributionHeader,
+    ) -> Result<Outcome, Refusal> {
+        let (expected, asked) = match self.announce(worker, key.clone(), None).await? {
+            Announced::Expected(expected) => (expected, true),
+            Announced::Unasked(expected) => (expected, false),
+            Announced::Stale => return Ok(Outcome::Stale),
+        };
+        let Expected {
+            elements,
+            wire,
+            lane,
+        } = expected;
+        let lane = lane.ok_or(Refusal::NoLane)?;
+        let (number, times) = (header.in_lane, messages::times(header.spent));
+        // No element of it comes in chunks.
+        Assembler::new(header.elements, elements)?;
+        let mut contribution = header.into_contribution(None)?;
+        contribution.wire = wire;
+        let mut hasher = contribution.hasher();
+        let copied = self.copy(lane, number, wire, elements);
+        let (values, blocks) = self.guarded(worker, &key, copied).await?;
+        blocks.iter().for_each(|block| hasher.add(block));
+        let digest = hasher.digest();
+        if !asked {
+            self.handle.spares().give(values);
+            self.announce(worker, key, Some(digest)).await?;
+            return Ok(Outcome::Stale);
+        }
+        contribution.sum = Some(values);
+        self.contribute(worker, key, contribution, digest, times)
+            .await
+    }
+
+    async fn contribute(
+        &self,
+        worker: u64,
+        key: Key,
+        contribution: Contribution,
+        digest: Digest,
+        times: Times,
+    ) -> Result<Outcome, Refusal> {
         let contributed = self.handle.ask(|reply| Command::Contribute {
             worker,
             key,
@@ -87,7 +147,12 @@ impl Receiver {
         Ok(contributed.await?)
     }
 
-    async fn announce(&self, worker: u64, key: Key, digest: Digest) -> Result<Announced, Refusal> {
+    async fn announce(
+        &self,
+        worker: u64,
+        key: Key,
+        digest: Option<Digest>,
+    ) -> Result<Announced, Refusal> {
         let announced = self.handle.ask(|reply| Command::Announce {
             worker,
             key,
@@ -97,25 +162,45 @@ impl Receiver {
         Ok(announced.await?)
     }
 
-    /// The vector that an expected contribution brings. That it broke off is said to the driver.
-    async fn vector(
+    /// What `receive` gives, unless the worker begins another push. That it broke off is said to the
+    /// driver.
+    async fn guarded<T>(
         &self,
         worker: u64,
         key: &Key,
-        mut parts: Parts,
-        assembler: Assembler,
-        hasher: &mut Hasher,
-    ) -> Result<Vec<f32>, Refusal> {
+        receive: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
         let mut pushing = Arc::clone(&self.pushes).begin(worker);
-        let vector = tokio::select! {
-            vector = self.assemble(&mut parts, assembler, hasher) => vector,
+        let received = tokio::select! {
+            received = receive => received,
             _ = &mut pushing.superseded => Err(Refusal::Superseded),
         };
-        if let Err(Refusal::Broken(_) | Refusal::Stalled { .. } | Refusal::Superseded) = vector {
+        if let Err(Refusal::Broken(_) | Refusal::Stalled { .. } | Refusal::Superseded) = received {
             let key = key.clone();
             self.handle.tell(Command::Interrupted { worker, key }).await;
         }
-        vector
+        received
+    }
+
+    /// What lies in a lane, copied before it is looked at: the worker may still write there. Nobody is
+    /// waited for.
+    async fn copy(
+        &self,
+        lane: Arc<Lane>,
+        number: u64,
+        wire: Wire,
+        elements: usize,
+    ) -> Result<(Vec<f32>, Vec<Digest>), Refusal> {
+        let spares = self.handle.spares().clone();
+        let copied = tokio::task::spawn_blocking(move || {
+            let mut values = spares.take(elements);
+            let blocks = copying::copy(&lane, number, wire, &mut values)?;
+            Ok(blocks.map(|blocks| (values, blocks)))
+        });
+        let copied = copied.await;
+        let copied = copied.unwrap_or_else(|broken| Err(io::Error::other(broken)));
+        // It was written again: a newer push comes, or has come.
+        copied.map_err(Refusal::Lane)?.ok_or(Refusal::Superseded)
     }
 
     async fn assemble(

@@ -15,7 +15,8 @@ use futures::{Stream, stream};
 use proto::{
     CHUNK_BYTES,
     crash::{self, Place},
-    tensor, v1,
+    lane, tensor, v1,
+    wire::Wire,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -29,8 +30,8 @@ pub type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// An encoded vector, chunk by chunk, until none is taken for as long as `stall`: then the vector is
 /// let go of, although the stream is still there.
-pub fn weights(encoded: Bytes, stall: Duration) -> Chunks<v1::TensorChunk> {
-    let held = Arc::new(Mutex::new(Some(tensor::chunks(encoded))));
+pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::TensorChunk> {
+    let held = Arc::new(Mutex::new(Some(tensor::chunks(encoded, wire))));
     let (taken, mut watched) = watch::channel(());
     let watching = Arc::clone(&held);
     tokio::spawn(async move {
@@ -64,6 +65,19 @@ pub fn weights(encoded: Bytes, stall: Duration) -> Chunks<v1::TensorChunk> {
         let next = taken.and_then(|taken| next(Some(taken)));
         async { next }
     }))
+}
+
+/// Where a vector lies that its reader can get at itself.
+pub fn in_lane(place: lane::Place, number: u64) -> Chunks<v1::TensorChunk> {
+    crash::pass(Place::CoordinatorBroadcast);
+    let chunk = v1::TensorChunk {
+        in_lane: Some(v1::InLane {
+            lane: Some(place.into()),
+            number,
+        }),
+        ..v1::TensorChunk::default()
+    };
+    Box::pin(stream::once(async { Ok(chunk) }))
 }
 
 /// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
@@ -151,9 +165,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_stops_reading_holds_no_weights() {
-        let encoded = tensor::encode(&vec![1.0; CHUNK_BYTES]);
+        let encoded = tensor::encode(&vec![1.0; CHUNK_BYTES], Wire::F32);
         let witness = encoded.clone();
-        let mut chunks = weights(encoded, Duration::from_millis(30));
+        let mut chunks = weights(encoded, Wire::F32, Duration::from_millis(30));
         let first = chunks.next().await.unwrap().unwrap();
         assert_eq!(first.data, witness[..CHUNK_BYTES]);
         drop(first);
@@ -172,7 +186,11 @@ mod tests {
     #[tokio::test]
     async fn who_reads_gets_all_of_them() {
         let values: Vec<f32> = (0..CHUNK_BYTES / 2).map(|value| value as f32).collect();
-        let mut chunks = weights(tensor::encode(&values), Duration::from_secs(30));
+        let mut chunks = weights(
+            tensor::encode(&values, Wire::F32),
+            Wire::F32,
+            Duration::from_secs(30),
+        );
         let mut assembler = tensor::Assembler::new(values.len() as u64, values.len()).unwrap();
         while let Some(chunk) = chunks.next().await {
             assembler.push(&chunk.unwrap()).unwrap();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::super::median;
+use crate::args::Wire;
 
 /// Seconds of one exchange.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +28,37 @@ pub struct Exchange {
     pull_s: f64,
     parameters: usize,
     workers: usize,
-    /// The most memory that the coordinator has had.
+    wire: &'static str,
+    /// The most memory that the coordinator has had to itself.
     coordinator_peak_bytes: u64,
-    /// Weights, both of Adam's vectors, the weights as they are sent, and a gradient from each worker.
+    /// What it shares with its workers: lanes.
+    coordinator_shared_bytes: u64,
+    /// Weights, both of Adam's vectors, and a gradient from each worker.
     coordinator_floor_bytes: u64,
 }
 
+/// What is exchanged between whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    pub parameters: usize,
+    pub workers: usize,
+    pub wire: Wire,
+}
+
+/// Of the coordinator, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub peak: u64,
+    pub shared: u64,
+}
+
 impl Exchange {
-    pub fn new(rounds: Vec<Round>, parameters: usize, workers: usize, peak: u64) -> Self {
+    pub fn new(rounds: &[Round], setting: Setting, memory: Memory) -> Self {
+        let Setting {
+            parameters,
+            workers,
+            wire,
+        } = setting;
         let median = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
         Self {
             sync_s: median(|round| round.sync_s),
@@ -43,23 +67,27 @@ impl Exchange {
             pull_s: median(|round| round.pull_s),
             parameters,
             workers,
-            coordinator_peak_bytes: peak,
-            coordinator_floor_bytes: 4 * parameters as u64 * (4 + workers as u64),
+            wire: wire.name(),
+            coordinator_peak_bytes: memory.peak,
+            coordinator_shared_bytes: memory.shared,
+            coordinator_floor_bytes: 4 * parameters as u64 * (3 + workers as u64),
         }
     }
 
     pub fn text(&self) -> String {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         format!(
-            "exchange     {:.1} ms: push {:.1}, reduce and update {:.1}, pull {:.1} ({} parameters, {} workers)\n\
-             coordinator  {:.0} MB at most; {:.0} MB for weights, optimizer and gradients",
+            "exchange     {:.1} ms: push {:.1}, reduce and update {:.1}, pull {:.1} ({} parameters as {}, {} workers)\n\
+             coordinator  {:.0} MB at most, and {:.0} MB shared; {:.0} MB for weights, optimizer and gradients",
             1e3 * self.sync_s,
             1e3 * self.push_s,
             1e3 * self.reduce_update_s,
             1e3 * self.pull_s,
             self.parameters,
+            self.wire,
             self.workers,
             mega(self.coordinator_peak_bytes),
+            mega(self.coordinator_shared_bytes),
             mega(self.coordinator_floor_bytes),
         )
     }

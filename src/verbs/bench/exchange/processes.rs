@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -18,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::member::Said;
+use super::{figures::Memory, member::Said};
 use crate::{exit::Failure, process};
 
 /// How long the processes may take until they are there.
@@ -158,8 +159,8 @@ impl Processes {
         }
     }
 
-    /// The most memory that the coordinator has had, in bytes.
-    pub fn peak_bytes(&self) -> Result<u64> {
+    /// Of the coordinator, so far.
+    pub fn memory(&self) -> Result<Memory> {
         let pid = self.coordinator.id().context("the coordinator has ended")?;
         let path = format!("/proc/{pid}/status");
         let status =
@@ -168,7 +169,10 @@ impl Processes {
         let kibibytes =
             peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
         let kibibytes = kibibytes.with_context(|| format!("{path} has no VmHWM"))?;
-        Ok(1024 * kibibytes)
+        Ok(Memory {
+            peak: 1024 * kibibytes,
+            shared: shared(pid)?,
+        })
     }
 
     /// Kills everyone and waits until they are gone.
@@ -185,6 +189,19 @@ impl Processes {
 
 fn late(who: &str) -> Failure {
     Failure::Infrastructure(format!("{who} did not come up"))
+}
+
+/// Bytes of the files in memory that a process has open: no part of what it has to itself.
+fn shared(pid: u32) -> Result<u64> {
+    let folder = format!("/proc/{pid}/fd");
+    let files = std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
+    let in_memory = files.flatten().map(|file| file.path()).filter(|path| {
+        let target = std::fs::read_link(path).unwrap_or_default();
+        target.to_string_lossy().starts_with("/memfd:")
+    });
+    // A block of `stat` has 512 bytes.
+    let bytes = in_memory.map(|path| std::fs::metadata(path).map_or(0, |it| 512 * it.blocks()));
+    Ok(bytes.sum())
 }
 
 /// This program, quiet, in a group of its own, and killed when nobody holds it any more.

@@ -19,6 +19,7 @@ use proto::{
     contribution::Digest,
     tensor::{self, Assembler},
     v1::{self, lease_response::Answer, push_request::Part, tensors_server, workers_server},
+    wire::Wire,
 };
 use speech::audio::{Audio, write_wav};
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
@@ -176,7 +177,11 @@ impl workers_server::Workers for Fake {
         let job = request.into_inner().job;
         self.note(Call::Describe);
         let recipe_json = self.script().recipe_json.clone();
-        Ok(Response::new(v1::JobDescription { job, recipe_json }))
+        Ok(Response::new(v1::JobDescription {
+            job,
+            recipe_json,
+            wire: v1::Wire::F32.into(),
+        }))
     }
 
     async fn lease(
@@ -282,8 +287,17 @@ impl tensors_server::Tensors for Fake {
         if let Some(status) = status {
             return Err(status);
         }
-        let chunks = futures::stream::iter(tensor::chunks(tensor::encode(&weights)).map(Ok));
+        let chunks = futures::stream::iter(
+            tensor::chunks(tensor::encode(&weights, Wire::F32), Wire::F32).map(Ok),
+        );
         Ok(Response::new(chunks.boxed()))
+    }
+
+    async fn open_lane(
+        &self,
+        _: Request<v1::OpenLaneRequest>,
+    ) -> Result<Response<v1::OpenLaneResponse>, Status> {
+        Ok(Response::new(v1::OpenLaneResponse::default()))
     }
 
     type FetchAudioStream = Chunks<v1::AudioChunk>;

@@ -4,7 +4,7 @@
 
 /// Runs `work`, which is to be small enough to be inlined, with wide registers where there are any.
 #[inline]
-pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
+pub fn wide<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f")

@@ -1,0 +1,96 @@
+//! A vector out of a lane into memory of our own, digested on the way, by all threads.
+
+use std::io;
+
+use proto::{
+    contribution::{Digest, Hasher},
+    crash::{self, Place},
+    lane::Lane,
+    wire::Wire,
+};
+use rayon::prelude::*;
+
+/// Bytes that are copied and digested at a time: they are still in the cache.
+const PIECE: usize = 1 << 17;
+
+/// Reads all of `values` and gives the digests of their blocks; `None` when they are not, or not any
+/// more, those of `number`.
+///
+/// # Errors
+/// When the lane cannot be read, or is shorter.
+pub fn copy(
+    lane: &Lane,
+    number: u64,
+    wire: Wire,
+    values: &mut [f32],
+) -> io::Result<Option<Vec<Digest>>> {
+    if lane.number()? != number {
+        return Ok(None);
+    }
+    let run = Hasher::BLOCK / wire.bytes();
+    let blocks = values
+        .par_chunks_mut(run)
+        .enumerate()
+        .map(|(block, values)| {
+            let digest = copy_block(lane, wire, values, (Hasher::BLOCK * block) as u64)?;
+            crash::pass(Place::CoordinatorReceive);
+            Ok(digest)
+        })
+        .collect::<io::Result<_>>()?;
+    Ok((lane.number()? == number).then_some(blocks))
+}
+
+fn copy_block(lane: &Lane, wire: Wire, values: &mut [f32], start: u64) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let straight = wire == Wire::F32 && cfg!(target_endian = "little");
+    let mut room = vec![0; if straight { 0 } else { PIECE }];
+    for (piece, values) in values.chunks_mut(PIECE / wire.bytes()).enumerate() {
+        let offset = start + (PIECE * piece) as u64;
+        if straight {
+            let bytes = bytemuck::cast_slice_mut(values);
+            lane.read(bytes, offset)?;
+            hasher.update(bytes);
+        } else {
+            let bytes = &mut room[..wire.bytes() * values.len()];
+            lane.read(bytes, offset)?;
+            hasher.update(bytes);
+            wire.decode(bytes, values);
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::contribution::Contribution;
+
+    use super::*;
+
+    #[test]
+    fn what_is_copied_has_the_digest_that_the_worker_gave_it() {
+        for wire in [Wire::F32, Wire::Bf16] {
+            let mut values: Vec<f32> = (0..Hasher::BLOCK + 5).map(|at| at as f32 / 7.0).collect();
+            wire.round(&mut values);
+            let lane = Lane::create((wire.bytes() * values.len()) as u64, true).unwrap();
+            lane.write(wire.bytes_of(&values, &mut Vec::new()), 0)
+                .unwrap();
+            let mut copied = vec![f32::NAN; values.len()];
+            assert_eq!(copy(&lane, 3, wire, &mut copied).unwrap(), None);
+            lane.commit(3).unwrap();
+            let blocks = copy(&lane, 3, wire, &mut copied).unwrap().unwrap();
+            assert_eq!(copied, values);
+            let contribution = Contribution {
+                sum: Some(values),
+                wire,
+                ..Contribution::default()
+            };
+            let numbers = Contribution {
+                sum: None,
+                ..contribution.clone()
+            };
+            let mut hasher = numbers.hasher();
+            blocks.iter().for_each(|block| hasher.add(block));
+            assert_eq!(hasher.digest(), contribution.digest());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Memory that two processes of one host share: a file without a name that its maker holds open and
+//! another process finds through the first one's open files. Both only read and write it; nothing is
+//! mapped, so that a file that changes is a number that is wrong and not a broken program. It decides
+//! how such a file is found and recognised; it refuses to know what lies in it.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileExt as _, PermissionsExt as _},
+    },
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+/// Of every file, before its data: its token, then the number of what is in it.
+const HEADER: u64 = 4096;
+const NAME: &str = "unisono-lane";
+
+/// Tells a file from every other one. It is no secret: who may open it, the system decides.
+pub type Token = [u8; 32];
+
+/// Where another process finds a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub process: u32,
+    pub descriptor: u32,
+    pub token: Token,
+    /// Of data.
+    pub bytes: u64,
+}
+
+/// A file that is shared.
+#[derive(Debug)]
+pub struct Lane {
+    file: File,
+    place: Place,
+}
+
+impl Lane {
+    /// Makes a file for `bytes` of data; it is never larger. Others of this user may write it as well
+    /// if `writable`.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    pub fn create(bytes: u64, writable: bool) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = File::from(memfd_create(NAME, flags)?);
+        file.set_len(HEADER + bytes)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let mode = if writable { 0o600 } else { 0o400 };
+        file.set_permissions(Permissions::from_mode(mode))?;
+        let descriptor = file.as_raw_fd().unsigned_abs();
+        let token = token(descriptor);
+        file.write_all_at(&token, 0)?;
+        let place = Place {
+            process: process::id(),
+            descriptor,
+            token,
+            bytes,
+        };
+        Ok(Self { file, place })
+    }
+
+    /// Opens another process's file.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or is another one: in a container, for instance, where processes have
+    /// other numbers.
+    pub fn open(place: Place, writable: bool) -> io::Result<Self> {
+        let path = format!("/proc/{}/fd/{}", place.process, place.descriptor);
+        let another = || io::Error::new(io::ErrorKind::NotFound, format!("{path} is another file"));
+        let link = fs::read_link(&path)?;
+        if link.to_str() != Some(&format!("/memfd:{NAME} (deleted)")) {
+            return Err(another());
+        }
+        let file = OpenOptions::new().read(true).write(writable).open(&path)?;
+        let mut token = Token::default();
+        file.read_exact_at(&mut token, 0)?;
+        let whole = HEADER.checked_add(place.bytes);
+        if token != place.token || Some(file.metadata()?.len()) != whole {
+            return Err(another());
+        }
+        Ok(Self { file, place })
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// # Errors
+    /// When the system refuses, or the data are not so long.
+    pub fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, HEADER + offset)
+    }
+
+    /// # Errors
+    /// When the system refuses, for want of memory for instance, or the data are not so long.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, HEADER + offset)
+    }
+
+    /// Says that the data are not to be used: they are about to change.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn begin(&self) -> io::Result<()> {
+        self.commit(0)
+    }
+
+    /// Says that the data are whole, and number `number` of what was ever in the file. Numbers are not
+    /// used twice, and never 0.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn commit(&self, number: u64) -> io::Result<()> {
+        self.file
+            .write_all_at(&number.to_le_bytes(), size_of::<Token>() as u64)
+    }
+
+    /// The number of the data; 0 while they change. Who finds the same number before and after reading
+    /// has read what it stands for.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn number(&self) -> io::Result<u64> {
+        let mut number = [0; 8];
+        self.file
+            .read_exact_at(&mut number, size_of::<Token>() as u64)?;
+        Ok(u64::from_le_bytes(number))
+    }
+}
+
+/// Names this host and its kernel since they were started; `None` where that cannot be told.
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = id.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+fn token(descriptor: u32) -> Token {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(boot_id().unwrap_or_default().as_bytes());
+    hasher.update(&process::id().to_le_bytes());
+    hasher.update(&descriptor.to_le_bytes());
+    hasher.update(&now.unwrap_or_default().as_nanos().to_le_bytes());
+    hasher.update(&MADE.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_side_writes_the_other_reads() {
+        let made = Lane::create(10_000, true).unwrap();
+        let found = Lane::open(made.place(), true).unwrap();
+        found.write(&[7; 100], 9_900).unwrap();
+        let mut read = [0; 101];
+        made.read(&mut read, 9_899).unwrap();
+        assert_eq!((read[0], &read[1..]), (0, &[7; 100][..]));
+        found.commit(5).unwrap();
+        assert_eq!(made.number().unwrap(), 5);
+        made.begin().unwrap();
+        assert_eq!(found.number().unwrap(), 0);
+    }
+
+    #[test]
+    fn it_neither_grows_nor_shrinks() {
+        let made = Lane::create(100, true).unwrap();
+        let found = Lane::open(made.place(), true).unwrap();
+        assert!(found.write(&[1; 2], 99).is_err());
+        assert!(found.file.set_len(5).is_err());
+        assert!(found.read(&mut [0; 2], 99).is_err());
+        assert_eq!(made.file.metadata().unwrap().len(), HEADER + 100);
+    }
+
+    #[test]
+    fn another_file_is_not_taken_for_it() {
+        let made = Lane::create(100, false).unwrap();
+        let place = made.place();
+        let other = File::open("/dev/null").unwrap();
+        for wrong in [
+            Place {
+                token: [1; 32],
+                ..place
+            },
+            Place {
+                bytes: 101,
+                ..place
+            },
+            Place {
+                descriptor: other.as_raw_fd().unsigned_abs(),
+                ..place
+            },
+            Place {
+                process: u32::MAX,
+                ..place
+            },
+        ] {
+            assert!(Lane::open(wrong, false).is_err(), "{wrong:?}");
+        }
+        assert!(Lane::open(place, false).is_ok());
+    }
+}

@@ -1,0 +1,214 @@
+//! The way through memory, for a worker on the coordinator's host: its own lane, which it writes
+//! gradients into, and those that the coordinator writes weights into. Whatever stands in the way means
+//! that vectors go over the connection instead. It decides whether there is a way; it refuses to know
+//! what the vectors are.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use proto::{
+    CHUNK_BYTES,
+    crash::{self, Place},
+    lane::{self, Lane},
+    v1::{self, tensors_client::TensorsClient},
+    wire::Wire,
+};
+use tonic::transport::Channel;
+
+use super::{Vector, answer};
+
+/// `off` keeps a worker's vectors on the connection.
+pub const VARIABLE: &str = "UNISONO_SHARED_MEMORY";
+
+/// Weights that are read by turns.
+const REMEMBERED: usize = 2;
+
+/// Who a lane is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Owner {
+    worker: u64,
+    generation: u64,
+    job: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    boot_id: Option<String>,
+    /// There is no way: it was tried.
+    closed: AtomicBool,
+    /// The worker's own, or that there is none.
+    own: tokio::sync::Mutex<Option<(Owner, Option<Arc<Lane>>)>>,
+    /// Of weights, the newest at the end.
+    weights: Mutex<Vec<Arc<Lane>>>,
+}
+
+impl Lanes {
+    pub fn new() -> Self {
+        let wanted = std::env::var_os(VARIABLE).is_none_or(|value| value != "off");
+        Self {
+            boot_id: lane::boot_id().filter(|_| wanted),
+            ..Self::default()
+        }
+    }
+
+    /// What to tell the coordinator of this host, as long as there may be a way.
+    pub fn boot_id(&self) -> Option<&str> {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.boot_id.as_deref().filter(|_| !closed)
+    }
+
+    /// There is no way, after all.
+    pub fn close(&self, error: &io::Error) {
+        tracing::debug!(%error, "vectors go over the connection: the coordinator's memory is out of reach");
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// The lane for the vector that `header` announces.
+    pub async fn own(
+        &self,
+        client: &TensorsClient<Channel>,
+        header: &v1::ContributionHeader,
+        bytes: u64,
+    ) -> Option<Arc<Lane>> {
+        let boot_id = self.boot_id()?;
+        let key = header.key.as_ref()?;
+        let owner = Owner {
+            worker: header.worker,
+            generation: key.generation,
+            job: key.job.clone(),
+        };
+        let mut own = self.own.lock().await;
+        if let Some((_, lane)) = own.as_ref().filter(|(of, _)| *of == owner) {
+            return lane.clone();
+        }
+        let request = v1::OpenLaneRequest {
+            worker: owner.worker,
+            generation: owner.generation,
+            job: owner.job.clone(),
+            boot_id: boot_id.to_owned(),
+        };
+        let mut client = client.clone();
+        let opened = answer("OpenLane", super::SILENCE, client.open_lane(request)).await;
+        let lane = opened.ok()?.into_inner().lane;
+        let place = lane.and_then(|lane| lane::Place::try_from(lane).ok());
+        let lane = place
+            .filter(|place| place.bytes == bytes)
+            .and_then(|place| {
+                let opened = Lane::open(place, true);
+                opened.map_err(|error| self.close(&error)).ok()
+            });
+        let lane = lane.map(Arc::new);
+        *own = Some((owner, lane.clone()));
+        lane
+    }
+
+    /// The coordinator does not know the lane any more: another one is to be asked for.
+    pub async fn forget(&self) {
+        *self.own.lock().await = None;
+    }
+
+    /// A lane that the coordinator writes weights into.
+    pub fn of_weights(&self, place: lane::Place) -> io::Result<Arc<Lane>> {
+        // Nothing panics while it is held.
+        let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = known.iter().find(|lane| lane.place() == place) {
+            return Ok(Arc::clone(lane));
+        }
+        let lane = Arc::new(Lane::open(place, false)?);
+        known.push(Arc::clone(&lane));
+        if known.len() > REMEMBERED {
+            known.remove(0);
+        }
+        Ok(lane)
+    }
+}
+
+/// Writes a vector into the worker's own lane, and gives the number that it has there.
+///
+/// # Errors
+/// When the system refuses, for want of memory for instance.
+pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
+    /// Of all that this process has ever written.
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let number = 1 + WRITTEN.fetch_add(1, Ordering::Relaxed);
+    lane.begin()?;
+    let mut room = Vec::new();
+    let runs = vector.values.chunks(CHUNK_BYTES / vector.wire.bytes());
+    for (run, values) in runs.enumerate() {
+        let bytes = vector.wire.bytes_of(values, &mut room);
+        lane.write(bytes, (CHUNK_BYTES * run) as u64)?;
+        crash::pass(Place::WorkerPush);
+    }
+    lane.commit(number)?;
+    Ok(number)
+}
+
+/// Reads `values` out of a lane; false when they are not, or not any more, those of `number`.
+///
+/// # Errors
+/// When the system refuses, or the lane is shorter.
+pub(super) fn read(lane: &Lane, number: u64, wire: Wire, values: &mut [f32]) -> io::Result<bool> {
+    if lane.number()? != number {
+        return Ok(false);
+    }
+    let straight = wire == Wire::F32 && cfg!(target_endian = "little");
+    let mut room = Vec::new();
+    for (run, values) in values.chunks_mut(CHUNK_BYTES / wire.bytes()).enumerate() {
+        let offset = (CHUNK_BYTES * run) as u64;
+        if straight {
+            lane.read(bytemuck::cast_slice_mut(values), offset)?;
+        } else {
+            room.resize(wire.bytes() * values.len(), 0);
+            lane.read(&mut room, offset)?;
+            wire.decode(&room, values);
+        }
+        crash::pass(Place::WorkerPull);
+    }
+    Ok(lane.number()? == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_change_while_they_are_read_are_not_taken() {
+        for wire in [Wire::F32, Wire::Bf16] {
+            let vector = Vector::new((0..300).map(|at| at as f32).collect(), wire);
+            let lane = Lane::create(vector.bytes(), true).unwrap();
+            let number = write(&lane, &vector).unwrap();
+            let mut values = vec![0.0; 300];
+            assert!(!read(&lane, number + 1, wire, &mut values).unwrap());
+            assert!(read(&lane, number, wire, &mut values).unwrap());
+            let mut rounded = (*vector.values).clone();
+            wire.round(&mut rounded);
+            assert_eq!(values, rounded);
+            lane.begin().unwrap();
+            assert!(!read(&lane, number, wire, &mut values).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_lane_of_weights_is_opened_once() {
+        let lanes = Lanes::new();
+        let made = Lane::create(10, false).unwrap();
+        let first = lanes.of_weights(made.place()).unwrap();
+        assert!(Arc::ptr_eq(
+            &first,
+            &lanes.of_weights(made.place()).unwrap()
+        ));
+        let others: Vec<Lane> = (0..REMEMBERED)
+            .map(|_| Lane::create(10, false).unwrap())
+            .collect();
+        for other in &others {
+            lanes.of_weights(other.place()).unwrap();
+        }
+        let again = lanes.of_weights(made.place()).unwrap();
+        assert!(!Arc::ptr_eq(&first, &again));
+    }
+}
