@@ -49,7 +49,7 @@ impl Encoded {
         let (lane, number) = self.in_lane()?;
         let mut bytes = vec![0; usize::try_from(lane.place().bytes).ok()?];
         lane.read(&mut bytes, 0).ok()?;
-        if lane.number().ok()? != number {
+        if lane.number() != number {
             return None;
         }
         Some(self.bytes.get_or_init(|| bytes.into()).clone())
@@ -202,7 +202,7 @@ mod tests {
         let board = Board::new(Wire::F32);
         board.share();
         let [first, second] = [1.0, 2.0].map(|value| publish(&board, &[value]));
-        let number = |encoded: &Encoded| encoded.in_lane().unwrap().0.number().unwrap();
+        let number = |encoded: &Encoded| encoded.in_lane().unwrap().0.number();
         assert_eq!((number(&first), number(&second)), (1, 2));
         let writing = board.draft(1).unwrap();
         assert_eq!((number(&first), number(&second)), (0, 2));

@@ -1,7 +1,8 @@
 //! Memory that two processes of one host share: a file without a name that its maker holds open and
-//! another process finds through the first one's open files. Both only read and write it; nothing is
-//! mapped, so that a file that changes is a number that is wrong and not a broken program. It decides
-//! how such a file is found and recognised; it refuses to know what lies in it.
+//! another process finds through the first one's open files. Both map it and copy into it and out of it;
+//! nobody looks at what lies there, so that whatever the other side does to it in the meantime is bytes
+//! that are wrong and nothing worse. It decides how such a file is found, recognised and copied; it
+//! refuses to know what lies in it.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -10,15 +11,18 @@ use std::{
         fd::AsRawFd as _,
         unix::fs::{FileExt as _, PermissionsExt as _},
     },
-    process,
-    sync::atomic::{AtomicU64, Ordering},
+    process, ptr,
+    sync::atomic::{AtomicU64, Ordering, fence},
     time::SystemTime,
 };
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
 /// Of every file, before its data: its token, then the number of what is in it.
 const HEADER: u64 = 4096;
+/// Where the number is.
+const NUMBER: usize = size_of::<Token>();
 const NAME: &str = "unisono-lane";
 
 /// Tells a file from every other one. It is no secret: who may open it, the system decides.
@@ -37,8 +41,12 @@ pub struct Place {
 /// A file that is shared.
 #[derive(Debug)]
 pub struct Lane {
-    file: File,
+    map: MmapRaw,
+    /// Whether the map may be written.
+    writable: bool,
     place: Place,
+    #[allow(dead_code, reason = "held open so that it can be found")]
+    file: File,
 }
 
 impl Lane {
@@ -63,7 +71,12 @@ impl Lane {
             token,
             bytes,
         };
-        Ok(Self { file, place })
+        Ok(Self {
+            map: MmapOptions::new().map_raw(&file)?,
+            writable: true,
+            place,
+            file,
+        })
     }
 
     /// Opens another process's file.
@@ -82,56 +95,108 @@ impl Lane {
         let mut token = Token::default();
         file.read_exact_at(&mut token, 0)?;
         let whole = HEADER.checked_add(place.bytes);
-        if token != place.token || Some(file.metadata()?.len()) != whole {
+        // A file that could shrink under the map would take this process with it.
+        let sealed = fcntl_get_seals(&file)?.contains(SealFlags::SHRINK);
+        if token != place.token || Some(file.metadata()?.len()) != whole || !sealed {
             return Err(another());
         }
-        Ok(Self { file, place })
+        let options = MmapOptions::new();
+        Ok(Self {
+            map: match writable {
+                true => options.map_raw(&file)?,
+                false => options.map_raw_read_only(&file)?,
+            },
+            writable,
+            place,
+            file,
+        })
     }
 
     pub fn place(&self) -> Place {
         self.place
     }
 
+    /// Copies data out.
+    ///
     /// # Errors
-    /// When the system refuses, or the data are not so long.
+    /// When there are not so many.
     pub fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(bytes, HEADER + offset)
+        let start = self.start(bytes.len(), offset)?;
+        // SAFETY: the range lies within the map, which is private to nobody and overlaps no memory of
+        // this process's own. Any byte is a value; which one it is, if the other side writes at the same
+        // time, the caller finds out by the number.
+        unsafe {
+            let from = self.map.as_ptr().add(start);
+            ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len());
+        }
+        Ok(())
     }
 
+    /// Copies data in.
+    ///
     /// # Errors
-    /// When the system refuses, for want of memory for instance, or the data are not so long.
+    /// When there is no room for so many, or the file was opened to be read.
     pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, HEADER + offset)
+        let start = self.start(bytes.len(), offset)?;
+        self.check_writable()?;
+        // SAFETY: as above; the map is writable. No reference into it exists, here or elsewhere.
+        unsafe {
+            let to = self.map.as_mut_ptr().add(start);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// Where in the map `length` bytes of data at `offset` begin.
+    fn start(&self, length: usize, offset: u64) -> io::Result<usize> {
+        let end = offset.checked_add(length as u64);
+        if end.is_none_or(|end| end > self.place.bytes) {
+            let told = format!("a lane has no {length} bytes at {offset}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+        }
+        usize::try_from(HEADER + offset).map_err(io::Error::other)
+    }
+
+    fn check_writable(&self) -> io::Result<()> {
+        match self.writable {
+            true => Ok(()),
+            false => Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    fn counter(&self) -> &AtomicU64 {
+        // SAFETY: the header is mapped, aligned to a page, and this part of it is only ever touched as an
+        // atomic number, by either process.
+        unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(NUMBER).cast()) }
     }
 
     /// Says that the data are not to be used: they are about to change.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the file was opened to be read.
     pub fn begin(&self) -> io::Result<()> {
-        self.commit(0)
+        self.check_writable()?;
+        self.counter().store(0, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        Ok(())
     }
 
     /// Says that the data are whole, and number `number` of what was ever in the file. Numbers are not
     /// used twice, and never 0.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the file was opened to be read.
     pub fn commit(&self, number: u64) -> io::Result<()> {
-        self.file
-            .write_all_at(&number.to_le_bytes(), size_of::<Token>() as u64)
+        self.check_writable()?;
+        self.counter().store(number, Ordering::Release);
+        Ok(())
     }
 
     /// The number of the data; 0 while they change. Who finds the same number before and after reading
     /// has read what it stands for.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub fn number(&self) -> io::Result<u64> {
-        let mut number = [0; 8];
-        self.file
-            .read_exact_at(&mut number, size_of::<Token>() as u64)?;
-        Ok(u64::from_le_bytes(number))
+    pub fn number(&self) -> u64 {
+        fence(Ordering::SeqCst);
+        self.counter().load(Ordering::Acquire)
     }
 }
 
@@ -167,9 +232,9 @@ mod tests {
         made.read(&mut read, 9_899).unwrap();
         assert_eq!((read[0], &read[1..]), (0, &[7; 100][..]));
         found.commit(5).unwrap();
-        assert_eq!(made.number().unwrap(), 5);
+        assert_eq!(made.number(), 5);
         made.begin().unwrap();
-        assert_eq!(found.number().unwrap(), 0);
+        assert_eq!(found.number(), 0);
     }
 
     #[test]
@@ -180,6 +245,9 @@ mod tests {
         assert!(found.file.set_len(5).is_err());
         assert!(found.read(&mut [0; 2], 99).is_err());
         assert_eq!(made.file.metadata().unwrap().len(), HEADER + 100);
+        assert!(found.write(&[1], u64::MAX).is_err());
+        let reading = Lane::open(made.place(), false).unwrap();
+        assert!(reading.write(&[1], 0).is_err() && reading.commit(1).is_err());
     }
 
     #[test]

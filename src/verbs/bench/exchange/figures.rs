@@ -29,9 +29,9 @@ pub struct Exchange {
     parameters: usize,
     workers: usize,
     wire: &'static str,
-    /// The most memory that the coordinator has had to itself.
+    /// The most memory that the coordinator has had.
     coordinator_peak_bytes: u64,
-    /// What it shares with its workers: lanes.
+    /// What of it is shared with its workers: lanes.
     coordinator_shared_bytes: u64,
     /// Weights, both of Adam's vectors, and a gradient from each worker.
     coordinator_floor_bytes: u64,
@@ -78,7 +78,7 @@ impl Exchange {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         format!(
             "exchange     {:.1} ms: push {:.1}, reduce and update {:.1}, pull {:.1} ({} parameters as {}, {} workers)\n\
-             coordinator  {:.0} MB at most, and {:.0} MB shared; {:.0} MB for weights, optimizer and gradients",
+             coordinator  {:.0} MB at most, of it {:.0} MB shared; {:.0} MB for weights, optimizer and gradients",
             1e3 * self.sync_s,
             1e3 * self.push_s,
             1e3 * self.reduce_update_s,

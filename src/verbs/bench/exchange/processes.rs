@@ -191,7 +191,7 @@ fn late(who: &str) -> Failure {
     Failure::Infrastructure(format!("{who} did not come up"))
 }
 
-/// Bytes of the files in memory that a process has open: no part of what it has to itself.
+/// Bytes of the files in memory that a process has open.
 fn shared(pid: u32) -> Result<u64> {
     let folder = format!("/proc/{pid}/fd");
     let files = std::fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))?;
