@@ -5,10 +5,11 @@ use std::ffi::{c_int, c_long};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long freed memory is kept before the system gets it back. A training step frees what the next
-/// one needs again, and pages that come back from the system have to be zeroed first, which cost a
-/// seventh of a step of a large model.
-const KEPT_MS: c_long = 120_000;
+/// How long freed memory is kept before the system gets it back: an hour. A training step frees what
+/// the next one needs again, and pages that come back from the system have to be zeroed first, which
+/// took a seventh of each step of a large model. The time counts from the first of what was freed, not
+/// from the last use, so it has to be long beside a step.
+const KEPT_MS: c_long = 3_600_000;
 
 /// `mi_option_purge_delay`, milliseconds; 1000 unless set. mimalloc's numbers are stable, its crate
 /// does not name this one.

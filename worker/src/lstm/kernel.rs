@@ -16,8 +16,13 @@ use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, mu
 use crate::kernel::simd::Level;
 use cell::{CellBackward, CellForward};
 
-/// Rows of frames whose input is projected before the recurrence goes over them.
+/// Rows of frames whose input is projected before the recurrence goes over them, while both weights
+/// and the rows' gates fit a second-level cache.
 const FORWARD_ROWS: usize = 128;
+/// The same where the weights are larger, and go through that cache for each step anyway.
+const FORWARD_ROWS_LARGE: usize = 1024;
+/// Elements of an input's weight that count as large: a megabyte's worth.
+const LARGE: usize = 1 << 18;
 /// Rows of frames that the recurrence goes back over before their part of the weights' gradient is
 /// added: with more, the gradient's way to memory and back is rarer.
 const BACKWARD_ROWS: usize = 1024;
@@ -142,7 +147,12 @@ impl Direction<'_> {
 
         let mut gates = vec![0.0; rows * gates_width];
         let mut cells = vec![0.0; rows * hidden];
-        for steps in self.chunks(FORWARD_ROWS) {
+        let at_a_time = if inputs * gates_width > LARGE {
+            FORWARD_ROWS_LARGE
+        } else {
+            FORWARD_ROWS
+        };
+        for steps in self.chunks(at_a_time) {
             let rows = self.rows(&steps);
             multiply_parallel(
                 self.level,
