@@ -42,8 +42,8 @@ fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
 }
 
-/// One hidden unit of one frame: from what goes into the gates (`at`, and on from there in steps of
-/// `hidden`) to the gates, the cell and the output (`at_cell`).
+/// One hidden unit of one frame: from what goes into the four gates to the gates (`at`, and on from there
+/// in steps of `hidden`), the cell and the output (`at_cell`). Returns the output.
 #[cube]
 fn cell_forward(
     gates: &mut [f32],
@@ -52,19 +52,22 @@ fn cell_forward(
     at: usize,
     at_cell: usize,
     hidden: usize,
+    values: &Array<f32>,
     cell_before: f32,
-) {
-    let input_gate = sigmoid(gates[at]);
-    let forget_gate = sigmoid(gates[at + hidden]);
-    let candidate = tanh(gates[at + 2 * hidden]);
-    let output_gate = sigmoid(gates[at + 3 * hidden]);
+) -> f32 {
+    let input_gate = sigmoid(values[0]);
+    let forget_gate = sigmoid(values[1]);
+    let candidate = tanh(values[2]);
+    let output_gate = sigmoid(values[3]);
     let cell = forget_gate * cell_before + input_gate * candidate;
     gates[at] = input_gate;
     gates[at + hidden] = forget_gate;
     gates[at + 2 * hidden] = candidate;
     gates[at + 3 * hidden] = output_gate;
     cells[at_cell] = cell;
-    output[at_cell] = output_gate * tanh(cell);
+    let result = output_gate * tanh(cell);
+    output[at_cell] = result;
+    result
 }
 
 /// The way back: from the gates to their gradients, given the gradient of the output (`slope`) and what

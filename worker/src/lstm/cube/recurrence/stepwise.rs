@@ -198,13 +198,23 @@ fn gates_kernel(
         let at_cell = at * hidden + unit;
         let at_gate = at * 4 * hidden + unit;
         let at_place = (place * directions + direction) * 4 * hidden + unit;
+        let mut values = Array::<f32>::new(4usize);
         #[unroll]
         for gate in 0..4 {
             let earlier = select(goes_on, recurrent[at_place + gate * hidden], 0.0);
-            gates[at_gate + gate * hidden] += earlier;
+            values[gate] = gates[at_gate + gate * hidden] + earlier;
         }
-        cell_forward(gates, cells, output, at_gate, at_cell, hidden, cell_before);
-        last[(direction * hidden + unit) * width as usize + place] = output[at_cell];
+        let result = cell_forward(
+            gates,
+            cells,
+            output,
+            at_gate,
+            at_cell,
+            hidden,
+            &values,
+            cell_before,
+        );
+        last[(direction * hidden + unit) * width as usize + place] = result;
     }
 }
 

@@ -218,11 +218,20 @@ fn forward_kernel(
                         #[unroll]
                         for gate in 0..4 {
                             let recurrent = select(goes_on, sums[4 * r + gate], 0.0);
-                            gates[at + gate * hidden] += recurrent;
+                            values[gate] = gates[at + gate * hidden] + recurrent;
                         }
                         let cell_before = select(goes_on, cells[row_before[r] + unit], 0.0);
                         let at_cell = row * width + direction * hidden + unit;
-                        cell_forward(gates, cells, output, at, at_cell, hidden, cell_before);
+                        cell_forward(
+                            gates,
+                            cells,
+                            output,
+                            at,
+                            at_cell,
+                            hidden,
+                            &values,
+                            cell_before,
+                        );
                     }
                 }
                 unit += units;
