@@ -117,6 +117,10 @@ impl Wire {
 pub struct ExchangeWorker {
     #[command(flatten)]
     pub at: At,
+    #[arg(long, value_name = "N")]
+    pub elements: usize,
+    #[arg(long, value_enum)]
+    pub wire: Wire,
     /// End when this process does.
     #[arg(long, value_name = "PID")]
     pub parent: u32,

@@ -58,14 +58,32 @@ fn features_are_timed_on_the_recordings_of_a_manifest() {
 
 #[test]
 fn an_exchange_is_timed_between_processes() {
-    let bench = "bench exchange --parameters 5000 --workers 3 --repeats 2 -o json";
-    let exchange = run(Path::new("."), bench.split(' ')).expect(0).json();
+    for (wire, bytes) in [("f32", 4.0), ("bf16", 2.0)] {
+        exchange(wire, bytes);
+    }
+}
+
+/// Vectors whose elements travel as so many bytes.
+fn exchange(wire: &str, bytes: f64) {
+    let bench = "bench exchange --parameters 5000 --workers 3 --repeats 2 -o json --wire";
+    let args = bench.split(' ').chain([wire]);
+    let exchange = run(Path::new("."), args).expect(0).json();
     let figure = |name: &str| {
         exchange[name]
             .as_f64()
             .unwrap_or_else(|| panic!("{exchange:#}"))
     };
-    assert_eq!(exchange["workers"], 3);
+    assert_eq!(
+        (&exchange["workers"], &exchange["wire"]),
+        (&3.into(), &wire.into())
+    );
+    // A lane for each worker and two for weights: the vectors did move through memory.
+    let shared = figure("coordinator_shared_bytes");
+    assert!(shared > 5.0 * bytes * figure("parameters"), "{exchange:#}");
+    assert!(
+        shared < 5.0 * (bytes * figure("parameters") + 8192.0 + 4096.0),
+        "{exchange:#}"
+    );
     assert!((figure("parameters") / 5000.0 - 1.0).abs() < 0.1);
     for part in ["push_s", "reduce_update_s", "pull_s"] {
         assert!(

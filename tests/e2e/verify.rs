@@ -33,6 +33,21 @@ fn injected(run: &Value) -> Vec<(&'static str, u64)> {
 }
 
 #[test]
+fn runs_whose_vectors_move_in_half_the_bytes_are_equal_too() {
+    let dir = tempfile::tempdir().unwrap();
+    tiny_job(dir.path(), Head::Keyword);
+    let long = long(Head::Keyword);
+    let sets = format!("--workers 1,2 --set {long} --set train.wire=bf16");
+    let found = verify(dir.path(), &sets).expect(0).json();
+    assert_eq!(found["equal"], true);
+    let in_full = &calm(Head::Keyword)["weights_sha256"];
+    assert_ne!(
+        &found["reference_sha256"], in_full,
+        "rounding reaches the bits"
+    );
+}
+
+#[test]
 fn calm_runs_at_two_sizes_are_equal_and_keep_their_files() {
     let dir = tempfile::tempdir().unwrap();
     tiny_job(dir.path(), Head::Keyword);

@@ -37,8 +37,14 @@ const CLASSES: [&str; 2] = ["one", "two"];
 pub fn run(args: args::BenchExchange) -> Result<()> {
     let folder = Folder::new()?;
     let exchange = super::super::block_on(async {
-        let mut processes = Processes::start(folder.path(), args.workers as usize).await?;
-        let job = job(folder.path(), &args)?;
+        let hidden = hidden(args.parameters as usize);
+        let setting = Setting {
+            parameters: elements(hidden),
+            workers: args.workers as usize,
+            wire: args.wire,
+        };
+        let mut processes = Processes::start(folder.path(), setting).await?;
+        let job = job(folder.path(), &args, hidden)?;
         let mut jobs = client::connect(processes.url()).await?;
         let request = SubmitRequest {
             job_toml: job,
@@ -46,23 +52,21 @@ pub fn run(args: args::BenchExchange) -> Result<()> {
         };
         let submitted = jobs.submit(request).await;
         submitted.map_err(|status| client::refused(&status))?;
-        let measured = measure(&mut processes, &args).await;
+        let measured = measure(&mut processes, setting, args.repeats as usize).await;
         processes.end().await;
         measured
     })?;
     output::print(args.output.format, &exchange, Exchange::text)
 }
 
-async fn measure(processes: &mut Processes, args: &args::BenchExchange) -> Result<Exchange> {
-    let workers = args.workers as usize;
+async fn measure(processes: &mut Processes, setting: Setting, repeats: usize) -> Result<Exchange> {
     let mut rounds = Vec::new();
-    let mut elements = 0;
-    let mut step = gather(processes, workers, 0, &mut elements).await?;
-    for round in 0..WARM_UP + args.repeats as usize {
+    let mut step = gather(processes, setting.workers, 0).await?;
+    for round in 0..WARM_UP + repeats {
         tokio::time::sleep(COMPUTING).await;
         let began = Instant::now();
         processes.go().await?;
-        let after = gather(processes, workers, step.step + 1, &mut elements).await?;
+        let after = gather(processes, setting.workers, step.step + 1).await?;
         let sync_s = began.elapsed().as_secs_f64();
         if round >= WARM_UP {
             rounds.push(Round {
@@ -75,11 +79,6 @@ async fn measure(processes: &mut Processes, args: &args::BenchExchange) -> Resul
         }
         step = after;
     }
-    let setting = Setting {
-        parameters: elements,
-        workers,
-        wire: args.wire,
-    };
     let memory = processes.memory()?;
     Ok(Exchange::new(&rounds, setting, memory))
 }
@@ -94,12 +93,7 @@ struct Step {
 }
 
 /// Waits until every worker has the weights of `step` and a gradient to hand in.
-async fn gather(
-    processes: &mut Processes,
-    workers: usize,
-    step: u64,
-    elements: &mut usize,
-) -> Result<Step> {
+async fn gather(processes: &mut Processes, workers: usize, step: u64) -> Result<Step> {
     let mut gathered = Step {
         step,
         ..Step::default()
@@ -116,7 +110,6 @@ async fn gather(
             Said::Ready {
                 step: found,
                 micro_batches,
-                elements: found_elements,
                 wait_s,
                 pull_s,
             } => {
@@ -127,7 +120,6 @@ async fn gather(
                     );
                     return Err(Failure::Infrastructure(told).into());
                 }
-                *elements = found_elements;
                 gathered.waits.push(wait_s);
                 gathered.pulls.push(pull_s);
             }
@@ -141,7 +133,7 @@ fn longest(seconds: &[f64]) -> f64 {
 }
 
 /// A job that has a model of about as many parameters, and a micro-batch for each worker in each step.
-fn job(folder: &Path, args: &args::BenchExchange) -> Result<String> {
+fn job(folder: &Path, args: &args::BenchExchange, hidden: usize) -> Result<String> {
     let steps = WARM_UP + args.repeats as usize + 2;
     let manifest = folder.join("train.jsonl");
     let audio = folder.join("tone.wav");
@@ -169,7 +161,7 @@ fn job(folder: &Path, args: &args::BenchExchange) -> Result<String> {
          [train]\nepochs = 1\nbatch = {}\nmicro_batch = 1\ncheckpoint_every = 1000000\n\
          wire = \"{}\"\n\
          [optimizer]\nkind = \"adam\"\n",
-        hidden(args.parameters as usize),
+        hidden,
         args.workers,
         args.wire.name(),
     );
@@ -177,16 +169,17 @@ fn job(folder: &Path, args: &args::BenchExchange) -> Result<String> {
     job.to_toml().context("the job cannot be written")
 }
 
+fn elements(hidden: usize) -> usize {
+    let config = ModelConfig {
+        layers: 1,
+        hidden,
+        ..ModelConfig::default()
+    };
+    ModelSpec::new(&config, MEL_BINS, CLASSES.len()).elements()
+}
+
 /// Hidden units of the model whose number of parameters comes nearest.
 fn hidden(parameters: usize) -> usize {
-    let elements = |hidden: usize| {
-        let config = ModelConfig {
-            layers: 1,
-            hidden,
-            ..ModelConfig::default()
-        };
-        ModelSpec::new(&config, MEL_BINS, CLASSES.len()).elements()
-    };
     // 4 · hidden² and little more.
     let guess = ((parameters / 4) as f64).sqrt() as usize;
     let near = guess.saturating_sub(4).max(1)..guess + 2;
@@ -201,12 +194,7 @@ mod tests {
     #[test]
     fn a_model_of_about_as_many_parameters_is_found() {
         for parameters in [100, 5_000, 1_000_000, 50_000_000] {
-            let config = ModelConfig {
-                layers: 1,
-                hidden: hidden(parameters),
-                ..ModelConfig::default()
-            };
-            let found = ModelSpec::new(&config, MEL_BINS, CLASSES.len()).elements();
+            let found = elements(hidden(parameters));
             let apart = found.abs_diff(parameters) as f64 / parameters as f64;
             assert!(
                 apart < 2.0 / (parameters as f64).sqrt(),

@@ -10,7 +10,7 @@ use proto::{
     v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
     wire::Wire,
 };
-use speech::{random::Stream, recipe::Recipe};
+use speech::random::Stream;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -43,7 +43,6 @@ pub struct Leased {
     pub wait_s: f64,
     /// Seconds from the lease to the weights as one vector.
     pub pull_s: f64,
-    pub elements: usize,
 }
 
 /// A worker of a measurement.
@@ -53,11 +52,10 @@ pub struct Exchange {
     worker: u64,
     generation: u64,
     heart: JoinHandle<()>,
-    /// Of the job's vectors.
-    job: Option<(usize, Wire)>,
     lease: Option<Key>,
     weights: Option<Weights>,
-    sum: Option<(Contribution, Vector)>,
+    numbers: Contribution,
+    vector: Vector,
 }
 
 impl Drop for Exchange {
@@ -67,11 +65,19 @@ impl Drop for Exchange {
 }
 
 impl Exchange {
-    /// Joins the coordinator at `url` as `name`. Must be called within a tokio runtime.
+    /// Joins the coordinator at `url` as `name`, for a job whose vectors have `elements` that travel by
+    /// `wire`. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// See [`ExchangeError`].
-    pub async fn join(url: &str, name: String) -> Result<Self, ExchangeError> {
+    pub async fn join(
+        url: &str,
+        name: String,
+        elements: usize,
+        wire: Wire,
+    ) -> Result<Self, ExchangeError> {
+        // Before anything is leased: it takes longer than all the rest.
+        let vector = made_up(elements, wire);
         let endpoint = Endpoint::from_shared(url.to_owned());
         let endpoint = endpoint.map_err(|error| ExchangeError::Url {
             url: url.to_owned(),
@@ -119,10 +125,16 @@ impl Exchange {
             worker: welcome.worker,
             generation: welcome.generation,
             heart,
-            job: None,
             lease: None,
             weights: None,
-            sum: None,
+            numbers: Contribution {
+                weight: 1.0,
+                loss: 1.0,
+                utterances: 1,
+                wire,
+                ..Contribution::default()
+            },
+            vector,
         })
     }
 
@@ -150,7 +162,7 @@ impl Exchange {
             self.give_back(lease.key).await?;
         };
         let wait_s = asked.elapsed().as_secs_f64();
-        let (elements, wire) = self.job(&key.job).await?;
+        let (elements, wire) = (self.vector.values.len(), self.vector.wire);
         let leased = Instant::now();
         self.weights = Some(self.tensors.pull(&key, elements, wire).await?);
         let pull_s = leased.elapsed().as_secs_f64();
@@ -159,9 +171,7 @@ impl Exchange {
             micro_batches,
             wait_s,
             pull_s,
-            elements,
         };
-        self.make_up(elements, wire);
         self.lease = Some(key);
         Ok(Some(leased))
     }
@@ -171,11 +181,12 @@ impl Exchange {
     /// # Errors
     /// See [`ExchangeError`].
     pub async fn hand_in(&mut self) -> Result<f64, ExchangeError> {
-        let (Some(key), Some((numbers, vector))) = (self.lease.clone(), &self.sum) else {
+        let Some(key) = self.lease.clone() else {
             return Err(ExchangeError::Nonsense("there is no lease".to_owned()));
         };
         let ready = Instant::now();
         let spent = v1::Spent::default();
+        let (numbers, vector) = (&self.numbers, &self.vector);
         let elements = vector.values.len();
         let header = v1::ContributionHeader::unsealed(self.worker, key, numbers, elements, spent);
         match self.tensors.push(header, vector.clone()).await? {
@@ -215,41 +226,14 @@ impl Exchange {
         tokio::time::sleep(PAUSE).await;
         Ok(())
     }
+}
 
-    async fn job(&mut self, job: &str) -> Result<(usize, Wire), ExchangeError> {
-        if let Some(job) = self.job {
-            return Ok(job);
-        }
-        let request = v1::DescribeJobRequest {
-            job: job.to_owned(),
-        };
-        let mut control = self.control.clone();
-        let described = answer("DescribeJob", PATIENCE, control.describe_job(request)).await?;
-        let described = described.into_inner();
-        let nonsense = |error: &dyn std::error::Error| ExchangeError::Nonsense(error.to_string());
-        let recipe = Recipe::from_json(&described.recipe_json);
-        let spec = recipe.and_then(|recipe| recipe.model_spec());
-        let spec = spec.map_err(|error| nonsense(&error))?;
-        let wire = Wire::try_from(described.wire()).map_err(|error| nonsense(&error))?;
-        Ok(*self.job.insert((spec.elements(), wire)))
-    }
-
-    /// The same gradient for every step: made once, because drawing it takes longer than all the rest.
-    fn make_up(&mut self, elements: usize, wire: Wire) {
-        if self.sum.is_some() {
-            return;
-        }
-        // Of every worker the same: a node that two of them hand in has the same bits.
-        let mut stream = Stream::new(1, &[]);
-        let mut values: Vec<f32> = (0..elements).map(|_| stream.normal() as f32).collect();
-        wire.round(&mut values);
-        let numbers = Contribution {
-            weight: 1.0,
-            loss: 1.0,
-            utterances: 1,
-            wire,
-            ..Contribution::default()
-        };
-        self.sum = Some((numbers, Vector::new(values, wire)));
-    }
+/// The same gradient for every step and every worker: a node that two of them hand in has the same bits.
+fn made_up(elements: usize, wire: Wire) -> Vector {
+    let mut stream = Stream::new(1, &[]);
+    let mut values: Vec<f32> = (0..elements)
+        .map(|_| stream.between(-1.0, 1.0) as f32)
+        .collect();
+    wire.round(&mut values);
+    Vector::new(values, wire)
 }

@@ -2,6 +2,7 @@
 //! when a line comes on standard input, and ends with that.
 
 use anyhow::Result;
+use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use worker::transfer::exchange::Exchange;
 
@@ -17,7 +18,6 @@ pub enum Said {
     Ready {
         step: u64,
         micro_batches: usize,
-        elements: usize,
         wait_s: f64,
         pull_s: f64,
     },
@@ -29,13 +29,17 @@ pub fn run(args: args::ExchangeWorker) -> Result<()> {
     process::end_with(args.parent)?;
     verbs::block_on(async move {
         let name = format!("bench-{}", std::process::id());
-        let mut exchange = Exchange::join(&args.at.coordinator, name).await?;
+        let wire = match args.wire {
+            args::Wire::F32 => Wire::F32,
+            args::Wire::Bf16 => Wire::Bf16,
+        };
+        let url = &args.at.coordinator;
+        let mut exchange = Exchange::join(url, name, args.elements, wire).await?;
         say(&Said::Joined)?;
         while let Some(leased) = exchange.next().await? {
             say(&Said::Ready {
                 step: leased.step,
                 micro_batches: leased.micro_batches,
-                elements: leased.elements,
                 wait_s: leased.wait_s,
                 pull_s: leased.pull_s,
             })?;

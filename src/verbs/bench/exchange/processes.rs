@@ -19,11 +19,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{figures::Memory, member::Said};
+use super::{
+    figures::{Memory, Setting},
+    member::Said,
+};
 use crate::{exit::Failure, process};
 
-/// How long the processes may take until they are there.
+/// How long the coordinator may take until it listens.
 const START: Duration = Duration::from_secs(30);
+/// How long workers may take until they have made a gradient up, and joined.
+const JOIN: Duration = Duration::from_secs(300);
 
 /// A folder that is removed when it is dropped.
 pub struct Folder(PathBuf);
@@ -61,7 +66,8 @@ impl Processes {
     /// Starts a coordinator on `folder` and `workers` workers, and waits until they have joined. To be
     /// called on the thread that lives as long as the program: Linux ends a child with the *thread* that
     /// started it.
-    pub async fn start(folder: &Path, workers: usize) -> Result<Self> {
+    pub async fn start(folder: &Path, setting: Setting) -> Result<Self> {
+        let workers = setting.workers;
         let port_file = folder.join("port");
         let log = folder.join("coordinator.log");
         let coordinator = command()?
@@ -89,10 +95,10 @@ impl Processes {
         let port = processes.port(&port_file, &log).await?;
         processes.url = format!("http://127.0.0.1:{port}");
         for _ in 0..workers {
-            processes.add(sender.clone())?;
+            processes.add(sender.clone(), setting)?;
         }
         for _ in 0..workers {
-            match tokio::time::timeout(START, processes.next()).await {
+            match tokio::time::timeout(JOIN, processes.next()).await {
                 Ok(said) => said?,
                 Err(_) => return Err(late("the workers").into()),
             };
@@ -121,10 +127,16 @@ impl Processes {
         Err(late("the coordinator").into())
     }
 
-    fn add(&mut self, sender: mpsc::UnboundedSender<io::Result<Said>>) -> Result<()> {
+    fn add(
+        &mut self,
+        sender: mpsc::UnboundedSender<io::Result<Said>>,
+        setting: Setting,
+    ) -> Result<()> {
         let mut worker = command()?
             .args(["bench", "exchange-worker"])
             .args(["--coordinator", &self.url])
+            .args(["--elements", &setting.parameters.to_string()])
+            .args(["--wire", setting.wire.name()])
             .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
