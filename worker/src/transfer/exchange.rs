@@ -18,6 +18,8 @@ use tonic::transport::{Channel, Endpoint};
 use super::{CallError, Transfer, Vector, Weights, answer};
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Before the next question, where the answer was of no use.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an exchange cannot be measured.
 #[derive(Debug, Error)]
@@ -158,8 +160,8 @@ impl Exchange {
                 break (key, lease.micro_batches.len());
             }
             // Another worker is late, in the coordinator's eyes, with a node of the step that this one
-            // has done its part of.
-            self.give_back(lease.key).await?;
+            // has done its part of. Who asks again without holding it has let go of it.
+            tokio::time::sleep(PAUSE).await;
         };
         let wait_s = asked.elapsed().as_secs_f64();
         let (elements, wire) = (self.vector.values.len(), self.vector.wire);
@@ -211,20 +213,6 @@ impl Exchange {
                 Some(Answer::Goodbye(_) | Answer::Unknown(_)) | None => return Ok(None),
             }
         }
-    }
-
-    async fn give_back(&self, key: Option<v1::Key>) -> Result<(), ExchangeError> {
-        const PAUSE: Duration = Duration::from_millis(20);
-        let request = v1::GiveBackRequest {
-            worker: self.worker,
-            key,
-            reason: "a worker of a measurement does its own part only".to_owned(),
-            fatal: false,
-        };
-        let mut control = self.control.clone();
-        answer("GiveBack", PATIENCE, control.give_back(request)).await?;
-        tokio::time::sleep(PAUSE).await;
-        Ok(())
     }
 }
 
