@@ -86,6 +86,9 @@ pub struct Train {
     /// Worker processes. Default: one for each physical core, up to four.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub workers: Option<u32>,
+    /// Threads of each worker. Default: the cores, shared out.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
     /// Where the workers compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,

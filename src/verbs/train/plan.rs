@@ -43,7 +43,9 @@ impl Plan {
             run_dir,
             resume: args.resume,
             workers,
-            threads: cores::threads_each(workers),
+            threads: args
+                .threads
+                .map_or_else(|| cores::threads_each(workers), |threads| threads as usize),
             chosen: args.workers.is_some(),
         })
     }
@@ -78,6 +80,9 @@ impl Plan {
         }
         if let Some(workers) = args.workers {
             words.extend(["--workers".to_owned(), workers.to_string()]);
+        }
+        if let Some(threads) = args.threads {
+            words.extend(["--threads".to_owned(), threads.to_string()]);
         }
         if args.device != args::Device::Auto {
             words.extend(["--device".to_owned(), args.device.name().to_owned()]);
