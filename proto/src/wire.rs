@@ -92,12 +92,23 @@ impl Wire {
 
     /// The bytes of `values`, which are made in `room` unless memory holds them as they travel.
     pub fn bytes_of<'a>(self, values: &'a [f32], room: &'a mut Vec<u8>) -> &'a [u8] {
-        if self == Self::F32 && cfg!(target_endian = "little") {
+        if self.is_in_memory() {
             return bytemuck::cast_slice(values);
         }
         room.resize(self.bytes() * values.len(), 0);
         self.encode(values, room);
         room
+    }
+
+    /// The memory of `values`, where their bytes can be put as they came; [`Wire::decode`] them otherwise.
+    pub fn bytes_in_place(self, values: &mut [f32]) -> Option<&mut [u8]> {
+        self.is_in_memory()
+            .then(|| bytemuck::cast_slice_mut(values))
+    }
+
+    /// Whether memory holds values as they travel.
+    const fn is_in_memory(self) -> bool {
+        matches!(self, Self::F32) && cfg!(target_endian = "little")
     }
 }
 

@@ -131,7 +131,6 @@ impl<'a> Leases<'a> {
                         keys.insert(number, lease.key.clone());
                         let (ends, last) = oneshot::channel();
                         ending = Some(last);
-                        let number = number;
                         under_way.push(async move {
                             let result = self.take(lease, ends).await;
                             UnderWay { number, result }
@@ -188,10 +187,16 @@ impl<'a> Leases<'a> {
         let lease = Lease::try_from(lease)
             .map_err(|error| Undone::Retry(format!("the lease makes no sense: {error}")))?;
         let key = lease.key.clone();
-        let contact = &self.session.contact;
         let outcome = self.compute(lease, ending).await?;
         let _one_at_a_time = self.handing_in.lock().await;
         self.begin_handing_in();
+        let handed_in = self.hand_in(key, outcome).await;
+        self.end_handing_in();
+        handed_in
+    }
+
+    async fn hand_in(&self, key: Key, outcome: Outcome) -> Result<(), Undone> {
+        let contact = &self.session.contact;
         match outcome {
             Outcome::Gradient { header, vector } => {
                 push(contact, self.member, key, header, vector).await;
@@ -207,7 +212,6 @@ impl<'a> Leases<'a> {
                 note(&key, receipt.get_ref().outcome());
             }
         }
-        self.end_handing_in();
         Ok(())
     }
 

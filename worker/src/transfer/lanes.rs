@@ -156,12 +156,11 @@ pub(super) fn read(lane: &Lane, number: u64, wire: Wire, values: &mut [f32]) -> 
     if lane.number() != number {
         return Ok(false);
     }
-    let straight = wire == Wire::F32 && cfg!(target_endian = "little");
     let mut room = Vec::new();
     for (run, values) in values.chunks_mut(CHUNK_BYTES / wire.bytes()).enumerate() {
         let offset = (CHUNK_BYTES * run) as u64;
-        if straight {
-            lane.read(bytemuck::cast_slice_mut(values), offset)?;
+        if let Some(bytes) = wire.bytes_in_place(values) {
+            lane.read(bytes, offset)?;
         } else {
             room.resize(wire.bytes() * values.len(), 0);
             lane.read(&mut room, offset)?;

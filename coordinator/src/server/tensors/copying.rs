@@ -42,19 +42,17 @@ pub fn copy(
 
 fn copy_block(lane: &Lane, wire: Wire, values: &mut [f32], start: u64) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    let straight = wire == Wire::F32 && cfg!(target_endian = "little");
-    let mut room = vec![0; if straight { 0 } else { PIECE }];
+    let mut room = Vec::new();
     for (piece, values) in values.chunks_mut(PIECE / wire.bytes()).enumerate() {
         let offset = start + (PIECE * piece) as u64;
-        if straight {
-            let bytes = bytemuck::cast_slice_mut(values);
+        if let Some(bytes) = wire.bytes_in_place(values) {
             lane.read(bytes, offset)?;
             hasher.update(bytes);
         } else {
-            let bytes = &mut room[..wire.bytes() * values.len()];
-            lane.read(bytes, offset)?;
-            hasher.update(bytes);
-            wire.decode(bytes, values);
+            room.resize(wire.bytes() * values.len(), 0);
+            lane.read(&mut room, offset)?;
+            hasher.update(&room);
+            wire.decode(&room, values);
         }
     }
     Ok(*hasher.finalize().as_bytes())

@@ -5,6 +5,35 @@
 use crate::kernel::activation::{sigmoid, tanh};
 use crate::kernel::simd::{Kernel, Lanes};
 
+/// A pass over the units of a step.
+trait Cell {
+    /// # Safety
+    /// The pointers cover `count` rows of `hidden` units; unit + LANES is at most `hidden`.
+    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize);
+}
+
+/// Every unit of every row, the last ones of a row one by one where vectors do not come out even.
+///
+/// # Safety
+/// The cell's pointers cover `count` rows of `hidden` units.
+#[inline(always)]
+unsafe fn each<V: Lanes>(cell: &impl Cell, count: usize, hidden: usize) {
+    for row in 0..count {
+        let mut unit = 0;
+        // SAFETY: the units stay below `hidden`; the caller answers for the pointers.
+        unsafe {
+            while unit + V::LANES <= hidden {
+                cell.units::<V>(row, unit);
+                unit += V::LANES;
+            }
+            while unit < hidden {
+                cell.units::<[f32; 1]>(row, unit);
+                unit += 1;
+            }
+        }
+    }
+}
+
 /// Activations, cell and hidden state of `count` sequences at one step.
 pub struct CellForward {
     pub hidden: usize,
@@ -18,9 +47,7 @@ pub struct CellForward {
     pub width: usize,
 }
 
-impl CellForward {
-    /// # Safety
-    /// The pointers cover `count` rows of `hidden` units; unit + LANES is at most `hidden`.
+impl Cell for CellForward {
     #[inline(always)]
     unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
         let hidden = self.hidden;
@@ -53,20 +80,8 @@ impl Kernel for CellForward {
     type Output = ();
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        for row in 0..self.count {
-            let mut unit = 0;
-            // SAFETY: the units stay below `hidden`; the maker of `self` answers for the pointers.
-            unsafe {
-                while unit + V::LANES <= self.hidden {
-                    self.units::<V>(row, unit);
-                    unit += V::LANES;
-                }
-                while unit < self.hidden {
-                    self.units::<[f32; 1]>(row, unit);
-                    unit += 1;
-                }
-            }
-        }
+        // SAFETY: the maker of `self` answers for the pointers.
+        unsafe { each::<V>(&self, self.count, self.hidden) }
     }
 }
 
@@ -86,9 +101,7 @@ pub struct CellBackward {
     pub cell_gradient: *mut f32,
 }
 
-impl CellBackward {
-    /// # Safety
-    /// As [`CellForward::units`].
+impl Cell for CellBackward {
     #[inline(always)]
     unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
         let hidden = self.hidden;
@@ -133,19 +146,7 @@ impl Kernel for CellBackward {
     type Output = ();
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        for row in 0..self.count {
-            let mut unit = 0;
-            // SAFETY: as in `CellForward::run`.
-            unsafe {
-                while unit + V::LANES <= self.hidden {
-                    self.units::<V>(row, unit);
-                    unit += V::LANES;
-                }
-                while unit < self.hidden {
-                    self.units::<[f32; 1]>(row, unit);
-                    unit += 1;
-                }
-            }
-        }
+        // SAFETY: as in `CellForward::run`.
+        unsafe { each::<V>(&self, self.count, self.hidden) }
     }
 }
