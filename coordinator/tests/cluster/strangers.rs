@@ -436,7 +436,12 @@ async fn an_address_has_so_many_bytes_under_way_and_no_more() {
     let (_, toy, lease, contribution) = about_to_push(&mut live, &site.job()).await;
     let some = parts(&toy, key(&lease), &contribution, 64)[..3].to_vec();
     let holder = toy.clone();
-    let holding = tokio::spawn(async move { push_slowly(&holder, some, Duration::ZERO).await });
+    let holding = tokio::spawn(async move {
+        // Whoever comes first has the place: it is refused itself as long as that is the other.
+        while let Err(refused) = push_slowly(&holder, some.clone(), Duration::ZERO).await {
+            assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+        }
+    });
     let mut again = toy.clone();
     let refused = within(async {
         loop {
