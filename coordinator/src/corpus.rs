@@ -298,7 +298,7 @@ fn inspect(job: &Job, utterance: Utterance, front_end: &FrontEnd) -> Result<Item
     let Utterance {
         id, audio, text, ..
     } = utterance;
-    let info = match audio::inspect_wav(&audio) {
+    let info = match audio::inspect(&audio) {
         Ok(info) => info,
         Err(source) => {
             return Err(CorpusError::Audio {
@@ -383,7 +383,7 @@ fn statistics(
         let features: Vec<_> = items
             .par_iter()
             .map(|item| {
-                let audio = audio::read_wav(&item.audio).map_err(|source| CorpusError::Audio {
+                let audio = audio::read(&item.audio).map_err(|source| CorpusError::Audio {
                     utterance: item.id.clone(),
                     source,
                     others: 0,

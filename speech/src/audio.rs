@@ -6,10 +6,13 @@
 
 use std::fs::{self, File};
 use std::io::{Cursor, ErrorKind, Read};
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
 use thiserror::Error;
+
+use crate::manifest::Utterance;
 
 mod layout;
 mod resample;
@@ -20,7 +23,7 @@ use layout::{Encoding, Layout};
 
 /// Sampling rates that are believed and can be made, in Hz. Below, a second of audio could become
 /// hundreds when resampled; above, no microphone for speech goes.
-pub const RATES: std::ops::RangeInclusive<u32> = 1_000..=384_000;
+pub const RATES: RangeInclusive<u32> = 1_000..=384_000;
 
 /// The loudest amplitude taken from a float file. Full scale is 1; files with floats on the 16-bit scale
 /// exist and do no harm; far above that, squares would leave the range of `f32`.
@@ -106,27 +109,67 @@ pub enum AudioError {
         index: usize,
         value: f32,
     },
+    #[error("{}: samples {} to {} of {held} are no segment: mend its `offset` or its `duration`", path.display(), part.start, part.end)]
+    Segment {
+        path: PathBuf,
+        part: Range<u64>,
+        held: u64,
+    },
     #[error("cannot resample from {from} Hz to {to} Hz: {reason}")]
     Resample { from: u32, to: u32, reason: String },
 }
 
 /// Reads a WAV file: integers of 8, 16, 24 or 32 bits or 32-bit floats, channels averaged into one.
-pub fn read_wav(path: &Path) -> Result<Audio, AudioError> {
+pub fn read(path: &Path) -> Result<Audio, AudioError> {
     let (_, length) = open(path)?;
     if length == 0 {
         return Err(AudioError::Empty { path: path.into() });
     }
     let bytes = fs::read(path).map_err(|source| read_error(path, source))?;
-    decode(path, &bytes)
+    decode_all(path, &bytes)
 }
 
-/// [`read_wav`] of a file that is already in memory; `name` stands for the path in errors.
-pub fn decode_wav(name: &str, bytes: &[u8]) -> Result<Audio, AudioError> {
-    decode(Path::new(name), bytes)
+/// What a line of a manifest means: its recording, or the segment of it.
+pub fn read_utterance(utterance: &Utterance) -> Result<Audio, AudioError> {
+    let info = inspect(&utterance.audio)?;
+    match utterance.segment(info.frames, info.sample_rate) {
+        None => read(&utterance.audio),
+        Some(part) => read_segment(&utterance.audio, part),
+    }
+}
+
+/// The samples `part` of the recording at `path`, counted in its own sampling rate.
+pub fn read_segment(path: &Path, part: Range<u64>) -> Result<Audio, AudioError> {
+    cut(read(path)?, part, path)
+}
+
+/// [`read`] of a file that is already in memory; `name` stands for the path in errors.
+pub fn decode(name: &str, bytes: &[u8]) -> Result<Audio, AudioError> {
+    decode_all(Path::new(name), bytes)
+}
+
+/// [`read_segment`] of a file that is already in memory; `name` stands for the path in errors.
+pub fn decode_segment(name: &str, bytes: &[u8], part: Range<u64>) -> Result<Audio, AudioError> {
+    cut(decode(name, bytes)?, part, Path::new(name))
+}
+
+/// What `part` leaves of `audio`.
+fn cut(mut audio: Audio, part: Range<u64>, path: &Path) -> Result<Audio, AudioError> {
+    let held = audio.samples.len() as u64;
+    if part.is_empty() || part.end > held {
+        return Err(AudioError::Segment {
+            path: path.into(),
+            part,
+            held,
+        });
+    }
+    audio.samples.truncate(part.end as usize);
+    audio.samples.drain(..part.start as usize);
+    Ok(audio)
 }
 
 /// Reads the header alone and compares it with the file's size; no sample is decoded.
-pub fn inspect_wav(path: &Path) -> Result<AudioInfo, AudioError> {
+pub fn inspect(path: &Path) -> Result<AudioInfo, AudioError> {
     let (mut file, length) = open(path)?;
     let layout = Layout::read(&mut file, length, path)?;
     Ok(AudioInfo {
@@ -200,7 +243,7 @@ fn read_error(path: &Path, source: std::io::Error) -> AudioError {
     }
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Audio, AudioError> {
+fn decode_all(path: &Path, bytes: &[u8]) -> Result<Audio, AudioError> {
     let layout = Layout::read(&mut Cursor::new(bytes), bytes.len() as u64, path)?;
     let interleaved = samples(bytes, &layout).map_err(|error| AudioError::Malformed {
         path: path.into(),

@@ -106,7 +106,7 @@ pub fn read(format: Format, source: &Path) -> Result<Vec<Utterance>, ImportError
 
 /// Seconds of the recording at `path`, by its header.
 fn duration(path: &Path) -> Result<f64, ImportError> {
-    Ok(audio::inspect_wav(path)?.seconds())
+    Ok(audio::inspect(path)?.seconds())
 }
 
 #[cfg(test)]

@@ -5,23 +5,49 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// One recording and what was said in it.
+/// One recording, or a segment of one, and what was said in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Utterance {
     /// Distinct within a manifest.
     pub id: String,
     pub audio: PathBuf,
-    /// Seconds.
+    /// Where in the recording it begins, in seconds; 0 for its beginning.
+    pub offset: f64,
+    /// Seconds from there. What is shorter than the recording is a segment of it; see
+    /// [`Utterance::segment`].
     pub duration: f64,
     /// The reference transcript, as the corpus writes it.
     pub text: String,
     pub speaker: Option<String>,
+}
+
+/// Seconds by which durations may be rounded: an utterance from 0 that is no more than this shorter
+/// than its recording is all of it.
+pub const ROUNDING: f64 = 0.05;
+
+impl Utterance {
+    /// The part of a recording of `frames` samples at `sample_rate` Hz that is meant, in samples; `None`
+    /// for all of it. As in NeMo, an utterance is `audio[offset .. offset + duration]`, and what
+    /// reaches beyond the recording ends with it. Programs round durations: one that begins at 0 and
+    /// ends no more than [`ROUNDING`] before the recording does is the whole recording. A range that
+    /// begins at its end or beyond is empty.
+    pub fn segment(&self, frames: u64, sample_rate: u32) -> Option<Range<u64>> {
+        let rate = f64::from(sample_rate);
+        let short = frames as f64 / rate - self.duration;
+        if self.offset == 0.0 && short <= ROUNDING {
+            return None;
+        }
+        // Casts from floats saturate.
+        let at = |seconds: f64| ((seconds * rate).round() as u64).min(frames);
+        Some(at(self.offset)..at(self.offset + self.duration))
+    }
 }
 
 /// The utterances of a file, in its order.
@@ -72,6 +98,8 @@ pub enum LineProblem {
     EmptyField { field: &'static str },
     #[error("`duration` must be a positive number of seconds and is {0}")]
     Duration(f64),
+    #[error("`offset` must be a number of seconds, 0 or more, and is {0}")]
+    Offset(f64),
     #[error("{0} is not a number in JSON; `duration` must be a positive number of seconds")]
     NotFinite(&'static str),
     #[error(
@@ -185,6 +213,7 @@ impl Manifest {
             };
             ids.add(&utterance.id, line).map_err(at_line)?;
             positive(utterance.duration).map_err(at_line)?;
+            not_negative(utterance.offset).map_err(at_line)?;
             let unwritable = |error| ManifestError::Write {
                 path: path.to_owned(),
                 error,
@@ -197,6 +226,7 @@ impl Manifest {
                         id: utterance.id.clone(),
                     })
                 })?,
+                offset: utterance.offset,
                 duration: utterance.duration,
                 text: &utterance.text,
                 speaker: utterance.speaker.as_deref(),
@@ -223,10 +253,17 @@ impl Manifest {
 struct Written<'a> {
     id: &'a str,
     audio_filepath: &'a str,
+    /// Left out where it is 0, which is what its absence means.
+    #[serde(skip_serializing_if = "is_zero")]
+    offset: f64,
     duration: f64,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     speaker: Option<&'a str>,
+}
+
+fn is_zero(offset: &f64) -> bool {
+    *offset == 0.0
 }
 
 /// The ids seen, with the line of each.
@@ -265,6 +302,13 @@ fn read_line(text: &str, folder: &Path) -> Result<Utterance, LineProblem> {
             .ok_or_else(|| wrong("duration", "a number of seconds", value))?,
     };
     positive(duration)?;
+    let offset = match fields.get("offset") {
+        None | Some(Value::Null) => 0.0,
+        Some(value) => value
+            .as_f64()
+            .ok_or_else(|| wrong("offset", "a number of seconds", value))?,
+    };
+    not_negative(offset)?;
     let text = string(&fields, "text")?.ok_or(LineProblem::Missing { field: "text" })?;
     let id = string(&fields, "id")?.unwrap_or(audio);
     if id.is_empty() {
@@ -273,6 +317,7 @@ fn read_line(text: &str, folder: &Path) -> Result<Utterance, LineProblem> {
     Ok(Utterance {
         id: id.to_owned(),
         audio: folder.join(audio),
+        offset,
         duration,
         text: text.to_owned(),
         speaker: string(&fields, "speaker")?.map(str::to_owned),
@@ -312,6 +357,14 @@ fn positive(duration: f64) -> Result<(), LineProblem> {
         Ok(())
     } else {
         Err(LineProblem::Duration(duration))
+    }
+}
+
+fn not_negative(offset: f64) -> Result<(), LineProblem> {
+    if offset.is_finite() && offset >= 0.0 {
+        Ok(())
+    } else {
+        Err(LineProblem::Offset(offset))
     }
 }
 

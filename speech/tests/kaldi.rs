@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use speech::audio::{Audio, read_wav};
+use speech::audio::{self, Audio};
 use speech::features::{FeatureKind, Features, FeaturesConfig, Normalization};
 use speech::front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator};
 use speech::random::Stream;
@@ -35,7 +35,7 @@ fn raw(config: FeaturesConfig) -> FeaturesConfig {
 /// Fails unless the features of `audio` are those of `name`, within the tolerance that is promised.
 fn compare(config: FeaturesConfig, audio: &str, name: &str) {
     let front_end = FrontEnd::new(&raw(config), None).expect("a valid configuration");
-    let audio = read_wav(&testdata(audio)).expect("a recording");
+    let audio = audio::read(&testdata(audio)).expect("a recording");
     let features = front_end.features(&audio).expect("long enough");
     let wanted = golden(name);
     assert_eq!(
@@ -245,7 +245,7 @@ fn a_sound_has_the_same_features_at_another_rate() {
     });
     let front_end = FrontEnd::new(&config, None).expect("valid");
     let narrow = noise(8000, 16_000, 3);
-    let wide = speech::audio::resample(&narrow, 48_000).expect("rates in range");
+    let wide = audio::resample(&narrow, 48_000).expect("rates in range");
     let (a, b) = (
         front_end.features(&narrow).expect("long enough"),
         front_end.features(&wide).expect("long enough"),

@@ -1,6 +1,6 @@
 //! The synthetic corpus as others see it: files, bytes, and what is refused.
 
-use speech::audio::read_wav;
+use speech::audio;
 use speech::manifest::Manifest;
 use speech::random::Stream;
 use speech::synth::{Digit, Speaker, SynthError, SyntheticConfig, Task, Voice, generate, say};
@@ -68,7 +68,7 @@ fn durations_and_levels_are_those_of_recorded_digits_and_nothing_clips() {
         };
         let made = generate(&config, dir.path()).unwrap();
         for utterance in &Manifest::read(&made.train).unwrap().utterances {
-            let audio = read_wav(&utterance.audio).unwrap();
+            let audio = audio::read(&utterance.audio).unwrap();
             assert_eq!(audio.sample_rate, sample_rate);
             let seconds = audio.samples.len() as f64 / f64::from(sample_rate);
             assert!((seconds - utterance.duration).abs() < 1e-6);

@@ -57,7 +57,7 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     {
         let recordings = utterances
             .iter()
-            .map(|utterance| audio::read_wav(&utterance.audio))
+            .map(audio::read_utterance)
             .collect::<Result<Vec<Audio>, _>>()?;
         audio_seconds += recordings.iter().map(seconds).sum::<f64>();
         let features = features(&model, &recordings, |place| utterances[place].id.clone())?;

@@ -26,7 +26,7 @@ pub fn run(args: args::Transcribe) -> Result<()> {
     let recordings = args
         .files
         .iter()
-        .map(|path| audio::read_wav(path))
+        .map(|path| audio::read(path))
         .collect::<Result<Vec<Audio>, _>>()?;
     let (model, _) = open(&args.model, args.device)?;
     let name = |place: usize| args.files[place].display().to_string();

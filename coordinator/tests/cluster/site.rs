@@ -64,6 +64,7 @@ impl Site {
                 Utterance {
                     id: format!("{name}{index}"),
                     audio,
+                    offset: 0.0,
                     duration: samples as f64 / 8000.0,
                     text: ["one", "three", "two"][index % 3].to_owned(),
                     speaker: None,

@@ -38,11 +38,11 @@ fn pcm16(samples: &[i16]) -> Vec<u8> {
 }
 
 fn decoded(bytes: &[u8]) -> Vec<f32> {
-    decode_wav("t.wav", bytes).expect("a good file").samples
+    decode("t.wav", bytes).expect("a good file").samples
 }
 
 fn refused(bytes: &[u8]) -> AudioError {
-    let error = decode_wav("dir/t.wav", bytes).expect_err("a bad file");
+    let error = decode("dir/t.wav", bytes).expect_err("a bad file");
     let text = error.to_string();
     assert!(text.starts_with("dir/t.wav: "), "no path: {text}");
     // A file says the same as the bytes in memory, and its header alone says as much where samples are
@@ -50,13 +50,13 @@ fn refused(bytes: &[u8]) -> AudioError {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("t.wav");
     fs::write(&path, bytes).expect("writable");
-    let from_file = read_wav(&path).expect_err("a bad file").to_string();
+    let from_file = read(&path).expect_err("a bad file").to_string();
     assert_eq!(
         from_file.rsplit("t.wav: ").next(),
         text.rsplit("t.wav: ").next()
     );
     if !matches!(error, AudioError::BadSample { .. }) {
-        inspect_wav(&path).expect_err("a bad header");
+        inspect(&path).expect_err("a bad header");
     }
     error
 }
@@ -139,7 +139,7 @@ fn a_header_is_inspected_without_its_samples() {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("a.wav");
     fs::write(&path, wav(1, 2, 22_050, 16, &[0; 400])).expect("writable");
-    let info = inspect_wav(&path).expect("a good header");
+    let info = inspect(&path).expect("a good header");
     let wanted = AudioInfo {
         sample_rate: 22_050,
         channels: 2,
@@ -157,14 +157,14 @@ fn what_is_written_is_read_back_to_the_bit() {
         samples: (-300..300).map(|n| (n * 109) as f32 / 32768.0).collect(),
     };
     write_wav(&path, &audio).expect("writable");
-    assert_eq!(read_wav(&path).expect("just written"), audio);
+    assert_eq!(read(&path).expect("just written"), audio);
     let loud = Audio {
         sample_rate: 8000,
         samples: vec![2.0, -2.0],
     };
     write_wav(&path, &loud).expect("writable");
     assert_eq!(
-        read_wav(&path).expect("just written").samples,
+        read(&path).expect("just written").samples,
         [32767.0 / 32768.0, -1.0]
     );
 }
@@ -208,18 +208,15 @@ fn what_cannot_be_written_leaves_no_file() {
 fn a_missing_file_and_a_folder_are_told_apart() {
     let folder = TempDir::new().expect("a temporary folder");
     let missing = folder.path().join("missing.wav");
-    let error = read_wav(&missing).expect_err("missing");
+    let error = read(&missing).expect_err("missing");
     assert!(matches!(error, AudioError::Missing { .. }));
     assert!(
         error.to_string().contains("missing.wav: no such file"),
         "{error}"
     );
+    assert!(matches!(inspect(&missing), Err(AudioError::Missing { .. })));
     assert!(matches!(
-        inspect_wav(&missing),
-        Err(AudioError::Missing { .. })
-    ));
-    assert!(matches!(
-        read_wav(folder.path()),
+        read(folder.path()),
         Err(AudioError::NotAFile { .. })
     ));
 }
@@ -251,7 +248,7 @@ fn a_file_that_is_no_wav_is_named_for_what_it_is() {
 fn a_file_cut_anywhere_is_an_error_and_in_its_samples_a_truncation() {
     let whole = pcm16(&[7; 1000]);
     for length in 1..whole.len() {
-        let error = decode_wav("t.wav", &whole[..length]).expect_err("cut");
+        let error = decode("t.wav", &whole[..length]).expect_err("cut");
         match error {
             AudioError::Truncated {
                 held, announced, ..
@@ -355,7 +352,7 @@ proptest! {
             file[at] = byte;
         }
         file.truncate(length);
-        if let Ok(audio) = decode_wav("t.wav", &file) {
+        if let Ok(audio) = decode("t.wav", &file) {
             prop_assert!(audio.samples.len() <= file.len());
             prop_assert!(audio.samples.iter().all(|&x| is_amplitude(x)));
         }

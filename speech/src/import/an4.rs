@@ -88,6 +88,7 @@ fn read_part(
         }
         utterances.push(Utterance {
             id: id.to_owned(),
+            offset: 0.0,
             duration: duration(&audio)?,
             audio,
             text,

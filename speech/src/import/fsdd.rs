@@ -56,6 +56,7 @@ pub(super) fn read(source: &Path) -> Result<Vec<Utterance>, ImportError> {
         };
         utterances.push(Utterance {
             id: stem.to_owned(),
+            offset: 0.0,
             duration: duration(&audio)?,
             text: WORDS[name.digit].to_owned(),
             speaker: Some(name.speaker.to_owned()),

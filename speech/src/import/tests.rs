@@ -55,6 +55,7 @@ fn an4_is_read_in_the_order_of_its_lists() {
         Utterance {
             id: "an4_clstk/fash/an251-fash-b".to_owned(),
             audio: folder.path().join("wav/an4_clstk/fash/an251-fash-b.wav"),
+            offset: 0.0,
             duration: 1.5,
             text: "YES".to_owned(),
             speaker: Some("fash".to_owned()),
@@ -155,6 +156,7 @@ fn fsdd_is_read_from_its_file_names() {
     let expected = |root: &Path, id: &str, duration, text: &str, speaker: &str| Utterance {
         id: id.to_owned(),
         audio: root.join(format!("{id}.wav")),
+        offset: 0.0,
         duration,
         text: text.to_owned(),
         speaker: Some(speaker.to_owned()),

@@ -56,6 +56,7 @@ fn lines_of_nemo_are_read_as_they_are() {
         ),
         (2.0, "É", Some("s"))
     );
+    assert_eq!((first.offset, second.offset), (0.0, 0.5));
     assert_eq!(
         manifest.digest,
         blake3::hash(text.as_bytes()).to_hex().as_str()
@@ -99,6 +100,12 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
         LineProblem::EmptyField {
             field: "audio_filepath"
         }
+    );
+    let offset = |value| LINE.replace("1.5", &format!("1.5, \"offset\": {value}"));
+    assert_eq!(problem(&offset("-1")), LineProblem::Offset(-1.0));
+    assert_eq!(
+        problem(&offset("true")).to_string(),
+        "`offset` must be a number of seconds and is true"
     );
     assert_eq!(problem("[1]"), LineProblem::NotAnObject);
     assert!(matches!(
@@ -163,6 +170,7 @@ fn utterance(id: &str) -> Utterance {
     Utterance {
         id: id.to_owned(),
         audio: PathBuf::from(format!("wav/{id}.wav")),
+        offset: 0.0,
         duration: 0.1 + 0.2,
         text: "\"Ü\"\n".to_owned(),
         speaker: Some("s".to_owned()),
@@ -177,6 +185,7 @@ fn what_is_written_reads_back_with_absolute_paths() {
         utterance("a"),
         Utterance {
             speaker: None,
+            offset: 0.1 + 0.7,
             ..utterance("b")
         },
     ];
@@ -224,4 +233,26 @@ fn what_could_not_be_read_back_is_not_written() {
         1,
         "the file beside it is removed"
     );
+}
+
+#[test]
+fn a_line_means_a_segment_when_it_says_where_or_when_it_is_shorter_than_the_recording() {
+    let segment = |offset, duration| {
+        let utterance = Utterance {
+            offset,
+            duration,
+            ..utterance("a")
+        };
+        // Ten seconds.
+        utterance.segment(80_000, 8000)
+    };
+    for rounded in [10.0, 9.96, 10.3, 99.0] {
+        assert_eq!(segment(0.0, rounded), None, "{rounded} s");
+    }
+    assert_eq!(segment(0.0, 9.9), Some(0..79_200));
+    assert_eq!(segment(2.5, 1.25), Some(20_000..30_000));
+    assert_eq!(segment(0.00001, 9.99), Some(0..79_920));
+    assert_eq!(segment(9.0, 2.0), Some(72_000..80_000));
+    assert_eq!(segment(10.0, 2.0), Some(80_000..80_000));
+    assert_eq!(segment(1e300, 1e300), Some(80_000..80_000));
 }

@@ -282,6 +282,7 @@ fn make(
         utterance: Utterance {
             id: take.id(),
             audio: path,
+            offset: 0.0,
             duration: audio.samples.len() as f64 / f64::from(audio.sample_rate),
             text: transcript(&take.words),
             speaker: Some(speaker_name(take.speaker)),

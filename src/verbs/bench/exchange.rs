@@ -147,6 +147,7 @@ fn job(folder: &Path, args: &args::BenchExchange, hidden: usize) -> Result<Strin
         .map(|index| Utterance {
             id: format!("tone{index}"),
             audio: audio.clone(),
+            offset: 0.0,
             duration: 0.1,
             text: CLASSES[index % CLASSES.len()].to_owned(),
             speaker: None,

@@ -40,7 +40,7 @@ pub fn run(args: args::BenchFeatures) -> Result<()> {
         return Err(Failure::Data(told).into());
     };
     let config = FeaturesConfig {
-        sample_rate: audio::read_wav(&first.audio)?.sample_rate,
+        sample_rate: audio::read(&first.audio)?.sample_rate,
         ..FeaturesConfig::default()
     };
     let front_end = FrontEnd::new(&config, None)?;
@@ -81,7 +81,7 @@ pub fn run(args: args::BenchFeatures) -> Result<()> {
 
 /// Computes the features of a file and gives its seconds of audio.
 fn hear(front_end: &FrontEnd, utterance: &Utterance, bytes: &[u8]) -> Result<f64> {
-    let audio = audio::decode_wav(&utterance.audio.to_string_lossy(), bytes)?;
+    let audio = audio::decode(&utterance.audio.to_string_lossy(), bytes)?;
     let features = front_end.features(&audio);
     let told = || format!("utterance `{}`", utterance.id);
     std::hint::black_box(features.with_context(told)?);

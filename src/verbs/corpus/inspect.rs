@@ -91,7 +91,7 @@ fn inspect(path: PathBuf, manifest: &Manifest) -> Inspection {
     let mut sample_rates = BTreeMap::new();
     let mut problems = Vec::new();
     for utterance in utterances {
-        match audio::inspect_wav(&utterance.audio) {
+        match audio::inspect(&utterance.audio) {
             Ok(info) => {
                 *sample_rates.entry(info.sample_rate).or_default() += 1;
                 let seconds = info.frames as f64 / f64::from(info.sample_rate);

@@ -172,7 +172,7 @@ impl Loader {
         bytes: &[u8],
     ) -> Result<Arc<Prepared>, LoadError> {
         let path = utterance.audio.path.to_string_lossy();
-        let audio = audio::decode_wav(&path, bytes).map_err(|error| fault(utterance, &error))?;
+        let audio = audio::decode(&path, bytes).map_err(|error| fault(utterance, &error))?;
         let features = job
             .front_end
             .features(&audio)

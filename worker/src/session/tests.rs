@@ -182,7 +182,7 @@ impl Job {
         let features: Vec<_> = self
             .audio
             .iter()
-            .map(|bytes| speech::audio::decode_wav("tone", bytes).unwrap())
+            .map(|bytes| speech::audio::decode("tone", bytes).unwrap())
             .map(|audio| front_end.features(&audio).unwrap())
             .collect();
         let part = |index: usize| {

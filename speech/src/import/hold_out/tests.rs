@@ -12,6 +12,7 @@ fn corpus() -> Vec<Utterance> {
                 utterances.push(Utterance {
                     audio: format!("{id}.wav").into(),
                     id,
+                    offset: 0.0,
                     duration: 1.0,
                     text: digit.to_string(),
                     speaker: Some(speaker.to_owned()),
