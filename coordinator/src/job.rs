@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use speech::{
-    augment::AugmentConfig,
+    augment::{AugmentConfig, Augmenter},
     batching::BatchConfig,
     features::FeaturesConfig,
     front_end::FrontEnd,
@@ -266,8 +266,7 @@ impl Job {
         check_model(&self.model).map_err(|error| section(error.to_string()))?;
         // Without statistics: those come from the corpus.
         FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
-        self.augment
-            .check()
+        Augmenter::new(&self.augment, &self.features, self.train.seed)
             .map_err(|error| section(error.to_string()))?;
         self.optimizer
             .validate()
@@ -366,6 +365,9 @@ mod tests {
             ("name=a/b", "`name` is \"a/b\""),
             ("features.mel_bins=0", "mel_bins"),
             ("augment.time_fraction=2.0", "time_fraction"),
+            ("augment.vtlp=[1.2, 0.8]", "augment.vtlp is [1.2, 0.8]"),
+            ("augment.vtlp=[0.9]", "invalid length 1"),
+            ("augment.noise_kinds=[\"blue\"]", "cannot be `blue`"),
             ("optimizer.learning_rate=-1.0", "learning_rate"),
             ("clip.max_norm=-1.0", "max_norm"),
             ("compute_class=mixed", "`compute_class` cannot be `mixed`"),

@@ -1,13 +1,22 @@
-//! SpecAugment (Park et al. 2019): bands and stretches of normalised features set to zero, their mean.
-//! Which ones is a function of the stream alone. Refuses to know when it is applied: training, never scoring.
+//! What training makes of its recordings, so that no epoch hears the same twice: the `[augment]` section
+//! and its bounds. Sound and spectrum are changed by [`Augmenter`], masks laid over features by
+//! [`spec_augment`]. Everything that is drawn follows from (seed, epoch, utterance), never from who computes
+//! it. Refuses to know when it is applied: training, never scoring.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::features::Features;
-use crate::random::Stream;
+mod augmenter;
+mod masks;
+mod noise;
+mod room;
+mod speed;
 
-/// The `[augment]` section of a job. Without masks, which is the default, nothing is changed.
+pub use augmenter::{Augmenter, Occasion};
+pub use masks::spec_augment;
+pub use noise::NoiseKind;
+
+/// The `[augment]` section of a job. As it is by default, nothing is changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
@@ -19,6 +28,27 @@ pub struct AugmentConfig {
     pub time_masks: usize,
     /// The largest part of an utterance's frames that one of them covers.
     pub time_fraction: f64,
+    /// Factors of which one is drawn: the recording is played so many times as fast, and its pitch and
+    /// formants rise as much (Ko et al. 2015). None: as it is.
+    pub speed: Vec<f64>,
+    /// The range of a factor by which speech becomes faster, pitch and formants unchanged: frames lie as
+    /// much farther apart.
+    pub tempo: [f64; 2],
+    /// The range of a factor by which the frequency axis is warped, in steps of a hundredth: speakers with a
+    /// shorter or a longer vocal tract (Jaitly & Hinton 2013).
+    pub vtlp: [f64; 2],
+    /// The range of loudness, in decibels above the recording's own.
+    pub gain_db: [f64; 2],
+    /// The share of utterances that noise is added to.
+    pub noise: f64,
+    /// The range of the ratio of speech to noise, over the whole utterance.
+    pub noise_snr_db: [f64; 2],
+    /// Of which one is drawn.
+    pub noise_kinds: Vec<NoiseKind>,
+    /// The share of utterances that are heard in a simulated room.
+    pub reverb: f64,
+    /// The range of the rooms' reverberation time (T60), in seconds.
+    pub reverb_seconds: [f64; 2],
 }
 
 impl Default for AugmentConfig {
@@ -28,6 +58,15 @@ impl Default for AugmentConfig {
             freq_width: 27,
             time_masks: 0,
             time_fraction: 0.05,
+            speed: Vec::new(),
+            tempo: [1.0, 1.0],
+            vtlp: [1.0, 1.0],
+            gain_db: [0.0, 0.0],
+            noise: 0.0,
+            noise_snr_db: [10.0, 30.0],
+            noise_kinds: vec![NoiseKind::White, NoiseKind::Pink, NoiseKind::Babble],
+            reverb: 0.0,
+            reverb_seconds: [0.1, 0.4],
         }
     }
 }
@@ -40,10 +79,24 @@ pub struct AugmentError {
     pub reason: String,
 }
 
+fn refuse<T>(field: &'static str, reason: String) -> Result<T, AugmentError> {
+    Err(AugmentError { field, reason })
+}
+
 impl AugmentConfig {
-    /// Whether the values can be used; [`spec_augment`] trusts them.
+    /// Whether anything is changed before features are there. Masks alone are laid over features.
+    pub fn changes_sound(&self) -> bool {
+        let moves = |[low, high]: [f64; 2], rest: f64| low != rest || high != rest;
+        self.speed.iter().any(|&factor| factor != 1.0)
+            || moves(self.tempo, 1.0)
+            || moves(self.vtlp, 1.0)
+            || moves(self.gain_db, 0.0)
+            || self.noise > 0.0
+            || self.reverb > 0.0
+    }
+
+    /// Whether the values can be used; [`spec_augment`] and [`Augmenter`] trust them.
     pub fn check(&self) -> Result<(), AugmentError> {
-        let refuse = |field, reason| Err(AugmentError { field, reason });
         for (field, masks) in [
             ("freq_masks", self.freq_masks),
             ("time_masks", self.time_masks),
@@ -52,147 +105,99 @@ impl AugmentConfig {
                 return refuse(field, format!("is {masks}, but has to be at most 100"));
             }
         }
-        if !(0.0..=1.0).contains(&self.time_fraction) {
-            return refuse(
-                "time_fraction",
-                format!("is {}, but has to be between 0 and 1", self.time_fraction),
-            );
+        for (field, share) in [
+            ("time_fraction", self.time_fraction),
+            ("noise", self.noise),
+            ("reverb", self.reverb),
+        ] {
+            if !(0.0..=1.0).contains(&share) {
+                return refuse(field, format!("is {share}, but has to be between 0 and 1"));
+            }
+        }
+        if self.speed.len() > 100 {
+            let reason = format!("has {} factors, and 100 are allowed", self.speed.len());
+            return refuse("speed", reason);
+        }
+        for &factor in &self.speed {
+            if !(0.5..=2.0).contains(&factor) {
+                let reason = format!("has {factor}, but a factor has to be between 0.5 and 2");
+                return refuse("speed", reason);
+            }
+        }
+        for (field, [low, high], least, most) in [
+            ("tempo", self.tempo, 0.5, 2.0),
+            ("vtlp", self.vtlp, 0.5, 2.0),
+            ("gain_db", self.gain_db, -60.0, 60.0),
+            ("noise_snr_db", self.noise_snr_db, -30.0, 100.0),
+            ("reverb_seconds", self.reverb_seconds, 0.02, 1.0),
+        ] {
+            if !(least <= low && low <= high && high <= most) {
+                let reason = format!(
+                    "is [{low}, {high}], but has to be a range [low, high] between {least} and {most}"
+                );
+                return refuse(field, reason);
+            }
+        }
+        if self.noise > 0.0 && self.noise_kinds.is_empty() {
+            let reason = "is empty: name kinds, or leave `noise` at 0".to_owned();
+            return refuse("noise_kinds", reason);
         }
         Ok(())
     }
 }
 
-/// Masks `features`, whose rows are `stack` joined frames: a frequency mask covers the same dimensions of
-/// each joined frame, a time mask whole rows.
-///
-/// A mask's width is uniform between 0 and the widest, its place uniform among those where it fits. A time
-/// mask may cover one row at least, however short the utterance.
-pub fn spec_augment(
-    features: &mut Features,
-    config: &AugmentConfig,
-    stack: usize,
-    stream: &mut Stream,
-) {
-    let (frames, dims) = (features.frames, features.dims);
-    let base = dims / stack.max(1);
-    if frames == 0 || base == 0 {
-        return;
-    }
-    for _ in 0..config.freq_masks {
-        let (start, width) = place(config.freq_width.min(base), base, stream);
-        for frame in features.data.chunks_exact_mut(base) {
-            frame[start..start + width].fill(0.0);
-        }
-    }
-    let widest = ((config.time_fraction * frames as f64) as usize).clamp(1, frames);
-    for _ in 0..config.time_masks {
-        let (start, width) = place(widest, frames, stream);
-        features.data[start * dims..(start + width) * dims].fill(0.0);
-    }
-}
-
-/// Start and width of a mask of at most `widest` in `room`.
-fn place(widest: usize, room: usize, stream: &mut Stream) -> (usize, usize) {
-    let width = stream.below(widest as u64 + 1) as usize;
-    let start = stream.below((room - width) as u64 + 1) as usize;
-    (start, width)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn ones(frames: usize, dims: usize) -> Features {
-        Features {
-            frames,
-            dims,
-            data: vec![1.0; frames * dims],
-        }
-    }
-
-    fn masked(
-        frames: usize,
-        base: usize,
-        stack: usize,
-        config: &AugmentConfig,
-        seed: u64,
-    ) -> Features {
-        let mut features = ones(frames, base * stack);
-        spec_augment(&mut features, config, stack, &mut Stream::new(seed, &[]));
-        features
-    }
-
-    #[test]
-    fn without_masks_nothing_changes_and_nothing_is_drawn() {
-        let mut stream = Stream::new(1, &[]);
-        let mut features = ones(20, 40);
-        spec_augment(&mut features, &AugmentConfig::default(), 1, &mut stream);
-        assert_eq!(features, ones(20, 40));
-        assert_eq!(stream.next_u64(), Stream::new(1, &[]).next_u64());
-    }
-
-    #[test]
-    fn masks_depend_on_the_stream_and_reach_their_full_width() {
-        let config = AugmentConfig {
-            freq_masks: 1,
-            freq_width: 9,
-            time_masks: 0,
-            time_fraction: 0.1,
-        };
-        let zeros = |seed| {
-            let features = masked(50, 40, 3, &config, seed);
-            features.data[..40].iter().filter(|&&x| x == 0.0).count()
-        };
-        let widths: Vec<usize> = (0..200).map(zeros).collect();
-        assert_eq!(widths.iter().max(), Some(&9));
-        assert_eq!(widths.iter().min(), Some(&0));
-        assert_eq!(masked(50, 40, 3, &config, 5), masked(50, 40, 3, &config, 5));
-    }
 
     #[test]
     fn refused_values_are_named() {
-        let refused = |config: AugmentConfig| config.check().expect_err("refused").to_string();
+        let refused = |change: fn(&mut AugmentConfig)| {
+            let mut config = AugmentConfig::default();
+            change(&mut config);
+            config.check().expect_err("refused").to_string()
+        };
         assert_eq!(AugmentConfig::default().check(), Ok(()));
-        let fraction = AugmentConfig {
-            time_fraction: f64::NAN,
-            ..AugmentConfig::default()
-        };
-        assert!(refused(fraction).starts_with("augment.time_fraction is NaN"));
-        let masks = AugmentConfig {
-            time_masks: 101,
-            ..AugmentConfig::default()
-        };
-        assert!(refused(masks).starts_with("augment.time_masks is 101"));
+        assert!(
+            refused(|c| c.time_fraction = f64::NAN).starts_with("augment.time_fraction is NaN")
+        );
+        assert!(refused(|c| c.time_masks = 101).starts_with("augment.time_masks is 101"));
+        assert!(refused(|c| c.speed = vec![1.0, 0.0]).starts_with("augment.speed has 0"));
+        assert!(refused(|c| c.speed = vec![f64::NAN]).starts_with("augment.speed has NaN"));
+        assert!(refused(|c| c.tempo = [1.1, 0.9]).starts_with("augment.tempo is [1.1, 0.9]"));
+        assert!(refused(|c| c.vtlp = [0.1, 1.0]).starts_with("augment.vtlp is [0.1, 1]"));
+        assert!(refused(|c| c.gain_db = [0.0, f64::INFINITY]).starts_with("augment.gain_db"));
+        assert!(refused(|c| c.noise = 2.0).starts_with("augment.noise is 2"));
+        assert!(refused(|c| c.noise_snr_db = [0.0, f64::NAN]).starts_with("augment.noise_snr_db"));
+        assert!(refused(|c| c.reverb = -0.1).starts_with("augment.reverb is -0.1"));
+        assert!(refused(|c| c.reverb_seconds = [0.0, 0.1]).starts_with("augment.reverb_seconds"));
+        let kinds = refused(|c| {
+            c.noise = 0.5;
+            c.noise_kinds.clear();
+        });
+        assert!(kinds.starts_with("augment.noise_kinds is empty"));
     }
 
-    proptest! {
-        #[test]
-        fn what_is_masked_is_whole_rows_and_the_same_dimensions_of_every_joined_frame(
-            frames in 1usize..60,
-            base in 1usize..50,
-            stack in 1usize..4,
-            freq_masks in 0usize..3,
-            freq_width in 0usize..60,
-            time_masks in 0usize..4,
-            time_fraction in 0.0f64..=1.0,
-            seed: u64,
-        ) {
-            let config = AugmentConfig { freq_masks, freq_width, time_masks, time_fraction };
-            let features = masked(frames, base, stack, &config, seed);
-            let rows: Vec<&[f32]> = features.rows().collect();
-            let gone: Vec<bool> = rows.iter().map(|row| row.iter().all(|&x| x == 0.0)).collect();
-            let widest = ((time_fraction * frames as f64) as usize).max(1) * time_masks;
-            let Some(kept) = gone.iter().position(|gone| !gone) else {
-                return Ok(());
-            };
-            prop_assert!(gone.iter().filter(|&&gone| gone).count() <= widest);
-            let pattern = &rows[kept][..base];
-            prop_assert!(pattern.iter().filter(|&&x| x == 0.0).count() <= freq_width * freq_masks);
-            for (row, gone) in rows.iter().zip(&gone) {
-                prop_assert!(*gone || row.chunks(base).all(|frame| frame == pattern));
-            }
+    #[test]
+    fn a_section_says_whether_sound_is_touched() {
+        let read = |text: &str| toml::from_str::<AugmentConfig>(text).expect("valid");
+        for text in [
+            "",
+            "freq_masks = 2\ntime_masks = 1",
+            "speed = [1.0]\nnoise_snr_db = [0.0, 5.0]",
+        ] {
+            assert!(!read(text).changes_sound(), "{text}");
         }
+        for text in [
+            "speed = [0.9, 1.0]",
+            "tempo = [1.0, 1.1]",
+            "vtlp = [0.8, 1.2]",
+            "gain_db = [-6.0, 0.0]",
+            "noise = 0.5\nnoise_kinds = [\"pink\"]",
+            "reverb = 0.1",
+        ] {
+            assert!(read(text).changes_sound(), "{text}");
+        }
+        assert!(toml::from_str::<AugmentConfig>("vtlp = [0.9]").is_err());
     }
 }

@@ -65,6 +65,15 @@ pub struct FrontEnd {
     global: Option<Scaling>,
 }
 
+/// How sound is heard once, other than the configuration says.
+#[derive(Clone, Copy)]
+pub(crate) struct Hearing<'a> {
+    /// In place of the front end's own bands.
+    pub(crate) bank: Option<&'a MelBank>,
+    /// Samples from one frame's start to the next one's.
+    pub(crate) shift: usize,
+}
+
 impl std::fmt::Debug for FrontEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The rest is tables made from these.
@@ -136,7 +145,44 @@ impl FrontEnd {
 
     /// What the model sees of `audio`: `[output_frames, dims]`, every value finite.
     pub fn features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
-        let mut features = self.raw_features(audio)?;
+        self.heard(&self.samples(audio)?, &self.hearing())
+    }
+
+    /// Frames before normalisation and stacking, deltas included: what global statistics are made of.
+    pub fn raw_features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
+        self.raw(&self.samples(audio)?, &self.hearing())
+    }
+
+    /// The samples that features are computed from: checked, and at `features.sample_rate`.
+    pub fn samples<'a>(&self, audio: &'a Audio) -> Result<Cow<'a, [f32]>, FrontEndError> {
+        if let Some(index) = audio.samples.iter().position(|&x| !is_amplitude(x)) {
+            let value = audio.samples[index];
+            return Err(FrontEndError::BadSample { index, value });
+        }
+        self.at_own_rate(audio)
+    }
+
+    pub(crate) fn hearing(&self) -> Hearing<'_> {
+        Hearing {
+            bank: None,
+            shift: self.geometry.shift,
+        }
+    }
+
+    /// Output frames of `samples` samples at the front end's own rate.
+    pub(crate) fn frames_of(&self, samples: usize, hearing: &Hearing<'_>) -> usize {
+        self.framing(hearing)
+            .frames(samples)
+            .div_ceil(self.config.stack)
+    }
+
+    /// What the model sees of `samples` at the front end's own rate.
+    pub(crate) fn heard(
+        &self,
+        samples: &[f32],
+        hearing: &Hearing<'_>,
+    ) -> Result<Features, FrontEndError> {
+        let mut features = self.raw(samples, hearing)?;
         match (self.config.normalization, &self.global) {
             (Normalization::None, _) => {}
             (Normalization::Utterance, _) => Scaling::of(&features).apply(&mut features),
@@ -146,14 +192,15 @@ impl FrontEnd {
         Ok(normalize::stack(features, self.config.stack))
     }
 
-    /// Frames before normalisation and stacking, deltas included: what global statistics are made of.
-    pub fn raw_features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
-        if let Some(index) = audio.samples.iter().position(|&x| !is_amplitude(x)) {
-            let value = audio.samples[index];
-            return Err(FrontEndError::BadSample { index, value });
+    fn framing(&self, hearing: &Hearing<'_>) -> Geometry {
+        Geometry {
+            shift: hearing.shift,
+            ..self.geometry
         }
-        let samples = self.at_own_rate(audio)?;
-        let frames = self.geometry.frames(samples.len());
+    }
+
+    fn raw(&self, samples: &[f32], hearing: &Hearing<'_>) -> Result<Features, FrontEndError> {
+        let frames = self.framing(hearing).frames(samples.len());
         if frames == 0 {
             return Err(FrontEndError::TooShort {
                 samples: samples.len(),
@@ -162,7 +209,7 @@ impl FrontEnd {
                 frame_ms: self.config.frame_ms,
             });
         }
-        let features = self.frames(&samples, frames);
+        let features = self.frames(samples, frames, hearing);
         Ok(match self.config.deltas {
             0 => features,
             orders => deltas::append(&features, orders),
@@ -180,13 +227,10 @@ impl FrontEnd {
         Ok(Cow::Owned(resample(audio, wanted)?.samples))
     }
 
-    fn frames(&self, samples: &[f32], frames: usize) -> Features {
-        let Geometry {
-            frame,
-            shift,
-            statics,
-            ..
-        } = self.geometry;
+    fn frames(&self, samples: &[f32], frames: usize, hearing: &Hearing<'_>) -> Features {
+        let Geometry { frame, statics, .. } = self.geometry;
+        let shift = hearing.shift;
+        let bank = hearing.bank.unwrap_or(&self.bank);
         let mut data = vec![0.0; frames * statics];
         let mut scratch = self.spectrum.scratch();
         let mut log_mel = vec![0.0; self.config.mel_bins];
@@ -194,9 +238,9 @@ impl FrontEnd {
             let samples = &samples[n * shift..n * shift + frame];
             self.spectrum.power(samples, &mut scratch);
             match &self.cepstra {
-                None => self.bank.log_energies(&scratch.power, out),
+                None => bank.log_energies(&scratch.power, out),
                 Some(cepstra) => {
-                    self.bank.log_energies(&scratch.power, &mut log_mel);
+                    bank.log_energies(&scratch.power, &mut log_mel);
                     cepstra.transform(&log_mel, out);
                     if self.config.use_energy {
                         out[0] = self.spectrum.energy(samples).max(FLOOR).ln();

@@ -3,10 +3,15 @@
 //! bins. Knows power spectra and no samples.
 
 use super::Geometry;
-use super::spectrum::{LANES, fold};
+use super::spectrum::{LANES, dot};
 
 /// Log energies are not below the logarithm of this (Kaldi's floor: digital silence stays finite).
 pub(crate) const FLOOR: f32 = f32::EPSILON;
+
+/// Where a warped axis begins to bend back, unless the share of the Nyquist frequency is lower: above the
+/// formants, as in the paper, which has 4800 Hz at 16 kHz.
+const BEND_HZ: f64 = 4800.0;
+const BEND_SHARE: f64 = 0.8;
 
 struct Band {
     first: usize,
@@ -21,14 +26,47 @@ pub(crate) struct MelBank {
 impl MelBank {
     /// Fails with the number of the first band that no FFT bin falls into.
     pub(crate) fn new(geometry: &Geometry, sample_rate: u32, bands: usize) -> Result<Self, usize> {
+        Self::placed(geometry, sample_rate, bands, |edge| edge)
+    }
+
+    /// Bands on a frequency axis that is stretched by `warp` and bent so that the Nyquist frequency stays
+    /// (Jaitly & Hinton 2013): what lies at `f` is heard in the band that `f / warp` belongs to.
+    pub(crate) fn warped(
+        geometry: &Geometry,
+        sample_rate: u32,
+        bands: usize,
+        warp: f64,
+    ) -> Result<Self, usize> {
+        let nyquist = f64::from(sample_rate) / 2.0;
+        let bend = BEND_HZ.min(BEND_SHARE * nyquist) * warp.min(1.0);
+        let moved = |hz: f64| {
+            if hz <= bend / warp {
+                hz * warp
+            } else {
+                nyquist - (nyquist - bend) / (nyquist - bend / warp) * (nyquist - hz)
+            }
+        };
+        Self::placed(geometry, sample_rate, bands, |edge| {
+            let hz = 700.0 * ((f64::from(edge) / 1127.0).exp() - 1.0);
+            mel(moved(hz) as f32)
+        })
+    }
+
+    /// Bands whose edges and centres, in mel, are where `place` puts them.
+    fn placed(
+        geometry: &Geometry,
+        sample_rate: u32,
+        bands: usize,
+        place: impl Fn(f32) -> f32,
+    ) -> Result<Self, usize> {
         let width = sample_rate as f32 / geometry.fft as f32;
         let low = mel(geometry.low_hz as f32);
         let high = mel(geometry.high_hz as f32);
         let step = (high - low) / (bands + 1) as f32;
         let make = |band: usize| {
-            let left = low + band as f32 * step;
-            let center = low + (band + 1) as f32 * step;
-            let right = low + (band + 2) as f32 * step;
+            let left = place(low + band as f32 * step);
+            let center = place(low + (band + 1) as f32 * step);
+            let right = place(low + (band + 2) as f32 * step);
             let weight = |bin: usize| {
                 let at = mel(width * bin as f32);
                 if at <= left || at >= right {
@@ -57,17 +95,6 @@ impl MelBank {
             *out = dot(power, &band.weights).max(FLOOR).ln();
         }
     }
-}
-
-/// Both lengths are multiples of [`LANES`].
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += x * y;
-        }
-    }
-    fold(lanes)
 }
 
 fn mel(hz: f32) -> f32 {
@@ -106,6 +133,34 @@ mod tests {
         let mut out = [0.0; 40];
         bank.log_energies(&[0.0; 256 + LANES], &mut out);
         assert_eq!(out, [f32::EPSILON.ln(); 40]);
+    }
+
+    #[test]
+    fn a_warped_axis_moves_centres_by_the_factor_and_keeps_its_end() {
+        let geometry = FeaturesConfig::default().geometry().expect("in bounds");
+        let centre = |band: &Band| {
+            let total: f32 = band.weights.iter().sum();
+            let moment: f32 = (0..).zip(&band.weights).map(|(n, w)| n as f32 * w).sum();
+            f64::from(band.first as f32 + moment / total) * 16_000.0 / 512.0
+        };
+        let plain = bank(&FeaturesConfig::default()).expect("40 bands");
+        for warp in [0.8, 0.9, 1.1, 1.2] {
+            let warped = MelBank::warped(&geometry, 16_000, 40, warp).expect("40 bands");
+            for (band, plain) in warped.bands.iter().zip(&plain.bands).skip(12) {
+                let (found, from) = (centre(band), centre(plain));
+                if from < 4800.0 * warp.min(1.0) / warp * 0.9 {
+                    assert!(
+                        (found / from / warp - 1.0).abs() < 0.02,
+                        "{warp}: {from} to {found} Hz"
+                    );
+                }
+                assert!(found < 8000.0);
+            }
+        }
+        let straight = MelBank::warped(&geometry, 16_000, 40, 1.0).expect("40 bands");
+        for (a, b) in straight.bands.iter().zip(&plain.bands) {
+            assert!((centre(a) - centre(b)).abs() < 1e-2);
+        }
     }
 
     #[test]

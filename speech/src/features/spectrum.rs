@@ -136,7 +136,18 @@ fn sum(items: &[f32], value: impl Fn(f32) -> f32) -> f32 {
     fold(lanes)
 }
 
-pub(crate) fn fold(lanes: [f32; LANES]) -> f32 {
+/// Both lengths are multiples of [`LANES`].
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += x * y;
+        }
+    }
+    fold(lanes)
+}
+
+fn fold(lanes: [f32; LANES]) -> f32 {
     let [a, b, c, d, e, f, g, h] = lanes;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }

@@ -1,0 +1,212 @@
+//! One recording on one occasion: which of all changes befall it, and the features that come of them. The
+//! order is that of the world: the voice (speed), the room, the noise, the microphone (gain), then the ear
+//! (warp, tempo). Each kind of change draws from a stream of its own, so that another's settings do not
+//! move it. Refuses to know where sound comes from and who asks.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use super::{AugmentConfig, AugmentError, noise, refuse, room::Room, spec_augment, speed::Speed};
+use crate::features::mel::MelBank;
+use crate::features::{Features, FeaturesConfig};
+use crate::front_end::{FrontEnd, FrontEndError, Hearing};
+use crate::random::Stream;
+
+/// First tag of the streams that augmentation draws from.
+const AUGMENTATION: u64 = 0x6175_676d;
+/// First tag of the streams that rooms are drawn from.
+const ROOMS: u64 = 0x726f_6f6d;
+/// Rooms of a job.
+const ROOM_COUNT: u64 = 64;
+
+/// Fourth tags: what a stream below (epoch, utterance) is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Speed = 1,
+    Tempo,
+    Warp,
+    Gain,
+    Noise,
+    Room,
+}
+
+/// When something is drawn: once in each epoch for each utterance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occasion {
+    pub epoch: u32,
+    /// Its place in the training set.
+    pub utterance: u32,
+}
+
+/// A job's augmentation with its tables. Shared between threads; what it gives does not depend on which of
+/// them asks, or when.
+pub struct Augmenter {
+    config: AugmentConfig,
+    seed: u64,
+    stack: usize,
+    rate: u32,
+    speeds: Vec<Option<Speed>>,
+    /// One for each hundredth of the range; `None` where the axis stays as it is.
+    warps: Vec<Option<MelBank>>,
+    /// Made when they are first heard.
+    rooms: Vec<OnceLock<Room>>,
+}
+
+impl Augmenter {
+    /// # Errors
+    /// When a value is out of bounds, or a warp squeezes a mel band until no bin of the spectrum is left
+    /// in it.
+    pub fn new(
+        config: &AugmentConfig,
+        features: &FeaturesConfig,
+        seed: u64,
+    ) -> Result<Self, AugmentError> {
+        config.check()?;
+        let [low, high] = config.vtlp.map(|factor| (factor * 100.0).round() as u32);
+        // What cannot be heard at all is the front end's to refuse.
+        let bank = |hundredths: u32| match (hundredths, features.geometry()) {
+            (100, _) | (_, Err(_)) => Ok(None),
+            (_, Ok(geometry)) => {
+                let warp = f64::from(hundredths) / 100.0;
+                let bank =
+                    MelBank::warped(&geometry, features.sample_rate, features.mel_bins, warp);
+                bank.map(Some).or_else(|band| {
+                    let reason = format!(
+                        "reaches {warp}, and band {} of features.mel_bins then holds no bin of the spectrum; \
+                         narrow the range or lower mel_bins",
+                        band + 1
+                    );
+                    refuse("vtlp", reason)
+                })
+            }
+        };
+        Ok(Self {
+            seed,
+            stack: features.stack,
+            rate: features.sample_rate,
+            speeds: config
+                .speed
+                .iter()
+                .map(|&factor| Speed::new(factor))
+                .collect(),
+            warps: (low..=high).map(bank).collect::<Result<_, _>>()?,
+            rooms: (0..ROOM_COUNT).map(|_| OnceLock::new()).collect(),
+            config: config.clone(),
+        })
+    }
+
+    /// Whether features have to be made anew for each occasion; masks can be laid over old ones.
+    pub fn changes_sound(&self) -> bool {
+        self.config.changes_sound()
+    }
+
+    /// Whether [`mask`](Self::mask) does anything.
+    pub fn masks(&self) -> bool {
+        self.config.freq_masks > 0 || self.config.time_masks > 0
+    }
+
+    /// Masks what the model sees.
+    pub fn mask(&self, features: &mut Features, on: Occasion) {
+        let tags = [AUGMENTATION, u64::from(on.epoch), u64::from(on.utterance)];
+        let mut stream = Stream::new(self.seed, &tags);
+        spec_augment(features, &self.config, self.stack, &mut stream);
+    }
+
+    /// What the model sees of `samples` (see [`FrontEnd::samples`]) on an occasion, masks aside.
+    ///
+    /// `others` are recordings for babble, the same in the same order on each call for the occasion. Speech
+    /// that speed and tempo would leave fewer than `needed` frames of keeps its pace.
+    pub fn features(
+        &self,
+        front_end: &FrontEnd,
+        samples: &[f32],
+        others: &[&[f32]],
+        on: Occasion,
+        needed: usize,
+    ) -> Result<Features, FrontEndError> {
+        let mut hearing = front_end.hearing();
+        let mut stream = self.stream(on, Kind::Warp);
+        hearing.bank = self.warps[stream.below(self.warps.len() as u64) as usize].as_ref();
+
+        let (speed, tempo) = self.pace(on);
+        let hurried = Hearing {
+            shift: ((hearing.shift as f64 * tempo).round() as usize).max(1),
+            ..hearing
+        };
+        let length = speed.map_or(samples.len(), |speed| speed.length(samples.len()));
+        let mut samples = Cow::Borrowed(samples);
+        if front_end.frames_of(length, &hurried) >= needed.max(1) {
+            hearing = hurried;
+            if let Some(speed) = speed {
+                samples = Cow::Owned(speed.play(&samples));
+            }
+        }
+
+        let mut stream = self.stream(on, Kind::Room);
+        if stream.uniform() < self.config.reverb {
+            samples = Cow::Owned(self.room(stream.below(ROOM_COUNT)).sound(&samples));
+        }
+        let mut stream = self.stream(on, Kind::Noise);
+        if stream.uniform() < self.config.noise {
+            let kinds = &self.config.noise_kinds;
+            let kind = kinds[stream.below(kinds.len() as u64) as usize];
+            let snr_db = within(self.config.noise_snr_db, &mut stream);
+            noise::add(samples.to_mut(), kind, snr_db, others, &mut stream);
+        }
+        let gain_db = within(self.config.gain_db, &mut self.stream(on, Kind::Gain));
+        if gain_db != 0.0 {
+            let gain = 10f64.powf(gain_db / 20.0) as f32;
+            samples
+                .to_mut()
+                .iter_mut()
+                .for_each(|sample| *sample *= gain);
+        }
+        front_end.heard(&samples, &hearing)
+    }
+
+    fn pace(&self, on: Occasion) -> (Option<&Speed>, f64) {
+        let speed = match self.speeds.len() as u64 {
+            0 => None,
+            factors => {
+                let drawn = self.stream(on, Kind::Speed).below(factors);
+                self.speeds[drawn as usize].as_ref()
+            }
+        };
+        let tempo = within(self.config.tempo, &mut self.stream(on, Kind::Tempo));
+        (speed, tempo)
+    }
+
+    fn room(&self, number: u64) -> &Room {
+        self.rooms[number as usize].get_or_init(|| {
+            let mut stream = Stream::new(self.seed, &[ROOMS, number]);
+            let seconds = within(self.config.reverb_seconds, &mut stream);
+            Room::draw(seconds, self.rate, &mut stream)
+        })
+    }
+
+    fn stream(&self, on: Occasion, kind: Kind) -> Stream {
+        let (epoch, utterance) = (u64::from(on.epoch), u64::from(on.utterance));
+        Stream::new(self.seed, &[AUGMENTATION, epoch, utterance, kind as u64])
+    }
+}
+
+impl std::fmt::Debug for Augmenter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The rest is tables made from these.
+        f.debug_struct("Augmenter")
+            .field("config", &self.config)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+fn within([low, high]: [f64; 2], stream: &mut Stream) -> f64 {
+    if low == high {
+        low
+    } else {
+        stream.between(low, high)
+    }
+}
+
+#[cfg(test)]
+mod tests;
