@@ -5,11 +5,14 @@
 mod audio;
 mod features;
 mod folder;
+mod memory;
 mod prepared;
+mod sound;
 
 pub use audio::{AudioCache, Wanted};
 pub use features::{FeatureCache, FeatureKey};
 pub use prepared::Prepared;
+pub use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};
 
@@ -21,6 +24,8 @@ pub struct CacheConfig {
     pub folder: PathBuf,
     /// Most bytes of audio on disk; the longest unused goes first.
     pub audio_bytes: u64,
+    /// Most bytes of decoded audio in memory, where each epoch makes features of it anew.
+    pub sound_bytes: u64,
     /// Most bytes of features in memory.
     pub feature_bytes: u64,
     /// Most bytes of features on disk; 0 keeps none there.
@@ -31,11 +36,13 @@ pub struct CacheConfig {
 }
 
 impl CacheConfig {
-    /// 16 GiB of audio and as much of features below `folder`, and 1 GiB of features in memory.
+    /// 16 GiB of audio and as much of features below `folder`, and 1 GiB of features and
+    /// of decoded audio in memory.
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
             audio_bytes: 16 << 30,
+            sound_bytes: 1 << 30,
             feature_bytes: 1 << 30,
             feature_file_bytes: 16 << 30,
             shared_files: true,

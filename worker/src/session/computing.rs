@@ -270,7 +270,7 @@ impl Work<'_> {
             loss: result.loss,
             utterances: u64::from(result.utterances),
             frames: kept.iter().map(|one| one.features().frames as u64).sum(),
-            audio_seconds: kept.iter().map(|one| one.prepared.seconds).sum(),
+            audio_seconds: kept.iter().map(|one| one.seconds).sum(),
             quarantined,
             norms: norm.into_iter().collect(),
         })

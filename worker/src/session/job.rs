@@ -1,19 +1,14 @@
 //! A job as a worker needs it: the recipe and everything that follows from it.
 
 use proto::{contribution::Digest, v1, wire::Wire};
-use speech::{
-    augment::spec_augment, features::Features, front_end::FrontEnd, model::ModelSpec,
-    random::Stream, recipe::Recipe,
-};
-
-/// First tag of the streams that augmentation draws from.
-const AUGMENTATION: u64 = 0x6175_676d;
+use speech::{augment::Augmenter, front_end::FrontEnd, model::ModelSpec, recipe::Recipe};
 
 pub(super) struct Job {
     pub id: String,
     pub recipe: Recipe,
     pub spec: ModelSpec,
     pub front_end: FrontEnd,
+    pub augmenter: Augmenter,
     pub wire: Wire,
     /// Of everything that features depend on, the audio aside.
     front_end_digest: blake3::Hash,
@@ -27,6 +22,8 @@ impl Job {
         let recipe = Recipe::from_json(&description.recipe_json).map_err(|error| fail(&error))?;
         let spec = recipe.model_spec().map_err(|error| fail(&error))?;
         let front_end = recipe.front_end().map_err(|error| fail(&error))?;
+        let augmenter = Augmenter::new(&recipe.augment, &recipe.features, recipe.seed)
+            .map_err(|error| fail(&error))?;
         let settings =
             serde_json::to_vec(&(&recipe.features, &recipe.stats)).map_err(|error| fail(&error))?;
         Ok(Self {
@@ -34,6 +31,7 @@ impl Job {
             recipe,
             spec,
             front_end,
+            augmenter,
             wire: Wire::try_from(description.wire()).map_err(|error| fail(&error))?,
             front_end_digest: blake3::hash(&settings),
         })
@@ -48,22 +46,12 @@ impl Job {
         *hasher.finalize().as_bytes()
     }
 
-    /// What an epoch makes of an utterance's features: a function of seed, epoch and utterance,
-    /// never of the worker. `None` where it leaves them as they are.
-    pub fn augmented(&self, features: &Features, epoch: u32, utterance: u32) -> Option<Features> {
-        let config = &self.recipe.augment;
-        if config.freq_masks == 0 && config.time_masks == 0 {
-            return None;
-        }
-        let tags = [AUGMENTATION, u64::from(epoch), u64::from(utterance)];
-        let mut stream = Stream::new(self.recipe.seed, &tags);
-        let mut features = features.clone();
-        spec_augment(
-            &mut features,
-            config,
-            self.recipe.features.stack,
-            &mut stream,
-        );
-        Some(features)
+    /// Names the samples of audio with this digest, at the features' rate.
+    pub fn sound_key(&self, audio: &Digest) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&self.recipe.features.sample_rate.to_le_bytes())
+            .update(audio);
+        *hasher.finalize().as_bytes()
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::contribution::PassKind;
 use rayon::prelude::*;
-use speech::{audio, features::Features};
+use speech::{
+    audio, augment::Occasion, decode::ctc_required_frames, features::Features, model::Head,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -15,7 +17,9 @@ use super::{
     lease::{Lease, MicroBatch, Utterance},
 };
 use crate::{
-    cache::{AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Wanted},
+    cache::{
+        AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Sound, SoundCache, Wanted,
+    },
     transfer::CallError,
 };
 
@@ -31,17 +35,54 @@ pub(super) enum LoadError {
 #[derive(Debug)]
 pub(super) struct Example {
     pub utterance: Utterance,
-    pub prepared: Arc<Prepared>,
-    /// Instead of the prepared features, in training.
-    augmented: Option<Features>,
-    /// Of the transcript; `None` where it has characters or words that the model cannot say.
+    heard: Heard,
+    /// Of its audio, as it was recorded.
+    pub seconds: f64,
     pub labels: Vec<u32>,
+}
+
+/// What the model sees of an utterance.
+#[derive(Debug)]
+enum Heard {
+    /// As it is.
+    Plain(Arc<Prepared>),
+    /// In training, on one occasion.
+    Augmented(Features),
 }
 
 impl Example {
     pub fn features(&self) -> &Features {
-        self.augmented.as_ref().unwrap_or(&self.prepared.features)
+        match &self.heard {
+            Heard::Plain(prepared) => &prepared.features,
+            Heard::Augmented(features) => features,
+        }
     }
+}
+
+/// What an utterance's features come from.
+#[derive(Debug)]
+enum Source {
+    Prepared(Arc<Prepared>),
+    /// And the epoch that makes features of it.
+    Sound(Arc<Sound>, u32),
+}
+
+impl Source {
+    fn samples(&self) -> &[f32] {
+        match self {
+            Self::Prepared(_) => &[],
+            Self::Sound(sound, _) => &sound.samples,
+        }
+    }
+}
+
+/// Which of them is wanted.
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    /// Features as they are, or to be masked.
+    Prepared,
+    /// Samples, of which this epoch makes features of its own.
+    Sound { epoch: u32 },
 }
 
 /// A micro-batch ready to be computed.
@@ -54,6 +95,7 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) struct Loader {
     audio: AudioCache,
+    sound: SoundCache,
     features: FeatureCache,
 }
 
@@ -63,6 +105,7 @@ impl Loader {
     pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             audio: AudioCache::open(config)?,
+            sound: SoundCache::new(config),
             features: FeatureCache::open(config)?,
         })
     }
@@ -78,12 +121,16 @@ impl Loader {
         lease: &Lease,
         ready: mpsc::Sender<Loaded>,
     ) -> Result<(), LoadError> {
+        let epoch = (lease.key.kind == PassKind::Gradient).then_some(lease.epoch);
+        let need = match epoch {
+            Some(epoch) if job.augmenter.changes_sound() => Need::Sound { epoch },
+            _ => Need::Prepared,
+        };
         for micro_batch in &lease.micro_batches {
-            let prepared = self.prepare(contact, job, micro_batch).await?;
-            let epoch = (lease.key.kind == PassKind::Gradient).then_some(lease.epoch);
+            let sources = self.sources(contact, job, micro_batch, need).await?;
             let loaded = {
                 let (job, micro_batch) = (Arc::clone(job), micro_batch.clone());
-                blocking(move || finish(&job, micro_batch, prepared, epoch)).await?
+                blocking(move || finish(&job, micro_batch, sources, epoch)).await?
             };
             if ready.send(loaded).await.is_err() {
                 // Nobody computes any more; why is theirs to say.
@@ -93,18 +140,19 @@ impl Loader {
         Ok(())
     }
 
-    /// The features of every utterance: those at hand, then those that had to be fetched.
-    async fn prepare(
+    /// Of every utterance: those at hand, then those that had to be fetched.
+    async fn sources(
         self: &Arc<Self>,
         contact: &Contact,
         job: &Arc<Job>,
         micro_batch: &MicroBatch,
-    ) -> Result<Vec<Arc<Prepared>>, LoadError> {
+        need: Need,
+    ) -> Result<Vec<Source>, LoadError> {
         let found = {
             let (loader, job) = (Arc::clone(self), Arc::clone(job));
             let utterances = micro_batch.utterances.clone();
             blocking(move || {
-                let at_hand = |utterance| loader.at_hand(&job, utterance);
+                let at_hand = |utterance| loader.at_hand(&job, utterance, need);
                 utterances
                     .par_iter()
                     .map(at_hand)
@@ -132,7 +180,7 @@ impl Loader {
             blocking(move || {
                 let keep = |(utterance, bytes): (&Utterance, &Bytes)| {
                     loader.audio.keep(&utterance.audio, bytes);
-                    loader.hear(&job, utterance, bytes)
+                    loader.hear(&job, utterance, bytes, need)
                 };
                 utterances
                     .par_iter()
@@ -154,14 +202,25 @@ impl Loader {
         &self,
         job: &Job,
         utterance: &Utterance,
-    ) -> Result<Option<Arc<Prepared>>, LoadError> {
-        let key = job.feature_key(&utterance.audio.digest);
-        if let Some(prepared) = self.features.get(&key) {
-            return Ok(Some(prepared));
+        need: Need,
+    ) -> Result<Option<Source>, LoadError> {
+        let audio = &utterance.audio.digest;
+        let held = match need {
+            Need::Prepared => self
+                .features
+                .get(&job.feature_key(audio))
+                .map(Source::Prepared),
+            Need::Sound { epoch } => {
+                let sound = self.sound.get(&job.sound_key(audio));
+                sound.map(|sound| Source::Sound(sound, epoch))
+            }
+        };
+        if held.is_some() {
+            return Ok(held);
         }
         let bytes = self.audio.find(&utterance.audio);
         bytes
-            .map(|bytes| self.hear(job, utterance, &bytes))
+            .map(|bytes| self.hear(job, utterance, &bytes, need))
             .transpose()
     }
 
@@ -170,50 +229,104 @@ impl Loader {
         job: &Job,
         utterance: &Utterance,
         bytes: &[u8],
-    ) -> Result<Arc<Prepared>, LoadError> {
+        need: Need,
+    ) -> Result<Source, LoadError> {
         let path = utterance.audio.path.to_string_lossy();
         let audio = audio::decode(&path, bytes).map_err(|error| fault(utterance, &error))?;
-        let features = job
-            .front_end
-            .features(&audio)
-            .map_err(|error| fault(utterance, &error))?;
-        let seconds = audio.samples.len() as f64 / f64::from(audio.sample_rate);
-        let prepared = Arc::new(Prepared { features, seconds });
-        let key = job.feature_key(&utterance.audio.digest);
-        self.features.keep(key, Arc::clone(&prepared));
-        Ok(prepared)
+        let seconds = audio.seconds();
+        let source = match need {
+            Need::Prepared => {
+                let features = job.front_end.features(&audio);
+                let features = features.map_err(|error| fault(utterance, &error))?;
+                let prepared = Arc::new(Prepared { features, seconds });
+                let key = job.feature_key(&utterance.audio.digest);
+                self.features.keep(key, Arc::clone(&prepared));
+                Source::Prepared(prepared)
+            }
+            Need::Sound { epoch } => {
+                let samples = job.front_end.samples(&audio);
+                let samples = samples
+                    .map_err(|error| fault(utterance, &error))?
+                    .into_owned();
+                let sound = Arc::new(Sound { samples, seconds });
+                let key = job.sound_key(&utterance.audio.digest);
+                self.sound.keep(key, Arc::clone(&sound));
+                Source::Sound(sound, epoch)
+            }
+        };
+        Ok(source)
     }
 }
 
+/// Everything but the audio of a micro-batch; in training (`epoch`) with what the epoch makes of it.
 fn finish(
     job: &Job,
     micro_batch: MicroBatch,
-    prepared: Vec<Arc<Prepared>>,
+    sources: Vec<Source>,
     epoch: Option<u32>,
 ) -> Result<Loaded, LoadError> {
-    let examples = micro_batch
-        .utterances
-        .into_iter()
-        .zip(prepared)
-        .map(|(utterance, prepared)| {
-            let labels = job
-                .recipe
-                .vocabulary
-                .encode(&utterance.text)
-                .map_err(|error| fault(&utterance, &error))?;
-            let augmented =
-                epoch.and_then(|epoch| job.augmented(&prepared.features, epoch, utterance.index));
-            Ok(Example {
-                utterance,
-                prepared,
-                augmented,
-                labels,
-            })
+    let sounds: Vec<&[f32]> = sources.iter().map(Source::samples).collect();
+    let examples = (micro_batch.utterances, &sources)
+        .into_par_iter()
+        .enumerate()
+        .map(|(place, (utterance, source))| {
+            let others = || [&sounds[..place], &sounds[place + 1..]].concat();
+            example(job, utterance, source, epoch, others)
         })
         .collect::<Result<_, LoadError>>()?;
     Ok(Loaded {
         index: micro_batch.index,
         examples,
+    })
+}
+
+fn example<'a>(
+    job: &Job,
+    utterance: Utterance,
+    source: &Source,
+    epoch: Option<u32>,
+    others: impl Fn() -> Vec<&'a [f32]>,
+) -> Result<Example, LoadError> {
+    let labels = job
+        .recipe
+        .vocabulary
+        .encode(&utterance.text)
+        .map_err(|error| fault(&utterance, &error))?;
+    let on = |epoch| Occasion {
+        epoch,
+        utterance: utterance.index,
+    };
+    let (seconds, mut heard) = match source {
+        Source::Prepared(prepared) => (prepared.seconds, Heard::Plain(Arc::clone(prepared))),
+        Source::Sound(sound, epoch) => {
+            let needed = match job.recipe.model.head {
+                Head::Ctc => ctc_required_frames(&labels),
+                Head::Keyword => 1,
+            };
+            let features = job.augmenter.features(
+                &job.front_end,
+                &sound.samples,
+                &others(),
+                on(*epoch),
+                needed,
+            );
+            let features = features.map_err(|error| fault(&utterance, &error))?;
+            (sound.seconds, Heard::Augmented(features))
+        }
+    };
+    if let Some(epoch) = epoch.filter(|_| job.augmenter.masks()) {
+        let mut features = match heard {
+            Heard::Plain(prepared) => prepared.features.clone(),
+            Heard::Augmented(features) => features,
+        };
+        job.augmenter.mask(&mut features, on(epoch));
+        heard = Heard::Augmented(features);
+    }
+    Ok(Example {
+        utterance,
+        heard,
+        seconds,
+        labels,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Sessions with a coordinator that follows a script.
 
 mod ahead;
+mod augmented;
 pub(crate) mod coordinator;
 mod ending;
 
@@ -13,7 +14,7 @@ use proto::{
 };
 use speech::{
     augment::AugmentConfig,
-    features::FeaturesConfig,
+    features::{Features, FeaturesConfig},
     model::ModelConfig,
     recipe::{Normalize, Recipe},
     text::Vocabulary,
@@ -173,18 +174,23 @@ impl Job {
 
     /// What one process without a network computes for the whole step.
     fn contribution(&self, step: u64) -> Contribution {
+        let front_end = recipe().front_end().unwrap();
+        let features = self.recordings();
+        let features = features.iter().map(|audio| front_end.features(audio));
+        self.contribution_of(&features.collect::<Result<Vec<_>, _>>().unwrap(), step)
+    }
+
+    fn recordings(&self) -> Vec<speech::audio::Audio> {
+        let decode = |bytes: &Vec<u8>| speech::audio::decode("tone", bytes).unwrap();
+        self.audio.iter().map(decode).collect()
+    }
+
+    fn contribution_of(&self, features: &[Features], step: u64) -> Contribution {
         let recipe = recipe();
         let spec = recipe.model_spec().unwrap();
-        let front_end = recipe.front_end().unwrap();
         let device = Compute::open(DeviceChoice::Cpu).unwrap().device;
         let mut network = Network::new(&spec, &device);
         network.load(&spec.initialize(recipe.seed)).unwrap();
-        let features: Vec<_> = self
-            .audio
-            .iter()
-            .map(|bytes| speech::audio::decode("tone", bytes).unwrap())
-            .map(|audio| front_end.features(&audio).unwrap())
-            .collect();
         let part = |index: usize| {
             let micro_batch = MicroBatch {
                 features: features[2 * index..2 * index + 2].iter().collect(),
