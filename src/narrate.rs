@@ -108,6 +108,24 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             let best = if *best { ", best so far" } else { "" };
             format!("epoch {epoch}: {}{loss}{best}", score(found, synthetic))
         }
+        Event::RateLowered { factor } => {
+            format!("no better for long: the learning rate falls to {factor:.3e} of what it was")
+        }
+        Event::StoppedEarly { epoch, best_epoch } => {
+            format!("ends after epoch {epoch}: none since epoch {best_epoch} was better")
+        }
+        Event::Chosen {
+            epochs,
+            loss,
+            score: found,
+        } => {
+            let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
+            format!(
+                "the final model, {}: {}{loss}",
+                of_epochs(epochs),
+                score(found, synthetic)
+            )
+        }
         Event::Checkpointed { file } => format!("checkpoint {file}"),
         Event::Cancelled => "cancelled".to_owned(),
         Event::Failed { error, .. } => format!("failed: {error}"),
@@ -144,6 +162,15 @@ pub fn score(score: &Score, synthetic: bool) -> String {
         format!("{kind} rates undefined")
     } else {
         rates.join(", ")
+    }
+}
+
+/// Whose weights a model is made of.
+pub fn of_epochs(epochs: &[u64]) -> String {
+    let listed: Vec<String> = epochs.iter().map(u64::to_string).collect();
+    match listed.as_slice() {
+        [only] => format!("that of epoch {only}"),
+        _ => format!("the mean of epochs {}", listed.join(", ")),
     }
 }
 

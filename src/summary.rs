@@ -25,6 +25,11 @@ pub fn text(report: &Report, place: &str) -> String {
             format!("{} ({} {value})", best.epoch, best.metric),
         );
     }
+    if let Some(chosen) = &report.chosen {
+        let score = narrate::score(&chosen.metrics.score, report.synthetic);
+        let made_of = narrate::of_epochs(&chosen.epochs);
+        say("final model", format!("{made_of}: {score}"));
+    }
     let hours = report.audio_hours;
     say(
         "trained",

@@ -3,8 +3,8 @@
 //! when to save or what a driver's progress means.
 //!
 //! `step-00000042.safetensors` holds the tensors `weights.<parameter>` in their shapes and
-//! `optimizer.<vector>` flat, and in its metadata, under `unisono`, counts and progress with the BLAKE3
-//! of all that. It is written beside its place, synced and renamed, and the folder is synced: a power
+//! `optimizer.<vector>`, `average.ema` and `held.<place>` flat, and in its metadata, under `unisono`, counts and progress with
+//! the BLAKE3 of all that. It is written beside its place, synced and renamed, and the folder is synced: a power
 //! cut leaves the checkpoints before it, and at worst a file that its checksum unmasks.
 
 mod file;
@@ -14,6 +14,7 @@ mod tests;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -21,7 +22,10 @@ use sha2::{Digest as _, Sha256};
 use speech::model::ModelSpec;
 use thiserror::Error;
 
-use crate::update::{Counts, TrainerState};
+use crate::{
+    course::Held,
+    update::{Counts, TrainerState},
+};
 use file::{Reader, Tensor};
 
 /// Why a checkpoint was not written or read.
@@ -36,11 +40,12 @@ pub enum CheckpointError {
     Foreign { path: PathBuf, reason: String },
 }
 
-/// What a file holds: the trainer, and the driver's own `progress`, kept as JSON (which has no
-/// infinities, and may change the last bit of an f64).
+/// What a file holds: the trainer, weights held for the final model, and the driver's own `progress`,
+/// kept as JSON (which has no infinities).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<P> {
     pub trainer: TrainerState,
+    pub held: Held,
     pub progress: P,
 }
 
@@ -69,11 +74,14 @@ const FORMAT: u32 = 1;
 
 const WEIGHTS: &str = "weights.";
 const OPTIMIZER: &str = "optimizer.";
+const AVERAGE: &str = "average.ema";
+const HELD: &str = "held.";
 
 /// The key of the description in the file's metadata.
 const METADATA: &str = "unisono";
 
-/// Writes the checkpoint of `trainer` into `dir`, which is made if it is missing, and gives its path.
+/// Writes the checkpoint of `trainer` and the weights that are `held` into `dir`, which is made if it is
+/// missing, and gives its path.
 ///
 /// # Errors
 /// When the file system refuses; nothing is left at the path then that was not there before.
@@ -84,6 +92,7 @@ pub fn save<P: Serialize>(
     dir: &Path,
     spec: &ModelSpec,
     trainer: &TrainerState,
+    held: &Held,
     progress: &P,
 ) -> Result<PathBuf, CheckpointError> {
     let at = |path: &Path| {
@@ -93,12 +102,17 @@ pub fn save<P: Serialize>(
     fs::create_dir_all(dir).map_err(at(dir))?;
     let path = dir.join(file_name(trainer.counts.step));
     let mut tensors = parameters(spec, WEIGHTS, &trainer.weights);
-    let elements = trainer.weights.len();
-    tensors.extend(trainer.optimizer.iter().map(|(name, vector)| Tensor {
-        name: format!("{OPTIMIZER}{name}"),
-        shape: vec![elements],
-        values: vector,
-    }));
+    let flat = |name: String, values| Tensor {
+        name,
+        shape: vec![trainer.weights.len()],
+        values,
+    };
+    let optimizer = trainer.optimizer.iter();
+    tensors.extend(optimizer.map(|(name, vector)| flat(format!("{OPTIMIZER}{name}"), vector)));
+    let average = trainer.ema.iter();
+    tensors.extend(average.map(|average| flat(AVERAGE.to_owned(), average)));
+    let held = held.iter().enumerate();
+    tensors.extend(held.map(|(place, vector)| flat(format!("{HELD}{place:02}"), vector)));
     let describe = || {
         let mut description = Description {
             format: FORMAT,
@@ -138,7 +152,13 @@ pub fn load<P: DeserializeOwned>(
     let description: Description =
         serde_json::from_str(described).map_err(|error| damaged(error.to_string()))?;
     let mut hasher = description.hasher();
-    let (weights, optimizer, expected) = read_vectors(&mut reader, &mut hasher, spec)?;
+    let Vectors {
+        weights,
+        optimizer,
+        ema,
+        held,
+        expected,
+    } = read_vectors(&mut reader, &mut hasher, spec)?;
     if hasher.finalize().to_hex().as_str() != description.checksum {
         return Err(damaged("its checksum does not hold".to_owned()));
     }
@@ -156,7 +176,9 @@ pub fn load<P: DeserializeOwned>(
             counts: description.counts,
             weights,
             optimizer,
+            ema,
         },
+        held,
         progress: progress.map_err(|error| foreign(format!("its progress: {error}")))?,
     })
 }
@@ -257,8 +279,15 @@ fn parameters<'a>(spec: &ModelSpec, prefix: &str, weights: &'a [f32]) -> Vec<Ten
         .collect()
 }
 
-/// Weights, optimizer vectors by name, and whether they are those of the model.
-type Vectors = (Vec<f32>, Vec<(String, Vec<f32>)>, Result<(), String>);
+/// All tensors of a file.
+struct Vectors {
+    weights: Vec<f32>,
+    optimizer: Vec<(String, Vec<f32>)>,
+    ema: Option<Vec<f32>>,
+    held: Held,
+    /// Whether they are those of the model.
+    expected: Result<(), String>,
+}
 
 /// Reads every tensor of the file. What does not fit the model is read for the checksum's sake: a
 /// damaged file is to be told from another model's.
@@ -268,16 +297,20 @@ fn read_vectors(
     spec: &ModelSpec,
 ) -> Result<Vectors, CheckpointError> {
     let mut weights = Vec::with_capacity(spec.elements());
-    let mut optimizer = Vec::new();
+    let (mut optimizer, mut ema, mut held) = (Vec::new(), None, Held::new());
     let mut parameters = spec.parameters.iter();
     let mut expected = Ok(());
     while let Some((name, shape)) = reader.next_tensor() {
-        if let Some(vector) = name.strip_prefix(OPTIMIZER)
-            && shape == [spec.elements()]
-        {
+        let beside = [OPTIMIZER, AVERAGE, HELD];
+        let beside = beside.iter().any(|prefix| name.starts_with(prefix));
+        if beside && shape == [spec.elements()] {
             let mut values = Vec::with_capacity(spec.elements());
             reader.read(hasher, |run| values.extend_from_slice(run))?;
-            optimizer.push((vector.to_owned(), values));
+            match name.strip_prefix(OPTIMIZER) {
+                Some(vector) => optimizer.push((vector.to_owned(), values)),
+                None if name == AVERAGE => ema = Some(values),
+                None => held.push(Arc::new(values)),
+            }
             continue;
         }
         let fits = parameters.next().is_some_and(|parameter| {
@@ -294,7 +327,13 @@ fn read_vectors(
     if let Some(missing) = parameters.next() {
         expected = expected.and(Err(format!("it lacks `{}`", missing.name)));
     }
-    Ok((weights, optimizer, expected))
+    Ok(Vectors {
+        weights,
+        optimizer,
+        ema,
+        held,
+        expected,
+    })
 }
 
 fn file_name(step: u64) -> String {

@@ -412,6 +412,7 @@ fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
         &job.schedule,
         &job.clip,
         (job.train.epochs, job.train.batch, job.train.micro_batch),
+        (&job.select, job.train.ema),
     );
     let settings = serde_json::to_vec(&settings).expect("settings are JSON");
     hasher.update(&settings);

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::contribution::{Key, PassKind};
+use proto::contribution::Key;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -26,6 +26,7 @@ mod keeping;
 mod pass;
 mod queue;
 mod roster;
+mod scoring;
 mod showing;
 mod steps;
 mod training;
@@ -327,6 +328,7 @@ impl Driver {
             key,
             posted,
             norm_bound: pass.norm_bound,
+            averaged: pass.averaged,
         };
         if reply.send(LeaseAnswer::Lease(leased)).is_err() {
             return Some(undelivered);
@@ -418,8 +420,10 @@ impl Driver {
             match active.training.next() {
                 Next::Wait => return,
                 Next::Checkpoint => self.save(),
-                Next::OpenGradient => self.open(PassKind::Gradient),
-                Next::OpenEvaluation => self.open(PassKind::Evaluation),
+                Next::OpenGradient => self.open_gradient(),
+                Next::OpenEvaluation => self.open_evaluation(),
+                Next::OpenChoice => self.open_choice(),
+                Next::Hear => self.hear(None),
                 Next::Update => self.update(),
                 Next::Score => self.score(),
                 Next::Finish => self.finish(),

@@ -117,6 +117,25 @@ pub enum Event {
         best: bool,
         score: Score,
     },
+    /// The validation set's figure has not improved for long enough: the learning rate falls.
+    RateLowered {
+        /// What the rate is multiplied by from here on, all falls together.
+        factor: f64,
+    },
+    /// The run ends before its last epoch.
+    StoppedEarly {
+        epoch: u32,
+        /// The epoch with the best figure.
+        best_epoch: u64,
+    },
+    /// The score of what the final model is made of, where that is not simply the last weights.
+    Chosen {
+        /// Whose weights are averaged.
+        epochs: Vec<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loss: Option<f64>,
+        score: Score,
+    },
     Checkpointed {
         file: String,
     },

@@ -19,7 +19,11 @@ use speech::{
 use thiserror::Error;
 
 use crate::{
-    clip::ClipConfig, machine::Scrutiny, optimizer::OptimizerConfig, schedule::ScheduleConfig,
+    clip::ClipConfig,
+    machine::Scrutiny,
+    optimizer::OptimizerConfig,
+    schedule::{ScheduleConfig, ScheduleKind},
+    select::SelectConfig,
 };
 
 /// What is to be trained, on what, and how.
@@ -47,6 +51,8 @@ pub struct Job {
     pub schedule: ScheduleConfig,
     #[serde(default)]
     pub clip: ClipConfig,
+    #[serde(default)]
+    pub select: SelectConfig,
 }
 
 /// Who may work on a job.
@@ -103,6 +109,10 @@ pub struct TrainConfig {
     pub audit: f64,
     /// How gradients and weights are rounded and travel: `f32`, or `bf16` in half the bytes.
     pub wire: Wire,
+    /// The decay of a moving average of the weights, which is then what is evaluated, held and left
+    /// behind; without one, the weights are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
 }
 
 impl Default for TrainConfig {
@@ -119,6 +129,7 @@ impl Default for TrainConfig {
             max_norm_ratio: None,
             audit: 0.0,
             wire: Wire::F32,
+            ema: None,
         }
     }
 }
@@ -259,6 +270,21 @@ impl Job {
             let reason = format!("is {ratio}; it is a finite number above 1");
             return refuse("train.max_norm_ratio", reason);
         }
+        if let Some(ema) = self.train.ema.filter(|ema| !(0.0..1.0).contains(ema)) {
+            let reason = format!("is {ema}; it is at least 0 and below 1");
+            return refuse("train.ema", reason);
+        }
+        let plateau = self.schedule.kind == ScheduleKind::Plateau;
+        let needs_scores = plateau.then_some("schedule.kind");
+        let synthetic = corpus.synthetic.as_ref();
+        let scored = corpus.valid.is_some() || synthetic.is_some_and(|made| made.valid > 0);
+        if let Some(field) = needs_scores
+            .or(self.select.needs_scores())
+            .filter(|_| !scored)
+        {
+            let reason = "goes by scores on a validation set, and `corpus.valid` names none";
+            return refuse(field, reason.to_owned());
+        }
         let section = |reason: String| JobError::Section {
             path: path.to_owned(),
             reason,
@@ -275,6 +301,9 @@ impl Job {
             .validate()
             .map_err(|error| section(error.to_string()))?;
         self.clip
+            .validate()
+            .map_err(|error| section(error.to_string()))?;
+        self.select
             .validate()
             .map_err(|error| section(error.to_string()))?;
         Ok(())
@@ -361,6 +390,12 @@ mod tests {
             ("train.wire=f16", "`train.wire` cannot be `f16`"),
             ("train.audit=1.5", "`train.audit` is 1.5"),
             ("train.max_norm_ratio=0.5", "`train.max_norm_ratio` is 0.5"),
+            ("train.ema=1.0", "`train.ema` is 1"),
+            ("select.average=0", "`select.average` is 0"),
+            ("select.keep=best", "`select.keep` goes by scores"),
+            ("select.patience=3", "`select.patience` goes by scores"),
+            ("schedule.kind=plateau", "`schedule.kind` goes by scores"),
+            ("schedule.threshold=1.0", "`schedule.threshold` is 1"),
             ("name=-a", "`name` is \"-a\""),
             ("name=a/b", "`name` is \"a/b\""),
             ("features.mel_bins=0", "mel_bins"),

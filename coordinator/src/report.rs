@@ -49,6 +49,9 @@ pub struct Report {
     /// On the validation set, after the epoch that was best there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
+    /// What the final model is made of, and its score, where that is not simply the last weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Chosen>,
     /// Mean loss of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
@@ -82,6 +85,15 @@ pub struct Metrics {
     pub loss: Option<f64>,
     #[serde(flatten)]
     pub score: Score,
+}
+
+/// What a final model is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// At whose ends its weights were taken; of several, the mean.
+    pub epochs: Vec<u64>,
+    #[serde(flatten)]
+    pub metrics: Metrics,
 }
 
 /// The best score so far.

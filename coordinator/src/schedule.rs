@@ -16,9 +16,16 @@ pub struct ScheduleConfig {
     pub warmup_steps: u64,
     /// Applied steps over which `step` and `exponential` multiply the rate by `gamma`.
     pub step_size: u64,
+    /// What `plateau` multiplies the rate by as well.
     pub gamma: f64,
-    /// Where `cosine` ends, as a share of the base rate.
+    /// Where `cosine` ends, and below which `plateau` does not fall, as a share of the base rate.
     pub final_fraction: f64,
+    /// Epochs without a better score that `plateau` lets pass before the rate falls.
+    pub patience: u32,
+    /// The share by which `plateau` wants a score to be better.
+    pub threshold: f64,
+    /// Epochs after a fall that `plateau` does not count.
+    pub cooldown: u32,
 }
 
 impl Default for ScheduleConfig {
@@ -29,6 +36,9 @@ impl Default for ScheduleConfig {
             step_size: 1000,
             gamma: 0.5,
             final_fraction: 0.0,
+            patience: 3,
+            threshold: 1e-4,
+            cooldown: 0,
         }
     }
 }
@@ -45,6 +55,9 @@ pub enum ScheduleKind {
     Exponential,
     /// Half a cosine wave from 1 to `final_fraction` at the job's last step.
     Cosine,
+    /// `gamma` once for each time that the validation set's figure (`select.by`) did not improve for
+    /// more than `patience` epochs: torch's `ReduceLROnPlateau`.
+    Plateau,
 }
 
 impl ScheduleConfig {
@@ -55,6 +68,7 @@ impl ScheduleConfig {
             step_size,
             gamma,
             final_fraction,
+            threshold,
             ..
         } = *self;
         let at_least_one = "1 or more";
@@ -71,17 +85,39 @@ impl ScheduleConfig {
             "schedule.final_fraction",
             final_fraction,
             "between 0 and 1",
+        )?;
+        require(
+            (0.0..1.0).contains(&threshold),
+            "schedule.threshold",
+            threshold,
+            "at least 0 and below 1",
         )
     }
 
+    /// What the rate is multiplied by after `drops` plateaus.
+    pub fn fallen(&self, drops: u64) -> f64 {
+        match self.kind {
+            ScheduleKind::Plateau => power(self.gamma, drops).max(self.final_fraction),
+            _ => 1.0,
+        }
+    }
+
     /// The rate of the step that follows `applied_steps` applied ones in a job of `total_steps`.
-    pub fn learning_rate(&self, base: f64, applied_steps: u64, total_steps: u64) -> f64 {
+    /// `drops` is how often a plateau was met so far; without this kind it never is.
+    pub fn learning_rate(
+        &self,
+        base: f64,
+        applied_steps: u64,
+        total_steps: u64,
+        drops: u64,
+    ) -> f64 {
+        let base = base * self.fallen(drops);
         if applied_steps < self.warmup_steps {
             return base * ((applied_steps + 1) as f64 / self.warmup_steps as f64);
         }
         let t = applied_steps - self.warmup_steps;
         base * match self.kind {
-            ScheduleKind::Constant => 1.0,
+            ScheduleKind::Constant | ScheduleKind::Plateau => 1.0,
             ScheduleKind::Step => power(self.gamma, t / self.step_size),
             ScheduleKind::Exponential => {
                 let fraction = (t % self.step_size) as f64 / self.step_size as f64;
@@ -157,7 +193,7 @@ mod tests {
             warmup_steps: 4,
             ..of(ScheduleKind::Constant)
         };
-        let rates = [0, 1, 2, 3, 4, 50].map(|applied| config.learning_rate(1.0, applied, 100));
+        let rates = [0, 1, 2, 3, 4, 50].map(|applied| config.learning_rate(1.0, applied, 100, 0));
         assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
     }
 
@@ -175,8 +211,8 @@ mod tests {
             };
             for applied in [0, 10, 69] {
                 assert_eq!(
-                    warmed.learning_rate(0.1, 30 + applied, 130),
-                    plain.learning_rate(0.1, applied, 100),
+                    warmed.learning_rate(0.1, 30 + applied, 130, 0),
+                    plain.learning_rate(0.1, applied, 100, 0),
                 );
             }
         }
@@ -186,10 +222,10 @@ mod tests {
     fn the_exponential_goes_through_the_staircases_corners() {
         let (stairs, curve) = (of(ScheduleKind::Step), of(ScheduleKind::Exponential));
         for corner in [0, 1000, 2000, 9000] {
-            let at = |config: &ScheduleConfig| config.learning_rate(0.1, corner, 1);
+            let at = |config: &ScheduleConfig| config.learning_rate(0.1, corner, 1, 0);
             assert_eq!(at(&stairs), at(&curve));
         }
-        let between = curve.learning_rate(1.0, 1234, 1);
+        let between = curve.learning_rate(1.0, 1234, 1, 0);
         assert!((between - 0.5f64.powf(1.234)).abs() < 1e-14, "{between}");
     }
 
@@ -199,9 +235,9 @@ mod tests {
             final_fraction: 0.1,
             ..of(ScheduleKind::Cosine)
         };
-        assert_eq!(config.learning_rate(1.0, 0, 50), 1.0);
+        assert_eq!(config.learning_rate(1.0, 0, 50, 0), 1.0);
         for applied in [50, 51, 1000] {
-            assert!((config.learning_rate(1.0, applied, 50) - 0.1).abs() < 1e-15);
+            assert!((config.learning_rate(1.0, applied, 50, 0) - 0.1).abs() < 1e-15);
         }
     }
 

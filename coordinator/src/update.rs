@@ -13,8 +13,10 @@ use crate::{
     schedule::ScheduleConfig,
 };
 
+mod average;
 mod passes;
 
+use average::Average;
 use passes::Blocks;
 
 /// Takes a run of final weights, and the place of its first one. Runs come in any order, from several
@@ -117,6 +119,8 @@ pub struct TrainerConfig {
     pub schedule: ScheduleConfig,
     /// Steps of the whole job, where the schedule ends.
     pub total_steps: u64,
+    /// The decay of the weights' moving average, if one is kept.
+    pub ema: Option<f64>,
 }
 
 /// What a trainer has counted; with weights and optimizer vectors, all that it remembers.
@@ -138,6 +142,8 @@ pub struct TrainerState {
     pub weights: Vec<f32>,
     /// The optimizer's vectors by name, in its order.
     pub optimizer: Vec<(String, Vec<f32>)>,
+    /// The weights' moving average, where one is kept.
+    pub ema: Option<Vec<f32>>,
 }
 
 /// Gradient descent: the weights and everything that moves them.
@@ -149,6 +155,9 @@ pub struct Trainer {
     blocks: Blocks,
     weights: Vec<f32>,
     optimizer: Optimizer,
+    average: Option<Average>,
+    /// How often the schedule met a plateau.
+    drops: u64,
     step: u64,
     clipped_steps: u64,
 }
@@ -165,6 +174,8 @@ impl Trainer {
             parameters: names(spec),
             blocks: Blocks::new(spec),
             optimizer: Optimizer::new(config.optimizer, weights.len()),
+            average: config.ema.map(|decay| Average::new(decay, weights.clone())),
+            drops: 0,
             weights,
             step: 0,
             clipped_steps: 0,
@@ -189,12 +200,27 @@ impl Trainer {
             });
         }
         let steps = state.counts.applied_steps;
+        let average = match (config.ema, state.ema) {
+            (Some(decay), Some(average)) if average.len() == expected => {
+                Some(Average::new(decay, average))
+            }
+            (Some(_), average) => {
+                return Err(RestoreError::Elements {
+                    name: "ema".to_owned(),
+                    found: average.map_or(0, |average| average.len()),
+                    expected,
+                });
+            }
+            (None, _) => None,
+        };
         Ok(Self {
             config,
             parameters: names(spec),
             blocks: Blocks::new(spec),
             optimizer: Optimizer::restore(config.optimizer, expected, steps, state.optimizer)?,
             weights: state.weights,
+            average,
+            drops: 0,
             step: state.counts.step,
             clipped_steps: state.counts.clipped_steps,
         })
@@ -209,7 +235,24 @@ impl Trainer {
             optimizer: vectors
                 .map(|(name, vector)| (name.to_owned(), vector.to_vec()))
                 .collect(),
+            ema: self.moving_average().map(<[f32]>::to_vec),
         }
+    }
+
+    /// The weights' moving average, where one is kept.
+    pub fn moving_average(&self) -> Option<&[f32]> {
+        self.average.as_ref().map(Average::weights)
+    }
+
+    /// What a run is judged by, and leaves behind: the moving average where one is kept, otherwise
+    /// the weights.
+    pub fn judged(&self) -> &[f32] {
+        self.moving_average().unwrap_or(&self.weights)
+    }
+
+    /// Tells the schedule how often it met a plateau so far, which a trainer does not remember.
+    pub fn set_drops(&mut self, drops: u64) {
+        self.drops = drops;
     }
 
     pub fn counts(&self) -> Counts {
@@ -284,6 +327,7 @@ impl UpdateRule for Trainer {
             config.optimizer.learning_rate,
             self.optimizer.steps(),
             config.total_steps,
+            self.drops,
         );
         let (rule, parts) = self
             .optimizer
@@ -292,6 +336,9 @@ impl UpdateRule for Trainer {
         if let Some(place) = moved.not_finite {
             let parameter = self.name(place);
             return Err(UpdateError::Diverged { step, parameter });
+        }
+        if let Some(average) = &mut self.average {
+            average.follow(&self.weights, self.optimizer.steps() == 1);
         }
         let clipped = clipping.done(norm, coefficient, moved.clamped, expected);
 

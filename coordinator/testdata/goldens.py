@@ -114,11 +114,57 @@ def schedules():
         yield {"config": config, "base": 0.02, "total_steps": 40, "rates": rates}
 
 
+PLATEAUS = [
+    ({"gamma": 0.5, "patience": 0, "threshold": 0.0}, False),
+    ({"gamma": 0.3, "patience": 2, "threshold": 1e-4}, False),
+    ({"gamma": 0.5, "patience": 1, "threshold": 0.05, "cooldown": 2}, True),
+    ({"gamma": 0.1, "patience": 1, "threshold": 1e-4, "final_fraction": 0.02}, True),
+]
+
+
+def plateaus():
+    for config, rises in PLATEAUS:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.02)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="max" if rises else "min", factor=config["gamma"], patience=config["patience"],
+            threshold=config["threshold"], cooldown=config.get("cooldown", 0),
+            min_lr=0.02 * config.get("final_fraction", 0.0), eps=0.0)
+        # A noisy way from 0.5 to what cannot be beaten.
+        way = 0.5 + 0.4 * (1 - torch.exp(-torch.arange(40) / 8)) + 0.03 * torch.randn(40)
+        figures = numbers(way if rises else 1 - way)
+        rates = []
+        for figure in figures:
+            scheduler.step(figure)
+            rates.append(optimizer.param_groups[0]["lr"])
+        yield {"config": {"kind": "plateau", **config}, "base": 0.02, "rises": rises, "figures": figures, "rates": rates}
+
+
+def averages():
+    from torch.optim import swa_utils
+    for decay in [0.0, 0.9, 0.999]:
+        model = torch.nn.ParameterList([torch.nn.Parameter(torch.randn(20))])
+        weights = numbers(model[0])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        moving = swa_utils.AveragedModel(model, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(decay))
+        mean = swa_utils.AveragedModel(model)
+        gradients, after = [], []
+        for _ in range(STEPS):
+            model[0].grad = torch.randn(20)
+            gradients.append(numbers(model[0].grad))
+            optimizer.step()
+            moving.update_parameters(model)
+            mean.update_parameters(model)
+            after.append(numbers(moving.module[0]))
+        yield {"decay": decay, "weights": weights, "gradients": gradients, "after": after, "mean": numbers(mean.module[0])}
+
+
 goldens = {
     "torch": torch.__version__,
     "clipping": list(clipping()),
     "optimizers": list(optimizers()),
     "schedules": list(schedules()),
+    "plateaus": list(plateaus()),
+    "averages": list(averages()),
 }
 path = pathlib.Path(__file__).with_name("goldens.json")
 path.write_text(json.dumps(goldens, indent=None, separators=(",", ":")) + "\n")

@@ -1,17 +1,26 @@
-//! Clipping, optimizers and schedules against torch's own numbers (`testdata/goldens.py`).
+//! Clipping, optimizers, schedules and averages against torch's own numbers (`testdata/goldens.py`).
+
+use std::sync::Arc;
 
 use coordinator::{
     clip::{ClipConfig, ClipPolicy, clip, global_norm},
-    optimizer::{Optimizer, OptimizerConfig},
+    course::{self, Course, Held},
+    optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
     schedule::ScheduleConfig,
+    select::{Figure, SelectConfig},
+    update::{Trainer, TrainerConfig, UpdateRule as _},
 };
+use proto::contribution::Contribution;
 use serde::Deserialize;
+use speech::model::{ModelConfig, ModelSpec};
 
 #[derive(Deserialize)]
 struct Goldens {
     clipping: Vec<Clipping>,
     optimizers: Vec<Optimization>,
     schedules: Vec<Schedule>,
+    plateaus: Vec<Plateau>,
+    averages: Vec<Average>,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +49,27 @@ struct Schedule {
     base: f64,
     total_steps: u64,
     rates: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Plateau {
+    config: ScheduleConfig,
+    base: f64,
+    rises: bool,
+    /// After each epoch.
+    figures: Vec<f64>,
+    rates: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Average {
+    decay: f64,
+    weights: Vec<f32>,
+    gradients: Vec<Vec<f32>>,
+    /// The moving average after each step of SGD at 0.1.
+    after: Vec<Vec<f32>>,
+    /// Of the weights after each step.
+    mean: Vec<f32>,
 }
 
 fn goldens() -> Goldens {
@@ -159,7 +189,7 @@ fn schedules_follow_torchs() {
             let found =
                 golden
                     .config
-                    .learning_rate(golden.base, applied as u64, golden.total_steps);
+                    .learning_rate(golden.base, applied as u64, golden.total_steps, 0);
             // Torch's schedulers multiply the last rate, which adds up rounding.
             assert!(
                 (found - expected).abs() <= 1e-12 * golden.base,
@@ -167,5 +197,74 @@ fn schedules_follow_torchs() {
                 golden.config
             );
         }
+    }
+}
+
+#[test]
+fn the_rate_falls_where_torchs_does() {
+    let mut falls = 0;
+    for golden in goldens().plateaus {
+        let (mut course, mut held) = (Course::default(), Held::new());
+        let rules = (&SelectConfig::default(), &golden.config);
+        for (&value, expected) in golden.figures.iter().zip(&golden.rates) {
+            let rises = golden.rises;
+            let figure = Some(Figure { value, rises });
+            let heard = course.hear(rules, 40, figure, Vec::new, &mut held);
+            falls += usize::from(heard.lowered);
+            let found = golden
+                .config
+                .learning_rate(golden.base, 7, 40, course.drops());
+            assert!(
+                (found - expected).abs() <= 1e-12 * golden.base,
+                "{:?} after epoch {}: {found} where torch has {expected}",
+                golden.config,
+                course.epochs
+            );
+        }
+    }
+    assert!(falls > 10, "{falls} falls say little");
+}
+
+#[test]
+fn averages_are_torchs() {
+    let model = ModelConfig {
+        layers: 1,
+        hidden: 1,
+        ..ModelConfig::default()
+    };
+    let spec = ModelSpec::new(&model, 1, 2);
+    for golden in goldens().averages {
+        let config = TrainerConfig {
+            optimizer: OptimizerConfig {
+                kind: OptimizerKind::Sgd,
+                learning_rate: 0.1,
+                ..OptimizerConfig::default()
+            },
+            clip: ClipConfig {
+                policy: ClipPolicy::None,
+                ..ClipConfig::default()
+            },
+            schedule: ScheduleConfig::default(),
+            total_steps: 8,
+            ema: Some(golden.decay),
+        };
+        let mut trainer = Trainer::new(&spec, config, golden.weights);
+        let mut held = Held::new();
+        // Sums lose digits to cancellation: the error is measured against the largest element.
+        let assert_near = |found: &[f32], expected: &[f32], what: &str| {
+            let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+            assert_within(found, expected, expected.iter().map(|_| largest), what);
+        };
+        for (gradient, expected) in golden.gradients.into_iter().zip(&golden.after) {
+            let sum = Contribution {
+                sum: Some(gradient),
+                weight: 1.0,
+                ..Contribution::default()
+            };
+            trainer.apply(sum).unwrap();
+            assert_near(trainer.judged(), expected, "moving average");
+            held.push(Arc::new(trainer.weights().to_vec()));
+        }
+        assert_near(&course::mean(&held).unwrap(), &golden.mean, "mean");
     }
 }

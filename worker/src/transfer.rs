@@ -209,11 +209,18 @@ impl Transfer {
         Ok(receipt.into_inner().outcome())
     }
 
-    /// The weights that `key`'s step is computed from: `elements` of them.
+    /// The weights that `key`'s step is computed from, or an evaluation of `averaged` ones: `elements` of
+    /// them.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn pull(&self, key: &Key, elements: usize, wire: Wire) -> Result<Weights, CallError> {
+    pub async fn pull(
+        &self,
+        key: &Key,
+        averaged: bool,
+        elements: usize,
+        wire: Wire,
+    ) -> Result<Weights, CallError> {
         loop {
             let boot_id = self.lanes.boot_id().unwrap_or_default().to_owned();
             let request = PullRequest {
@@ -221,6 +228,7 @@ impl Transfer {
                 generation: key.generation,
                 version: key.step,
                 boot_id,
+                averaged,
             };
             let mut client = self.client.clone();
             let mut chunks = answer(PULL, SILENCE, client.pull(request))

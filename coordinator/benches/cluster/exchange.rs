@@ -99,7 +99,7 @@ async fn measured(mut toy: Toy, follower: &Follower) -> Speeds {
         let lease = toy.lease().await;
         let key = Key::try_from(lease.key.unwrap()).unwrap();
         let began = Instant::now();
-        let weights = toy.pull(&key, elements).await.unwrap();
+        let weights = toy.pull(&key, false, elements).await.unwrap();
         pulls.push(began.elapsed());
         let contribution = Contribution {
             sum: Some(weights),

@@ -28,8 +28,15 @@ fn state(step: u64) -> TrainerState {
             ("exp_avg".to_owned(), vector(0.5)),
             ("exp_avg_sq".to_owned(), vector(0.25)),
         ],
+        ema: (step > 2).then(|| vector(0.75)),
         weights,
     }
+}
+
+/// Held weights, one for each step.
+fn held(step: u64) -> Held {
+    let vectors = (1..step).map(|step| Arc::new(state(step).weights));
+    vectors.collect()
 }
 
 fn progress(step: u64) -> Value {
@@ -40,7 +47,14 @@ fn progress(step: u64) -> Value {
 fn folder() -> TempDir {
     let dir = TempDir::new().unwrap();
     for step in 1..=3 {
-        save(dir.path(), &spec(), &state(step), &progress(step)).unwrap();
+        save(
+            dir.path(),
+            &spec(),
+            &state(step),
+            &held(step),
+            &progress(step),
+        )
+        .unwrap();
     }
     dir
 }
@@ -57,6 +71,7 @@ fn a_checkpoint_gives_back_what_was_saved() {
     let (path, checkpoint) = latest.found.unwrap();
     assert_eq!(path, newest(dir.path()));
     assert_eq!(checkpoint.trainer, state(3));
+    assert_eq!(checkpoint.held, held(3));
     assert_eq!(checkpoint.progress, progress(3));
 }
 
@@ -64,7 +79,9 @@ fn a_checkpoint_gives_back_what_was_saved() {
 fn the_same_state_gives_the_same_bytes() {
     let dir = TempDir::new().unwrap();
     let bytes: Vec<Vec<u8>> = (0..3)
-        .map(|_| fs::read(save(dir.path(), &spec(), &state(1), &progress(1)).unwrap()).unwrap())
+        .map(|_| {
+            fs::read(save(dir.path(), &spec(), &state(1), &held(1), &progress(1)).unwrap()).unwrap()
+        })
         .collect();
     assert!(bytes.windows(2).all(|pair| pair[0] == pair[1]));
 }
@@ -170,7 +187,7 @@ fn a_full_disk_leaves_the_checkpoints_before_it() {
     let dir = folder();
     let target = dir.path().join("step-00000004.safetensors");
     std::os::unix::fs::symlink("/dev/full", target.with_extension(file::UNFINISHED)).unwrap();
-    let error = save(dir.path(), &spec(), &state(4), &progress(4)).unwrap_err();
+    let error = save(dir.path(), &spec(), &state(4), &held(4), &progress(4)).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::Io { path, .. } if *path == target),
         "{error}"

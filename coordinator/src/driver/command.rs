@@ -154,6 +154,8 @@ pub struct Leased {
     pub micro_batches: Vec<(u32, Vec<u32>)>,
     pub posted: Arc<Posted>,
     pub norm_bound: Option<NormBound>,
+    /// It is to be computed from [`Weights::averaged`].
+    pub averaged: bool,
 }
 
 /// How large the norm of a micro-batch's mean gradient may be in a pass of a job that bounds it.
@@ -231,8 +233,25 @@ pub struct Weights {
     pub generation: u64,
     pub version: u64,
     pub encoded: Arc<Encoded>,
+    /// What an evaluation is about where it is not about these, and the version that it has.
+    pub averaged: Option<(u64, Arc<Encoded>)>,
     /// Where the next ones will be.
     pub board: Arc<Board>,
+}
+
+impl Weights {
+    /// Those of a version, or what there is in its place.
+    pub fn of(&self, version: u64, averaged: bool) -> Result<&Arc<Encoded>, u64> {
+        let found = match &self.averaged {
+            Some((version, encoded)) if averaged => (*version, encoded),
+            _ if averaged => return Err(self.version),
+            _ => (self.version, &self.encoded),
+        };
+        match found {
+            (newest, encoded) if newest == version => Ok(encoded),
+            (newest, _) => Err(newest),
+        }
+    }
 }
 
 /// A job, for people.

@@ -10,7 +10,7 @@ use crate::{
     events::{Event, Journal, published},
     job::ComputeClassPolicy,
     machine::{Counters, Input},
-    report::Report,
+    report::{Chosen, Report},
     store::{Cause, State, StoreError},
 };
 
@@ -169,6 +169,10 @@ fn fill(report: &mut Report, training: &Training) {
     report.synthetic = prepared.synthetic;
     report.metrics.clone_from(&tally.metrics);
     report.best.clone_from(&tally.best);
+    report.chosen = tally.chosen.clone().map(|metrics| Chosen {
+        epochs: tally.course.held.iter().map(|mark| mark.epoch).collect(),
+        metrics,
+    });
     report.loss = tally.loss;
     report.clipped_share = training.clipped_share();
     report.quarantined = tally.quarantined;

@@ -9,7 +9,7 @@ use super::{
     trouble::RunError,
     work::{self, Checkpointed, Done},
 };
-use crate::{events::Event, update::UpdateRule as _};
+use crate::{course, events::Event};
 
 impl Driver {
     /// Writes a checkpoint of the weights as they are.
@@ -31,6 +31,7 @@ impl Driver {
         let mut tally = training.tally.clone();
         tally.offsets = journal.offsets();
         add_faults(&mut tally.faults, &before, &counters);
+        let held = training.held.clone();
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let keep = training.job.train.keep_checkpoints;
         let fence = self.fence.clone();
@@ -39,7 +40,7 @@ impl Driver {
                 fence.check()?;
                 Ok(sync()?)
             };
-            let saved = work::save(&dir, trainer, &prepared, &tally, keep, ready);
+            let saved = work::save(&dir, trainer, &prepared, (&tally, &held), keep, ready);
             Done::Checkpointed(Box::new(saved))
         });
     }
@@ -78,11 +79,14 @@ impl Driver {
             return;
         };
         training.finishing = true;
+        let held = std::mem::take(&mut training.held);
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let fence = self.fence.clone();
         self.spawn(move || {
             let finished = fence.check().map_err(RunError::from);
-            let finished = finished.and_then(|()| work::finish(&dir, trainer.weights(), &prepared));
+            let mean = course::mean(&held);
+            let weights = mean.as_ref().map_or(trainer.judged(), |mean| mean);
+            let finished = finished.and_then(|()| work::finish(&dir, weights, &prepared));
             Done::Finished(finished)
         });
     }

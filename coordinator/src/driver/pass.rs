@@ -61,6 +61,8 @@ pub struct Pass {
     pub micro_batches: Vec<Vec<u32>>,
     /// Where the job bounds the norms of micro-batches.
     pub norm_bound: Option<NormBound>,
+    /// Its weights are not those that gradients are computed from.
+    pub averaged: bool,
     pub opened: Instant,
     /// Where the time of what came in went.
     pub times: Times,
@@ -133,6 +135,7 @@ impl Pass {
             epoch,
             micro_batches,
             norm_bound: None,
+            averaged: false,
             opened: Instant::now(),
             times: Times::default(),
             left_out: 0,

@@ -11,17 +11,15 @@ use super::{
     ending::Ending,
     pass::Pass,
     trouble::RunError,
-    work::{self, Beginning, Begun, Done, Scored, Updated},
+    work::{self, Beginning, Begun, Done, Updated},
 };
 use crate::{
     broadcast::Board,
     events::{Event, StepMetrics},
     machine::{Input, PassId},
-    plan,
-    report::{Best, Metrics},
     store::{State, StoreError},
     times::Times,
-    update::{Outcome, Skipped, UpdateRule},
+    update::{Outcome, Skipped, UpdateRule as _},
 };
 
 impl Driver {
@@ -133,6 +131,7 @@ impl Driver {
             generation,
             version: step,
             encoded: Arc::new(encoded),
+            averaged: None,
             board: Arc::new(Board::new(training.job.train.wire)),
         }));
         self.posted.send_replace(Some(Arc::new(posted)));
@@ -183,40 +182,55 @@ impl Driver {
         }
     }
 
-    /// Opens the next pass of a kind.
-    pub(super) fn open(&mut self, kind: PassKind) {
-        let Some(run) = &mut self.run else { return };
-        let Some(Active { training, .. }) = &mut run.active else {
+    /// Opens the next gradient pass.
+    pub(super) fn open_gradient(&mut self) {
+        let Some(training) = self.training_mut() else {
             return;
         };
-        let prepared = Arc::clone(&training.prepared);
-        let (epoch, items, micro_batches) = match kind {
-            PassKind::Gradient => (
-                training.epoch_number(),
-                &prepared.train,
-                training.micro_batches(),
-            ),
-            PassKind::Evaluation => {
-                let lengths: Vec<u64> = prepared.valid.iter().map(|item| item.frames).collect();
-                let batching = training.job.train.batching();
-                let micro_batches = plan::evaluation(&lengths, batching);
-                (training.epoch_ended(), &prepared.valid, micro_batches)
-            }
-        };
-        let utterances = micro_batches.iter().flatten();
-        let frames: u64 = utterances.map(|&place| items[place as usize].frames).sum();
-        let cost = frames as f64 / micro_batches.len().max(1) as f64;
-        let elements = prepared.spec.elements();
-        let step = training.counts.step;
-        let spares = self.spares.clone();
-        let mut pass = Pass::new(kind, step, epoch, micro_batches, elements, spares);
-        if kind == PassKind::Gradient {
-            pass.norm_bound = training.norm_bound();
+        let (epoch, micro_batches) = (training.epoch_number(), training.micro_batches());
+        let (step, norm_bound) = (training.counts.step, training.norm_bound());
+        let mut pass = self.pass_over(PassKind::Gradient, step, epoch, micro_batches);
+        if let Some(pass) = &mut pass {
+            pass.norm_bound = norm_bound;
         }
+        self.open(pass);
+    }
+
+    /// A pass over micro-batches of the training or the validation set.
+    pub(super) fn pass_over(
+        &self,
+        kind: PassKind,
+        step: u64,
+        epoch: u32,
+        micro_batches: Vec<Vec<u32>>,
+    ) -> Option<Pass> {
+        let elements = self.training()?.prepared.spec.elements();
+        let spares = self.spares.clone();
+        Some(Pass::new(
+            kind,
+            step,
+            epoch,
+            micro_batches,
+            elements,
+            spares,
+        ))
+    }
+
+    pub(super) fn open(&mut self, pass: Option<Pass>) {
+        let Some(run) = &mut self.run else { return };
+        let (Some(Active { training, .. }), Some(pass)) = (&mut run.active, pass) else {
+            return;
+        };
+        let items = match pass.kind {
+            PassKind::Gradient => &training.prepared.train,
+            PassKind::Evaluation => &training.prepared.valid,
+        };
+        let utterances = pass.micro_batches.iter().flatten();
+        let frames: u64 = utterances.map(|&place| items[place as usize].frames).sum();
         let opened = Input::PassOpened {
             pass: pass.id(&run.id),
             micro_batches: pass.micro_batches(),
-            cost,
+            cost: frames as f64 / pass.micro_batches.len().max(1) as f64,
             scrutiny: training.job.scrutiny(),
         };
         training.pass = Some(pass);
@@ -349,6 +363,7 @@ impl Driver {
         self.weights.send_modify(|weights| {
             if let Some(weights) = weights {
                 weights.version = trainer.step();
+                weights.averaged = None;
                 weights.encoded = encoded.map_or(Arc::clone(&weights.encoded), Arc::new);
             }
         });
@@ -397,52 +412,6 @@ impl Driver {
             tracing::warn!(step = counts.step, "a step was skipped: {reason}");
             self.note(Event::StepSkipped { reason });
         }
-    }
-
-    /// Scores the results of an evaluation pass.
-    pub(super) fn score(&mut self) {
-        let Some(training) = self.training_mut() else {
-            return;
-        };
-        let prepared = Arc::clone(&training.prepared);
-        let Some(pass) = &mut training.pass else {
-            return;
-        };
-        let results = pass.settle_results();
-        self.tell(Input::PassClosed);
-        self.spawn(move || Done::Scored(Box::new(work::score(&prepared, &results))));
-    }
-
-    fn scored(&mut self, scored: Scored) {
-        let Scored { score, loss } = scored;
-        let Some(training) = self.training_mut() else {
-            return;
-        };
-        let Some(pass) = training.pass.take() else {
-            return;
-        };
-        training.tally.seconds += pass.opened.elapsed().as_secs_f64();
-        training.tally.evaluated += 1;
-        let this = Best::of(&score, pass.epoch, pass.step);
-        let before = training.tally.best.as_ref();
-        let best = match (&this, before) {
-            (Some(this), Some(before)) => this.beats(before),
-            (this, _) => this.is_some(),
-        };
-        if best {
-            training.tally.best = this;
-        }
-        training.tally.metrics = Some(Metrics {
-            loss,
-            score: score.clone(),
-        });
-        self.note(Event::Evaluated {
-            epoch: pass.epoch,
-            loss,
-            best,
-            score,
-        });
-        self.draw();
     }
 }
 

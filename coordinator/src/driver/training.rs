@@ -14,11 +14,13 @@ use super::{
 };
 use crate::{
     corpus::Prepared,
+    course::{Course, Heard, Held},
     events::{Offsets, StepMetrics},
     job::Job,
     norms::Norms,
     plan::{EpochPlan, Plan},
     report::{Best, Metrics},
+    select::Figure,
     times::Times,
     update::{Counts, Trainer},
 };
@@ -29,8 +31,9 @@ pub struct Tally {
     /// Names what the run's bits depend on ([`Prepared::digest`]).
     pub corpus: String,
     pub offsets: Offsets,
-    /// Epochs that were scored on the validation set.
-    pub evaluated: u64,
+    /// What came of the epochs so far.
+    #[serde(default)]
+    pub course: Course,
     /// Micro-batches left out.
     pub quarantined: u64,
     /// Norms of micro-batches, where the job bounds them.
@@ -50,6 +53,9 @@ pub struct Tally {
     pub loss: Option<f64>,
     pub metrics: Option<Metrics>,
     pub best: Option<Best>,
+    /// Of the final model, where that is not simply the last weights.
+    #[serde(default)]
+    pub chosen: Option<Metrics>,
     pub compute_class: Option<String>,
 }
 
@@ -62,6 +68,10 @@ pub enum Next {
     Checkpoint,
     OpenGradient,
     OpenEvaluation,
+    /// An epoch is over and there is nothing to score it on: take note of it.
+    Hear,
+    /// Score what the final model will be.
+    OpenChoice,
     /// The sum is whole: update the weights.
     Update,
     /// The results are whole: score them.
@@ -82,6 +92,8 @@ pub struct Training {
     /// Of the trainer, also while that is away.
     pub counts: Counts,
     pub tally: Tally,
+    /// Weights that are held for the final model.
+    pub held: Held,
     pub pass: Option<Pass>,
     /// Of the newest checkpoint.
     pub saved: Option<u64>,
@@ -100,7 +112,7 @@ impl Training {
         prepared: Arc<Prepared>,
         plan: Plan,
         trainer: Trainer,
-        tally: Tally,
+        (tally, held): (Tally, Held),
         saved: Option<u64>,
     ) -> Self {
         let counts = trainer.counts();
@@ -111,6 +123,7 @@ impl Training {
             trainer: Some(trainer),
             counts,
             tally,
+            held,
             pass: None,
             saved,
             stopping: false,
@@ -145,19 +158,55 @@ impl Training {
             use proto::contribution::PassKind::{Evaluation, Gradient};
             return match (pass.is_whole(), pass.kind) {
                 (true, Gradient) if home => Next::Update,
-                (true, Evaluation) => Next::Score,
+                (true, Evaluation) if home => Next::Score,
                 _ => Next::Wait,
             };
         }
         let epochs_done = step / self.plan.steps_per_epoch();
-        if self.is_epoch_end() && self.tally.evaluated < epochs_done && self.evaluates() {
-            return Next::OpenEvaluation;
+        if self.is_epoch_end() && self.tally.course.epochs < epochs_done {
+            // Newest weights can be scored while a checkpoint is written.
+            let ready = home || (self.evaluates() && self.job.train.ema.is_none());
+            return match (ready, self.evaluates()) {
+                (false, _) => Next::Wait,
+                (true, true) => Next::OpenEvaluation,
+                (true, false) => Next::Hear,
+            };
         }
-        match (step == self.plan.total_steps(), home) {
+        match (self.is_over(), home) {
             (false, _) => Next::OpenGradient,
-            (true, true) => Next::Finish,
             (true, false) => Next::Wait,
+            (true, true) if self.chooses() && self.tally.chosen.is_none() => Next::OpenChoice,
+            (true, true) => Next::Finish,
         }
+    }
+
+    /// Every step is made that will be.
+    fn is_over(&self) -> bool {
+        self.tally.course.stopped || self.counts.step == self.plan.total_steps()
+    }
+
+    /// Whether the final model is one whose score is not known yet: a mean, or an earlier epoch's.
+    fn chooses(&self) -> bool {
+        let last = match self.tally.course.held.as_slice() {
+            [] => true,
+            [only] => only.epoch == self.tally.course.epochs,
+            _ => false,
+        };
+        self.evaluates() && !last
+    }
+
+    /// Takes note of the end of an epoch whose weights are home.
+    pub fn hear(&mut self, figure: Option<Figure>) -> Heard {
+        let (Some(trainer), job) = (&mut self.trainer, &self.job) else {
+            return Heard::default();
+        };
+        let course = &mut self.tally.course;
+        let rules = (&job.select, &job.schedule);
+        let last = self.plan.epochs();
+        let weights = || trainer.judged().to_vec();
+        let heard = course.hear(rules, last, figure, weights, &mut self.held);
+        trainer.set_drops(course.drops());
+        heard
     }
 
     pub fn evaluates(&self) -> bool {
@@ -179,8 +228,11 @@ impl Training {
 
     /// The epoch of the step that is worked on, counted from 1.
     pub fn epoch_number(&self) -> u32 {
-        let last = self.plan.total_steps() - 1;
-        let epoch = self.plan.position(self.counts.step.min(last)).epoch;
+        let last = match self.tally.course.stopped {
+            true => self.counts.step,
+            false => self.plan.total_steps(),
+        };
+        let epoch = self.plan.position(self.counts.step.min(last - 1)).epoch;
         u32::try_from(epoch + 1).unwrap_or(u32::MAX)
     }
 
@@ -225,6 +277,11 @@ impl Training {
         }
         self.progress.audio_seconds_per_second = metrics.audio_seconds_per_second;
         self.refresh();
+    }
+
+    /// What plateaus have multiplied the learning rate by.
+    pub fn rate_factor(&self) -> f64 {
+        self.job.schedule.fallen(self.tally.course.drops())
     }
 
     fn refresh(&mut self) {

@@ -28,6 +28,7 @@ use crate::{
     chart,
     checkpoint::{self, Checkpoint},
     corpus::{self, CorpusError, Item, Prepared},
+    course::Held,
     curves::Curves,
     events::{Journal, Published},
     job::Job,
@@ -96,17 +97,25 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         clip: job.clip,
         schedule: job.schedule,
         total_steps: plan.total_steps(),
+        ema: train.ema,
     };
     let latest = checkpoint::latest::<Tally>(&checkpoints(&run_dir), &prepared.spec)?;
     let damaged = latest.damaged.iter().map(ToString::to_string).collect();
-    let (trainer, tally, saved, resumed_from) = match latest.found {
-        Some((path, Checkpoint { trainer, progress })) => {
+    let (trainer, remembered, saved, resumed_from) = match latest.found {
+        Some((path, checkpoint)) => {
+            let Checkpoint {
+                trainer,
+                held,
+                progress,
+            } = checkpoint;
             let step = trainer.counts.step;
-            if progress.corpus != prepared.digest {
+            let whole = progress.course.held.len() == held.len();
+            if progress.corpus != prepared.digest || !whole {
                 return Err(RunError::Changed { step });
             }
-            let trainer = Trainer::restore(&prepared.spec, config, trainer)?;
-            (trainer, progress, step, Some(name(&path)))
+            let mut trainer = Trainer::restore(&prepared.spec, config, trainer)?;
+            trainer.set_drops(progress.course.drops());
+            (trainer, (progress, held), step, Some(name(&path)))
         }
         None => {
             let weights = prepared.spec.initialize(train.seed);
@@ -114,12 +123,8 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
                 corpus: prepared.digest.clone(),
                 ..Tally::default()
             };
-            (
-                Trainer::new(&prepared.spec, config, weights),
-                tally,
-                0,
-                None,
-            )
+            let trainer = Trainer::new(&prepared.spec, config, weights);
+            (trainer, (tally, Held::new()), 0, None)
         }
     };
     let encoded = Encoded::new(trainer.weights(), train.wire);
@@ -127,13 +132,13 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
     if abandoned.load(Ordering::Relaxed) {
         return Err(CorpusError::Abandoned.into());
     }
-    let journal = Journal::open(&run_dir, tally.offsets, feed)?;
+    let journal = Journal::open(&run_dir, remembered.0.offsets, feed)?;
     let training = Training::new(
         Arc::new(job),
         Arc::new(prepared),
         plan,
         trainer,
-        tally,
+        remembered,
         Some(saved),
     );
     Ok(Begun {
@@ -242,7 +247,7 @@ pub fn save(
     run_dir: &Path,
     trainer: Trainer,
     prepared: &Prepared,
-    tally: &Tally,
+    (tally, held): (&Tally, &Held),
     keep: usize,
     ready: impl FnOnce() -> Result<(), RunError>,
 ) -> Checkpointed {
@@ -250,7 +255,7 @@ pub fn save(
     let dir = checkpoints(run_dir);
     let write = || {
         ready()?;
-        let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), tally)?;
+        let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), held, tally)?;
         checkpoint::prune(&dir, keep)?;
         Ok(name(&path))
     };

@@ -53,6 +53,7 @@ impl From<Leased> for v1::Lease {
             micro_batches,
             posted,
             norm_bound,
+            averaged,
         } = leased;
         let items = match key.kind {
             PassKind::Gradient => &posted.prepared.train,
@@ -63,6 +64,7 @@ impl From<Leased> for v1::Lease {
             key: Some(key.into()),
             epoch,
             norm_bound: norm_bound.map(|bound| v1::NormBound { most: bound.most }),
+            averaged,
             micro_batches: micro_batches
                 .map(|(index, utterances)| v1::MicroBatch {
                     index,

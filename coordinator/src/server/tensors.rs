@@ -53,16 +53,15 @@ impl TensorsService {
         if weights.job != wanted.job || weights.generation != wanted.generation {
             return Err(Refused::NotRunning(wanted.job.clone()).into());
         }
-        if weights.version != wanted.version {
-            return Err(Refusal::WeightsGone {
-                wanted: wanted.version,
-                newest: weights.version,
-            });
-        }
+        let found = weights.of(wanted.version, wanted.averaged);
+        let encoded = found.map_err(|newest| Refusal::WeightsGone {
+            wanted: wanted.version,
+            newest,
+        })?;
         if self.is_here(&wanted.boot_id) {
             weights.board.share();
         }
-        Ok(weights.encoded)
+        Ok(Arc::clone(encoded))
     }
 
     /// The files of `wanted`: only digests that the running job knows name any.

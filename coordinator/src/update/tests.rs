@@ -31,6 +31,7 @@ fn trainer() -> Trainer {
             ..ScheduleConfig::default()
         },
         total_steps: 100,
+        ema: None,
     };
     Trainer::new(&spec(), config, spec().initialize(1))
 }
@@ -121,6 +122,7 @@ fn weights_that_overflow_stop_the_job_by_the_parameters_name() {
         },
         schedule: ScheduleConfig::default(),
         total_steps: 10,
+        ema: None,
     };
     let mut trainer = Trainer::new(&spec(), config, spec().initialize(1));
     assert_eq!(
@@ -152,6 +154,35 @@ fn a_restored_trainer_goes_on_with_the_same_bits() {
     let mut restored = Trainer::restore(&spec(), trainer.config, trainer.state()).unwrap();
     assert_eq!(trainer.apply(sum(0.7, 2.0)), restored.apply(sum(0.7, 2.0)));
     assert_eq!(trainer.state(), restored.state());
+}
+
+#[test]
+fn an_average_follows_applied_steps_and_survives_a_checkpoint() {
+    let plain = trainer();
+    let config = TrainerConfig {
+        ema: Some(0.75),
+        ..plain.config
+    };
+    let mut trainer = Trainer::new(&spec(), config, plain.weights.clone());
+    assert_eq!(trainer.judged(), plain.weights());
+    trainer.apply(sum(6.0, 3.0)).unwrap();
+    assert_eq!(trainer.judged(), trainer.weights(), "the first are taken");
+    let first = trainer.weights()[0];
+    trainer.apply(sum(-2.0, 3.0)).unwrap();
+    let second = trainer.weights()[0];
+    assert_eq!(trainer.judged()[0], first + 0.25 * (second - first));
+    trainer.apply(sum(0.0, 0.0)).unwrap();
+    assert_eq!(trainer.judged()[0], first + 0.25 * (second - first));
+
+    let mut restored = Trainer::restore(&spec(), config, trainer.state()).unwrap();
+    for trainer in [&mut trainer, &mut restored] {
+        trainer.apply(sum(1.0, 2.0)).unwrap();
+    }
+    assert_eq!(restored.state(), trainer.state());
+    let mut state = trainer.state();
+    state.ema = None;
+    let error = Trainer::restore(&spec(), config, state).unwrap_err();
+    assert!(error.to_string().contains("`ema`"), "{error}");
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn write(lane: &Lane, values: &[f32]) {
 async fn pull(toy: &mut Toy, lease: &v1::Lease) -> v1::TensorChunk {
     let key = key(lease);
     let request = v1::PullRequest {
+        averaged: false,
         job: key.job,
         generation: key.generation,
         version: key.step,
@@ -108,7 +109,7 @@ async fn a_run_through_lanes_ends_with_the_bits_of_one_over_the_connection() {
             let sum = contribution.sum.as_ref().unwrap();
             let mut read = vec![0; 4 * sum.len()];
             weights.read(&mut read, 0).unwrap();
-            let streamed = toy.pull(&key(&lease), sum.len()).await.unwrap();
+            let streamed = toy.pull(&key(&lease), false, sum.len()).await.unwrap();
             assert_eq!(read, tensor::encode(&streamed, Wire::F32));
             in_lane += 1;
         }

@@ -7,6 +7,7 @@ mod site;
 mod toy;
 
 mod corpora;
+mod courses;
 mod doubts;
 mod faults;
 mod lanes;

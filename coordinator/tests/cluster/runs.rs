@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Works on until `steps` more gradients were taken.
-async fn work(toy: &mut Toy, steps: usize) {
+pub async fn work(toy: &mut Toy, steps: usize) {
     let mut done = 0;
     while done < steps {
         if let Did::Gradient(outcome) = within(toy.step()).await.unwrap() {

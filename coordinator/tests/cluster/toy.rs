@@ -39,7 +39,8 @@ pub struct Toy {
     recipe: Option<(String, Recipe)>,
     /// Of the job that is worked on.
     wire: Wire,
-    weights: Option<(u64, Vec<f32>)>,
+    /// Their version, and whether they are averaged.
+    weights: Option<((u64, bool), Vec<f32>)>,
 }
 
 /// Says that the toy is there for as long as somebody has it, however slow the machine.
@@ -211,10 +212,17 @@ impl Toy {
                 Ok(Did::Gradient(self.push(key, &contribution).await?))
             }
             PassKind::Evaluation => {
+                let results = match self.recognise(lease).await {
+                    // Another worker was faster, and the step is over.
+                    Err(status) if status.code() == Code::FailedPrecondition => {
+                        return Ok(Did::Evaluation(Outcome::Stale));
+                    }
+                    recognised => recognised?,
+                };
                 let report = v1::EvaluationReport {
                     worker: self.worker,
                     key: lease.key.clone(),
-                    results: self.recognise(lease).await?,
+                    results,
                 };
                 let say = || {
                     let (mut workers, report) = (self.workers.clone(), report.clone());
@@ -227,8 +235,13 @@ impl Toy {
     }
 
     async fn recognise(&mut self, lease: &v1::Lease) -> Result<Vec<v1::UtteranceResult>, Status> {
-        let key = lease.key.clone().unwrap();
+        let key = Key::try_from(lease.key.clone().unwrap()).unwrap();
         let units = self.recipe(&key.job).await?.vocabulary.units.clone();
+        let weights = self.weights(&key, lease.averaged).await?;
+        let distance: f64 = weights
+            .iter()
+            .map(|&weight| f64::from(weight * weight))
+            .sum();
         let utterances = lease.micro_batches.iter().flat_map(|it| &it.utterances);
         let result = |utterance: &v1::Utterance| v1::UtteranceResult {
             index: utterance.index,
@@ -237,7 +250,7 @@ impl Toy {
                 0 => units[1].clone(),
                 _ => utterance.text.clone(),
             },
-            loss: Some(f64::from(utterance.index) * 0.25),
+            loss: Some(distance + f64::from(utterance.index) * 0.25),
         };
         Ok(utterances.map(result).collect())
     }
@@ -261,15 +274,7 @@ impl Toy {
 
     pub async fn compute(&mut self, lease: &v1::Lease) -> Result<Contribution, Status> {
         let key = Key::try_from(lease.key.clone().unwrap()).unwrap();
-        let elements = self
-            .recipe(&key.job)
-            .await?
-            .model_spec()
-            .unwrap()
-            .elements();
-        if self.weights.as_ref().map(|(version, _)| *version) != Some(key.step) {
-            self.weights = Some((key.step, self.pull(&key, elements).await?));
-        }
+        self.weights(&key, lease.averaged).await?;
         let weights = &self.weights.as_ref().unwrap().1;
         let batches = &lease.micro_batches;
         let first = batches[0].index;
@@ -284,6 +289,16 @@ impl Toy {
         let last = batches.last().unwrap().index;
         let folded = tree::fold(key.node, last + 1, &mut leaf, &mut Contribution::merge);
         Ok(folded.unwrap().unwrap())
+    }
+
+    async fn weights(&mut self, key: &Key, averaged: bool) -> Result<&[f32], Status> {
+        let spec = self.recipe(&key.job).await?.model_spec().unwrap();
+        let version = (key.step, averaged);
+        if self.weights.as_ref().map(|(held, _)| *held) != Some(version) {
+            let pulled = self.pull(key, averaged, spec.elements()).await?;
+            self.weights = Some((version, pulled));
+        }
+        Ok(&self.weights.as_ref().unwrap().1)
     }
 
     fn gradient(&self, micro_batch: &v1::MicroBatch, weights: &[f32]) -> Contribution {
@@ -334,12 +349,18 @@ impl Toy {
         self.workers.leave(request).await.unwrap();
     }
 
-    pub async fn pull(&self, key: &Key, elements: usize) -> Result<Vec<f32>, Status> {
+    pub async fn pull(
+        &self,
+        key: &Key,
+        averaged: bool,
+        elements: usize,
+    ) -> Result<Vec<f32>, Status> {
         let request = v1::PullRequest {
             job: key.job.clone(),
             generation: key.generation,
             version: key.step,
             boot_id: String::new(),
+            averaged,
         };
         let pull = || pull(self.tensors.clone(), request.clone(), elements, self.wire);
         persist(self.patient, pull).await

@@ -128,6 +128,7 @@ async fn only_the_newest_weights_can_be_pulled() {
     let mut wanted = key(&lease);
     wanted.step += 1;
     let request = v1::PullRequest {
+        averaged: false,
         job: id,
         generation: toy.generation,
         version: 1,
@@ -137,6 +138,7 @@ async fn only_the_newest_weights_can_be_pulled() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("the newest is 0"), "{refused}");
     let request = v1::PullRequest {
+        averaged: false,
         job: "0007-other".to_owned(),
         ..request
     };

@@ -4,21 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::{
-    checkpoint::weights_sha256,
+    course::Held,
     machine::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
     reduce::Reducer,
     update::{Trainer, UpdateRule},
 };
-use proto::{
-    contribution::{Contribution, Key, PassKind},
-    wire::Wire,
-};
+use proto::contribution::{Contribution, Key, PassKind};
 
 use crate::{
-    disk::{Disk, Progress},
+    disk::Disk,
     faults::Faults,
     network::{Admission, Reply, Request},
-    toy::{self, End},
+    toy::{self, End, Progress, Rules},
 };
 
 /// A mistake built in on purpose, to see it caught.
@@ -45,7 +42,7 @@ fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Viola
 pub struct Roles {
     pub audit: f64,
     pub honest: BTreeSet<usize>,
-    pub wire: Wire,
+    pub rules: Rules,
 }
 
 /// Not admitted in this life: the reply goes to whoever asked.
@@ -62,8 +59,9 @@ pub struct Life {
     honest: BTreeSet<usize>,
     pub machine: Machine,
     trainer: Trainer,
-    wire: Wire,
+    rules: Rules,
     progress: Progress,
+    held: Held,
     reducer: Option<Reducer>,
     /// With [`Bug::ArrivalOrder`], the sum instead.
     arrival: Contribution,
@@ -103,12 +101,15 @@ impl Life {
         faults: &mut Faults,
     ) -> Result<(Self, Replies), Violation> {
         disk.generation += 1;
-        let (trainer, progress) = match disk.load(faults)? {
-            None => (toy::trainer(), Progress::default()),
+        let rules = roles.rules;
+        let (trainer, progress, held) = match disk.load(faults)? {
+            None => (toy::trainer(&rules), Progress::default(), Held::new()),
             Some(saved) => {
-                let (spec, config) = (toy::spec(), toy::trainer_config());
+                let (spec, config) = (toy::spec(), toy::trainer_config(&rules));
                 let trainer = Trainer::restore(&spec, config, saved.trainer);
-                (trainer.map_err(|error| error.to_string())?, saved.progress)
+                let mut trainer = trainer.map_err(|error| error.to_string())?;
+                trainer.set_drops(saved.progress.course.drops());
+                (trainer, saved.progress, saved.held)
             }
         };
         let mut life = Self {
@@ -117,8 +118,9 @@ impl Life {
             honest: roles.honest.clone(),
             machine: Machine::new(disk.generation, config()),
             trainer,
-            wire: roles.wire,
+            rules,
             progress,
+            held,
             reducer: None,
             arrival: Contribution::default(),
             added: BTreeSet::new(),
@@ -146,13 +148,12 @@ impl Life {
         let evaluated = self.progress.evaluations.len() as u64 * toy::EPOCH;
         let kind = match () {
             () if evaluated + toy::EPOCH <= step => PassKind::Evaluation,
-            () if step < toy::STEPS => PassKind::Gradient,
             () => {
-                self.end = Some(End {
-                    weights_sha256: weights_sha256(self.trainer.weights()),
-                    evaluations: self.progress.evaluations.clone(),
-                });
-                return Ok(());
+                self.end = self.progress.end(&self.trainer, &self.held);
+                if self.end.is_some() {
+                    return Ok(());
+                }
+                PassKind::Gradient
             }
         };
         let micro_batches = toy::micro_batches(kind, step);
@@ -282,8 +283,7 @@ impl Life {
                         format!("{key:?} expires as it is granted")
                     })?;
                     self.grants += 1;
-                    let mut weights = self.trainer.weights().to_vec();
-                    self.wire.round(&mut weights);
+                    let weights = toy::sent(key.kind, &self.trainer, self.rules.wire);
                     replies.push((worker, Reply::Grant { key, weights }));
                 }
                 Output::NothingYet { worker } => replies.push((worker, Reply::NothingYet)),
@@ -417,7 +417,8 @@ impl Life {
             .pass()
             .is_some_and(|pass| pass.kind == PassKind::Evaluation)
         {
-            self.progress.evaluations.push(root.loss);
+            let (trainer, held) = (&mut self.trainer, &mut self.held);
+            self.progress.hear(root.loss, &self.rules, trainer, held);
         } else {
             let before = self.trainer.step();
             self.trainer
@@ -429,7 +430,8 @@ impl Life {
             })?;
         }
         if self.trainer.step().is_multiple_of(toy::CHECKPOINT) {
-            disk.save(now, &self.trainer.state(), &self.progress)?;
+            let remembered = (&self.progress, &self.held);
+            disk.save(now, &self.trainer.state(), remembered)?;
         }
         self.open_pass(now, disk, replies, faults)
     }

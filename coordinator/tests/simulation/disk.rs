@@ -8,26 +8,24 @@ use std::{
 
 use coordinator::{
     checkpoint::{self, Checkpoint},
+    course::Held,
     machine::Millis,
     update::TrainerState,
 };
-use serde::{Deserialize, Serialize};
 use speech::random::Stream;
 use tempfile::TempDir;
 
-use crate::{coordinator::Violation, faults::Faults, toy};
+use crate::{
+    coordinator::Violation,
+    faults::Faults,
+    toy::{self, Progress},
+};
 
 /// Milliseconds until a write has reached the disk.
 const SYNC: Millis = 40;
 
 /// Checkpoints that are kept.
 const KEEP: usize = 2;
-
-/// What a run remembers beside the trainer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    pub evaluations: Vec<f64>,
-}
 
 #[derive(Debug)]
 pub struct Disk {
@@ -58,10 +56,10 @@ impl Disk {
         &mut self,
         now: Millis,
         state: &TrainerState,
-        progress: &Progress,
+        (progress, held): (&Progress, &Held),
     ) -> Result<(), Violation> {
         let dir = self.dir.path();
-        let saved = checkpoint::save(dir, &toy::spec(), state, progress);
+        let saved = checkpoint::save(dir, &toy::spec(), state, held, progress);
         let path = saved.map_err(|error| error.to_string())?;
         checkpoint::prune(dir, KEEP).map_err(|error| error.to_string())?;
         self.newest = Some((now + SYNC, path));

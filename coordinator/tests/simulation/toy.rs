@@ -7,8 +7,10 @@ use std::convert::Infallible;
 use coordinator::{
     checkpoint::weights_sha256,
     clip::ClipConfig,
+    course::{self, Course, Held},
     optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
+    select::{Figure, Keep, SelectConfig},
     update::{Trainer, TrainerConfig, UpdateRule},
 };
 use proto::{
@@ -16,6 +18,7 @@ use proto::{
     tree::{Node, fold},
     wire::Wire,
 };
+use serde::{Deserialize, Serialize};
 use speech::{
     model::{ModelConfig, ModelSpec},
     random::Stream,
@@ -36,7 +39,53 @@ pub fn spec() -> ModelSpec {
     ModelSpec::new(&config, 1, 2)
 }
 
-pub fn trainer_config() -> TrainerConfig {
+/// What becomes of the epochs of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rules {
+    pub wire: Wire,
+    pub ema: Option<f64>,
+    pub select: SelectConfig,
+    pub schedule: ScheduleConfig,
+}
+
+/// Runs of every fourth seed end early.
+pub const KINDS: u64 = 8;
+
+/// The rules of a seed's run: every other one's vectors travel in half the bytes, and one in four
+/// has each of a moving average, a plateau schedule, a mean of the best epochs, and an early end.
+pub fn rules(seed: u64) -> Rules {
+    let seed = seed % KINDS;
+    let cosine = ScheduleConfig {
+        kind: ScheduleKind::Cosine,
+        warmup_steps: 2,
+        ..ScheduleConfig::default()
+    };
+    let plateau = ScheduleConfig {
+        kind: ScheduleKind::Plateau,
+        patience: 0,
+        ..ScheduleConfig::default()
+    };
+    let plain = SelectConfig::default();
+    let (keep, average) = match seed / 2 {
+        0 => (Keep::Last, 1),
+        1 => (Keep::Best, 2),
+        2 => (Keep::Best, 1),
+        _ => (Keep::Last, 2),
+    };
+    Rules {
+        wire: [Wire::F32, Wire::Bf16][(seed % 2) as usize],
+        ema: (seed / 2 == 1 || seed / 2 == 3).then_some(0.5),
+        select: SelectConfig {
+            keep,
+            average,
+            patience: if seed / 2 == 2 { 1 } else { 0 },
+            ..plain
+        },
+        schedule: if seed / 2 >= 2 { plateau } else { cosine },
+    }
+}
+
+pub fn trainer_config(rules: &Rules) -> TrainerConfig {
     TrainerConfig {
         optimizer: OptimizerConfig {
             learning_rate: 0.05,
@@ -46,17 +95,14 @@ pub fn trainer_config() -> TrainerConfig {
             max_norm: 2.0,
             ..ClipConfig::default()
         },
-        schedule: ScheduleConfig {
-            kind: ScheduleKind::Cosine,
-            warmup_steps: 2,
-            ..ScheduleConfig::default()
-        },
+        schedule: rules.schedule,
         total_steps: STEPS,
+        ema: rules.ema,
     }
 }
 
-pub fn trainer() -> Trainer {
-    Trainer::new(&spec(), trainer_config(), spec().initialize(1))
+pub fn trainer(rules: &Rules) -> Trainer {
+    Trainer::new(&spec(), trainer_config(rules), spec().initialize(1))
 }
 
 /// Micro-batches of a pass.
@@ -64,14 +110,6 @@ pub fn micro_batches(kind: PassKind, step: u64) -> u32 {
     match kind {
         PassKind::Gradient => [8, 1, 13, 4, 6, 16, 3, 11, 2][step as usize % 9],
         PassKind::Evaluation => 5,
-    }
-}
-
-/// How the vectors of a run travel: every other seed's in half the bytes.
-pub fn wire(seed: u64) -> Wire {
-    match seed % 2 {
-        0 => Wire::F32,
-        _ => Wire::Bf16,
     }
 }
 
@@ -111,37 +149,79 @@ fn micro_batch(kind: PassKind, step: u64, index: u32, weights: &[f32]) -> Contri
     }
 }
 
-fn sent(trainer: &Trainer, wire: Wire) -> Vec<f32> {
-    let mut weights = trainer.weights().to_vec();
+/// What is handed out for a pass.
+pub fn sent(kind: PassKind, trainer: &Trainer, wire: Wire) -> Vec<f32> {
+    let mut weights = match kind {
+        PassKind::Gradient => trainer.weights().to_vec(),
+        PassKind::Evaluation => trainer.judged().to_vec(),
+    };
     wire.round(&mut weights);
     weights
+}
+
+/// What a run remembers beside the trainer, its weights apart.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub evaluations: Vec<f64>,
+    pub course: Course,
+}
+
+impl Progress {
+    /// Takes note of an epoch's score.
+    pub fn hear(&mut self, loss: f64, rules: &Rules, trainer: &mut Trainer, held: &mut Held) {
+        self.evaluations.push(loss);
+        let figure = Figure {
+            value: loss,
+            rises: false,
+        };
+        let rules = (&rules.select, &rules.schedule);
+        let last = STEPS / EPOCH;
+        let weights = || trainer.judged().to_vec();
+        self.course.hear(rules, last, Some(figure), weights, held);
+        trainer.set_drops(self.course.drops());
+    }
+
+    /// How a run ends, once it is over.
+    pub fn end(&self, trainer: &Trainer, held: &Held) -> Option<End> {
+        if trainer.step() < STEPS && !self.course.stopped {
+            return None;
+        }
+        let mean = course::mean(held);
+        Some(End {
+            weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
+            steps: trainer.step(),
+            progress: self.clone(),
+        })
+    }
 }
 
 /// How a run ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct End {
     pub weights_sha256: String,
-    pub evaluations: Vec<f64>,
+    pub steps: u64,
+    pub progress: Progress,
 }
 
 /// One worker, no fault, no machine.
-pub fn serial(wire: Wire) -> End {
-    let mut trainer = trainer();
-    let mut evaluations = Vec::new();
-    for step in 0..STEPS {
-        let root = Node::root(micro_batches(PassKind::Gradient, step));
-        let weights = sent(&trainer, wire);
-        let sum = contribution(PassKind::Gradient, step, root, &weights, wire);
+pub fn serial(rules: &Rules) -> End {
+    let (mut trainer, mut held) = (trainer(rules), Held::new());
+    let mut progress = Progress::default();
+    loop {
+        let step = trainer.step();
+        let pass = |kind, trainer: &Trainer| {
+            let root = Node::root(micro_batches(kind, trainer.step()));
+            let weights = sent(kind, trainer, rules.wire);
+            contribution(kind, trainer.step(), root, &weights, rules.wire)
+        };
+        let sum = pass(PassKind::Gradient, &trainer);
         trainer.apply(sum).expect("the toy does not diverge");
-        if trainer.step().is_multiple_of(EPOCH) {
-            let root = Node::root(micro_batches(PassKind::Evaluation, trainer.step()));
-            let (step, weights) = (trainer.step(), sent(&trainer, wire));
-            let sum = contribution(PassKind::Evaluation, step, root, &weights, wire);
-            evaluations.push(sum.loss);
+        if (step + 1).is_multiple_of(EPOCH) {
+            let loss = pass(PassKind::Evaluation, &trainer).loss;
+            progress.hear(loss, rules, &mut trainer, &mut held);
+            if let Some(end) = progress.end(&trainer, &held) {
+                return end;
+            }
         }
-    }
-    End {
-        weights_sha256: weights_sha256(trainer.weights()),
-        evaluations,
     }
 }

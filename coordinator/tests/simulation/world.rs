@@ -55,7 +55,7 @@ struct World {
 /// Runs the job to its end under `seed`.
 pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let mut stream = Stream::new(seed, &[1]);
-    let wire = toy::wire(seed);
+    let rules = toy::rules(seed);
     let count = 1 + stream.below(6) as usize;
     // With less than two honest ones, a run that insists on audits could not go on.
     let audit = match stream.below(3) {
@@ -72,7 +72,7 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
                 1 if audit == 1.0 => Character::Faulty,
                 _ => Character::Honest,
             };
-            Process::new(process, pace, character, wire)
+            Process::new(process, pace, character, rules.wire)
         })
         .collect();
     let honest: BTreeSet<usize> = (0..count)
@@ -81,7 +81,7 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let roles = Roles {
         audit,
         honest,
-        wire,
+        rules,
     };
     let mut world = World {
         now: 0,

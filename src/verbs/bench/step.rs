@@ -63,6 +63,7 @@ pub fn run(args: args::BenchStep) -> Result<()> {
         optimizer: OptimizerConfig::default(),
         clip: ClipConfig::default(),
         schedule: ScheduleConfig::default(),
+        ema: None,
         total_steps: u64::from(args.repeats) + WARM_UP,
     };
     let mut trainer = Trainer::new(spec, config, spec.initialize(1));

@@ -16,6 +16,8 @@ pub(super) struct Lease {
     pub key: Key,
     pub epoch: u32,
     pub norm_bound: Option<NormBound>,
+    /// It is computed from averaged weights.
+    pub averaged: bool,
     /// The node's, in order and without gaps.
     pub micro_batches: Vec<MicroBatch>,
 }
@@ -61,6 +63,7 @@ impl TryFrom<v1::Lease> for Lease {
             key,
             epoch: lease.epoch,
             norm_bound: lease.norm_bound.map(|bound| NormBound { most: bound.most }),
+            averaged: lease.averaged,
             micro_batches,
         };
         let indices = lease.micro_batches.iter().map(|one| one.index);
@@ -144,6 +147,7 @@ mod tests {
             key: Some(key.into()),
             epoch: 2,
             norm_bound: None,
+            averaged: false,
             micro_batches: micro_batches
                 .map(|index| v1::MicroBatch {
                     index,

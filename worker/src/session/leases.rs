@@ -57,6 +57,7 @@ struct Version {
     job: String,
     generation: u64,
     step: u64,
+    averaged: bool,
 }
 
 /// What leases are computed with.
@@ -233,7 +234,7 @@ impl<'a> Leases<'a> {
         };
         let compute = async {
             let began = Instant::now();
-            let weights = self.pull(&mut held, &lease.key, &job).await?;
+            let weights = self.pull(&mut held, &lease, &job).await?;
             let now = Instant::now();
             let before = Before {
                 pulled: weights.is_some().then_some(Stretch { began, ended: now }),
@@ -287,12 +288,19 @@ impl<'a> Leases<'a> {
         Ok(job)
     }
 
-    /// The weights of `key`'s step, unless the computing thread holds them.
-    async fn pull(&self, held: &mut Held, key: &Key, job: &Job) -> Result<Option<Weights>, Undone> {
+    /// The weights that `lease` is about, unless the computing thread holds them.
+    async fn pull(
+        &self,
+        held: &mut Held,
+        lease: &Lease,
+        job: &Job,
+    ) -> Result<Option<Weights>, Undone> {
+        let Lease { key, averaged, .. } = lease;
         let version = Version {
             job: key.job.clone(),
             generation: key.generation,
             step: key.step,
+            averaged: *averaged,
         };
         if held.weights.as_ref() == Some(&version) {
             return Ok(None);
@@ -300,7 +308,7 @@ impl<'a> Leases<'a> {
         let contact = &self.session.contact;
         let elements = job.spec.elements();
         let weights = contact
-            .persist(|| contact.tensors.pull(key, elements, job.wire))
+            .persist(|| contact.tensors.pull(key, *averaged, elements, job.wire))
             .await
             .map_err(|error| self.undone(error))?;
         held.weights = Some(version);

@@ -164,6 +164,7 @@ impl Job {
             micro_batches: self.micro_batches.clone(),
             epoch: 0,
             norm_bound: None,
+            averaged: false,
         })
     }
 

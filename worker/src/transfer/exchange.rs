@@ -166,7 +166,7 @@ impl Exchange {
         let wait_s = asked.elapsed().as_secs_f64();
         let (elements, wire) = (self.vector.values.len(), self.vector.wire);
         let leased = Instant::now();
-        self.weights = Some(self.tensors.pull(&key, elements, wire).await?);
+        self.weights = Some(self.tensors.pull(&key, false, elements, wire).await?);
         let pull_s = leased.elapsed().as_secs_f64();
         let leased = Leased {
             step: key.step,

@@ -65,11 +65,11 @@ async fn weights_of_another_length_are_refused() {
     })
     .await;
     let transfer = transfer(coordinator.address);
-    let pulled = transfer.pull(&key(), weights.len(), Wire::F32).await;
+    let pulled = transfer.pull(&key(), false, weights.len(), Wire::F32).await;
     assert_eq!(*pulled.unwrap(), *weights);
     for elements in [weights.len() - 1, weights.len() + 1, 5] {
         let error = transfer
-            .pull(&key(), elements, Wire::F32)
+            .pull(&key(), false, elements, Wire::F32)
             .await
             .unwrap_err();
         assert!(
@@ -118,7 +118,7 @@ async fn a_connection_that_breaks_is_lost_and_not_refused() {
     let transfer = transfer(coordinator.address);
     let pull = tokio::spawn({
         let transfer = transfer.clone();
-        async move { transfer.pull(&key(), 1, Wire::F32).await }
+        async move { transfer.pull(&key(), false, 1, Wire::F32).await }
     });
     assert!(matches!(
         coordinator.calls.recv().await,
@@ -127,7 +127,10 @@ async fn a_connection_that_breaks_is_lost_and_not_refused() {
     coordinator.kill().await;
     let error = pull.await.unwrap().unwrap_err();
     assert!(error.is_lost(), "{error}");
-    let error = transfer.pull(&key(), 1, Wire::F32).await.unwrap_err();
+    let error = transfer
+        .pull(&key(), false, 1, Wire::F32)
+        .await
+        .unwrap_err();
     assert!(error.is_lost(), "{error}");
 }
 

@@ -1,0 +1,142 @@
+//! The ends of epochs: what is scored, on which weights, and what follows from it. Each function begins
+//! one thing or takes up what came of it; what follows from a score is [`crate::course`]'s to say.
+
+use std::sync::Arc;
+
+use proto::contribution::PassKind;
+
+use super::{
+    Driver,
+    work::{self, Done, Scored},
+};
+use crate::{
+    broadcast::Encoded,
+    course::{self, Heard},
+    events::Event,
+    machine::Input,
+    plan,
+    report::{Best, Metrics},
+    select::Figure,
+};
+
+impl Driver {
+    /// Opens the evaluation of the epoch that has ended, on the moving average where one is kept.
+    pub(super) fn open_evaluation(&mut self) {
+        let Some(training) = self.training() else {
+            return;
+        };
+        let (step, wire) = (training.counts.step, training.job.train.wire);
+        let trainer = training.trainer.as_ref();
+        let average = trainer.and_then(|trainer| trainer.moving_average());
+        let average = average.map(|average| Encoded::new(average, wire));
+        self.evaluate(step, average);
+    }
+
+    /// Opens the evaluation of what the final model will be. No weights that gradients are computed
+    /// from ever have its version.
+    pub(super) fn open_choice(&mut self) {
+        let Some(training) = self.training() else {
+            return;
+        };
+        let (step, wire) = (training.counts.step + 1, training.job.train.wire);
+        let mean = course::mean(&training.held);
+        self.evaluate(step, mean.map(|mean| Encoded::new(&mean, wire)));
+    }
+
+    /// Opens a pass over the validation set, on other weights than the newest ones if there are any.
+    fn evaluate(&mut self, step: u64, other: Option<Encoded>) {
+        let Some(training) = self.training() else {
+            return;
+        };
+        let valid = training.prepared.valid.iter();
+        let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
+        let micro_batches = plan::evaluation(&lengths, training.job.train.batching());
+        let epoch = training.epoch_ended();
+        let averaged = other.is_some();
+        self.weights.send_modify(|weights| {
+            if let Some(weights) = weights {
+                weights.averaged = other.map(|other| (step, Arc::new(other)));
+            }
+        });
+        let mut pass = self.pass_over(PassKind::Evaluation, step, epoch, micro_batches);
+        if let Some(pass) = &mut pass {
+            pass.averaged = averaged;
+        }
+        self.open(pass);
+    }
+
+    /// Scores the results of an evaluation pass.
+    pub(super) fn score(&mut self) {
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let prepared = Arc::clone(&training.prepared);
+        let Some(pass) = &mut training.pass else {
+            return;
+        };
+        let results = pass.settle_results();
+        self.tell(Input::PassClosed);
+        self.spawn(move || Done::Scored(Box::new(work::score(&prepared, &results))));
+    }
+
+    pub(super) fn scored(&mut self, scored: Scored) {
+        let Scored { score, loss } = scored;
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let Some(pass) = training.pass.take() else {
+            return;
+        };
+        training.tally.seconds += pass.opened.elapsed().as_secs_f64();
+        let metrics = Metrics {
+            loss,
+            score: score.clone(),
+        };
+        if pass.step > training.counts.step {
+            training.tally.chosen = Some(metrics);
+            let epochs = training.tally.course.held.iter().map(|mark| mark.epoch);
+            let epochs = epochs.collect();
+            self.note(Event::Chosen {
+                epochs,
+                loss,
+                score,
+            });
+            return;
+        }
+        let this = Best::of(&score, pass.epoch, pass.step);
+        let before = training.tally.best.as_ref();
+        let best = match (&this, before) {
+            (Some(this), Some(before)) => this.beats(before),
+            (this, _) => this.is_some(),
+        };
+        if best {
+            training.tally.best = this;
+        }
+        training.tally.metrics = Some(metrics);
+        let figure = Figure::of(training.job.select.by, &score, loss);
+        self.note(Event::Evaluated {
+            epoch: pass.epoch,
+            loss,
+            best,
+            score,
+        });
+        self.hear(figure);
+        self.draw();
+    }
+
+    /// Takes note of the end of an epoch, and says what follows.
+    pub(super) fn hear(&mut self, figure: Option<Figure>) {
+        let Some(training) = self.training_mut() else {
+            return;
+        };
+        let Heard { lowered, stopped } = training.hear(figure);
+        let (epoch, factor) = (training.epoch_ended(), training.rate_factor());
+        let best_epoch = training.tally.course.best_epoch().unwrap_or(0);
+        if lowered {
+            self.note(Event::RateLowered { factor });
+        }
+        if stopped {
+            self.note(Event::StoppedEarly { epoch, best_epoch });
+        }
+    }
+}

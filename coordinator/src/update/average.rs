@@ -1,0 +1,39 @@
+//! The exponential moving average of the weights (Polyak & Juditsky 1992). It decides how an average
+//! follows; it refuses to know what it is used for.
+
+use rayon::prelude::*;
+
+/// As torch's `AveragedModel` with `get_ema_multi_avg_fn` has it.
+#[derive(Clone, Debug)]
+pub(super) struct Average {
+    decay: f64,
+    weights: Vec<f32>,
+}
+
+impl Average {
+    /// Goes on from `weights`.
+    pub fn new(decay: f64, weights: Vec<f32>) -> Self {
+        Self { decay, weights }
+    }
+
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Moves towards `weights`; the first ones are taken as they are. Each element is worked out by
+    /// itself, so that no cut reaches a number.
+    pub fn follow(&mut self, weights: &[f32], first: bool) {
+        const RUN: usize = 1 << 14;
+        let share = (1.0 - self.decay) as f32;
+        let runs = self.weights.par_chunks_mut(RUN);
+        runs.zip(weights.par_chunks(RUN))
+            .for_each(|(average, weights)| {
+                if first {
+                    return average.copy_from_slice(weights);
+                }
+                for (average, weight) in average.iter_mut().zip(weights) {
+                    *average += share * (weight - *average);
+                }
+            });
+    }
+}
