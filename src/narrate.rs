@@ -109,7 +109,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             format!("epoch {epoch}: {}{loss}{best}", score(found, synthetic))
         }
         Event::RateLowered { factor } => {
-            format!("no better for long: the learning rate falls to {factor:.3e} of what it was")
+            format!("no better for long: the learning rate falls to {factor} of its course")
         }
         Event::StoppedEarly { epoch, best_epoch } => {
             format!("ends after epoch {epoch}: none since epoch {best_epoch} was better")
