@@ -109,6 +109,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         speech::synth::SynthError => |_| Code::Data,
         speech::front_end::FrontEndError => |_| Code::Data,
         speech::recipe::RecipeError => |_| Code::Data,
+        speech::model::ModelConfigError => |_| Code::Data,
         worker::gradient::GradientError => |_| Code::Data,
         coordinator::job::JobError => of_job,
         coordinator::store::StoreError => of_store,

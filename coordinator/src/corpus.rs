@@ -183,7 +183,10 @@ pub fn prepare(
     let train = keep(train, Set::Train, &mut left_out, |item| {
         let labels = vocabulary.encode(&item.text).unwrap_or_default();
         match job.model.head {
-            Head::Ctc => ctc_required_frames(&labels).max(1) as u64,
+            Head::Ctc => {
+                let outputs = ctc_required_frames(&labels).max(1);
+                job.model.input_frames(outputs) as u64
+            }
             Head::Keyword => 1,
         }
     });

@@ -12,7 +12,7 @@ use speech::{
     features::FeaturesConfig,
     front_end::FrontEnd,
     model::ModelConfig,
-    recipe::{Normalize, check_model},
+    recipe::Normalize,
     strict::{self, StrictError},
     synth::SyntheticConfig,
 };
@@ -289,7 +289,9 @@ impl Job {
             path: path.to_owned(),
             reason,
         };
-        check_model(&self.model).map_err(|error| section(error.to_string()))?;
+        self.model
+            .check()
+            .map_err(|error| section(error.to_string()))?;
         // Without statistics: those come from the corpus.
         FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
         Augmenter::new(&self.augment, &self.features, self.train.seed)

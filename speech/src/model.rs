@@ -1,58 +1,26 @@
-//! Model specifications without a tensor library: parameter names, shapes, initialisers and seeded
-//! initial values. It decides the layout of the flat parameter vector and refuses to know how a
+//! Model specifications without a tensor library: layers, parameter names, shapes, initialisers and
+//! seeded initial values. It decides the layout of the flat parameter vector and refuses to know how a
 //! forward pass is computed.
+
+mod config;
+mod convolution;
+mod dense;
+mod layer;
+mod recurrent;
+mod summary;
+
+pub use config::{
+    Activation, ConvConfig, Head, ModelConfig, ModelConfigError, ModelKind, Pooling, ResidualConfig,
+};
+pub use layer::{
+    AveragePool, Cell, Convolution, DirectionRanges, Layer, LayerSpec, NORM_EPSILON, Recurrent,
+};
+pub use summary::{Per, Row};
 
 use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
-
-/// The `[model]` section of a job: a stack of LSTM layers and a head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ModelConfig {
-    pub head: Head,
-    /// LSTM layers, 1 to 16.
-    pub layers: usize,
-    /// Hidden units of each direction of a layer.
-    pub hidden: usize,
-    pub bidirectional: bool,
-    /// Probability of dropping an element of a layer's output, between layers and before the head.
-    pub dropout: f64,
-    /// What the keyword head sees of the frames; the CTC head sees them all.
-    pub pooling: Pooling,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            head: Head::Keyword,
-            layers: 2,
-            hidden: 128,
-            bidirectional: false,
-            dropout: 0.0,
-            pooling: Pooling::Last,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Head {
-    /// One class an utterance: cross-entropy on the pooled frames.
-    Keyword,
-    /// Connectionist temporal classification (Graves et al. 2006) over units and a blank.
-    Ctc,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Pooling {
-    /// The last frame of the forward direction; with two directions, beside the first frame of the
-    /// backward one: what each direction knows once it has read everything.
-    Last,
-    /// The mean over an utterance's own frames.
-    Mean,
-}
+use layer::Builder;
 
 /// How a parameter's initial values are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,6 +31,7 @@ pub enum Initializer {
         bound: f64,
     },
     Zeros,
+    Ones,
 }
 
 /// One parameter tensor.
@@ -87,7 +56,8 @@ impl ParameterSpec {
     }
 }
 
-/// A model's parameters in the order of the flat vector.
+/// A model's layers from the features to the outputs before the softmax, and their parameters in the
+/// order of the flat vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
     pub config: ModelConfig,
@@ -95,70 +65,43 @@ pub struct ModelSpec {
     pub inputs: usize,
     /// Classes, or units and the blank (class 0).
     pub outputs: usize,
+    pub layers: Vec<LayerSpec>,
     pub parameters: Vec<ParameterSpec>,
 }
 
 impl ModelSpec {
-    /// Lays out the parameters of `config` for `inputs` features a frame and `outputs` classes.
+    /// Lays out the layers and parameters of `config` for `inputs` features a frame and `outputs`
+    /// classes.
     ///
-    /// For layer `l` and each direction (suffix `_reverse` for the second), as in torch's
-    /// `nn.LSTM`: `lstm.weight_ih_l{l}` `[4H, I]`, `lstm.weight_hh_l{l}` `[4H, H]`, `lstm.bias_ih_l{l}`
-    /// `[4H]`, `lstm.bias_hh_l{l}` `[4H]`, gates in the order i, f, g, o; then `head.weight`
-    /// `[outputs, D·H]` and `head.bias` `[outputs]`.
+    /// Names and layouts are torch's: `lstm.`, `gru.` and `rnn.` as those of `nn.LSTM`, `nn.GRU` and
+    /// `nn.RNN` ([`Recurrent`] has the order), `conv.{i}.` and `residual.{i}.` as `nn.Conv2d`,
+    /// `dense.{i}.` and, last of all, `head.` as `nn.Linear`, `norm.{i}.` as `nn.LayerNorm`, each
+    /// numbered in the order in which frames meet them.
     pub fn new(config: &ModelConfig, inputs: usize, outputs: usize) -> Self {
-        let mut parameters = Vec::new();
-        let mut offset = 0;
-        let mut push = |name: String, shape: Vec<usize>, bound: f64| {
-            let elements: usize = shape.iter().product();
-            let initializer = Initializer::Uniform { bound };
-            parameters.push(ParameterSpec {
-                name,
-                shape,
-                initializer,
-                offset,
-            });
-            offset += elements;
-        };
-        let hidden = config.hidden;
-        let directions = if config.bidirectional { 2 } else { 1 };
-        let bound = 1.0 / (hidden as f64).sqrt();
-        for layer in 0..config.layers {
-            let width = if layer == 0 {
-                inputs
-            } else {
-                hidden * directions
-            };
-            for suffix in &["", "_reverse"][..directions] {
-                push(
-                    format!("lstm.weight_ih_l{layer}{suffix}"),
-                    vec![4 * hidden, width],
-                    bound,
-                );
-                push(
-                    format!("lstm.weight_hh_l{layer}{suffix}"),
-                    vec![4 * hidden, hidden],
-                    bound,
-                );
-                push(
-                    format!("lstm.bias_ih_l{layer}{suffix}"),
-                    vec![4 * hidden],
-                    bound,
-                );
-                push(
-                    format!("lstm.bias_hh_l{layer}{suffix}"),
-                    vec![4 * hidden],
-                    bound,
-                );
+        let mut builder = Builder::new(config, inputs);
+        match config.kind {
+            ModelKind::Lstm | ModelKind::Gru | ModelKind::Rnn => {
+                convolution::front(&mut builder, config);
+                recurrent::stack(&mut builder, config);
             }
+            ModelKind::Dnn => {
+                convolution::front(&mut builder, config);
+                dense::stack(&mut builder, config);
+            }
+            ModelKind::Cnn => convolution::residual(&mut builder, &config.residual),
         }
-        let width = hidden * directions;
-        let bound = 1.0 / (width as f64).sqrt();
-        push("head.weight".to_owned(), vec![outputs, width], bound);
-        push("head.bias".to_owned(), vec![outputs], bound);
+        if config.head == Head::Keyword {
+            builder.pool();
+        }
+        builder.dropout();
+        dense::before_output(&mut builder, config);
+        builder.dense("head", outputs, None);
+        let (layers, parameters) = builder.finish();
         Self {
             config: config.clone(),
             inputs,
             outputs,
+            layers,
             parameters,
         }
     }
@@ -175,6 +118,12 @@ impl ModelSpec {
             .find(|parameter| parameter.name == name)
     }
 
+    /// Frames of the outputs of a CTC model that hears `frames` frames: see
+    /// [`ModelConfig::output_frames`].
+    pub fn output_frames(&self, frames: usize) -> usize {
+        self.config.output_frames(frames)
+    }
+
     /// Initial values, a function of the specification and the seed alone: each parameter draws
     /// from the stream of its own place in the layout.
     pub fn initialize(&self, seed: u64) -> Vec<f32> {
@@ -185,6 +134,7 @@ impl ModelSpec {
                 (0..parameter.elements()).map(|_| match parameter.initializer {
                     Initializer::Uniform { bound } => stream.between(-bound, bound) as f32,
                     Initializer::Zeros => 0.0,
+                    Initializer::Ones => 1.0,
                 }),
             );
         }
@@ -196,32 +146,4 @@ impl ModelSpec {
 const INITIALIZATION: u64 = 0x696e_6974;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_lie_end_to_end_in_the_flat_vector() {
-        let config = ModelConfig {
-            bidirectional: true,
-            ..ModelConfig::default()
-        };
-        let spec = ModelSpec::new(&config, 40, 10);
-        let mut end = 0;
-        for parameter in &spec.parameters {
-            assert_eq!(parameter.offset, end);
-            end = parameter.range().end;
-        }
-        let layer = |inputs: usize| 2 * 4 * 128 * (inputs + 128 + 2);
-        assert_eq!(spec.elements(), layer(40) + layer(256) + 10 * 256 + 10);
-        assert_eq!(spec.initialize(1).len(), spec.elements());
-    }
-
-    #[test]
-    fn initial_values_follow_the_seed_and_stay_in_bounds() {
-        let spec = ModelSpec::new(&ModelConfig::default(), 13, 10);
-        assert_eq!(spec.initialize(5), spec.initialize(5));
-        assert_ne!(spec.initialize(5), spec.initialize(6));
-        let bound = 1.0 / 128f32.sqrt();
-        assert!(spec.initialize(5).iter().all(|value| value.abs() <= bound));
-    }
-}
+mod tests;

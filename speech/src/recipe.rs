@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::augment::{AugmentConfig, AugmentError};
 use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
-use crate::model::{Head, ModelConfig, ModelSpec};
+use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
 use crate::text::{Kind, Vocabulary};
 
 /// The version of a written recipe. It is raised when one that was written before would be read as
@@ -53,8 +53,8 @@ pub enum RecipeError {
         "the recipe's `format` is {found}, and this program reads {FORMAT}: use the program that wrote it, or train again"
     )]
     Format { found: u32 },
-    #[error("model.{field} {reason}")]
-    Model { field: &'static str, reason: String },
+    #[error(transparent)]
+    Model(#[from] ModelConfigError),
     #[error(
         "model.head is \"{head}\", which needs a vocabulary of {needed}, and the recipe's is of {found}"
     )]
@@ -69,27 +69,6 @@ pub enum RecipeError {
     FrontEnd(#[from] FrontEndError),
 }
 
-/// Checks the bounds of a model before anything is known of its vocabulary and features.
-pub fn check_model(model: &ModelConfig) -> Result<(), RecipeError> {
-    let bounded = |field, value: usize, most: usize| {
-        if (1..=most).contains(&value) {
-            return Ok(());
-        }
-        let reason = format!("is {value}, but has to be between 1 and {most}");
-        Err(RecipeError::Model { field, reason })
-    };
-    bounded("layers", model.layers, 16)?;
-    bounded("hidden", model.hidden, 8192)?;
-    if !(0.0..1.0).contains(&model.dropout) {
-        let reason = format!("is {}, but has to be at least 0 and below 1", model.dropout);
-        return Err(RecipeError::Model {
-            field: "dropout",
-            reason,
-        });
-    }
-    Ok(())
-}
-
 impl Recipe {
     /// Whether the parts can be used together; what [`from_json`](Self::from_json) gives can.
     pub fn validate(&self) -> Result<(), RecipeError> {
@@ -98,7 +77,7 @@ impl Recipe {
     }
 
     fn checked_front_end(&self) -> Result<FrontEnd, RecipeError> {
-        check_model(&self.model)?;
+        self.model.check()?;
         self.augment.check()?;
         let (head, needed) = match self.model.head {
             Head::Keyword => ("keyword", Kind::Classes),

@@ -17,7 +17,8 @@ use worker::kernel::activation::{exp, sigmoid, tanh};
 use worker::kernel::matrix::{Left, Panels, Start, multiply_parallel};
 use worker::kernel::simd::{Kernel, Lanes, Level};
 use worker::loss::{Example, losses};
-use worker::lstm::{LayerShape, Packing, fused};
+use worker::packing::Packing;
+use worker::recurrent::{Cell, Recurrent, fused};
 
 fn main() {
     worker::compute::set_threads(1).expect("the first use of rayon's pool");
@@ -107,7 +108,7 @@ fn activation(bencher: Bencher, name: &str) {
 const LAYERS: [[usize; 4]; 3] = [[16, 200, 256, 256], [64, 98, 128, 128], [32, 50, 1024, 512]];
 
 struct Layer {
-    shape: LayerShape,
+    shape: Recurrent,
     packing: Arc<Packing>,
     input: Tensor<2>,
     parameters: Tensor<1>,
@@ -115,7 +116,9 @@ struct Layer {
 
 impl Layer {
     fn new([sequences, frames, inputs, hidden]: [usize; 4]) -> Self {
-        let shape = LayerShape {
+        let shape = Recurrent {
+            cell: Cell::Lstm,
+            projection: 0,
             inputs,
             hidden,
             directions: 1,
@@ -134,7 +137,7 @@ impl Layer {
 
     /// Of a pass through the layer.
     fn operations(&self) -> usize {
-        let LayerShape { inputs, hidden, .. } = self.shape;
+        let Recurrent { inputs, hidden, .. } = self.shape;
         2 * self.packing.rows() * 4 * hidden * (inputs + hidden)
     }
 }
@@ -146,7 +149,7 @@ fn lstm_forward(bencher: Bencher, sizes: [usize; 4]) {
         .counter(ItemsCount::new(layer.operations()))
         .bench_local(|| {
             let (input, parameters) = (layer.input.clone(), layer.parameters.clone());
-            fused::lstm(input, parameters, layer.shape, &layer.packing)
+            fused::layer(input, parameters, layer.shape, &layer.packing)
         });
 }
 
@@ -158,7 +161,7 @@ fn lstm_backward(bencher: Bencher, sizes: [usize; 4]) {
         .with_inputs(|| {
             let input = layer.input.clone().autodiff().require_grad();
             let parameters = layer.parameters.clone().autodiff().require_grad();
-            fused::lstm(input, parameters, layer.shape, &layer.packing).sum()
+            fused::layer(input, parameters, layer.shape, &layer.packing).sum()
         })
         .bench_local_values(|sum| sum.backward());
 }

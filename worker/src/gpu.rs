@@ -156,3 +156,15 @@ pub fn flat_position() -> u32 {
 pub fn word(size: usize) -> u32 {
     u32::try_from(size).expect("a size within a GPU's buffer")
 }
+
+/// Not a number stays one.
+#[cube]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + f32::exp(-x))
+}
+
+/// The builtin one may lose what is not a number.
+#[cube]
+pub fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
+}

@@ -140,7 +140,7 @@ pub fn forward<'a>(
     let feasible = |&position: &usize| {
         loss::is_feasible(
             head,
-            micro.features[position].frames,
+            spec.output_frames(micro.features[position].frames),
             micro.targets[position],
         )
     };
@@ -286,7 +286,7 @@ impl Passed {
 }
 
 /// The log-probabilities that the network gives to the classes or units: for each utterance
-/// `[frames, outputs]` (CTC) or `[outputs]` (keyword). An utterance without frames has none.
+/// `[output frames, outputs]` (CTC) or `[outputs]` (keyword). An utterance without frames has none.
 ///
 /// # Errors
 /// If an utterance does not fit the model, or the device fails.

@@ -125,8 +125,8 @@ impl Shape {
             layers: self.layers,
             hidden: self.hidden,
             bidirectional: self.bidirectional,
-            dropout: 0.0,
             pooling: Pooling::Last,
+            ..ModelConfig::default()
         }
     }
 

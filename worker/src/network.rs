@@ -1,27 +1,34 @@
-//! The network of a model specification: LSTM layers, dropout and a head, on a device. It decides
+//! The network of a model specification: its layers, one after the other, on a device. It decides
 //! which implementation of an operator a device gets, and refuses to know losses and gradients.
 
 mod constant;
+pub mod convolution;
 pub mod dropout;
-mod head;
+pub mod linear;
+pub mod mix;
+pub mod norm;
+mod pool;
 
 use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use speech::model::{Head, ModelSpec};
+use speech::model::{Cell, Layer, LayerSpec, ModelSpec, Per};
 
-use crate::lstm::{LayerShape, Packing, cube, fused, reference};
+use crate::packing::Packing;
+use crate::recurrent::{self, Recurrent};
+use crate::stream::{NotStreamable, Stream};
+use convolution::Packings;
 use dropout::Dropout;
+use mix::Mix;
 
-/// A model on a device. Each layer's parameters are one flat tensor, and so are the head's, so that
-/// they follow each other as in the specification's flat vector.
+/// A model on a device. Each layer's parameters are one flat tensor, and they follow each other as in
+/// the specification's flat vector.
 #[derive(Clone, Debug)]
 pub struct Network {
     spec: ModelSpec,
     device: Device,
     operators: Operators,
-    layers: Vec<LayerShape>,
     parameters: Parameters,
 }
 
@@ -46,26 +53,14 @@ impl Operators {
     }
 }
 
-/// The parameter tensors, of a network or of one differentiation.
+/// The parameter tensors, of a network or of one differentiation: one for each layer that has any.
 #[derive(Clone, Debug)]
-pub struct Parameters {
-    /// One a layer.
-    pub layers: Vec<Tensor<1>>,
-    /// `weight` `[outputs, width]` and `bias` `[outputs]`.
-    pub head: Tensor<1>,
-}
+pub struct Parameters(Vec<Tensor<1>>);
 
 impl Parameters {
     /// In the order of the flat vector.
     pub fn into_tensors(self) -> impl Iterator<Item = Tensor<1>> {
-        self.layers.into_iter().chain([self.head])
-    }
-
-    fn map(&self, f: impl Fn(&Tensor<1>) -> Tensor<1>) -> Self {
-        Self {
-            layers: self.layers.iter().map(&f).collect(),
-            head: f(&self.head),
-        }
+        self.0.into_iter()
     }
 }
 
@@ -81,43 +76,36 @@ pub struct WrongParameters {
 /// A batch of frames on a network's device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    packing: Arc<Packing>,
+    /// Of what goes into each layer, and of what comes out of the last.
+    packings: Vec<Arc<Packing>>,
     frames: Tensor<2>,
 }
 
 impl Batch {
+    /// Of the outputs, before they are pooled.
     pub fn packing(&self) -> &Packing {
-        &self.packing
+        &self.packings[self.packings.len() - 1]
     }
 }
 
 impl Network {
     /// A network whose parameters are zeros until [`Network::load`].
     pub fn new(spec: &ModelSpec, device: &Device) -> Self {
-        let config = &spec.config;
-        let directions = if config.bidirectional { 2 } else { 1 };
-        let hidden = config.hidden;
-        let layers: Vec<LayerShape> = (0..config.layers)
-            .map(|layer| {
-                let inputs = if layer == 0 {
-                    spec.inputs
-                } else {
-                    hidden * directions
-                };
-                LayerShape {
-                    inputs,
-                    hidden,
-                    directions,
-                }
-            })
-            .collect();
+        Self::with(Operators::of(device), spec, device)
+    }
+
+    /// [`Network::new`] in plain tensor operations on any device: what the others are tested against.
+    pub fn plain(spec: &ModelSpec, device: &Device) -> Self {
+        Self::with(Operators::Plain, spec, device)
+    }
+
+    fn with(operators: Operators, spec: &ModelSpec, device: &Device) -> Self {
         let zeros = vec![0.0; spec.elements()];
         Self {
             spec: spec.clone(),
             device: device.clone(),
-            operators: Operators::of(device),
-            parameters: upload(&layers, &zeros, device),
-            layers,
+            operators,
+            parameters: upload(&spec.layers, &zeros, device),
         }
     }
 
@@ -137,14 +125,28 @@ impl Network {
                 found: flat.len(),
             });
         }
-        self.parameters = upload(&self.layers, flat, &self.device);
+        self.parameters = upload(&self.spec.layers, flat, &self.device);
         Ok(())
+    }
+
+    /// The network as it hears frames one after the other.
+    ///
+    /// # Errors
+    /// When it says nothing before an utterance is over.
+    pub fn stream(&self) -> Result<Stream, NotStreamable> {
+        let tensors = self.parameters.0.iter().cloned();
+        let values = tensors.map(|tensor| {
+            let data = tensor.into_data();
+            data.as_slice::<f32>().expect("parameters are f32").to_vec()
+        });
+        Stream::new(&self.spec, &values.flatten().collect::<Vec<f32>>())
     }
 
     /// The parameters as leaves of a new differentiation.
     pub fn leaves(&self) -> Parameters {
-        self.parameters
-            .map(|parameter| parameter.clone().autodiff().require_grad())
+        let tensors = self.parameters.0.iter();
+        let leaf = |tensor: &Tensor<1>| tensor.clone().autodiff().require_grad();
+        Parameters(tensors.map(leaf).collect())
     }
 
     /// Brings sequences (each [length, inputs]) to the device.
@@ -155,15 +157,37 @@ impl Network {
             .map(|frames| frames.len() / inputs)
             .collect();
         let packing = match self.operators {
-            Operators::Flex | Operators::Cube => Packing::packed(&lengths),
-            Operators::Plain => Packing::padded(&lengths),
+            Operators::Flex => Packing::packed(&lengths),
+            Operators::Cube if !self.pads() => Packing::packed(&lengths),
+            Operators::Cube | Operators::Plain => Packing::padded(&lengths),
         };
         let rows = packing.gather(sequences, inputs);
         let data = TensorData::new(rows, [packing.rows(), inputs]);
         Batch {
             frames: Tensor::from_data(data, &self.device),
-            packing: Arc::new(packing),
+            packings: self.packings(packing),
         }
+    }
+
+    /// How frames lie before each layer and after the last.
+    fn packings(&self, first: Packing) -> Vec<Arc<Packing>> {
+        let mut packings = vec![Arc::new(first)];
+        for one in &self.spec.layers {
+            let last = &packings[packings.len() - 1];
+            packings.push(match one.layer.frame_stride() {
+                1 => last.clone(),
+                stride => Arc::new(last.strided(stride)),
+            });
+        }
+        packings
+    }
+
+    /// Whether a GPU computes a recurrent layer in plain operations, which pad.
+    fn pads(&self) -> bool {
+        self.spec.layers.iter().any(|one| match one.layer {
+            Layer::Recurrent(shape) => !has_kernel(&shape),
+            _ => false,
+        })
     }
 
     /// The outputs before the softmax: a row for each row of the packing (CTC), or for each place in
@@ -216,55 +240,131 @@ impl Network {
         frames: Tensor<2>,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
-        let packing = &batch.packing;
-        let last = self.layers.len().saturating_sub(1);
+        let mut parameters = parameters.0.iter().cloned();
         let mut x = frames;
-        for (index, (shape, parameters)) in self.layers.iter().zip(&parameters.layers).enumerate() {
-            let parameters = parameters.clone();
-            x = match self.operators {
-                Operators::Flex => fused::lstm(x, parameters, *shape, packing),
-                Operators::Cube => cube::lstm(x, parameters, *shape, packing, cube::Way::Adapter),
-                Operators::Plain => reference::lstm(x, parameters, *shape, packing),
+        let mut kept = None;
+        for (one, packings) in self.spec.layers.iter().zip(batch.packings.windows(2)) {
+            let (packing, after) = (&packings[0], &packings[1]);
+            let mut parameters = || parameters.next().expect("of each layer that has any");
+            x = match one.layer {
+                Layer::Context {
+                    inputs,
+                    left,
+                    right,
+                } => self.mix(x, Mix::context(packing, inputs, left, right)),
+                Layer::AveragePool(shape) => self.mix(x, Mix::average(packing, after, &shape)),
+                Layer::Convolution(shape) => {
+                    let packings = Packings {
+                        input: packing.clone(),
+                        output: after.clone(),
+                    };
+                    self.convolution(x, parameters(), shape, packings)
+                }
+                Layer::Recurrent(shape) => self.recurrent(x, parameters(), shape, packing),
+                Layer::Dense {
+                    outputs,
+                    activation,
+                    ..
+                } => {
+                    let linear = match self.operators {
+                        Operators::Flex => linear::fused,
+                        Operators::Cube => linear::cube::linear,
+                        Operators::Plain => linear::reference,
+                    };
+                    linear(x, parameters(), outputs, activation)
+                }
+                Layer::Norm { .. } => {
+                    let norm = match self.operators {
+                        Operators::Flex => norm::fused,
+                        Operators::Cube => norm::cube::norm,
+                        Operators::Plain => norm::reference,
+                    };
+                    norm(x, parameters())
+                }
+                Layer::Dropout { index } => {
+                    let mask = dropout.map(|dropout| match one.per {
+                        Per::Frame => dropout.frames(index, packing, one.width),
+                        Per::Utterance => dropout.sequences(index, packing, one.width),
+                    });
+                    self.drop_out(x, mask)
+                }
+                Layer::Keep => {
+                    kept = Some(x.clone());
+                    x
+                }
+                Layer::Add => match kept.take() {
+                    Some(kept) => x.add(kept),
+                    None => x,
+                },
+                Layer::Pool { directions } => {
+                    let (pooling, hidden) = (self.spec.config.pooling, one.width / directions);
+                    let pool = pool::Pool::new(pooling, hidden, directions, packing);
+                    match self.operators {
+                        Operators::Flex => pool.fused(x),
+                        Operators::Cube => pool::cube::pool(x, pool),
+                        Operators::Plain => pool.reference(x),
+                    }
+                }
             };
-            if index < last {
-                let mask = dropout.map(|dropout| dropout.frames(index, packing, shape.outputs()));
-                x = self.drop_out(x, mask);
-            }
         }
-        let width = self
-            .layers
-            .last()
-            .map_or(self.spec.inputs, LayerShape::outputs);
-        let mask = match self.spec.config.head {
-            Head::Ctc => dropout.map(|dropout| dropout.frames(last, packing, width)),
-            Head::Keyword => {
-                let pool = head::Pool::new(self.spec.config.pooling, &self.layers, packing);
-                x = match self.operators {
-                    Operators::Flex => pool.fused(x),
-                    Operators::Cube => head::cube::pool(x, pool),
-                    Operators::Plain => pool.reference(x),
-                };
-                dropout.map(|dropout| dropout.sequences(last, packing, width))
-            }
-        };
-        let x = self.drop_out(x, mask);
-        let (parameters, outputs) = (parameters.head.clone(), self.spec.outputs);
+        x
+    }
+
+    fn mix(&self, x: Tensor<2>, mix: Mix) -> Tensor<2> {
         match self.operators {
-            Operators::Flex => head::linear_fused(x, parameters, outputs),
-            Operators::Cube => head::cube::linear(x, parameters, outputs),
-            Operators::Plain => head::linear_reference(x, parameters, outputs),
+            Operators::Flex => mix::fused(x, mix),
+            Operators::Cube => mix::cube::mix(x, mix),
+            Operators::Plain => mix::reference(x, mix),
+        }
+    }
+
+    fn convolution(
+        &self,
+        x: Tensor<2>,
+        parameters: Tensor<1>,
+        shape: speech::model::Convolution,
+        packings: Packings,
+    ) -> Tensor<2> {
+        let (mix, linear): (fn(_, _) -> _, recurrent::reference::Linear) = match self.operators {
+            Operators::Flex => return convolution::fused(x, parameters, shape, packings),
+            Operators::Cube => (mix::cube::mix, linear::cube::linear),
+            Operators::Plain => (mix::reference, linear::reference),
+        };
+        convolution::plain(x, parameters, shape, &packings, mix, linear)
+    }
+
+    fn recurrent(
+        &self,
+        x: Tensor<2>,
+        parameters: Tensor<1>,
+        shape: Recurrent,
+        packing: &Arc<Packing>,
+    ) -> Tensor<2> {
+        use recurrent::{cube, fused, reference};
+        match self.operators {
+            Operators::Flex => fused::layer(x, parameters, shape, packing),
+            Operators::Cube if !packing.is_padded() => {
+                cube::lstm(x, parameters, shape, packing, cube::Way::Adapter)
+            }
+            Operators::Cube => {
+                reference::layer(x, parameters, shape, packing, linear::cube::linear)
+            }
+            Operators::Plain => reference::layer(x, parameters, shape, packing, linear::reference),
         }
     }
 }
 
-fn upload(layers: &[LayerShape], flat: &[f32], device: &Device) -> Parameters {
-    let mut rest = flat;
-    let mut take = |elements: usize| {
-        let (values, after) = rest.split_at(elements);
-        rest = after;
-        Tensor::from_data(TensorData::new(values.to_vec(), [elements]), device)
+/// Whether there is a recurrence of our own on a GPU.
+fn has_kernel(shape: &Recurrent) -> bool {
+    shape.cell == Cell::Lstm && shape.projection == 0
+}
+
+fn upload(layers: &[LayerSpec], flat: &[f32], device: &Device) -> Parameters {
+    let with_parameters = layers.iter().filter(|one| !one.parameters.is_empty());
+    let tensor = |one: &LayerSpec| {
+        let values = flat[one.parameters.clone()].to_vec();
+        let elements = values.len();
+        Tensor::from_data(TensorData::new(values, [elements]), device)
     };
-    let layers: Vec<Tensor<1>> = layers.iter().map(|shape| take(shape.elements())).collect();
-    let head = take(flat.len() - layers.iter().map(|layer| layer.dims()[0]).sum::<usize>());
-    Parameters { layers, head }
+    Parameters(with_parameters.map(tensor).collect())
 }

@@ -11,7 +11,7 @@ use coordinator::{
 };
 use proto::contribution::Contribution;
 use serde::Serialize;
-use speech::{model::Head, recipe::check_model};
+use speech::model::Head;
 use worker::{
     compute::{self, Compute},
     measure::{Measure, Shape},
@@ -56,7 +56,7 @@ pub fn run(args: args::BenchStep) -> Result<()> {
         outputs: args.outputs as usize,
         labels: args.labels as usize,
     };
-    check_model(&shape.model())?;
+    shape.model().check()?;
     let measure = Measure::new(shape, &compute.device);
     let spec = measure.spec();
     let config = TrainerConfig {

@@ -1,4 +1,4 @@
-//! Exponential, logistic and hyperbolic tangent of vectors. It decides their accuracy.
+//! Exponential, logistic, hyperbolic tangent and what is positive of vectors. It decides their accuracy.
 //!
 //! Error bounds, checked by the tests against f64: `exp` 2 units in the last place on [-87, 88]
 //! (arguments beyond are clamped to it); `sigmoid` 1.5e-7 absolute and 1e-6 relative above -88;
@@ -51,6 +51,13 @@ pub fn tanh<V: Lanes>(x: V) -> V {
     small
         .where_less(magnitude, V::splat(0.625), large)
         .add(x.sub(x))
+}
+
+/// What is positive of `x`. A NaN stays one.
+#[inline(always)]
+pub fn relu<V: Lanes>(x: V) -> V {
+    // `max` gives its argument where either is NaN.
+    V::splat(0.0).max(x)
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use speech::random::Stream;
-use worker::lstm::cube::{self, Way};
-use worker::lstm::{LayerShape, Packing, fused, reference};
+use worker::network::linear;
+use worker::packing::Packing;
+use worker::recurrent::cube::{self, Way};
+use worker::recurrent::{Cell, Recurrent, fused, reference};
 
 use crate::{distance, wgpu};
 
@@ -21,7 +23,7 @@ pub enum Layer {
 /// Outputs, gradient of the input and gradient of the parameters, each by utterance or whole.
 type Results = (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>);
 
-fn run(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) -> Results {
+fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results {
     let device = match layer {
         Layer::Cube(device, _) => device.clone(),
         Layer::Plain | Layer::Fused => Device::flex(),
@@ -55,8 +57,8 @@ fn run(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) -> Result
     let p = p.autodiff().require_grad();
     let (input, parameters) = (x.clone(), p.clone());
     let y = match layer {
-        Layer::Plain => reference::lstm(input, parameters, shape, &packing),
-        Layer::Fused => fused::lstm(input, parameters, shape, &packing),
+        Layer::Plain => reference::layer(input, parameters, shape, &packing, linear::reference),
+        Layer::Fused => fused::layer(input, parameters, shape, &packing),
         Layer::Cube(_, way) => cube::lstm(input, parameters, shape, &packing, *way),
     };
     let gradients = y
@@ -80,7 +82,7 @@ fn run(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) -> Result
     )
 }
 
-fn check(shape: LayerShape, lengths: &[usize], seed: u64, layer: &Layer) {
+fn check(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) {
     let (y, dx, dp) = run(shape, lengths, seed, layer);
     let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, &Layer::Plain);
     let case = format!("{layer:?} {shape:?} {lengths:?} {seed}");
@@ -111,7 +113,51 @@ proptest! {
     ) {
         // At least one utterance has frames.
         let lengths: Vec<usize> = lengths.into_iter().chain([last]).collect();
-        check(LayerShape { inputs, hidden, directions }, &lengths, seed, &Layer::Fused);
+        check(lstm(inputs, hidden, directions), &lengths, seed, &Layer::Fused);
+    }
+}
+
+fn lstm(inputs: usize, hidden: usize, directions: usize) -> Recurrent {
+    Recurrent {
+        cell: Cell::Lstm,
+        projection: 0,
+        inputs,
+        hidden,
+        directions,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn fused_and_plain_layers_of_other_cells_agree_in_values_and_all_gradients(
+        inputs in 1usize..40,
+        hidden in 2usize..50,
+        directions in 1usize..=2,
+        cell in 0usize..4,
+        projection in any::<proptest::sample::Index>(),
+        lengths in proptest::collection::vec(0usize..14, 1..12),
+        last in 1usize..14,
+        seed in any::<u64>(),
+    ) {
+        let lengths: Vec<usize> = lengths.into_iter().chain([last]).collect();
+        let cell = [Cell::Gru, Cell::Tanh, Cell::Relu, Cell::Lstm][cell];
+        let projection = if cell == Cell::Lstm { 1 + projection.index(hidden - 1) } else { 0 };
+        let shape = Recurrent { cell, projection, ..lstm(inputs, hidden, directions) };
+        check(shape, &lengths, seed, &Layer::Fused);
+    }
+}
+
+#[test]
+fn fused_and_plain_layers_of_other_cells_agree_at_full_size() {
+    let lengths = [120, 1, 77, 77, 98, 3, 64, 120, 50, 131, 260, 260, 255];
+    for (cell, projection) in [(Cell::Gru, 0), (Cell::Tanh, 0), (Cell::Lstm, 48)] {
+        let shape = Recurrent {
+            cell,
+            projection,
+            ..lstm(80, 128, 2)
+        };
+        check(shape, &lengths, 1, &Layer::Fused);
     }
 }
 
@@ -120,7 +166,9 @@ fn fused_and_plain_layers_agree_at_full_size() {
     // Beyond the blocks of the matrix product: 4H > 256, rows > 256.
     let lengths = [120, 1, 77, 77, 98, 3, 64, 120, 50];
     check(
-        LayerShape {
+        Recurrent {
+            cell: Cell::Lstm,
+            projection: 0,
             inputs: 80,
             hidden: 128,
             directions: 2,
@@ -141,7 +189,9 @@ fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
         let mut stream = Stream::new(3, &[]);
         for case in 0..10 {
             let mut below = |end: u64| stream.below(end) as usize;
-            let shape = LayerShape {
+            let shape = Recurrent {
+                cell: Cell::Lstm,
+                projection: 0,
                 inputs: 1 + below(40),
                 hidden: 1 + below(50),
                 directions: 1 + case % 2,
@@ -158,7 +208,9 @@ fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
 fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
     let Some(compute) = wgpu() else { return };
     let layer = Layer::Cube(compute.device, Way::Hardware);
-    let shape = LayerShape {
+    let shape = Recurrent {
+        cell: Cell::Lstm,
+        projection: 0,
         inputs: 70,
         hidden: 150,
         directions: 2,
@@ -172,7 +224,9 @@ fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
 fn the_layer_on_a_gpu_is_right_at_full_size() {
     let Some(compute) = wgpu() else { return };
     let layer = Layer::Cube(compute.device, Way::Adapter);
-    let shape = LayerShape {
+    let shape = Recurrent {
+        cell: Cell::Lstm,
+        projection: 0,
         inputs: 80,
         hidden: 256,
         directions: 1,
@@ -188,7 +242,9 @@ fn the_layer_on_a_gpu_is_right_at_full_size() {
 #[test]
 fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
     let Some(compute) = wgpu() else { return };
-    let shape = LayerShape {
+    let shape = Recurrent {
+        cell: Cell::Lstm,
+        projection: 0,
         inputs: 40,
         hidden: 33,
         directions: 2,

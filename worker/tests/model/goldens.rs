@@ -15,6 +15,7 @@ use worker::network::Network;
 use crate::{cpu, distance, wgpu};
 
 const GRADIENTS: &[u8] = include_bytes!("../../testdata/gradients.safetensors");
+const KINDS: &[u8] = include_bytes!("../../testdata/kinds.safetensors");
 const CTC: &[u8] = include_bytes!("../../testdata/ctc.safetensors");
 
 #[derive(Deserialize)]
@@ -28,6 +29,35 @@ struct GradientCase {
     outputs: usize,
     targets: Vec<Vec<u32>>,
     loss: f64,
+}
+
+/// A model of any kind.
+#[derive(Deserialize)]
+struct KindCase {
+    model: ModelConfig,
+    inputs: usize,
+    outputs: usize,
+    targets: Vec<Vec<u32>>,
+    loss: f64,
+}
+
+impl From<GradientCase> for KindCase {
+    fn from(case: GradientCase) -> Self {
+        Self {
+            model: ModelConfig {
+                head: case.head,
+                layers: case.layers,
+                hidden: case.hidden,
+                bidirectional: case.bidirectional,
+                pooling: case.pooling,
+                ..ModelConfig::default()
+            },
+            inputs: case.inputs,
+            outputs: case.outputs,
+            targets: case.targets,
+            loss: case.loss,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -55,56 +85,58 @@ fn values(file: &[u8], name: &str) -> Vec<f32> {
         .collect()
 }
 
-/// The largest distance of a gradient from PyTorch's on a device.
+/// The distance of each gradient from PyTorch's on a device.
 fn check_gradients(compute: &Compute) {
-    let cases = cases::<GradientCase>(GRADIENTS);
-    assert_eq!(cases.len(), 5);
-    for (name, case) in cases {
-        let config = ModelConfig {
-            head: case.head,
-            layers: case.layers,
-            hidden: case.hidden,
-            bidirectional: case.bidirectional,
-            dropout: 0.0,
-            pooling: case.pooling,
-        };
-        let spec = ModelSpec::new(&config, case.inputs, case.outputs);
-        let mut network = Network::new(&spec, &compute.device);
-        network
-            .load(&values(GRADIENTS, &format!("{name}/parameters")))
-            .expect("torch's order");
-        let features: Vec<Features> = (0..case.targets.len())
-            .map(|i| {
-                let data = values(GRADIENTS, &format!("{name}/features/{i}"));
-                Features {
-                    frames: data.len() / case.inputs,
-                    dims: case.inputs,
-                    data,
-                }
-            })
-            .collect();
-        let micro = MicroBatch {
-            features: features.iter().collect(),
-            targets: case.targets.iter().map(Vec::as_slice).collect(),
-            step: 0,
-            index: 0,
-        };
-        let result = gradient(&network, &micro, Normalize::Utterances, 0).expect("fits");
-        assert_eq!(result.left_out, Vec::<usize>::new());
-        let error = (result.loss / case.loss - 1.0).abs();
-        assert!(
-            error < 1e-6,
-            "{name} on {}: loss off by {error:e}",
-            compute.class
-        );
-        let expected = values(GRADIENTS, &format!("{name}/gradient"));
-        let error = distance(&result.gradient.expect("finite"), &expected);
-        assert!(
-            error < 1e-5,
-            "{name} on {}: gradient off by {error:e}",
-            compute.class
-        );
+    let lstm = cases::<GradientCase>(GRADIENTS);
+    assert_eq!(lstm.len(), 5);
+    for (name, case) in lstm {
+        check(compute, GRADIENTS, &name, &case.into());
     }
+    let kinds = cases::<KindCase>(KINDS);
+    assert_eq!(kinds.len(), 9);
+    for (name, case) in kinds {
+        check(compute, KINDS, &name, &case);
+    }
+}
+
+fn check(compute: &Compute, file: &'static [u8], name: &str, case: &KindCase) {
+    case.model.check().expect("a model that can be");
+    let spec = ModelSpec::new(&case.model, case.inputs, case.outputs);
+    let mut network = Network::new(&spec, &compute.device);
+    network
+        .load(&values(file, &format!("{name}/parameters")))
+        .expect("torch's order");
+    let features: Vec<Features> = (0..case.targets.len())
+        .map(|i| {
+            let data = values(file, &format!("{name}/features/{i}"));
+            Features {
+                frames: data.len() / case.inputs,
+                dims: case.inputs,
+                data,
+            }
+        })
+        .collect();
+    let micro = MicroBatch {
+        features: features.iter().collect(),
+        targets: case.targets.iter().map(Vec::as_slice).collect(),
+        step: 0,
+        index: 0,
+    };
+    let result = gradient(&network, &micro, Normalize::Utterances, 0).expect("fits");
+    assert_eq!(result.left_out, Vec::<usize>::new());
+    let error = (result.loss / case.loss - 1.0).abs();
+    assert!(
+        error < 1e-6,
+        "{name} on {}: loss off by {error:e}",
+        compute.class
+    );
+    let expected = values(file, &format!("{name}/gradient"));
+    let error = distance(&result.gradient.expect("finite"), &expected);
+    assert!(
+        error < 1e-5,
+        "{name} on {}: gradient off by {error:e}",
+        compute.class
+    );
 }
 
 #[test]

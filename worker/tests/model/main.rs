@@ -4,7 +4,9 @@
 mod bits;
 mod fused;
 mod goldens;
+mod kinds;
 mod padding;
+mod stream;
 
 use speech::features::Features;
 use speech::model::{Head, ModelConfig, ModelSpec, Pooling};

@@ -1,67 +1,5 @@
-//! An LSTM layer over a batch of sequences of different lengths: how frames lie in memory, and the
-//! two implementations of the layer. It decides that padding reaches neither a result nor a
-//! gradient, and refuses to know what the frames mean.
-//!
-//! The equations are torch's (gates i, f, g, o; two biases). A layer's parameters are one flat
-//! tensor in the order of [`speech::model::ModelSpec`]: for each direction `weight_ih` [4H, I],
-//! `weight_hh` `[4H, H]`, `bias_ih` `[4H]`, `bias_hh` `[4H]`.
-
-pub mod cube;
-pub mod fused;
-mod kernel;
-pub mod reference;
-
-use std::ops::Range;
-
-/// Sizes of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayerShape {
-    /// Features a frame.
-    pub inputs: usize,
-    /// Hidden units of a direction.
-    pub hidden: usize,
-    /// 1, or 2 with the second direction reading backwards from each sequence's own last frame.
-    pub directions: usize,
-}
-
-impl LayerShape {
-    /// Features of a frame of the result: the directions side by side.
-    pub fn outputs(&self) -> usize {
-        self.hidden * self.directions
-    }
-
-    /// Elements of the flat parameter tensor.
-    pub fn elements(&self) -> usize {
-        self.directions * self.direction_elements()
-    }
-
-    fn direction_elements(&self) -> usize {
-        4 * self.hidden * (self.inputs + self.hidden + 2)
-    }
-
-    /// Where the parameters of a direction lie in the flat tensor.
-    fn direction(&self, direction: usize) -> DirectionRanges {
-        let mut end = direction * self.direction_elements();
-        let mut take = |elements: usize| {
-            end += elements;
-            end - elements..end
-        };
-        let gates = 4 * self.hidden;
-        DirectionRanges {
-            weight_ih: take(gates * self.inputs),
-            weight_hh: take(gates * self.hidden),
-            bias_ih: take(gates),
-            bias_hh: take(gates),
-        }
-    }
-}
-
-struct DirectionRanges {
-    weight_ih: Range<usize>,
-    weight_hh: Range<usize>,
-    bias_ih: Range<usize>,
-    bias_hh: Range<usize>,
-}
+//! How the frames of a batch of sequences of different lengths lie in memory. It refuses to know what
+//! the frames mean.
 
 /// How the frames of a batch lie in a tensor of rows: step by step, and within a step the sequences
 /// from the longest to the shortest, so that those still running are always the first ones.
@@ -93,7 +31,12 @@ impl Packing {
     fn new(lengths: &[usize], padded: bool) -> Self {
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.sort_by_key(|&position| std::cmp::Reverse(lengths[position]));
-        let lengths: Vec<usize> = order.iter().map(|&position| lengths[position]).collect();
+        let lengths = order.iter().map(|&position| lengths[position]).collect();
+        Self::in_order(order, lengths, padded)
+    }
+
+    /// `lengths` in the order of the places, longest first.
+    fn in_order(order: Vec<usize>, lengths: Vec<usize>, padded: bool) -> Self {
         let steps = lengths.first().copied().unwrap_or(0);
         let active: Vec<usize> = (0..steps)
             .map(|step| lengths.partition_point(|&length| length > step))
@@ -109,6 +52,13 @@ impl Packing {
             starts,
             padded,
         }
+    }
+
+    /// The packing of what a layer gives that makes one frame of `stride`, the last of them where
+    /// there are fewer: the places stay as they are.
+    pub fn strided(&self, stride: usize) -> Self {
+        let lengths = self.lengths.iter().map(|length| length.div_ceil(stride));
+        Self::in_order(self.order.clone(), lengths.collect(), self.padded)
     }
 
     /// Rows of the tensor.
@@ -142,6 +92,14 @@ impl Packing {
     /// The row of frame `step` of the sequence in place `place`.
     pub fn row(&self, step: usize, place: usize) -> usize {
         self.starts[step] + place
+    }
+
+    /// Step and place of each row.
+    pub fn cells(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.starts
+            .windows(2)
+            .enumerate()
+            .flat_map(|(step, starts)| (0..starts[1] - starts[0]).map(move |place| (step, place)))
     }
 
     /// Sequences that have a frame `step`: the first so many places.
@@ -198,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn a_strided_packing_keeps_the_places_and_rounds_lengths_up() {
+        // By their own lengths, [1, 1, 1] would lie in another order than [2, 4, 3] by theirs.
+        let packing = Packing::packed(&[2, 4, 3, 0]).strided(4);
+        assert_eq!(packing.order(), [1, 2, 0, 3]);
+        assert_eq!(
+            (0..4)
+                .map(|place| packing.length(place))
+                .collect::<Vec<_>>(),
+            [1, 1, 1, 0]
+        );
+        assert_eq!((packing.steps(), packing.rows()), (1, 3));
+    }
+
+    #[test]
     fn gathering_and_scattering_are_inverse() {
         let sequences: Vec<Vec<f32>> = [3usize, 1, 0, 5, 3]
             .iter()
@@ -212,18 +184,5 @@ mod tests {
         for packing in [Packing::packed(&lengths), Packing::padded(&lengths)] {
             assert_eq!(packing.scatter(&packing.gather(&views, 2), 2), sequences);
         }
-    }
-
-    #[test]
-    fn the_parameters_of_a_layer_lie_end_to_end() {
-        let shape = LayerShape {
-            inputs: 3,
-            hidden: 2,
-            directions: 2,
-        };
-        let second = shape.direction(1);
-        assert_eq!(shape.direction(0).bias_hh.end, second.weight_ih.start);
-        assert_eq!(second.weight_ih.len(), 24);
-        assert_eq!(second.bias_hh.end, shape.elements());
     }
 }

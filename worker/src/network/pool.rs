@@ -1,6 +1,5 @@
-//! The end of a network: what of the frames a keyword head sees, and the last linear layer. Each is
-//! one operator with its own backward pass on the CPU (flex) and on a GPU, and plain tensor operations
-//! elsewhere.
+//! What of the frames a keyword head sees: one operator with its own backward pass on the CPU (flex)
+//! and on a GPU, and plain tensor operations elsewhere.
 
 pub mod cube;
 
@@ -12,13 +11,10 @@ use burn::tensor::{Tensor, TensorData};
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Ops, OpsKind};
-use burn_flex::FlexTensor;
 use speech::model::Pooling;
 
-use crate::kernel::Level;
-use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel};
-use crate::lstm::fused::{contiguous, tensor, values};
-use crate::lstm::{LayerShape, Packing};
+use crate::packing::Packing;
+use crate::recurrent::fused::{contiguous, tensor, values};
 
 /// A row for each sequence as a weighted sum of the rows of its frames, each direction's columns
 /// with rows of their own.
@@ -32,11 +28,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// How `pooling` sees the frames that the last of `layers` gives.
-    pub fn new(pooling: Pooling, layers: &[LayerShape], packing: &Packing) -> Self {
-        let (hidden, directions) = layers
-            .last()
-            .map_or((0, 1), |layer| (layer.hidden, layer.directions));
+    /// How `pooling` sees frames whose `directions`, of `hidden` values each, lie side by side.
+    pub fn new(pooling: Pooling, hidden: usize, directions: usize, packing: &Packing) -> Self {
         let sources = (0..directions)
             .map(|direction| {
                 (0..packing.sequences())
@@ -73,7 +66,7 @@ impl Pool {
     pub fn fused(self, frames: Tensor<2>) -> Tensor<2> {
         assert_eq!(frames.dims(), [self.rows, self.width()], "frames to pool");
         let pool = Arc::new(self);
-        Tensor::from_dispatch(<Dispatch as HeadOperators>::pool(
+        Tensor::from_dispatch(<Dispatch as PoolOperator>::pool(
             frames.into_dispatch(),
             pool,
         ))
@@ -143,102 +136,30 @@ impl Pool {
     }
 }
 
-/// `x` [rows, width] times the transpose of the weight [outputs, width], plus the bias, on a flex
-/// device; `parameters` holds both.
-pub fn linear_fused(x: Tensor<2>, parameters: Tensor<1>, outputs: usize) -> Tensor<2> {
-    let [_, width] = x.dims();
-    assert_eq!(
-        parameters.dims(),
-        [outputs * (width + 1)],
-        "parameters of the head"
-    );
-    Tensor::from_dispatch(<Dispatch as HeadOperators>::linear(
-        x.into_dispatch(),
-        parameters.into_dispatch(),
-        outputs,
-        width,
-    ))
-}
-
-/// [`linear_fused`] on any device.
-pub fn linear_reference(x: Tensor<2>, parameters: Tensor<1>, outputs: usize) -> Tensor<2> {
-    let [_, width] = x.dims();
-    let weights = outputs * width;
-    let weight = parameters
-        .clone()
-        .narrow(0, 0, weights)
-        .reshape([outputs, width]);
-    let bias = parameters.narrow(0, weights, outputs).reshape([1, outputs]);
-    x.matmul(weight.transpose()).add(bias)
-}
-
-/// The operators as burn dispatches them.
+/// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait HeadOperators: Backend {
+pub trait PoolOperator: Backend {
     fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
-
-    fn linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self>;
 }
 
-impl HeadOperators for Flex {
+impl PoolOperator for Flex {
     fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
         tensor(
             pool.forward(values(&contiguous(frames))),
             [pool.places(), pool.width()],
         )
     }
-
-    fn linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self> {
-        linear_forward(&contiguous(x), &contiguous(parameters), outputs, width)
-    }
 }
 
-impl<C: CheckpointStrategy> HeadOperators for Autodiff<Flex, C> {
+impl<C: CheckpointStrategy> PoolOperator for Autodiff<Flex, C> {
     fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
         let guards = [frames.node()];
-        let output = <Flex as HeadOperators>::pool(frames.into_primitive(), pool.clone());
+        let output = <Flex as PoolOperator>::pool(frames.into_primitive(), pool.clone());
         match burn_autodiff::ops::Backward::<Flex, 1>::prepare::<C>(PoolStep, guards)
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish(pool, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-
-    fn linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self> {
-        let guards = [x.node(), parameters.node()];
-        let x = contiguous(x.into_primitive());
-        let parameters = contiguous(parameters.into_primitive());
-        let output = linear_forward(&x, &parameters, outputs, width);
-        match burn_autodiff::ops::Backward::<Flex, 2>::prepare::<C>(LinearStep, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(
-                Linear {
-                    x,
-                    parameters,
-                    outputs,
-                    width,
-                },
-                output,
-            ),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }
@@ -259,67 +180,4 @@ impl burn_autodiff::ops::Backward<Flex, 1> for PoolStep {
             gradients.register::<Flex>(parent.id, tensor(gradient, [pool.rows, pool.width()]));
         }
     }
-}
-
-#[derive(Debug)]
-struct LinearStep;
-
-/// What the backward pass of the linear layer needs.
-#[derive(Clone, Debug)]
-struct Linear {
-    x: FlexTensor,
-    parameters: FlexTensor,
-    outputs: usize,
-    width: usize,
-}
-
-impl burn_autodiff::ops::Backward<Flex, 2> for LinearStep {
-    type State = Linear;
-
-    fn backward(self, ops: Ops<Linear, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let level = Level::detect();
-        let output_gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let output_gradient = values(&output_gradient);
-        let Linear {
-            x,
-            parameters,
-            outputs,
-            width,
-        } = ops.state;
-        let rows = output_gradient.len() / outputs.max(1);
-        let weights = outputs * width;
-        let [x_node, parameters_node] = ops.parents;
-        if let Some(node) = x_node {
-            let weight = Panels::pack(&values(&parameters)[..weights], outputs, width);
-            let left = Left::rows(output_gradient, outputs);
-            let mut gradient = vec![0.0; rows * width];
-            multiply_parallel(level, left, &weight, Start::Zero, &mut gradient, width);
-            gradients.register::<Flex>(node.id, tensor(gradient, [rows, width]));
-        }
-        if let Some(node) = parameters_node {
-            let mut gradient = vec![0.0; weights + outputs];
-            let (weight, bias) = gradient.split_at_mut(weights);
-            let left = Left::transposed(output_gradient, outputs);
-            let panels = Panels::pack(values(&x), rows, width);
-            multiply_parallel(level, left, &panels, Start::Zero, weight, width);
-            add_rows(level, output_gradient, bias);
-            gradients.register::<Flex>(node.id, tensor(gradient, [weights + outputs]));
-        }
-    }
-}
-
-fn linear_forward(
-    x: &FlexTensor,
-    parameters: &FlexTensor,
-    outputs: usize,
-    width: usize,
-) -> FlexTensor {
-    let (x, parameters) = (values(x), values(parameters));
-    let rows = x.len() / width.max(1);
-    let weight = Panels::transpose(&parameters[..outputs * width], width, outputs);
-    let start = Start::Row(&parameters[outputs * width..]);
-    let mut result = vec![0.0; rows * outputs];
-    let left = Left::rows(x, width);
-    multiply_parallel(Level::detect(), left, &weight, start, &mut result, outputs);
-    tensor(result, [rows, outputs])
 }

@@ -1,5 +1,5 @@
-//! The end of a network on a GPU. It decides which tables its kernels read; what is pooled how is the
-//! parent's to say.
+//! Pooling on a GPU. It decides which tables its kernels read; what is pooled how is the parent's to
+//! say.
 
 use std::sync::Arc;
 
@@ -15,63 +15,30 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::Pool;
-use crate::gpu::product::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 
 /// [`Pool::fused`] on a wgpu device.
 pub fn pool(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
     assert_eq!(frames.dims(), [pool.rows, pool.width()], "frames to pool");
-    Tensor::from_dispatch(<Dispatch as CubeHeadOperators>::cube_pool(
+    Tensor::from_dispatch(<Dispatch as CubePoolOperator>::cube_pool(
         frames.into_dispatch(),
         Arc::new(pool),
     ))
 }
 
-/// [`super::linear_fused`] on a wgpu device.
-pub fn linear(x: Tensor<2>, parameters: Tensor<1>, outputs: usize) -> Tensor<2> {
-    let [_, width] = x.dims();
-    assert_eq!(
-        parameters.dims(),
-        [outputs * (width + 1)],
-        "parameters of the head"
-    );
-    Tensor::from_dispatch(<Dispatch as CubeHeadOperators>::cube_linear(
-        x.into_dispatch(),
-        parameters.into_dispatch(),
-        outputs,
-        width,
-    ))
-}
-
-/// The operators as burn dispatches them.
+/// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait CubeHeadOperators: Backend {
+pub trait CubePoolOperator: Backend {
     fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
-
-    fn cube_linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self>;
 }
 
-impl CubeHeadOperators for CubeBackend {
+impl CubePoolOperator for CubeBackend {
     fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
         pool_forward(&contiguous(frames), &pool)
     }
-
-    fn cube_linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self> {
-        Linear::new(x, parameters, outputs, width).forward()
-    }
 }
 
-impl<C: CheckpointStrategy> CubeHeadOperators for Autodiff<CubeBackend, C> {
+impl<C: CheckpointStrategy> CubePoolOperator for Autodiff<CubeBackend, C> {
     fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
         let guards = [frames.node()];
         let output = pool_forward(&contiguous(frames.into_primitive()), &pool);
@@ -80,25 +47,6 @@ impl<C: CheckpointStrategy> CubeHeadOperators for Autodiff<CubeBackend, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => prep.finish(pool, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-
-    fn cube_linear(
-        x: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        outputs: usize,
-        width: usize,
-    ) -> FloatTensor<Self> {
-        let guards = [x.node(), parameters.node()];
-        let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
-        let linear = Linear::new(x, parameters, outputs, width);
-        let output = linear.forward();
-        match burn_autodiff::ops::Backward::<CubeBackend, 2>::prepare::<C>(LinearStep, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(linear, output),
             OpsKind::UnTracked(prep) => prep.finish(output),
         }
     }
@@ -116,113 +64,6 @@ impl burn_autodiff::ops::Backward<CubeBackend, 1> for PoolStep {
         if let Some(parent) = parent {
             gradients.register::<CubeBackend>(parent.id, pool_backward(&slopes, &ops.state));
         }
-    }
-}
-
-#[derive(Debug)]
-struct LinearStep;
-
-impl burn_autodiff::ops::Backward<CubeBackend, 2> for LinearStep {
-    type State = Linear;
-
-    fn backward(self, ops: Ops<Linear, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let linear = ops.state;
-        let [x_node, parameters_node] = ops.parents;
-        if let Some(node) = x_node {
-            gradients.register::<CubeBackend>(node.id, linear.input_gradient(&slopes));
-        }
-        if let Some(node) = parameters_node {
-            gradients.register::<CubeBackend>(node.id, linear.parameter_gradient(&slopes));
-        }
-    }
-}
-
-/// The last layer and what it is given.
-#[derive(Clone, Debug)]
-struct Linear {
-    /// [rows, width].
-    x: CubeTensor,
-    parameters: CubeTensor,
-    rows: usize,
-    outputs: usize,
-    width: usize,
-}
-
-impl Linear {
-    fn new(x: CubeTensor, parameters: CubeTensor, outputs: usize, width: usize) -> Self {
-        let x = contiguous(x);
-        Self {
-            rows: x.meta.num_elements() / width.max(1),
-            x,
-            parameters: contiguous(parameters),
-            outputs,
-            width,
-        }
-    }
-
-    fn forward(&self) -> CubeTensor {
-        let gpu = Gpu::of(&self.x);
-        let result = gpu.empty([self.rows, self.outputs]);
-        let size = Size {
-            m: self.rows,
-            n: self.outputs,
-            k: self.width,
-        };
-        multiply(
-            &gpu,
-            Kind::RightTransposed,
-            size,
-            whole(&self.x, self.width),
-            whole(&self.parameters, self.width),
-            Start::Row(self.outputs * self.width),
-            whole(&result, self.outputs),
-        );
-        result
-    }
-
-    fn input_gradient(&self, slopes: &CubeTensor) -> CubeTensor {
-        let gpu = Gpu::of(&self.x);
-        let gradient = gpu.empty([self.rows, self.width]);
-        let size = Size {
-            m: self.rows,
-            n: self.width,
-            k: self.outputs,
-        };
-        multiply(
-            &gpu,
-            Kind::Plain,
-            size,
-            whole(slopes, self.outputs),
-            whole(&self.parameters, self.width),
-            Start::Zero,
-            whole(&gradient, self.width),
-        );
-        gradient
-    }
-
-    fn parameter_gradient(&self, slopes: &CubeTensor) -> CubeTensor {
-        let gpu = Gpu::of(&self.x);
-        let gradient = gpu.empty([self.outputs * (self.width + 1)]);
-        let size = Size {
-            m: self.outputs,
-            n: self.width,
-            k: self.rows,
-        };
-        let slopes = whole(slopes, self.outputs);
-        let x = whole(&self.x, self.width);
-        multiply_long(&gpu, size, slopes, x, whole(&gradient, self.width));
-        let bias = [self.outputs * self.width];
-        sum_rows(&gpu, slopes, self.rows, self.outputs, &gradient, &bias);
-        gradient
-    }
-}
-
-fn whole(buffer: &CubeTensor, stride: usize) -> Matrix<'_> {
-    Matrix {
-        buffer,
-        offset: 0,
-        stride,
     }
 }
 

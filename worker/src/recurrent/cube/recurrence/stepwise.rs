@@ -9,8 +9,8 @@ use super::{cell_backward, cell_forward};
 use crate::gpu::product::panels::{Panels, multiply};
 use crate::gpu::product::{Matrix, Size};
 use crate::gpu::{Gpu, arg, word};
-use crate::lstm::Packing;
-use crate::lstm::cube::{Layer, Trace};
+use crate::packing::Packing;
+use crate::recurrent::cube::{Layer, Trace};
 
 /// Sequences that have a frame in the `i`th step that a direction takes, if there is such a step.
 fn active(packing: &Packing, direction: usize, i: usize) -> Option<usize> {

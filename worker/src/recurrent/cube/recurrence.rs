@@ -9,7 +9,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{Layer, Trace};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, sigmoid, tanh};
 
 /// Turns the projections in the trace's gates into gates, and writes cells and outputs.
 pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
@@ -28,18 +28,6 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     } else {
         together::backward(gpu, layer, slopes, trace);
     }
-}
-
-/// Not a number stays one.
-#[cube]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + f32::exp(-x))
-}
-
-/// The builtin one may lose what is not a number.
-#[cube]
-fn tanh(x: f32) -> f32 {
-    1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
 }
 
 /// One hidden unit of one frame: from what goes into the four gates to the gates (`at`, and on from there

@@ -12,19 +12,20 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::Recurrent;
 use super::kernel::{self, Direction, SharedOutput, Trace};
-use super::{LayerShape, Packing};
 use crate::kernel::Level;
+use crate::packing::Packing;
 
 /// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
 /// `[packing.rows(), outputs]`, on a flex device.
 ///
 /// # Panics
 /// If the batch is padded, the shapes do not fit, or the device is another.
-pub fn lstm(
+pub fn layer(
     input: Tensor<2>,
     parameters: Tensor<1>,
-    shape: LayerShape,
+    shape: Recurrent,
     packing: &Arc<Packing>,
 ) -> Tensor<2> {
     assert!(!packing.is_padded(), "a packed batch");
@@ -38,7 +39,7 @@ pub fn lstm(
         [shape.elements()],
         "parameters of the layer"
     );
-    Tensor::from_dispatch(<Dispatch as LstmOperator>::lstm(
+    Tensor::from_dispatch(<Dispatch as RecurrentOperator>::recurrent(
         input.into_dispatch(),
         parameters.into_dispatch(),
         shape,
@@ -48,31 +49,31 @@ pub fn lstm(
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait LstmOperator: Backend {
-    fn lstm(
+pub trait RecurrentOperator: Backend {
+    fn recurrent(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
     ) -> FloatTensor<Self>;
 }
 
-impl LstmOperator for Flex {
-    fn lstm(
+impl RecurrentOperator for Flex {
+    fn recurrent(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
     ) -> FloatTensor<Self> {
         forward(&contiguous(input), &contiguous(parameters), shape, &packing).0
     }
 }
 
-impl<C: CheckpointStrategy> LstmOperator for Autodiff<Flex, C> {
-    fn lstm(
+impl<C: CheckpointStrategy> RecurrentOperator for Autodiff<Flex, C> {
+    fn recurrent(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
     ) -> FloatTensor<Self> {
         let guards = [input.node(), parameters.node()];
@@ -111,7 +112,7 @@ struct Saved {
     parameters: FlexTensor,
     output: FlexTensor,
     traces: Arc<Vec<Trace>>,
-    shape: LayerShape,
+    shape: Recurrent,
     packing: Arc<Packing>,
 }
 
@@ -140,7 +141,7 @@ impl burn_autodiff::ops::Backward<Flex, 2> for Layer {
 fn forward(
     input: &FlexTensor,
     parameters: &FlexTensor,
-    shape: LayerShape,
+    shape: Recurrent,
     packing: &Packing,
 ) -> (FlexTensor, Vec<Trace>) {
     let mut output = vec![0.0; packing.rows() * shape.outputs()];

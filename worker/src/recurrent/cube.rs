@@ -17,9 +17,10 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{LayerShape, Packing};
+use super::Recurrent;
 use crate::gpu::product::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, Table, contiguous, word};
+use crate::packing::Packing;
 
 /// Whose way of computing is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub enum Way {
 pub fn lstm(
     input: Tensor<2>,
     parameters: Tensor<1>,
-    shape: LayerShape,
+    shape: Recurrent,
     packing: &Arc<Packing>,
     way: Way,
 ) -> Tensor<2> {
@@ -71,7 +72,7 @@ pub trait CubeLstmOperator: Backend {
     fn cube_lstm(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
         way: Way,
     ) -> FloatTensor<Self>;
@@ -81,7 +82,7 @@ impl CubeLstmOperator for CubeBackend {
     fn cube_lstm(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
         way: Way,
     ) -> FloatTensor<Self> {
@@ -100,7 +101,7 @@ impl<C: CheckpointStrategy> CubeLstmOperator for Autodiff<CubeBackend, C> {
     fn cube_lstm(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
-        shape: LayerShape,
+        shape: Recurrent,
         packing: Arc<Packing>,
         way: Way,
     ) -> FloatTensor<Self> {
@@ -159,7 +160,7 @@ impl burn_autodiff::ops::Backward<CubeBackend, 2> for LayerStep {
 struct Layer {
     input: CubeTensor,
     parameters: CubeTensor,
-    shape: LayerShape,
+    shape: Recurrent,
     packing: Arc<Packing>,
     way: Way,
 }

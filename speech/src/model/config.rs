@@ -1,0 +1,409 @@
+//! The `[model]` section of a job. It decides which keys a kind of model has and their bounds, and
+//! refuses to know what is laid out from them.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The `[model]` section of a job: hidden layers of a kind, and a head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    pub kind: ModelKind,
+    pub head: Head,
+    /// Hidden layers, 1 to 16.
+    pub layers: usize,
+    /// Units of a layer; of each direction of a recurrent one.
+    pub hidden: usize,
+    /// Units of each layer in turn, in place of `layers` and `hidden`.
+    pub widths: Vec<usize>,
+    pub bidirectional: bool,
+    /// Units that an LSTM's hidden state is projected to (torch's `proj_size`); 0: none.
+    pub projection: usize,
+    /// Of dense layers (`relu` when it is left out) and of a plain recurrent network (`tanh`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    /// Normalises what each layer gives, frame by frame: after every convolution of the front and
+    /// every hidden layer, the last one too, before dropout. A `cnn` always does.
+    pub layer_norm: bool,
+    /// Units of dense layers before the output, after the pooling where there is one.
+    pub dense: Vec<usize>,
+    /// Frames before the one in hand that a `dnn` sees beside it; zeros before the first.
+    pub context_left: usize,
+    /// Frames after it; zeros after the last.
+    pub context_right: usize,
+    /// Convolutions before the first hidden layer.
+    pub conv: ConvConfig,
+    /// The layers of a `cnn`.
+    pub residual: ResidualConfig,
+    /// Probability of dropping an element of a layer's output, between layers and before the head.
+    pub dropout: f64,
+    /// What the keyword head sees of the frames; the CTC head sees them all.
+    pub pooling: Pooling,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            kind: ModelKind::Lstm,
+            head: Head::Keyword,
+            layers: 2,
+            hidden: 128,
+            widths: Vec::new(),
+            bidirectional: false,
+            projection: 0,
+            activation: None,
+            layer_norm: false,
+            dense: Vec::new(),
+            context_left: 0,
+            context_right: 0,
+            conv: ConvConfig::default(),
+            residual: ResidualConfig::default(),
+            dropout: 0.0,
+            pooling: Pooling::Last,
+        }
+    }
+}
+
+/// What the hidden layers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    Lstm,
+    Gru,
+    /// Plain recurrent layers.
+    Rnn,
+    /// Dense layers over windows of frames.
+    Dnn,
+    /// A residual network of convolutions (Tang and Lin 2018).
+    Cnn,
+}
+
+impl ModelKind {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+            Self::Rnn => "rnn",
+            Self::Dnn => "dnn",
+            Self::Cnn => "cnn",
+        }
+    }
+
+    fn is_recurrent(self) -> bool {
+        matches!(self, Self::Lstm | Self::Gru | Self::Rnn)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    Relu,
+    Tanh,
+    Sigmoid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Head {
+    /// One class an utterance: cross-entropy on the pooled frames.
+    Keyword,
+    /// Connectionist temporal classification (Graves et al. 2006) over units and a blank.
+    Ctc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// The last frame of the forward direction; with two directions, beside the first frame of the
+    /// backward one: what each direction knows once it has read everything.
+    Last,
+    /// The mean over an utterance's own frames.
+    Mean,
+}
+
+/// The `[model.conv]` section: strided 2-D convolutions over frames and bands, each with a ReLU
+/// (Amodei et al. 2016). A frame's features are the bands of one channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConvConfig {
+    /// Of each convolution in turn; none: no convolutions.
+    pub channels: Vec<usize>,
+    /// Frames and bands of each kernel, odd.
+    pub kernel: [usize; 2],
+    /// Frames and bands from one place of a kernel to the next: of n frames, n / stride are left,
+    /// rounded up.
+    pub stride: [usize; 2],
+}
+
+impl Default for ConvConfig {
+    fn default() -> Self {
+        Self {
+            channels: Vec::new(),
+            kernel: [3, 3],
+            stride: [2, 2],
+        }
+    }
+}
+
+/// The `[model.residual]` section: the layers of a `cnn`. The defaults are res8; res15 has six blocks,
+/// `pool = [1, 1]` and dilation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResidualConfig {
+    /// Of every convolution.
+    pub channels: usize,
+    /// Blocks of two convolutions of 3 × 3 and a way around them.
+    pub blocks: usize,
+    /// Frames and bands that are averaged after the first convolution.
+    pub pool: [usize; 2],
+    /// Whether the kernels of every third convolution see twice as far as those before.
+    pub dilated: bool,
+}
+
+impl Default for ResidualConfig {
+    fn default() -> Self {
+        Self {
+            channels: 45,
+            blocks: 3,
+            pool: [4, 3],
+            dilated: false,
+        }
+    }
+}
+
+/// A key of `[model]` that cannot be what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("model.{field} {reason}")]
+pub struct ModelConfigError {
+    pub field: &'static str,
+    pub reason: String,
+}
+
+fn wrong<T>(field: &'static str, reason: String) -> Result<T, ModelConfigError> {
+    Err(ModelConfigError { field, reason })
+}
+
+fn bounded(
+    field: &'static str,
+    value: usize,
+    bounds: std::ops::RangeInclusive<usize>,
+) -> Result<(), ModelConfigError> {
+    if bounds.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = bounds.into_inner();
+    wrong(
+        field,
+        format!("is {value}, but has to be between {least} and {most}"),
+    )
+}
+
+/// At most so many layers of a sort.
+const LAYERS: usize = 16;
+const WIDTH: usize = 8192;
+
+impl ModelConfig {
+    /// Units of each hidden layer; none for a `cnn`.
+    pub fn hidden_widths(&self) -> Vec<usize> {
+        match (self.kind, self.widths.as_slice()) {
+            (ModelKind::Cnn, _) => Vec::new(),
+            (_, []) => vec![self.hidden; self.layers],
+            (_, widths) => widths.to_vec(),
+        }
+    }
+
+    /// Of dense layers and of plain recurrent ones.
+    pub fn activation(&self) -> Activation {
+        self.activation.unwrap_or(match self.kind {
+            ModelKind::Rnn => Activation::Tanh,
+            _ => Activation::Relu,
+        })
+    }
+
+    /// Frames of the input from one frame of the output to the next.
+    pub fn frame_stride(&self) -> usize {
+        match self.kind {
+            ModelKind::Cnn => self.residual.pool[0],
+            _ => self.conv.stride[0].pow(self.conv.channels.len() as u32),
+        }
+    }
+
+    /// Frames of the output, of which `n` hears the input's frames around `n` times
+    /// [`frame_stride`](Self::frame_stride). Wherever the outputs' length matters it comes from here.
+    pub fn output_frames(&self, frames: usize) -> usize {
+        frames.div_ceil(self.frame_stride())
+    }
+
+    /// The fewest frames of input that give so many of output.
+    pub fn input_frames(&self, output_frames: usize) -> usize {
+        match output_frames {
+            0 => 0,
+            some => (some - 1) * self.frame_stride() + 1,
+        }
+    }
+
+    /// Whether every key is within its bounds and one that this kind of model has.
+    ///
+    /// # Errors
+    /// Names the key and says what it can be.
+    pub fn check(&self) -> Result<(), ModelConfigError> {
+        bounded("layers", self.layers, 1..=LAYERS)?;
+        bounded("hidden", self.hidden, 1..=WIDTH)?;
+        for (field, widths) in [("widths", &self.widths), ("dense", &self.dense)] {
+            bounded_list(field, widths, WIDTH)?;
+        }
+        bounded("context_left", self.context_left, 0..=64)?;
+        bounded("context_right", self.context_right, 0..=64)?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong(
+                "dropout",
+                format!("is {}, but has to be at least 0 and below 1", self.dropout),
+            );
+        }
+        self.conv.check()?;
+        self.residual.check()?;
+        self.check_kind()?;
+        self.check_pooling()
+    }
+
+    /// Keys that say nothing about this kind of model are as they are by default.
+    fn check_kind(&self) -> Result<(), ModelConfigError> {
+        let default = Self::default();
+        let kind = self.kind;
+        let of = |field, is_default: bool, kinds: &str| match is_default {
+            true => Ok(()),
+            false => wrong(
+                field,
+                format!("is a key of {kinds}, and model.kind is \"{}\"", kind.name()),
+            ),
+        };
+        if !self.widths.is_empty() && (self.layers, self.hidden) != (default.layers, default.hidden)
+        {
+            return wrong(
+                "widths",
+                "says what `layers` and `hidden` say: leave those out".to_owned(),
+            );
+        }
+        if kind == ModelKind::Cnn {
+            let kinds = "\"lstm\", \"gru\", \"rnn\" and \"dnn\" (a cnn has [model.residual])";
+            of("layers", self.layers == default.layers, kinds)?;
+            of("hidden", self.hidden == default.hidden, kinds)?;
+            of("widths", self.widths.is_empty(), kinds)?;
+            of("conv.channels", self.conv == default.conv, kinds)?;
+            of("layer_norm", !self.layer_norm, kinds)?;
+        } else {
+            of("residual", self.residual == default.residual, "\"cnn\"")?;
+        }
+        if kind != ModelKind::Dnn {
+            of("context_left", self.context_left == 0, "\"dnn\"")?;
+            of("context_right", self.context_right == 0, "\"dnn\"")?;
+        }
+        if !kind.is_recurrent() {
+            of(
+                "bidirectional",
+                !self.bidirectional,
+                "\"lstm\", \"gru\" and \"rnn\"",
+            )?;
+        }
+        if kind != ModelKind::Lstm {
+            of("projection", self.projection == 0, "\"lstm\"")?;
+        }
+        let narrowest = self.hidden_widths().into_iter().min().unwrap_or(WIDTH);
+        if self.projection >= narrowest {
+            return wrong(
+                "projection",
+                format!(
+                    "is {}, but has to be below the {narrowest} units that it projects",
+                    self.projection
+                ),
+            );
+        }
+        match (kind, self.activation) {
+            (ModelKind::Rnn, Some(Activation::Sigmoid)) => wrong(
+                "activation",
+                "is \"sigmoid\", and a plain recurrent layer has \"tanh\" or \"relu\"".to_owned(),
+            ),
+            (ModelKind::Lstm | ModelKind::Gru | ModelKind::Cnn, Some(_))
+                if self.dense.is_empty() =>
+            {
+                wrong(
+                    "activation",
+                    format!(
+                        "is that of dense layers, and this {} has none (model.dense)",
+                        kind.name()
+                    ),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_pooling(&self) -> Result<(), ModelConfigError> {
+        let sees_all = self.kind.is_recurrent();
+        if self.head == Head::Keyword && self.pooling == Pooling::Last && !sees_all {
+            return wrong(
+                "pooling",
+                format!(
+                    "is \"last\", but the last frame of a {} knows nothing of the others: write \
+                     pooling = \"mean\"",
+                    self.kind.name()
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn bounded_list(
+    field: &'static str,
+    values: &[usize],
+    most: usize,
+) -> Result<(), ModelConfigError> {
+    if values.len() > LAYERS {
+        return wrong(
+            field,
+            format!("has {} layers, but at most {LAYERS} can be", values.len()),
+        );
+    }
+    values
+        .iter()
+        .try_for_each(|&value| bounded(field, value, 1..=most))
+}
+
+impl ConvConfig {
+    fn check(&self) -> Result<(), ModelConfigError> {
+        if self.channels.len() > 4 {
+            return wrong(
+                "conv.channels",
+                format!("has {} layers, but at most 4 can be", self.channels.len()),
+            );
+        }
+        bounded_list("conv.channels", &self.channels, 1024)?;
+        for size in self.kernel {
+            bounded("conv.kernel", size, 1..=41)?;
+            if size % 2 == 0 {
+                return wrong(
+                    "conv.kernel",
+                    format!("is {size}, but has to be odd: a kernel has a middle"),
+                );
+            }
+        }
+        self.stride
+            .iter()
+            .try_for_each(|&stride| bounded("conv.stride", stride, 1..=8))
+    }
+}
+
+impl ResidualConfig {
+    fn check(&self) -> Result<(), ModelConfigError> {
+        bounded("residual.channels", self.channels, 1..=1024)?;
+        bounded("residual.blocks", self.blocks, 1..=16)?;
+        self.pool
+            .iter()
+            .try_for_each(|&size| bounded("residual.pool", size, 1..=16))
+    }
+}
+
+#[cfg(test)]
+mod tests;

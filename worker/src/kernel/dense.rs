@@ -1,0 +1,129 @@
+//! Dense layers on slices: a product with a weight, a bias and an activation, forward and backward. It
+//! decides what an activation's slope is computed from: its result, so that nothing else is kept.
+
+use rayon::prelude::*;
+use speech::model::Activation;
+
+use super::activation::{relu, sigmoid, tanh};
+use super::matrix::{Left, Panels, Start, multiply_parallel};
+use super::simd::{Kernel, Lanes, Level};
+
+/// Elements that a thread activates at a time.
+const BLOCK: usize = 1 << 14;
+
+/// Rows `x` [rows, weight's depth] to rows [rows, weight's columns]; the weight is packed transposed.
+pub fn forward(
+    level: Level,
+    x: &[f32],
+    weight: &Panels,
+    start: Start,
+    activation: Option<Activation>,
+) -> Vec<f32> {
+    let rows = x.len() / weight.depth().max(1);
+    let mut result = vec![0.0; rows * weight.columns()];
+    let left = Left::rows(x, weight.depth());
+    multiply_parallel(level, left, weight, start, &mut result, weight.columns());
+    if let Some(activation) = activation {
+        result
+            .par_chunks_mut(BLOCK)
+            .for_each(|block| activate(level, activation, block));
+    }
+    result
+}
+
+/// Applies an activation to each of `values`. On one thread.
+pub fn activate(level: Level, activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::Relu => level.run(Activate::<0>(values)),
+        Activation::Tanh => level.run(Activate::<1>(values)),
+        Activation::Sigmoid => level.run(Activate::<2>(values)),
+    }
+}
+
+/// The gradient of an activation's argument, from that of its results. On one thread.
+pub fn slopes(
+    level: Level,
+    activation: Option<Activation>,
+    results: &[f32],
+    gradient: &[f32],
+) -> Vec<f32> {
+    assert_eq!(results.len(), gradient.len());
+    let mut slopes = gradient.to_vec();
+    match activation {
+        None => {}
+        Some(Activation::Relu) => level.run(Slopes::<0>(results, &mut slopes)),
+        Some(Activation::Tanh) => level.run(Slopes::<1>(results, &mut slopes)),
+        Some(Activation::Sigmoid) => level.run(Slopes::<2>(results, &mut slopes)),
+    }
+    slopes
+}
+
+/// 0: what is positive; 1: hyperbolic tangent; 2: logistic function.
+struct Activate<'a, const WHICH: u8>(&'a mut [f32]);
+
+#[inline(always)]
+unsafe fn activate_at<V: Lanes, const WHICH: u8>(at: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        let x = V::load(at);
+        let y = match WHICH {
+            0 => relu(x),
+            1 => tanh(x),
+            _ => sigmoid(x),
+        };
+        y.store(at);
+    }
+}
+
+impl<const WHICH: u8> Kernel for Activate<'_, WHICH> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let mut chunks = self.0.chunks_exact_mut(V::LANES);
+        for chunk in &mut chunks {
+            // SAFETY: a chunk has LANES elements.
+            unsafe { activate_at::<V, WHICH>(chunk.as_mut_ptr()) }
+        }
+        for value in chunks.into_remainder() {
+            // SAFETY: it is one element.
+            unsafe { activate_at::<[f32; 1], WHICH>(value) }
+        }
+    }
+}
+
+struct Slopes<'a, const WHICH: u8>(&'a [f32], &'a mut [f32]);
+
+#[inline(always)]
+unsafe fn slope_at<V: Lanes, const WHICH: u8>(result: *const f32, slope: *mut f32) {
+    let (zero, one) = (V::splat(0.0), V::splat(1.0));
+    // SAFETY: the caller's.
+    unsafe {
+        let (y, d) = (V::load(result), V::load(slope));
+        let d = match WHICH {
+            0 => d.where_less(zero, y, zero),
+            1 => d.mul(one.sub(y.mul(y))),
+            _ => d.mul(y.mul(one.sub(y))),
+        };
+        d.store(slope);
+    }
+}
+
+impl<const WHICH: u8> Kernel for Slopes<'_, WHICH> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        let whole = self.0.len() / V::LANES * V::LANES;
+        let (results, slopes) = (self.0.as_ptr(), self.1.as_mut_ptr());
+        // SAFETY: both are equally long, which was asserted.
+        unsafe {
+            for at in (0..whole).step_by(V::LANES) {
+                slope_at::<V, WHICH>(results.add(at), slopes.add(at));
+            }
+            for at in whole..self.0.len() {
+                slope_at::<[f32; 1], WHICH>(results.add(at), slopes.add(at));
+            }
+        }
+    }
+}
