@@ -19,7 +19,7 @@ use speech::{
     model::{Head, ModelSpec},
     recipe::{Recipe, RecipeError},
     synth::{self, SynthError},
-    text::{TextError, Vocabulary},
+    text::{TextError, Units, Vocabulary},
 };
 use thiserror::Error;
 
@@ -152,14 +152,23 @@ pub fn prepare(
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
     let paths = manifests(job, synthetic_dir)?;
-    let train = Manifest::read(&paths.train)?;
-    let valid = paths.valid.as_deref().map(Manifest::read).transpose()?;
-    let valid = valid.map_or_else(Vec::new, |manifest| manifest.utterances);
+    let read = |path: &Path| -> Result<Vec<Utterance>, ManifestError> {
+        let mut utterances = Manifest::read(path)?.utterances;
+        for utterance in &mut utterances {
+            utterance.text = job.text.normalize(&utterance.text);
+        }
+        Ok(utterances)
+    };
+    let train = read(&paths.train)?;
+    let valid = paths.valid.as_deref().map(read).transpose()?;
+    let valid = valid.unwrap_or_default();
 
-    let texts = train.utterances.iter().map(|utterance| &utterance.text);
-    let vocabulary = match job.model.head {
-        Head::Keyword => Vocabulary::classes(texts),
-        Head::Ctc => Vocabulary::characters(texts),
+    let texts = train.iter().map(|utterance| &utterance.text);
+    let vocabulary = match (job.model.head, job.text.units) {
+        (Head::Keyword, _) => Vocabulary::classes(texts),
+        (Head::Ctc, Units::Characters) => Vocabulary::characters(texts),
+        (Head::Ctc, Units::Bytepair) => Vocabulary::bytepair(texts, job.text.size),
+        (Head::Ctc, Units::Words) => Vocabulary::words(texts, job.text.size),
     }
     .map_err(|source| CorpusError::Vocabulary {
         path: paths.train.clone(),
@@ -176,7 +185,7 @@ pub fn prepare(
     // Without statistics, which it is to compute.
     let front_end = FrontEnd::new(&job.features, None)?;
     let inspect = |utterances| inspect_all(job, utterances, &front_end, abandoned);
-    let (train, valid) = (inspect(train.utterances)?, inspect(valid)?);
+    let (train, valid) = (inspect(train)?, inspect(valid)?);
 
     let mut left_out = Vec::new();
     let of = train.len();
@@ -209,6 +218,7 @@ pub fn prepare(
         features: job.features.clone(),
         augment: job.augment.clone(),
         model: job.model.clone(),
+        text: job.text.clone(),
         vocabulary,
         stats,
         normalize: job.train.normalize,

@@ -15,6 +15,7 @@ use speech::{
     recipe::Normalize,
     strict::{self, StrictError},
     synth::SyntheticConfig,
+    text::TextConfig,
 };
 use thiserror::Error;
 
@@ -41,6 +42,8 @@ pub struct Job {
     pub features: FeaturesConfig,
     #[serde(default)]
     pub augment: AugmentConfig,
+    #[serde(default)]
+    pub text: TextConfig,
     #[serde(default)]
     pub model: ModelConfig,
     #[serde(default)]
@@ -296,6 +299,9 @@ impl Job {
         FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
         Augmenter::new(&self.augment, &self.features, self.train.seed)
             .map_err(|error| section(error.to_string()))?;
+        self.text
+            .check()
+            .map_err(|error| section(error.to_string()))?;
         self.optimizer
             .validate()
             .map_err(|error| section(error.to_string()))?;
@@ -403,6 +409,8 @@ mod tests {
             ("features.mel_bins=0", "mel_bins"),
             ("augment.time_fraction=2.0", "time_fraction"),
             ("augment.vtlp=[1.2, 0.8]", "augment.vtlp is [1.2, 0.8]"),
+            ("text.units=bytepair", "text.size is missing"),
+            ("text.case=title", "`text.case` cannot be `title`"),
             ("augment.vtlp=[0.9]", "invalid length 1"),
             ("augment.noise_kinds=[\"blue\"]", "cannot be `blue`"),
             ("optimizer.learning_rate=-1.0", "learning_rate"),

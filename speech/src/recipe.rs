@@ -9,11 +9,11 @@ use crate::augment::{AugmentConfig, AugmentError};
 use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
-use crate::text::{Kind, Vocabulary};
+use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary};
 
 /// The version of a written recipe. It is raised when one that was written before would be read as
 /// something else.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A model without its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Recipe {
     pub features: FeaturesConfig,
     pub augment: AugmentConfig,
     pub model: ModelConfig,
+    /// How transcripts are written that the model is trained and scored with.
+    pub text: TextConfig,
     pub vocabulary: Vocabulary,
     /// Those of the training set, for global normalisation.
     pub stats: Option<GlobalStats>,
@@ -67,6 +69,8 @@ pub enum RecipeError {
     Augment(#[from] AugmentError),
     #[error(transparent)]
     FrontEnd(#[from] FrontEndError),
+    #[error(transparent)]
+    Text(#[from] TextConfigError),
 }
 
 impl Recipe {
@@ -79,16 +83,15 @@ impl Recipe {
     fn checked_front_end(&self) -> Result<FrontEnd, RecipeError> {
         self.model.check()?;
         self.augment.check()?;
-        let (head, needed) = match self.model.head {
-            Head::Keyword => ("keyword", Kind::Classes),
-            Head::Ctc => ("ctc", Kind::Characters),
+        self.text.check()?;
+        let (head, needed) = match (self.model.head, self.text.units) {
+            (Head::Keyword, _) => ("keyword", Kind::Classes),
+            (Head::Ctc, Units::Characters) => ("ctc", Kind::Characters),
+            (Head::Ctc, Units::Bytepair) => ("ctc", Kind::Bytepair),
+            (Head::Ctc, Units::Words) => ("ctc", Kind::Words),
         };
         if needed != self.vocabulary.kind {
-            let name = |kind| match kind {
-                Kind::Characters => "characters",
-                Kind::Classes => "classes",
-            };
-            let (needed, found) = (name(needed), name(self.vocabulary.kind));
+            let (needed, found) = (needed.name(), self.vocabulary.kind.name());
             return Err(RecipeError::Head {
                 head,
                 needed,
@@ -166,6 +169,7 @@ struct Written {
     features: FeaturesConfig,
     augment: AugmentConfig,
     model: ModelConfig,
+    text: TextConfig,
     vocabulary: Vocabulary,
     stats: Option<GlobalStats>,
     normalize: Normalize,
@@ -178,6 +182,7 @@ impl From<Recipe> for Written {
             features,
             augment,
             model,
+            text,
             vocabulary,
             stats,
             normalize,
@@ -188,6 +193,7 @@ impl From<Recipe> for Written {
             features,
             augment,
             model,
+            text,
             vocabulary,
             stats,
             normalize,
@@ -205,6 +211,7 @@ impl TryFrom<Written> for Recipe {
             features,
             augment,
             model,
+            text,
             vocabulary,
             stats,
             normalize,
@@ -217,6 +224,7 @@ impl TryFrom<Written> for Recipe {
             features,
             augment,
             model,
+            text,
             vocabulary,
             stats,
             normalize,

@@ -1,20 +1,30 @@
 //! Text as the network sees it: the units of a vocabulary and their numbers. It decides which
-//! characters or words a model can say, and refuses to know how often they occur or how they are
-//! scored. Text is taken as it is written: case and spaces are the corpus's own.
+//! characters, runs of them or words a model can say, and refuses to know how often they occur or how they
+//! are scored. How text is written before is the submodule `normal`'s.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+mod bytepair;
+mod normal;
+pub mod numbers;
+
+pub use normal::{Case, Digits, Punctuation, TextConfig, TextConfigError, Unicode, Units};
 
 /// The units that a model can say, and their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Vocabulary {
     pub kind: Kind,
-    /// Sorted by Unicode scalar values, distinct. A unit's label is its position here for classes,
-    /// and one more for characters, whose label 0 is CTC's blank.
+    /// Distinct; sorted by Unicode scalar values, but byte pairs, which are in the order in which they were
+    /// found. A unit's label is its position here for classes, and one more for all others, whose label 0
+    /// is CTC's blank.
     pub units: Vec<String>,
+    /// Positions of the units in the order of their scalar values.
+    #[serde(skip)]
+    sorted: Vec<u32>,
 }
 
 /// What a unit is.
@@ -23,9 +33,27 @@ pub struct Vocabulary {
 pub enum Kind {
     /// A character: a transcript is a sequence of them. For CTC.
     Characters,
+    /// A run of characters within a word; the first of a word has the space before it. For CTC.
+    Bytepair,
+    /// A word with the space before it, or [`UNKNOWN`] for any other. For CTC.
+    Words,
     /// A whole transcript: an utterance is one of them. For keywords.
     Classes,
 }
+
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Characters => "characters",
+            Self::Bytepair => "bytepair",
+            Self::Words => "words",
+            Self::Classes => "classes",
+        }
+    }
+}
+
+/// In a vocabulary of words, the unit of all words that it lacks.
+pub const UNKNOWN: &str = " <unk>";
 
 /// What is wrong with a vocabulary, or with a text for one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,8 +74,16 @@ pub enum TextError {
         "an utterance has an empty transcript, which cannot be a class: give it a word of its own, such as \"silence\""
     )]
     EmptyClass,
+    #[error(
+        "the transcripts have {characters} characters, and `text.size` is {size}: it counts them too"
+    )]
+    TooFewUnits { characters: usize, size: usize },
     #[error("`units` of a vocabulary is out of order or repeats itself at {0:?}")]
     Disordered(String),
+    #[error("`units` of a vocabulary of {kind} has {unit:?}, which is none")]
+    NotAUnit { kind: &'static str, unit: String },
+    #[error("`units` of a vocabulary of words lacks {UNKNOWN:?}")]
+    NoUnknown,
     #[error("`units` of a character vocabulary has {0:?}, which is not one character")]
     NotACharacter(String),
 }
@@ -79,52 +115,133 @@ impl Vocabulary {
         Self::checked(Kind::Classes, classes.into_iter().collect())
     }
 
+    /// At most `size` units: characters, and runs of them that occur often in `transcripts`.
+    pub fn bytepair<T: AsRef<str>>(
+        transcripts: impl IntoIterator<Item = T>,
+        size: usize,
+    ) -> Result<Self, TextError> {
+        let transcripts: Vec<T> = transcripts.into_iter().collect();
+        let units = bytepair::train(transcripts.iter().map(AsRef::as_ref), size)
+            .map_err(|characters| TextError::TooFewUnits { characters, size })?;
+        Self::checked(Kind::Bytepair, units)
+    }
+
+    /// The `size` words that occur most often in `transcripts`, or all of them where it is 0, and one unit
+    /// for all others.
+    pub fn words<T: AsRef<str>>(
+        transcripts: impl IntoIterator<Item = T>,
+        size: usize,
+    ) -> Result<Self, TextError> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for transcript in transcripts {
+            for word in bytepair::words(transcript.as_ref()) {
+                *counts.entry(word).or_default() += 1;
+            }
+        }
+        counts.remove(UNKNOWN);
+        let mut frequent: Vec<(u64, String)> = counts
+            .into_iter()
+            .map(|(word, count)| (count, word))
+            .collect();
+        if frequent.is_empty() {
+            return Err(TextError::Empty);
+        }
+        if size > 0 {
+            // Stable: of words that occur as often, the first as text stay.
+            frequent.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+            frequent.truncate(size);
+        }
+        let mut units: Vec<String> = frequent.into_iter().map(|(_, word)| word).collect();
+        units.push(UNKNOWN.to_owned());
+        units.sort();
+        Self::checked(Kind::Words, units)
+    }
+
     fn checked(kind: Kind, units: Vec<String>) -> Result<Self, TextError> {
         if units.is_empty() {
             return Err(TextError::Empty);
         }
+        let mut sorted: Vec<u32> = (0..).take(units.len()).collect();
         // UTF-8 sorts as its scalar values do, so that comparing strings is enough.
-        if let Some(pair) = units.windows(2).find(|pair| pair[0] >= pair[1]) {
+        sorted.sort_by_key(|&at| &units[at as usize]);
+        let repeats = |pair: &&[u32]| units[pair[0] as usize] == units[pair[1] as usize];
+        let in_order = kind == Kind::Bytepair || sorted.is_sorted();
+        if let Some(pair) = sorted.windows(2).find(repeats) {
+            return Err(TextError::Disordered(units[pair[1] as usize].clone()));
+        }
+        if !in_order && let Some(pair) = units.windows(2).find(|pair| pair[0] > pair[1]) {
             return Err(TextError::Disordered(pair[1].clone()));
         }
+        let spaced = |unit: &str| unit.starts_with(' ') && !unit[1..].contains(' ');
         for unit in &units {
-            match kind {
+            let is_unit = match kind {
                 Kind::Characters if unit.chars().count() != 1 => {
                     return Err(TextError::NotACharacter(unit.clone()));
                 }
                 Kind::Classes if unit.is_empty() => return Err(TextError::EmptyClass),
-                Kind::Characters | Kind::Classes => {}
+                Kind::Characters | Kind::Classes => true,
+                Kind::Bytepair => spaced(unit) || !unit.is_empty() && !unit.contains(' '),
+                Kind::Words => unit.len() > 1 && spaced(unit),
+            };
+            if !is_unit {
+                let (kind, unit) = (kind.name(), unit.clone());
+                return Err(TextError::NotAUnit { kind, unit });
             }
         }
-        Ok(Self { kind, units })
+        let vocabulary = Self {
+            kind,
+            units,
+            sorted,
+        };
+        if kind == Kind::Words && vocabulary.label(UNKNOWN).is_none() {
+            return Err(TextError::NoUnknown);
+        }
+        Ok(vocabulary)
     }
 
-    /// How many outputs a network has for it: a blank is counted for characters.
+    /// How many outputs a network has for it: a blank is counted, except for classes.
     pub fn outputs(&self) -> usize {
         self.units.len() + self.offset() as usize
     }
 
-    /// The labels of `text`: one a character, or one for the whole.
+    /// The labels of `text`: those of its units, or one for the whole.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let unknown = |characters: BTreeSet<char>| TextError::UnknownCharacters {
+            text: text.to_owned(),
+            characters: characters.into_iter().collect(),
+        };
         match self.kind {
             Kind::Characters => {
-                let mut unknown = BTreeSet::new();
+                let mut strangers = BTreeSet::new();
                 let mut labels = Vec::with_capacity(text.len());
                 for character in text.chars() {
                     match self.label(character.encode_utf8(&mut [0; 4])) {
                         Some(label) => labels.push(label),
-                        None => drop(unknown.insert(character)),
+                        None => drop(strangers.insert(character)),
                     }
                 }
-                if unknown.is_empty() {
+                if strangers.is_empty() {
                     return Ok(labels);
                 }
-                let characters = unknown.into_iter().collect();
-                Err(TextError::UnknownCharacters {
-                    text: text.to_owned(),
-                    characters,
-                })
+                Err(unknown(strangers))
             }
+            Kind::Bytepair => {
+                let mut strangers = BTreeSet::new();
+                let mut labels = Vec::new();
+                for word in bytepair::words(text) {
+                    match bytepair::cut(&word, |unit| self.label(unit)) {
+                        Ok(found) => labels.extend(found),
+                        Err(found) => strangers.extend(found),
+                    }
+                }
+                if strangers.is_empty() {
+                    return Ok(labels);
+                }
+                Err(unknown(strangers))
+            }
+            Kind::Words => Ok(bytepair::words(text)
+                .filter_map(|word| self.label(&word).or_else(|| self.label(UNKNOWN)))
+                .collect()),
             Kind::Classes => match self.label(text) {
                 Some(label) => Ok(vec![label]),
                 None => Err(TextError::UnknownClass {
@@ -137,34 +254,41 @@ impl Vocabulary {
 
     /// The text of `labels`, without blanks. A label that no unit has reads as U+FFFD.
     pub fn decode(&self, labels: &[u32]) -> String {
-        let unit = |at: u32| {
-            self.units
-                .get(at as usize)
-                .map_or("\u{fffd}", String::as_str)
-        };
-        let units: Vec<&str> = labels
-            .iter()
-            .filter_map(|label| label.checked_sub(self.offset()))
-            .map(unit)
-            .collect();
+        let text = labels.iter().map(|&label| self.text_of(label));
         match self.kind {
-            Kind::Characters => units.concat(),
-            Kind::Classes => units.join(" "),
+            Kind::Characters => text.collect(),
+            Kind::Bytepair | Kind::Words => {
+                let text: String = text.collect();
+                text.strip_prefix(' ').map_or(text.clone(), str::to_owned)
+            }
+            Kind::Classes => text.collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// What `label` adds to a text. The pieces of a CTC model's labels, one behind the other, are the text
+    /// with a space between words; where units bring their own space there is one before the first word
+    /// too. Nothing for the blank; U+FFFD for a label that no unit has.
+    pub fn text_of(&self, label: u32) -> &str {
+        match label.checked_sub(self.offset()) {
+            None => "",
+            Some(at) => {
+                let unit = self.units.get(at as usize);
+                unit.map_or("\u{fffd}", String::as_str)
+            }
         }
     }
 
     fn label(&self, unit: &str) -> Option<u32> {
-        let at = self
-            .units
-            .binary_search_by(|known| known.as_str().cmp(unit))
-            .ok()?;
-        Some(u32::try_from(at).ok()? + self.offset())
+        let found = self
+            .sorted
+            .binary_search_by(|&at| self.units[at as usize].as_str().cmp(unit));
+        Some(self.sorted[found.ok()?] + self.offset())
     }
 
     /// The first unit's label.
     fn offset(&self) -> u32 {
         match self.kind {
-            Kind::Characters => 1,
+            Kind::Characters | Kind::Bytepair | Kind::Words => 1,
             Kind::Classes => 0,
         }
     }
@@ -208,84 +332,4 @@ fn shortened(classes: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn characters_are_sorted_behind_the_blank() {
-        let vocabulary = Vocabulary::characters(["GO ON", "ÉGO", "𝄞"]).unwrap();
-        assert_eq!(vocabulary.units, [" ", "G", "N", "O", "É", "𝄞"]);
-        assert_eq!(vocabulary.outputs(), 7);
-        let labels = vocabulary.encode("GO ÉON").unwrap();
-        assert_eq!(labels, [2, 4, 1, 5, 4, 3]);
-        assert_eq!(vocabulary.decode(&labels), "GO ÉON");
-        assert_eq!(vocabulary.decode(&[0, 2, 0, 4]), "GO");
-        assert_eq!(vocabulary.encode("").unwrap(), [0u32; 0]);
-    }
-
-    #[test]
-    fn classes_are_whole_transcripts_from_zero() {
-        let vocabulary = Vocabulary::classes(["two", "one", "two", "new york"]).unwrap();
-        assert_eq!(vocabulary.units, ["new york", "one", "two"]);
-        assert_eq!(vocabulary.outputs(), 3);
-        assert_eq!(vocabulary.encode("one").unwrap(), [1]);
-        assert_eq!(vocabulary.decode(&[0]), "new york");
-    }
-
-    #[test]
-    fn what_a_vocabulary_lacks_is_listed_with_code_points() {
-        let vocabulary = Vocabulary::characters(["ABC"]).unwrap();
-        let message = vocabulary.encode("AéB\té").unwrap_err().to_string();
-        assert!(
-            message.contains("'\\t' (U+0009), 'é' (U+00E9)"),
-            "{message}"
-        );
-        let message = Vocabulary::classes(["yes", "no"])
-            .unwrap()
-            .encode("maybe")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("\"maybe\" is none of the model's 2 classes (\"no\", \"yes\")"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn a_label_out_of_range_is_shown_and_does_not_panic() {
-        let vocabulary = Vocabulary::characters(["AB"]).unwrap();
-        assert_eq!(
-            vocabulary.decode(&[1, 3, u32::MAX, 2]),
-            "A\u{fffd}\u{fffd}B"
-        );
-        assert_eq!(Vocabulary::classes(["a"]).unwrap().decode(&[1]), "\u{fffd}");
-    }
-
-    #[test]
-    fn nothing_to_say_is_an_error() {
-        assert_eq!(Vocabulary::characters(["", ""]), Err(TextError::Empty));
-        assert_eq!(Vocabulary::classes::<&str>([]), Err(TextError::Empty));
-        assert_eq!(Vocabulary::classes(["", "a"]), Err(TextError::EmptyClass));
-    }
-
-    #[test]
-    fn a_written_vocabulary_is_checked_when_it_is_read() {
-        let vocabulary = Vocabulary::characters(["BA"]).unwrap();
-        let json = serde_json::to_string(&vocabulary).unwrap();
-        assert_eq!(json, r#"{"kind":"characters","units":["A","B"]}"#);
-        assert_eq!(
-            serde_json::from_str::<Vocabulary>(&json).unwrap(),
-            vocabulary
-        );
-        let error = |json: &str| {
-            serde_json::from_str::<Vocabulary>(json)
-                .unwrap_err()
-                .to_string()
-        };
-        assert!(error(r#"{"kind":"characters","units":["B","A"]}"#).contains("out of order"));
-        assert!(error(r#"{"kind":"characters","units":["A","A"]}"#).contains("repeats"));
-        assert!(error(r#"{"kind":"characters","units":["AB"]}"#).contains("not one character"));
-        assert!(error(r#"{"kind":"words","units":["AB"]}"#).contains("`words`"));
-        assert!(error(r#"{"kind":"classes","units":["a"],"unit":1}"#).contains("`unit`"));
-    }
-}
+mod tests;

@@ -43,8 +43,11 @@ struct Evaluation {
 }
 
 pub fn run(args: args::Evaluate) -> Result<()> {
-    let manifest = Manifest::read(&args.manifest)?;
+    let mut manifest = Manifest::read(&args.manifest)?;
     let (model, compute) = open(&args.model, args.device)?;
+    for utterance in &mut manifest.utterances {
+        utterance.text = model.recipe().text.normalize(&utterance.text);
+    }
     let labels = labels(&model, &manifest, &args.manifest)?;
     let begun = Instant::now();
     let mut pairs = Vec::new();
@@ -73,7 +76,7 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     let evaluation = Evaluation {
         score: match vocabulary.kind {
             Kind::Classes => score::keyword(&pairs, &vocabulary.units),
-            Kind::Characters => score::transcripts(&pairs),
+            Kind::Characters | Kind::Bytepair | Kind::Words => score::transcripts(&pairs),
         },
         loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
         audio_seconds,

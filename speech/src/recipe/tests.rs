@@ -18,6 +18,7 @@ fn recipe() -> Recipe {
             dropout: 0.3,
             ..ModelConfig::default()
         },
+        text: TextConfig::default(),
         vocabulary: Vocabulary::characters(["YES NO"]).unwrap(),
         stats: None,
         normalize: Normalize::Labels,
@@ -46,7 +47,7 @@ fn what_is_written_is_read_to_the_bit() {
         frames: 7,
     });
     let json = recipe.to_json();
-    assert!(json.starts_with("{\n  \"format\": 1,\n"));
+    assert!(json.starts_with("{\n  \"format\": 2,\n"));
     assert_eq!(Recipe::from_json(&json).unwrap(), recipe);
     assert_eq!(Recipe::from_json(&json).unwrap().to_json(), json);
     let spec = recipe.model_spec().unwrap();
@@ -91,6 +92,12 @@ fn parts_that_do_not_fit_are_named() {
         message(&classes)
             .starts_with("model.head is \"ctc\", which needs a vocabulary of characters")
     );
+    let units = with(|recipe| recipe.text.units = Units::Words);
+    assert_eq!(
+        message(&units),
+        "model.head is \"ctc\", which needs a vocabulary of words, and the recipe's is of characters"
+    );
+    assert!(message(&with(|recipe| recipe.text.units = Units::Bytepair)).starts_with("text.size "));
     assert!(message(&with(|recipe| recipe.features.stack = 0)).starts_with("features.stack "));
     assert!(
         message(&with(|recipe| recipe.augment.time_fraction = 2.0))
@@ -142,7 +149,7 @@ fn what_cannot_be_read_is_named_by_its_field() {
         field.contains("at `features.kind`: unknown variant `fbank`, expected `log-mel` or `mfcc`"),
         "{field}"
     );
-    assert!(error("\"format\": 1,", "").contains("missing field `format`"));
+    assert!(error("\"format\": 2,", "").contains("missing field `format`"));
     assert!(
         error("\"E\"", "\"X\"")
             .contains("at `vocabulary`: `units` of a vocabulary is out of order")
@@ -160,17 +167,17 @@ fn what_cannot_be_read_is_named_by_its_field() {
 fn a_recipe_of_another_format_is_refused_before_its_fields_are() {
     let json = recipe()
         .to_json()
-        .replace("\"format\": 1", "\"format\": 2")
+        .replace("\"format\": 2", "\"format\": 3")
         .replace("\"seed\"", "\"seeds\"");
     assert!(matches!(
         Recipe::from_json(&json),
-        Err(RecipeError::Format { found: 2 })
+        Err(RecipeError::Format { found: 3 })
     ));
     let json = json.replace("\"seeds\"", "\"seed\"");
     assert!(
         serde_json::from_str::<Recipe>(&json)
             .unwrap_err()
             .to_string()
-            .contains("`format` is 2")
+            .contains("`format` is 3")
     );
 }

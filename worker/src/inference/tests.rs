@@ -8,6 +8,7 @@ use speech::{
     features::FeaturesConfig,
     model::{ModelConfig, Pooling},
     recipe::Normalize,
+    text::TextConfig,
 };
 
 use super::*;
@@ -28,6 +29,7 @@ fn recipe(head: Head) -> Recipe {
             pooling: Pooling::Mean,
             ..ModelConfig::default()
         },
+        text: TextConfig::default(),
         vocabulary: vocabulary.unwrap(),
         stats: None,
         normalize: Normalize::Utterances,

@@ -17,7 +17,7 @@ use speech::{
     features::{Features, FeaturesConfig},
     model::ModelConfig,
     recipe::{Normalize, Recipe},
-    text::Vocabulary,
+    text::{TextConfig, Vocabulary},
 };
 use tokio::{
     task::JoinHandle,
@@ -48,6 +48,7 @@ fn recipe() -> Recipe {
             hidden: 6,
             ..ModelConfig::default()
         },
+        text: TextConfig::default(),
         vocabulary: Vocabulary::classes(["no", "yes"]).unwrap(),
         stats: None,
         normalize: Normalize::Utterances,
