@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use speech::{
     features::Features,
-    model::{Head, ModelConfig, ModelSpec, Pooling},
+    model::{Head, ModelConfig, ModelSpec, Per},
     random::Stream,
     recipe::Normalize,
 };
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What is computed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Shape {
     /// Utterances of the micro-batch.
     pub batch: usize,
@@ -28,10 +28,7 @@ pub struct Shape {
     pub ragged: bool,
     /// Features of a frame.
     pub features: usize,
-    pub layers: usize,
-    pub hidden: usize,
-    pub bidirectional: bool,
-    pub head: Head,
+    pub model: ModelConfig,
     pub outputs: usize,
     /// Labels of an utterance; a keyword has one.
     pub labels: usize,
@@ -58,7 +55,7 @@ pub struct Halves {
 
 impl Measure {
     pub fn new(shape: Shape, device: &Device) -> Self {
-        let spec = ModelSpec::new(&shape.model(), shape.features, shape.outputs);
+        let spec = shape.spec();
         let mut network = Network::new(&spec, device);
         network
             .load(&spec.initialize(1))
@@ -75,7 +72,7 @@ impl Measure {
         });
         let features = features.collect();
         let labels = shape.outputs.saturating_sub(1).max(1) as u64;
-        let count = match shape.head {
+        let count = match shape.model.head {
             Head::Keyword => 1,
             Head::Ctc => shape.labels,
         };
@@ -119,15 +116,8 @@ impl Measure {
 }
 
 impl Shape {
-    pub fn model(&self) -> ModelConfig {
-        ModelConfig {
-            head: self.head,
-            layers: self.layers,
-            hidden: self.hidden,
-            bidirectional: self.bidirectional,
-            pooling: Pooling::Last,
-            ..ModelConfig::default()
-        }
+    fn spec(&self) -> ModelSpec {
+        ModelSpec::new(&self.model, self.features, self.outputs)
     }
 
     fn length(&self, place: usize) -> usize {
@@ -139,23 +129,20 @@ impl Shape {
         shortest + (self.frames - shortest) * place / steps
     }
 
-    /// Floating-point operations of one gradient, a multiply-add counted as two: the products of the
-    /// layers and the head, once forward and twice backward.
+    /// Floating-point operations of one gradient, a multiply-add counted as two: the products of all
+    /// layers, once forward and twice backward.
     pub fn operations(&self) -> f64 {
-        let frames: usize = (0..self.batch).map(|place| self.length(place)).sum();
-        let directions = if self.bidirectional { 2 } else { 1 };
-        let wide = directions * self.hidden;
-        let layers = (0..self.layers).map(|layer| {
-            let inputs = if layer == 0 { self.features } else { wide };
-            directions * 4 * self.hidden * (inputs + self.hidden)
+        let spec = self.spec();
+        let layers = spec.summary().into_iter().map(|layer| {
+            let rows: usize = match layer.per {
+                Per::Frame => (0..self.batch)
+                    .map(|place| self.length(place).div_ceil(layer.frame_stride))
+                    .sum(),
+                Per::Utterance => self.batch,
+            };
+            (rows * layer.multiply_adds) as f64
         });
-        let rows = match self.head {
-            Head::Ctc => frames,
-            Head::Keyword => self.batch,
-        };
-        let layers = layers.sum::<usize>() as f64 * frames as f64;
-        let head = (wide * self.outputs) as f64 * rows as f64;
-        3.0 * 2.0 * (layers + head)
+        3.0 * 2.0 * layers.sum::<f64>()
     }
 }
 
@@ -164,26 +151,30 @@ mod tests {
     use super::*;
     use crate::compute::{Compute, DeviceChoice};
 
-    const SHAPE: Shape = Shape {
-        batch: 3,
-        frames: 8,
-        ragged: true,
-        features: 4,
-        layers: 2,
-        hidden: 5,
-        bidirectional: true,
-        head: Head::Ctc,
-        outputs: 6,
-        labels: 2,
-    };
+    fn shape() -> Shape {
+        Shape {
+            batch: 3,
+            frames: 8,
+            ragged: true,
+            features: 4,
+            model: ModelConfig {
+                hidden: 5,
+                bidirectional: true,
+                head: Head::Ctc,
+                ..ModelConfig::default()
+            },
+            outputs: 6,
+            labels: 2,
+        }
+    }
 
     #[test]
     fn ragged_lengths_go_from_a_quarter_to_the_whole() {
-        let lengths: Vec<usize> = (0..3).map(|place| SHAPE.length(place)).collect();
+        let lengths: Vec<usize> = (0..3).map(|place| shape().length(place)).collect();
         assert_eq!(lengths, [2, 5, 8]);
         let even = Shape {
             ragged: false,
-            ..SHAPE
+            ..shape()
         };
         assert_eq!(even.length(0), 8);
     }
@@ -192,13 +183,13 @@ mod tests {
     fn operations_are_those_of_the_products() {
         // 15 frames; each direction has 4·5 rows over 4 + 5 inputs, then over 10 + 5; 10·6 in the head.
         let products = 15 * (2 * 20 * 9 + 2 * 20 * 15 + 10 * 6);
-        assert_eq!(SHAPE.operations(), f64::from(6 * products));
+        assert_eq!(shape().operations(), f64::from(6 * products));
     }
 
     #[test]
     fn a_measured_gradient_is_one_of_the_model() {
         let compute = Compute::open(DeviceChoice::Cpu).unwrap();
-        let measure = Measure::new(SHAPE, &compute.device);
+        let measure = Measure::new(shape(), &compute.device);
         let halves = measure.once().unwrap();
         assert_eq!(halves.gradient.len(), measure.spec().elements());
         assert!(halves.gradient.iter().any(|value| *value != 0.0));
@@ -210,7 +201,7 @@ mod tests {
         let shape = Shape {
             labels: 9,
             ragged: false,
-            ..SHAPE
+            ..shape()
         };
         let compute = Compute::open(DeviceChoice::Cpu).unwrap();
         let error = Measure::new(shape, &compute.device).once().unwrap_err();

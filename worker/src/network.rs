@@ -157,9 +157,8 @@ impl Network {
             .map(|frames| frames.len() / inputs)
             .collect();
         let packing = match self.operators {
-            Operators::Flex => Packing::packed(&lengths),
-            Operators::Cube if !self.pads() => Packing::packed(&lengths),
-            Operators::Cube | Operators::Plain => Packing::padded(&lengths),
+            Operators::Flex | Operators::Cube => Packing::packed(&lengths),
+            Operators::Plain => Packing::padded(&lengths),
         };
         let rows = packing.gather(sequences, inputs);
         let data = TensorData::new(rows, [packing.rows(), inputs]);
@@ -180,14 +179,6 @@ impl Network {
             });
         }
         packings
-    }
-
-    /// Whether a GPU computes a recurrent layer in plain operations, which pad.
-    fn pads(&self) -> bool {
-        self.spec.layers.iter().any(|one| match one.layer {
-            Layer::Recurrent(shape) => !has_kernel(&shape),
-            _ => false,
-        })
     }
 
     /// The outputs before the softmax: a row for each row of the packing (CTC), or for each place in
@@ -343,19 +334,17 @@ impl Network {
         use recurrent::{cube, fused, reference};
         match self.operators {
             Operators::Flex => fused::layer(x, parameters, shape, packing),
-            Operators::Cube if !packing.is_padded() => {
+            Operators::Cube if is_plain_lstm(&shape) => {
                 cube::lstm(x, parameters, shape, packing, cube::Way::Adapter)
             }
-            Operators::Cube => {
-                reference::layer(x, parameters, shape, packing, linear::cube::linear)
-            }
+            Operators::Cube => cube::cells::layer(x, parameters, shape, packing),
             Operators::Plain => reference::layer(x, parameters, shape, packing, linear::reference),
         }
     }
 }
 
-/// Whether there is a recurrence of our own on a GPU.
-fn has_kernel(shape: &Recurrent) -> bool {
+/// Whether it is the layer whose steps a GPU computes fastest.
+fn is_plain_lstm(shape: &Recurrent) -> bool {
     shape.cell == Cell::Lstm && shape.projection == 0
 }
 

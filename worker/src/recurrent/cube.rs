@@ -4,6 +4,7 @@
 //! Frames are packed, so that no row is padding. How many frames and sequences there are is told to the
 //! kernels when they are launched: a batch of other lengths needs no other kernels.
 
+pub mod cells;
 mod recurrence;
 
 use std::sync::Arc;

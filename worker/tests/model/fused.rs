@@ -18,6 +18,8 @@ pub enum Layer {
     Plain,
     Fused,
     Cube(Device, Way),
+    /// The one for any cell.
+    Cells(Device),
 }
 
 /// Outputs, gradient of the input and gradient of the parameters, each by utterance or whole.
@@ -25,7 +27,7 @@ type Results = (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>);
 
 fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results {
     let device = match layer {
-        Layer::Cube(device, _) => device.clone(),
+        Layer::Cube(device, _) | Layer::Cells(device) => device.clone(),
         Layer::Plain | Layer::Fused => Device::flex(),
     };
     let mut stream = Stream::new(seed, &[]);
@@ -45,7 +47,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
         .collect();
     let packing = Arc::new(match layer {
         Layer::Plain => Packing::padded(lengths),
-        Layer::Fused | Layer::Cube(..) => Packing::packed(lengths),
+        Layer::Fused | Layer::Cube(..) | Layer::Cells(_) => Packing::packed(lengths),
     });
     let rows = |sequences: &[Vec<f32>], width: usize| -> Tensor<2> {
         let views: Vec<&[f32]> = sequences.iter().map(Vec::as_slice).collect();
@@ -60,6 +62,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
         Layer::Plain => reference::layer(input, parameters, shape, &packing, linear::reference),
         Layer::Fused => fused::layer(input, parameters, shape, &packing),
         Layer::Cube(_, way) => cube::lstm(input, parameters, shape, &packing, *way),
+        Layer::Cells(_) => cube::cells::layer(input, parameters, shape, &packing),
     };
     let gradients = y
         .clone()
@@ -260,5 +263,38 @@ fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
         for _ in 0..3 {
             assert!(bits() == first, "{way:?}");
         }
+    }
+}
+
+/// Of every cell, small and at a size that a loop over it would not survive. Over so many steps what is
+/// positive of a sum grows beyond any tolerance.
+#[test]
+fn layers_of_other_cells_on_a_gpu_agree_with_plain_ones_and_have_the_same_bits_in_every_run() {
+    let Some(compute) = wgpu() else { return };
+    let layer = Layer::Cells(compute.device);
+    let small = (vec![7, 1, 5, 5, 0, 3, 7], lstm(13, 17, 2));
+    let long = (vec![120, 1, 77, 98, 130], lstm(40, 96, 1));
+    for (cell, projection, (lengths, shape)) in [
+        (Cell::Gru, 0, &small),
+        (Cell::Tanh, 0, &small),
+        (Cell::Relu, 0, &small),
+        (Cell::Lstm, 11, &small),
+        (Cell::Gru, 0, &long),
+        (Cell::Tanh, 0, &long),
+        (Cell::Lstm, 11, &long),
+        (Cell::Lstm, 0, &long),
+    ] {
+        let shape = Recurrent {
+            cell,
+            projection,
+            ..*shape
+        };
+        check(shape, lengths, 4, &layer);
+        let bits = || {
+            let (y, dx, dp) = run(shape, lengths, 4, &layer);
+            [y.concat(), dx.concat(), dp]
+                .map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>())
+        };
+        assert!(bits() == bits(), "{shape:?}");
     }
 }
