@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
-pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Wire};
+pub use bench::{
+    Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
+};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -67,6 +69,8 @@ pub enum Verb {
     Evaluate(Evaluate),
     /// Say what a trained model hears in WAV files.
     Transcribe(Transcribe),
+    /// Show a model's layers, parameters and operations.
+    Model(Model),
     /// Import, synthesize and inspect corpora.
     #[command(subcommand)]
     Corpus(Corpus),
@@ -239,6 +243,21 @@ pub struct Logs {
     pub follow: bool,
     #[command(flatten)]
     pub at: At,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Model {
+    /// A job (TOML), or a run's `final` folder.
+    #[arg(value_name = "JOB.toml|DIR")]
+    pub what: PathBuf,
+    /// Outputs of the job's model, where its corpus is not at hand.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub outputs: Option<u32>,
+    /// Change a key of the job: `model.kind=gru`. May be given often.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub sets: Vec<String>,
     #[command(flatten)]
     pub output: Output,
 }

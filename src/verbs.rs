@@ -9,6 +9,7 @@ mod doctor;
 mod evaluate;
 mod jobs;
 mod logs;
+mod model;
 mod resume;
 mod status;
 mod submit;
@@ -42,6 +43,7 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Workers(args) => workers::run(args),
         Verb::Evaluate(args) => evaluate::run(args),
         Verb::Transcribe(args) => transcribe::run(args),
+        Verb::Model(args) => model::run(args),
         Verb::Corpus(verb) => corpus::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Doctor(args) => doctor::run(args),

@@ -152,28 +152,12 @@ pub fn prepare(
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
     let paths = manifests(job, synthetic_dir)?;
-    let read = |path: &Path| -> Result<Vec<Utterance>, ManifestError> {
-        let mut utterances = Manifest::read(path)?.utterances;
-        for utterance in &mut utterances {
-            utterance.text = job.text.normalize(&utterance.text);
-        }
-        Ok(utterances)
-    };
-    let train = read(&paths.train)?;
-    let valid = paths.valid.as_deref().map(read).transpose()?;
+    let train = read(job, &paths.train)?;
+    let valid = paths.valid.as_deref().map(|path| read(job, path));
+    let valid = valid.transpose()?;
     let valid = valid.unwrap_or_default();
 
-    let texts = train.iter().map(|utterance| &utterance.text);
-    let vocabulary = match (job.model.head, job.text.units) {
-        (Head::Keyword, _) => Vocabulary::classes(texts),
-        (Head::Ctc, Units::Characters) => Vocabulary::characters(texts),
-        (Head::Ctc, Units::Bytepair) => Vocabulary::bytepair(texts, job.text.size),
-        (Head::Ctc, Units::Words) => Vocabulary::words(texts, job.text.size),
-    }
-    .map_err(|source| CorpusError::Vocabulary {
-        path: paths.train.clone(),
-        source,
-    })?;
+    let vocabulary = vocabulary_of(job, &paths.train, &train)?;
     if let (Head::Keyword, [only]) = (job.model.head, vocabulary.units.as_slice()) {
         return Err(CorpusError::OneClass {
             path: paths.train,
@@ -234,6 +218,37 @@ pub fn prepare(
         left_out,
         synthetic: job.corpus.synthetic.is_some(),
         digest,
+    })
+}
+
+/// The utterances of a manifest, with their transcripts as the job's models learn them.
+fn read(job: &Job, path: &Path) -> Result<Vec<Utterance>, ManifestError> {
+    let mut utterances = Manifest::read(path)?.utterances;
+    for utterance in &mut utterances {
+        utterance.text = job.text.normalize(&utterance.text);
+    }
+    Ok(utterances)
+}
+
+/// The vocabulary that `job` takes from the training manifest at `path`.
+///
+/// # Errors
+/// When the manifest cannot be read, or its transcripts give none.
+pub fn vocabulary(job: &Job, path: &Path) -> Result<Vocabulary, CorpusError> {
+    vocabulary_of(job, path, &read(job, path)?)
+}
+
+fn vocabulary_of(job: &Job, path: &Path, train: &[Utterance]) -> Result<Vocabulary, CorpusError> {
+    let texts = train.iter().map(|utterance| &utterance.text);
+    match (job.model.head, job.text.units) {
+        (Head::Keyword, _) => Vocabulary::classes(texts),
+        (Head::Ctc, Units::Characters) => Vocabulary::characters(texts),
+        (Head::Ctc, Units::Bytepair) => Vocabulary::bytepair(texts, job.text.size),
+        (Head::Ctc, Units::Words) => Vocabulary::words(texts, job.text.size),
+    }
+    .map_err(|source| CorpusError::Vocabulary {
+        path: path.to_owned(),
+        source,
     })
 }
 

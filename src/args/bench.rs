@@ -40,8 +40,20 @@ pub struct BenchStep {
     /// Labels of an utterance (CTC).
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=65536))]
     pub labels: u32,
+    /// What the layers are.
+    #[arg(long, value_enum, default_value_t = Kind::Lstm)]
+    pub kind: Kind,
     #[arg(long)]
     pub bidirectional: bool,
+    /// Units that an LSTM's hidden state is projected to.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65536))]
+    pub projection: u32,
+    /// Normalise what each layer gives.
+    #[arg(long)]
+    pub layer_norm: bool,
+    /// Channels of convolutions before the layers, 3 × 3 with stride 2 × 2.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub conv: Vec<u32>,
     #[arg(long, value_enum, default_value_t = HeadKind::Ctc)]
     pub head: HeadKind,
     /// Lengths from a quarter of `--frames` to all of them.
@@ -57,6 +69,16 @@ pub struct BenchStep {
     pub repeats: u32,
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What a model's layers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    Lstm,
+    Gru,
+    Rnn,
+    Dnn,
+    Cnn,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -5,6 +5,8 @@ lengths PyTorch's faster way counts, padded or packed.
     python3 worker/benches/pytorch.py target/release/unisono [--shapes a,b,c] [--lengths even,ragged]
         [--threads 1,2] [--repeats 5] [--no-packed] [--cpu] [--kernels target/release/deps/kernels-…]
 
+The shapes gru, rnn, dnn, projection, crnn and cnn are of other kinds of model, for even lengths.
+
 Shape b takes seconds a step, and packed minutes: fewer repeats and `--no-packed` are for it. `--cpu`
 compares processor seconds on one thread, for a machine that others use too. With the program that
 `cargo bench --workspace --bench kernels --no-run` builds, log-softmax and CTC are compared as well.
@@ -28,6 +30,64 @@ SHAPES = {
               bidirectional=True),
     "c": dict(batch=64, frames=98, features=40, layers=2, hidden=128, outputs=10, labels=1, head="keyword"),
 }
+SHAPES |= {
+    "gru": SHAPES["a"] | dict(kind="gru"),
+    "rnn": SHAPES["a"] | dict(kind="rnn"),
+    "dnn": SHAPES["a"] | dict(kind="dnn"),
+    "projection": SHAPES["a"] | dict(projection=64),
+    "crnn": SHAPES["a"] | dict(kind="gru", conv="32,32"),
+    "cnn": SHAPES["c"] | dict(batch=16, kind="cnn"),
+}
+
+
+class Body(torch.nn.Module):
+    """The layers of a shape below its output: frames [T, B, features] to [T', B, width]."""
+
+    def __init__(self, shape):
+        super().__init__()
+        kind, features, hidden = shape.get("kind", "lstm"), shape["features"], shape["hidden"]
+        self.kind, self.front = kind, torch.nn.ModuleList()
+        channels, bands = 1, features
+        for outputs in map(int, shape.get("conv", "").split(",") if "conv" in shape else []):
+            self.front.append(torch.nn.Conv2d(channels, outputs, 3, 2, 1))
+            channels, bands = outputs, (bands + 1) // 2
+        inputs, both = channels * bands, 2 if shape.get("bidirectional") else 1
+        if kind in ("lstm", "gru", "rnn"):
+            make = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[kind]
+            options = dict(proj_size=shape["projection"]) if "projection" in shape else {}
+            self.layers = make(inputs, hidden, shape["layers"], bidirectional=both == 2, **options)
+            self.width = both * shape.get("projection", hidden)
+        elif kind == "dnn":
+            sizes = [inputs] + [hidden] * shape["layers"]
+            linear = [torch.nn.Sequential(torch.nn.Linear(a, b), torch.nn.ReLU()) for a, b in zip(sizes, sizes[1:])]
+            self.layers, self.width = torch.nn.Sequential(*linear), hidden
+        else:
+            bands = -(-features // 3)
+            conv = lambda inputs: torch.nn.Conv2d(inputs, 45, 3, 1, 1, bias=False)
+            self.first, self.width = conv(1), 45
+            self.layers = torch.nn.ModuleList(conv(45) for _ in range(6))
+            self.norms = torch.nn.ModuleList(torch.nn.LayerNorm([bands, 45]) for _ in range(6))
+
+    def forward(self, x):
+        if self.kind == "cnn":
+            return self.residual(x)
+        if len(self.front):
+            x = x.permute(1, 0, 2)[:, None]
+            for conv in self.front:
+                x = F.relu(conv(x))
+            x = x.permute(2, 0, 3, 1).flatten(2)
+        return self.layers(x) if self.kind == "dnn" else self.layers(x)[0]
+
+    def residual(self, x):
+        """res8, normalised frame by frame."""
+        x = F.relu(self.first(x.permute(1, 0, 2)[:, None]))
+        x = around = F.avg_pool2d(x, (4, 3), ceil_mode=True, count_include_pad=False)
+        for index, (conv, norm) in enumerate(zip(self.layers, self.norms)):
+            x = F.relu(conv(x))
+            if index % 2:
+                x = around = x + around
+            x = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x.mean(3).permute(2, 0, 1)
 
 
 def lengths_of(shape, ragged):
@@ -43,11 +103,10 @@ def lengths_of(shape, ragged):
 def torch_step(shape, ragged, packed, repeats, clock):
     """Median seconds of a step."""
     torch.manual_seed(1)
-    bidirectional = shape.get("bidirectional", False)
     batch, frames, outputs, labels = (shape[key] for key in ("batch", "frames", "outputs", "labels"))
-    lstm = torch.nn.LSTM(shape["features"], shape["hidden"], shape["layers"], bidirectional=bidirectional)
-    linear = torch.nn.Linear(shape["hidden"] * (2 if bidirectional else 1), outputs)
-    parameters = [*lstm.parameters(), *linear.parameters()]
+    body = Body(shape)
+    linear = torch.nn.Linear(body.width, outputs)
+    parameters = [*body.parameters(), *linear.parameters()]
     adam = torch.optim.Adam(parameters, lr=1e-3, fused=True)
     x = torch.randn(frames, batch, shape["features"])
     lengths = torch.tensor(lengths_of(shape, ragged))
@@ -57,15 +116,17 @@ def torch_step(shape, ragged, packed, repeats, clock):
     def step():
         adam.zero_grad(set_to_none=True)
         if packed:
-            y, _ = lstm(pack_padded_sequence(x, lengths, enforce_sorted=False))
+            y, _ = body.layers(pack_padded_sequence(x, lengths, enforce_sorted=False))
             y, _ = pad_packed_sequence(y)
         else:
-            y, _ = lstm(x)
+            y = body(x)
         if shape["head"] == "ctc":
             log_probs = linear(y).log_softmax(-1)
-            loss = F.ctc_loss(log_probs, targets, lengths, target_lengths, reduction="sum")
+            own = torch.ceil(lengths * len(y) / frames).int()
+            loss = F.ctc_loss(log_probs, targets, own, target_lengths, reduction="sum")
         else:
-            last = y[lengths - 1, torch.arange(batch)]
+            pooled = body.kind in ("cnn", "dnn")
+            last = y.mean(0) if pooled else y[lengths - 1, torch.arange(batch)]
             loss = F.cross_entropy(linear(last), targets[:, 0], reduction="sum")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -159,7 +220,7 @@ def main():
         torch.set_num_threads(threads)
         for name in args.shapes.split(","):
             shape = SHAPES[name]
-            for lengths in args.lengths.split(","):
+            for lengths in args.lengths.split(",") if name in "abc" else ["even"]:
                 ragged = lengths == "ragged"
                 ours = unisono_step(args.program, shape, ragged, threads, args.repeats, args.cpu)
                 ways = (False, True) if ragged and not args.no_packed else (False,)

@@ -11,7 +11,7 @@ use coordinator::{
 };
 use proto::contribution::Contribution;
 use serde::Serialize;
-use speech::model::Head;
+use speech::model::{ConvConfig, Head, ModelConfig, ModelKind, Pooling};
 use worker::{
     compute::{self, Compute},
     measure::{Measure, Shape},
@@ -38,6 +38,54 @@ struct Step {
     threads: u32,
 }
 
+fn model(args: &args::BenchStep) -> ModelConfig {
+    let head = match args.head {
+        args::HeadKind::Ctc => Head::Ctc,
+        args::HeadKind::Keyword => Head::Keyword,
+    };
+    let kind = match args.kind {
+        args::Kind::Lstm => ModelKind::Lstm,
+        args::Kind::Gru => ModelKind::Gru,
+        args::Kind::Rnn => ModelKind::Rnn,
+        args::Kind::Dnn => ModelKind::Dnn,
+        args::Kind::Cnn => ModelKind::Cnn,
+    };
+    let config = ModelConfig {
+        head,
+        kind,
+        layer_norm: args.layer_norm,
+        projection: args.projection as usize,
+        bidirectional: args.bidirectional,
+        conv: ConvConfig {
+            channels: args
+                .conv
+                .iter()
+                .map(|&channels| channels as usize)
+                .collect(),
+            ..ConvConfig::default()
+        },
+        ..ModelConfig::default()
+    };
+    match kind {
+        // What a residual network and a dense one know of an utterance is in all its frames.
+        ModelKind::Cnn => ModelConfig {
+            pooling: Pooling::Mean,
+            ..config
+        },
+        ModelKind::Dnn => ModelConfig {
+            layers: args.layers as usize,
+            hidden: args.hidden as usize,
+            pooling: Pooling::Mean,
+            ..config
+        },
+        _ => ModelConfig {
+            layers: args.layers as usize,
+            hidden: args.hidden as usize,
+            ..config
+        },
+    }
+}
+
 pub fn run(args: args::BenchStep) -> Result<()> {
     compute::set_threads(args.threads as usize)?;
     let compute = Compute::open(evaluate::choice(args.device))?;
@@ -46,18 +94,12 @@ pub fn run(args: args::BenchStep) -> Result<()> {
         frames: args.frames as usize,
         ragged: args.ragged,
         features: args.features as usize,
-        layers: args.layers as usize,
-        hidden: args.hidden as usize,
-        bidirectional: args.bidirectional,
-        head: match args.head {
-            args::HeadKind::Ctc => Head::Ctc,
-            args::HeadKind::Keyword => Head::Keyword,
-        },
+        model: model(&args),
         outputs: args.outputs as usize,
         labels: args.labels as usize,
     };
-    shape.model().check()?;
-    let measure = Measure::new(shape, &compute.device);
+    shape.model.check()?;
+    let measure = Measure::new(shape.clone(), &compute.device);
     let spec = measure.spec();
     let config = TrainerConfig {
         optimizer: OptimizerConfig::default(),
