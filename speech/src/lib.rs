@@ -11,6 +11,8 @@ pub mod decode;
 pub mod features;
 pub mod front_end;
 pub mod import;
+pub mod lexicon;
+pub mod lm;
 pub mod manifest;
 pub mod model;
 pub mod random;

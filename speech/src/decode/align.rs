@@ -1,0 +1,130 @@
+//! Where labels lie in time: the most probable CTC alignment of a label sequence (Viterbi), and the mass of
+//! all of them (the forward variable of Graves et al. 2006). CTC says when a label is recognised, not how
+//! long its sound lasts: a label's frames are those of which it is the most probable reading.
+
+use std::ops::Range;
+
+use super::{BLANK, search::log_add};
+
+/// The frames of each label in the most probable alignment: from its first to behind its last. None
+/// where the frames are too few, or no alignment has a probability.
+///
+/// `rows` are the log-probabilities `[frames, classes]` of as many frames as there are.
+pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<Range<usize>>> {
+    let frames = rows.len() / classes.max(1);
+    let states = 2 * labels.len() + 1;
+    let mut best = start(rows.get(..classes)?, labels);
+    // From which state each was reached: so many below.
+    let mut steps = vec![0u8; frames * states];
+    for frame in 1..frames {
+        let row = &rows[frame * classes..(frame + 1) * classes];
+        let steps = &mut steps[frame * states..(frame + 1) * states];
+        // From the last state down, so that those below are still the frame's before.
+        for state in (0..states).rev() {
+            let mut from = (best[state], 0);
+            for below in 1..=reach(labels, state) {
+                if best[state - below] > from.0 {
+                    from = (best[state - below], below as u8);
+                }
+            }
+            best[state] = from.0 + at(row, label(labels, state));
+            steps[state] = from.1;
+        }
+    }
+    let last = states - 1;
+    let mut state = if last > 0 && best[last - 1] > best[last] {
+        last - 1
+    } else {
+        last
+    };
+    if best[state] == f64::NEG_INFINITY {
+        return None;
+    }
+    let mut spans = vec![usize::MAX..0; labels.len()];
+    for frame in (0..frames).rev() {
+        if state % 2 == 1 {
+            let span: &mut Range<usize> = &mut spans[state / 2];
+            *span = frame..span.end.max(frame + 1);
+        }
+        state -= usize::from(steps[frame * states + state]);
+    }
+    Some(spans)
+}
+
+/// The logarithm of the mass of all alignments of `labels`.
+pub(super) fn mass(rows: &[f32], classes: usize, labels: &[u32]) -> f64 {
+    let Some(first) = rows.get(..classes) else {
+        // Without a frame nothing is said for certain.
+        return if labels.is_empty() {
+            0.0
+        } else {
+            f64::NEG_INFINITY
+        };
+    };
+    let mut forward = start(first, labels);
+    for row in rows.chunks_exact(classes).skip(1) {
+        for state in (0..forward.len()).rev() {
+            let sum = (1..=reach(labels, state)).fold(forward[state], |sum, below| {
+                log_add(sum, forward[state - below])
+            });
+            forward[state] = sum + at(row, label(labels, state));
+        }
+    }
+    let last = forward.len() - 1;
+    match last {
+        0 => forward[0],
+        last => log_add(forward[last], forward[last - 1]),
+    }
+}
+
+/// The first frame: a blank or the first label.
+fn start(row: &[f32], labels: &[u32]) -> Vec<f64> {
+    let mut states = vec![f64::NEG_INFINITY; 2 * labels.len() + 1];
+    states[0] = at(row, BLANK);
+    if let Some(&first) = labels.first() {
+        states[1] = at(row, first);
+    }
+    states
+}
+
+/// Blanks lie before, between and behind the labels.
+fn label(labels: &[u32], state: usize) -> u32 {
+    if state.is_multiple_of(2) {
+        BLANK
+    } else {
+        labels[state / 2]
+    }
+}
+
+/// How far below a state may have been the frame before: a blank between two different labels may be
+/// left out.
+fn reach(labels: &[u32], state: usize) -> usize {
+    let skips = state % 2 == 1 && state > 1 && labels[state / 2] != labels[state / 2 - 1];
+    if skips { 2 } else { state.min(1) }
+}
+
+fn at(row: &[f32], label: u32) -> f64 {
+    match row.get(label as usize) {
+        Some(log) if !log.is_nan() => f64::from(*log),
+        _ => f64::NEG_INFINITY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_lie_where_the_best_path_has_them() {
+        let path = [0, 1, 1, 0, 1, 2, 2, 0];
+        let mut rows = vec![-5.0f32; path.len() * 3];
+        for (frame, &label) in path.iter().enumerate() {
+            rows[frame * 3 + label] = -0.01;
+        }
+        assert_eq!(spans(&rows, 3, &[1, 1, 2]).unwrap(), [1..3, 4..5, 5..7]);
+        assert_eq!(spans(&rows, 3, &[]).unwrap(), []);
+        assert_eq!(spans(&rows, 3, &[1; 5]), None);
+        assert_eq!(spans(&[], 3, &[1]), None);
+        assert_eq!(mass(&[], 3, &[]), 0.0);
+    }
+}

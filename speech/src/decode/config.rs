@@ -1,0 +1,108 @@
+//! What a decoder is told: widths, weights, hot words; and what is wrong with it.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How a CTC model's outputs are decoded. Weights and bounds are natural logarithms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecodeConfig {
+    /// Hypotheses that are followed at once.
+    pub beam: usize,
+    /// Hypotheses that are given in the end, at most.
+    pub n_best: usize,
+    /// What the language model's logarithms are multiplied by.
+    pub lm_weight: f64,
+    /// Added for each word.
+    pub word_bonus: f64,
+    /// Taken for each word that the language model lacks, beside what it gives the unknown word.
+    pub unknown_penalty: f64,
+    /// Words and phrases that are expected, and what each is worth when it is said.
+    pub hot_words: Vec<String>,
+    pub hot_boost: f64,
+    /// Labels this far below a frame's best begin nothing there.
+    pub label_range: f64,
+    /// Hypotheses this far below the best are let go of.
+    pub beam_range: f64,
+}
+
+impl Default for DecodeConfig {
+    fn default() -> Self {
+        Self {
+            beam: 64,
+            n_best: 1,
+            lm_weight: 0.8,
+            word_bonus: 0.5,
+            unknown_penalty: 4.0,
+            hot_words: Vec::new(),
+            hot_boost: 4.0,
+            label_range: 10.0,
+            beam_range: 16.0,
+        }
+    }
+}
+
+/// A decoder that cannot be.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum DecodeError {
+    #[error("decode.{field} {reason}")]
+    Field { field: &'static str, reason: String },
+    #[error("only a CTC model's outputs are decoded; this model names classes")]
+    Classes,
+    #[error(
+        "{count} of the lexicon's words cannot be spelled in the model's units, {} among them; take them out, or train on transcripts that have their characters",
+        first.join(", ")
+    )]
+    Unspellable { count: usize, first: Vec<String> },
+}
+
+impl DecodeConfig {
+    /// # Errors
+    /// Names the field that is out of bounds.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let refuse = |field, reason| Err(DecodeError::Field { field, reason });
+        for (field, value, most) in [("beam", self.beam, 4096), ("n_best", self.n_best, 4096)] {
+            if !(1..=most).contains(&value) {
+                return refuse(field, format!("is {value}; it is from 1 to {most}"));
+            }
+        }
+        for (field, value, least) in [
+            ("lm_weight", self.lm_weight, 0.0),
+            ("word_bonus", self.word_bonus, -100.0),
+            ("unknown_penalty", self.unknown_penalty, 0.0),
+            ("hot_boost", self.hot_boost, 0.0),
+            ("label_range", self.label_range, 0.0),
+            ("beam_range", self.beam_range, 0.0),
+        ] {
+            // NaN is within no bounds.
+            if !(least..=1000.0).contains(&value) {
+                return refuse(field, format!("is {value}; it is from {least} to 1000"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_bounds_is_named() {
+        assert_eq!(DecodeConfig::default().check(), Ok(()));
+        let message = |change: fn(&mut DecodeConfig)| {
+            let mut config = DecodeConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert_eq!(
+            message(|c| c.beam = 0),
+            "decode.beam is 0; it is from 1 to 4096"
+        );
+        assert!(message(|c| c.n_best = 5000).starts_with("decode.n_best is 5000"));
+        assert!(message(|c| c.lm_weight = f64::NAN).starts_with("decode.lm_weight is NaN"));
+        assert!(message(|c| c.lm_weight = -1.0).starts_with("decode.lm_weight is -1"));
+        assert!(message(|c| c.word_bonus = f64::INFINITY).starts_with("decode.word_bonus is inf"));
+        assert!(message(|c| c.beam_range = -1.0).starts_with("decode.beam_range"));
+    }
+}

@@ -1,0 +1,351 @@
+//! The decoder of a CTC model: beam search with all that was given beside the sound, and what becomes of
+//! the label sequences it finds. It refuses to know how long a frame lasts and where a model lies.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    BLANK, align,
+    config::{DecodeConfig, DecodeError},
+    fusion::Fusion,
+    greedy,
+    search::{Found, Search, Width},
+    words,
+};
+use crate::{
+    lexicon::Lexicon,
+    lm::NgramModel,
+    text::{Kind, Vocabulary},
+};
+
+/// A word that was heard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Word {
+    pub text: String,
+    /// The frames of its labels in the most probable alignment: where they are recognised, which is
+    /// within the word's sound. Empty where there is no alignment.
+    pub frames: Range<usize>,
+    /// From 0 to 1. By beam search: the share of the hypotheses in the final beam that have the word in
+    /// its place, each weighed by its score. By greedy decoding: the mean probability of the word's
+    /// labels, each where it is greatest.
+    pub confidence: f64,
+}
+
+/// What may have been said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    pub text: String,
+    /// The natural logarithm of its probability by the sound, and all that is added beside it.
+    pub score: f64,
+    /// The part of the sound alone.
+    pub acoustic: f64,
+    pub words: Vec<Word>,
+}
+
+/// Decodes a CTC model's outputs.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    config: DecodeConfig,
+    vocabulary: Vocabulary,
+    pieces: Vec<String>,
+    fusion: Fusion,
+}
+
+impl Decoder {
+    /// `model` and `lexicon` are what the configuration's weights are for; with a lexicon, none but its
+    /// words come out.
+    ///
+    /// # Errors
+    /// When the configuration is out of bounds, the vocabulary is of classes, or the lexicon has words
+    /// with characters that the vocabulary lacks.
+    pub fn new(
+        config: &DecodeConfig,
+        vocabulary: &Vocabulary,
+        model: Option<Arc<NgramModel>>,
+        lexicon: Option<&Lexicon>,
+    ) -> Result<Self, DecodeError> {
+        config.check()?;
+        let pieces = pieces(vocabulary)?;
+        if let Some(lexicon) = lexicon {
+            check_spellings(lexicon, &pieces)?;
+        }
+        Ok(Self {
+            fusion: Fusion::new(config, model, lexicon),
+            config: config.clone(),
+            vocabulary: vocabulary.clone(),
+            pieces,
+        })
+    }
+
+    pub const fn config(&self) -> &DecodeConfig {
+        &self.config
+    }
+
+    /// The most probable hypotheses for `frames` rows of log-probabilities, the best first, and always
+    /// at least one. Rows beyond are padding and are not read.
+    pub fn decode(&self, log_probs: &[f32], frames: usize, classes: usize) -> Vec<Hypothesis> {
+        let rows = rows(log_probs, frames, classes);
+        let mut search = self.search();
+        rows.chunks_exact(classes.max(1))
+            .for_each(|row| search.push(row));
+        self.conclude(search.found(), rows, classes)
+    }
+
+    /// A search that takes frames as they come.
+    pub fn live(&self, classes: usize) -> Live<'_> {
+        Live {
+            decoder: self,
+            search: self.search(),
+            classes,
+            rows: Vec::new(),
+        }
+    }
+
+    fn search(&self) -> Search<'_> {
+        let width = Width {
+            beam: self.config.beam,
+            label_range: self.config.label_range,
+            beam_range: self.config.beam_range,
+        };
+        Search::new(&self.fusion, &self.pieces, width)
+    }
+
+    /// The n best of what was found, with the words' times and confidences.
+    fn conclude(&self, mut found: Vec<Found>, rows: &[f32], classes: usize) -> Vec<Hypothesis> {
+        if found.iter().all(|found| found.fused.is_none()) {
+            found = self.without_last_words(&found, rows, classes);
+        }
+        let texts = self.texts(found);
+        // Scores are shares once their sum is one.
+        let best = texts.first().map_or(0.0, |best| best.score);
+        let weight = |text: &Text| match (text.score - best).exp() {
+            weight if weight.is_nan() => 1.0,
+            weight => weight,
+        };
+        let sum: f64 = texts.iter().map(weight).sum();
+        let split: Vec<Vec<(String, Range<usize>)>> = texts
+            .iter()
+            .map(|text| words::split(&text.labels, &self.pieces))
+            .collect();
+        let all: Vec<(Vec<&str>, f64)> = split
+            .iter()
+            .zip(&texts)
+            .map(|(words, text)| {
+                let words = words.iter().map(|(word, _)| word.as_str()).collect();
+                (words, weight(text) / sum)
+            })
+            .collect();
+        let kept = texts.iter().zip(&split).zip(&all).take(self.config.n_best);
+        kept.map(|((text, words), (names, _))| {
+            let sure = words::confidences(names, &all);
+            let spans = align::spans(rows, classes, &text.labels);
+            Hypothesis {
+                text: text.text.clone(),
+                score: text.score,
+                acoustic: text.acoustic,
+                words: words::timed(words.clone(), spans.as_deref(), &sure),
+            }
+        })
+        .collect()
+    }
+
+    /// Sequences of other labels and the same text are one hypothesis, of the sum of their masses and of
+    /// the best one's labels. The best first; of equal scores the lesser text.
+    fn texts(&self, found: Vec<Found>) -> Vec<Text> {
+        let mut texts: Vec<Text> = found
+            .into_iter()
+            .filter_map(
+                |Found {
+                     labels,
+                     acoustic,
+                     fused,
+                 }| {
+                    Some(Text {
+                        text: self.text(&labels),
+                        score: acoustic + fused?,
+                        acoustic,
+                        labels,
+                    })
+                },
+            )
+            .collect();
+        let order = |a: &Text, b: &Text| {
+            b.score
+                .total_cmp(&a.score)
+                .then_with(|| a.labels.cmp(&b.labels))
+        };
+        texts.sort_by(|a, b| a.text.cmp(&b.text).then_with(|| order(a, b)));
+        texts.dedup_by(|other, kept| {
+            let same = other.text == kept.text;
+            if same {
+                let sum = super::search::log_add(kept.acoustic, other.acoustic);
+                kept.score += sum - kept.acoustic;
+                kept.acoustic = sum;
+            }
+            same
+        });
+        texts.sort_by(order);
+        texts
+    }
+
+    /// Where every hypothesis breaks off within a word of the lexicon: those without that word.
+    fn without_last_words(&self, found: &[Found], rows: &[f32], classes: usize) -> Vec<Found> {
+        let mut cut: Vec<Vec<u32>> = Vec::new();
+        for Found { labels, .. } in found {
+            let ended = labels
+                .iter()
+                .rposition(|&label| self.pieces[label as usize].starts_with(' '));
+            let labels = labels[..ended.unwrap_or(0)].to_vec();
+            if !cut.contains(&labels) {
+                cut.push(labels);
+            }
+        }
+        cut.push(Vec::new());
+        cut.dedup();
+        let found = cut.into_iter().map(|labels| {
+            let mut standing = Some(self.fusion.start());
+            for (place, &label) in labels.iter().enumerate() {
+                let piece = &self.pieces[label as usize];
+                standing =
+                    standing.and_then(|before| self.fusion.extend(&before, piece, place == 0));
+            }
+            Found {
+                acoustic: align::mass(rows, classes, &labels),
+                fused: standing.and_then(|standing| self.fusion.finish(&standing)),
+                labels,
+            }
+        });
+        found.collect()
+    }
+
+    fn text(&self, labels: &[u32]) -> String {
+        if self.fusion.is_closed() {
+            let words = words::split(labels, &self.pieces);
+            return words
+                .into_iter()
+                .map(|(word, _)| word)
+                .collect::<Vec<_>>()
+                .join(" ");
+        }
+        self.vocabulary.decode(labels)
+    }
+}
+
+/// A text on its way into a hypothesis.
+struct Text {
+    text: String,
+    labels: Vec<u32>,
+    score: f64,
+    acoustic: f64,
+}
+
+/// A decoder that is fed as an utterance goes on.
+pub struct Live<'a> {
+    decoder: &'a Decoder,
+    search: Search<'a>,
+    classes: usize,
+    /// What was taken, for the words' times.
+    rows: Vec<f32>,
+}
+
+impl Live<'_> {
+    /// Takes more rows of log-probabilities.
+    pub fn push(&mut self, rows: &[f32]) {
+        rows.chunks_exact(self.classes.max(1))
+            .for_each(|row| self.search.push(row));
+        self.rows.extend_from_slice(rows);
+    }
+
+    /// How many frames were taken.
+    pub fn frames(&self) -> usize {
+        self.rows.len() / self.classes.max(1)
+    }
+
+    /// What is most probable so far; it may change yet.
+    pub fn partial(&self) -> String {
+        self.decoder.text(&self.search.best())
+    }
+
+    /// As [`Decoder::decode`] of all that was taken.
+    pub fn finish(self) -> Vec<Hypothesis> {
+        self.decoder
+            .conclude(self.search.found(), &self.rows, self.classes)
+    }
+}
+
+/// The best label of every frame as a hypothesis: what [`greedy`] gives, with times and confidences. Its
+/// score is the best path's.
+///
+/// # Errors
+/// When the vocabulary is of classes.
+pub fn greedy_hypothesis(
+    vocabulary: &Vocabulary,
+    log_probs: &[f32],
+    frames: usize,
+    classes: usize,
+) -> Result<Hypothesis, DecodeError> {
+    let pieces = pieces(vocabulary)?;
+    let rows = rows(log_probs, frames, classes);
+    let labels = greedy(rows, frames, classes);
+    let best = |row: &[f32]| f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let score = rows.chunks_exact(classes.max(1)).map(best).sum();
+    let spans = align::spans(rows, classes, &labels);
+    let words = words::split(&labels, &pieces);
+    let sure: Vec<f64> = words
+        .iter()
+        .map(|(_, places)| {
+            let peak = |place: usize| {
+                let spans = spans.as_deref().unwrap_or_default();
+                let frames = spans.get(place).cloned().unwrap_or(0..0);
+                let label = labels[place] as usize;
+                let logs = frames.map(|frame| rows[frame * classes + label]);
+                f64::from(logs.fold(f32::NEG_INFINITY, f32::max)).exp()
+            };
+            places.clone().map(peak).sum::<f64>() / places.len() as f64
+        })
+        .collect();
+    Ok(Hypothesis {
+        text: vocabulary.decode(&labels),
+        score,
+        acoustic: score,
+        words: words::timed(words, spans.as_deref(), &sure),
+    })
+}
+
+fn rows(log_probs: &[f32], frames: usize, classes: usize) -> &[f32] {
+    let whole = log_probs.len() - log_probs.len() % classes.max(1);
+    &log_probs[..whole.min(frames * classes)]
+}
+
+/// The text of each label; the blank's is empty.
+fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
+    match vocabulary.kind {
+        Kind::Characters => {
+            debug_assert_eq!(BLANK, 0);
+            let units = vocabulary.units.iter().cloned();
+            Ok(std::iter::once(String::new()).chain(units).collect())
+        }
+        Kind::Classes => Err(DecodeError::Classes),
+    }
+}
+
+/// Whether every character of the lexicon is in some piece. A word of such characters may still have no
+/// spelling in pieces of several characters; then it never comes out.
+fn check_spellings(lexicon: &Lexicon, pieces: &[String]) -> Result<(), DecodeError> {
+    const NAMED: usize = 5;
+    let mut known: Vec<char> = pieces.iter().flat_map(|piece| piece.chars()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let unknown = |word: &&String| word.chars().any(|one| known.binary_search(&one).is_err());
+    let wrong: Vec<&String> = lexicon.words().iter().filter(unknown).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(DecodeError::Unspellable {
+        count: wrong.len(),
+        first: wrong
+            .iter()
+            .take(NAMED)
+            .map(|word| format!("{word:?}"))
+            .collect(),
+    })
+}

@@ -1,0 +1,401 @@
+//! ARPA files: backoff models as text, the way Doug Paul laid them out and SRILM, KenLM and others write
+//! them. `\data\`, a line `ngram LENGTH=COUNT` for each length, then a section a length, in which a line
+//! is the base-10 logarithm of a probability, the n-gram, and the base-10 logarithm of a backoff weight
+//! (0 where it is left out); then `\end\`. What stands before `\data\` and behind `\end\` is passed over.
+//!
+//! Decides what a file must hold, and names the line that does not. Memory follows what has been read,
+//! never what a header announces.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, BufRead, BufReader, Read as _},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{
+    NgramModel, UNKNOWN, UNKNOWN_WORD, WordId, Words,
+    trie::{Entry, Growing},
+};
+
+/// Longer n-grams than these are not read.
+pub const MAX_ORDER: usize = 16;
+/// Longest line in bytes.
+const MAX_LINE: usize = 1 << 16;
+/// The probability's logarithm that an unknown word has in a model that does not say; KenLM's.
+const UNSAID: f32 = -100.0;
+
+/// What is wrong with a file of n-grams.
+#[derive(Debug, Error)]
+pub enum LmError {
+    #[error("cannot read the language model {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write the language model {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{}:{line}: {problem}", path.display())]
+    Line {
+        path: PathBuf,
+        line: u64,
+        problem: LineProblem,
+    },
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum LineProblem {
+    #[error("the line is longer than {MAX_LINE} bytes; an n-gram has a line of its own")]
+    TooLong,
+    #[error("the line is not UTF-8")]
+    NotUtf8,
+    #[error("there is no line `\\data\\`; this is not an ARPA file")]
+    NoData,
+    #[error(
+        "expected `ngram {length}=COUNT` or `\\1-grams:`, and found {found:?}; lengths are announced in order, from 1"
+    )]
+    Header { length: usize, found: String },
+    #[error("n-grams of {0} words are announced, and at most {MAX_ORDER} are read")]
+    TooLongNgrams(usize),
+    #[error("expected {expected}, and found {found:?}")]
+    Section { expected: String, found: String },
+    #[error("the file ends here and `\\end\\` is missing; copy it again")]
+    CutShort,
+    #[error("there are {found} {length}-grams, and the header announced {announced}")]
+    Count {
+        length: usize,
+        announced: u64,
+        found: u64,
+    },
+    #[error(
+        "a {length}-gram has a logarithm, {length} words and perhaps a backoff weight; this line has {found} fields"
+    )]
+    Fields { length: usize, found: usize },
+    #[error("{0:?} is not a logarithm of a probability: a number up to 0")]
+    Logarithm(String),
+    #[error("{0:?} is not a logarithm of a backoff weight")]
+    Backoff(String),
+    #[error("{0:?} is not among the 1-grams")]
+    UnknownWord(String),
+    #[error("the n-gram is already that of line {first}")]
+    Repeated { first: u64 },
+    #[error("the n-gram's words but the last, {context:?}, are not among the {}-grams", context.split(' ').count())]
+    NoContext { context: String },
+    #[error("there are more n-grams than can be numbered")]
+    TooMany,
+}
+
+impl NgramModel {
+    /// Reads the ARPA file at `path`.
+    ///
+    /// # Errors
+    /// Names the line that is not what it must be.
+    pub fn read(path: &Path) -> Result<Self, LmError> {
+        let file = File::open(path).map_err(|source| LmError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::read_from(BufReader::with_capacity(1 << 16, file), path)
+    }
+
+    /// Reads an ARPA file from `reader`; `path` stands in errors only.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_from(reader: impl BufRead, path: &Path) -> Result<Self, LmError> {
+        let mut lines = Lines {
+            reader,
+            number: 0,
+            bytes: Vec::new(),
+        };
+        read(&mut lines).map_err(|stopped| match stopped {
+            Stopped::Io(source) => LmError::Read {
+                path: path.to_owned(),
+                source,
+            },
+            Stopped::At(line, problem) => LmError::Line {
+                path: path.to_owned(),
+                line,
+                problem,
+            },
+        })
+    }
+}
+
+enum Stopped {
+    Io(io::Error),
+    At(u64, LineProblem),
+}
+
+struct Lines<R> {
+    reader: R,
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn fail<T>(&self, problem: LineProblem) -> Result<T, Stopped> {
+        Err(Stopped::At(self.number, problem))
+    }
+
+    /// The next line that is not blank, without space around it; none at the end of the file.
+    fn next(&mut self) -> Result<Option<&str>, Stopped> {
+        loop {
+            self.bytes.clear();
+            let limit = MAX_LINE as u64 + 1;
+            let read = (&mut self.reader)
+                .take(limit)
+                .read_until(b'\n', &mut self.bytes);
+            if read.map_err(Stopped::Io)? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            if self.bytes.len() > MAX_LINE {
+                return self.fail(LineProblem::TooLong);
+            }
+            if !self.bytes.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        match std::str::from_utf8(self.bytes.trim_ascii()) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) => self.fail(LineProblem::NotUtf8),
+        }
+    }
+}
+
+fn read<R: BufRead>(lines: &mut Lines<R>) -> Result<NgramModel, Stopped> {
+    let announced = header(lines)?;
+    let mut growing = unigrams(lines, &announced)?;
+    for length in 2..=announced.len() {
+        let entries = section(lines, &announced, length, &growing)?;
+        if growing.lengthen(&entries).is_err() {
+            return lines.fail(LineProblem::TooMany);
+        }
+    }
+    Ok(growing.finish())
+}
+
+/// The counts that the header announces, and the line `\1-grams:` behind them.
+fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<u64>, Stopped> {
+    loop {
+        match lines.next()? {
+            Some("\\data\\") => break,
+            Some(_) => {}
+            None => return lines.fail(LineProblem::NoData),
+        }
+    }
+    let mut announced = Vec::new();
+    loop {
+        let length = announced.len() + 1;
+        let Some(line) = lines.next()? else {
+            return lines.fail(LineProblem::CutShort);
+        };
+        if line == "\\1-grams:" && length > 1 {
+            return Ok(announced);
+        }
+        let count = line.strip_prefix("ngram ").and_then(|rest| {
+            let (of, count) = rest.split_once('=')?;
+            let count = count.trim().parse().ok()?;
+            (of.trim().parse() == Ok(length)).then_some(count)
+        });
+        match count {
+            Some(_) if length > MAX_ORDER => {
+                return lines.fail(LineProblem::TooLongNgrams(length));
+            }
+            Some(count) => announced.push(count),
+            None => {
+                let found = shortened(line);
+                return lines.fail(LineProblem::Header { length, found });
+            }
+        }
+    }
+}
+
+/// An n-gram's line: logarithm, words and the backoff weight's logarithm.
+fn fields(line: &str, length: usize) -> Result<(f32, Vec<&str>, f32), LineProblem> {
+    let fields: Vec<&str> = line
+        .split([' ', '\t'])
+        .filter(|field| !field.is_empty())
+        .take(length + 3)
+        .collect();
+    if fields.len() != length + 1 && fields.len() != length + 2 {
+        let found = fields.len();
+        return Err(LineProblem::Fields { length, found });
+    }
+    let number = |text: &str| text.parse::<f32>().ok().filter(|value| !value.is_nan());
+    // Some programs write a probability of 0 as -inf.
+    let log = number(fields[0])
+        .filter(|&log| log <= 0.0)
+        .ok_or_else(|| LineProblem::Logarithm(shortened(fields[0])))?
+        .max(UNSAID);
+    let back = match fields.get(length + 1) {
+        None => 0.0,
+        Some(text) => number(text)
+            .filter(|&back| back < f32::INFINITY)
+            .ok_or_else(|| LineProblem::Backoff(shortened(text)))?
+            .max(UNSAID),
+    };
+    Ok((log, fields[1..=length].to_vec(), back))
+}
+
+/// The line that ends a section: the next one's first, or `\end\`.
+fn end_of(announced: &[u64], length: usize) -> String {
+    if length == announced.len() {
+        "\\end\\".to_owned()
+    } else {
+        format!("\\{}-grams:", length + 1)
+    }
+}
+
+/// Whether `line` ends the section of n-grams of `length` words, `found` of which there were.
+fn ends(line: &str, announced: &[u64], length: usize, found: u64) -> Result<bool, LineProblem> {
+    if !line.starts_with('\\') {
+        return Ok(false);
+    }
+    let expected = end_of(announced, length);
+    // A word may begin so, but a logarithm does not.
+    if line != expected {
+        let (expected, found) = (format!("a {length}-gram or `{expected}`"), shortened(line));
+        return Err(LineProblem::Section { expected, found });
+    }
+    let announced = announced[length - 1];
+    if found == announced {
+        return Ok(true);
+    }
+    Err(LineProblem::Count {
+        length,
+        announced,
+        found,
+    })
+}
+
+fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growing, Stopped> {
+    let mut words = Words::default();
+    words.add(UNKNOWN_WORD);
+    let mut values = vec![(UNSAID, 0.0)];
+    let mut seen: HashMap<WordId, u64> = HashMap::new();
+    let mut found = 0;
+    loop {
+        let number = lines.number + 1;
+        let Some(line) = lines.next()? else {
+            return lines.fail(LineProblem::CutShort);
+        };
+        let parsed = ends(line, announced, 1, found).and_then(|ended| {
+            if ended {
+                return Ok(None);
+            }
+            let (log, word, back) = fields(line, 1)?;
+            // Some programs write it in capitals.
+            let word = match word[0] {
+                "<UNK>" => UNKNOWN_WORD,
+                word => word,
+            };
+            Ok(Some((log, word, back)))
+        });
+        match parsed {
+            Ok(None) => break,
+            Ok(Some((log, UNKNOWN_WORD, back))) => {
+                values[UNKNOWN as usize] = (log, back);
+                if let Some(first) = seen.insert(UNKNOWN, number) {
+                    return lines.fail(LineProblem::Repeated { first });
+                }
+            }
+            Ok(Some((log, word, back))) => match words.add(word) {
+                Some(word) => {
+                    values.push((log, back));
+                    seen.insert(word, number);
+                }
+                None => {
+                    let first = words.find(word).and_then(|word| seen.get(&word).copied());
+                    let first = first.unwrap_or_default();
+                    return lines.fail(LineProblem::Repeated { first });
+                }
+            },
+            Err(problem) => return lines.fail(problem),
+        }
+        found += 1;
+    }
+    match Growing::new(words, &values) {
+        Ok(growing) => Ok(growing),
+        Err(_) => lines.fail(LineProblem::TooMany),
+    }
+}
+
+/// The n-grams of two words or more, sorted.
+fn section<R: BufRead>(
+    lines: &mut Lines<R>,
+    announced: &[u64],
+    length: usize,
+    growing: &Growing,
+) -> Result<Vec<Entry>, Stopped> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let Some(line) = lines.next()? else {
+            return lines.fail(LineProblem::CutShort);
+        };
+        let parsed = ends(line, announced, length, entries.len() as u64).and_then(|ended| {
+            if ended {
+                Ok(None)
+            } else {
+                entry(line, length, growing).map(Some)
+            }
+        });
+        match parsed {
+            Ok(None) => break,
+            Ok(Some(entry)) => entries.push(Entry {
+                line: lines.number,
+                ..entry
+            }),
+            Err(problem) => return lines.fail(problem),
+        }
+    }
+    entries.sort_unstable_by_key(|entry| (entry.context, entry.word, entry.line));
+    let same = |pair: &&[Entry]| (pair[0].context, pair[0].word) == (pair[1].context, pair[1].word);
+    match entries
+        .windows(2)
+        .filter(same)
+        .min_by_key(|pair| pair[1].line)
+    {
+        None => Ok(entries),
+        Some(pair) => Err(Stopped::At(
+            pair[1].line,
+            LineProblem::Repeated {
+                first: pair[0].line,
+            },
+        )),
+    }
+}
+
+fn entry(line: &str, length: usize, growing: &Growing) -> Result<Entry, LineProblem> {
+    let (log, names, back) = fields(line, length)?;
+    let mut words = [0; MAX_ORDER];
+    for (word, name) in words.iter_mut().zip(&names) {
+        let name = if *name == "<UNK>" { UNKNOWN_WORD } else { name };
+        *word = growing
+            .words()
+            .find(name)
+            .ok_or_else(|| LineProblem::UnknownWord(shortened(name)))?;
+    }
+    let context = growing
+        .find(&words[..length - 1])
+        .ok_or_else(|| LineProblem::NoContext {
+            context: names[..length - 1].join(" "),
+        })?;
+    Ok(Entry {
+        context,
+        word: words[length - 1],
+        log,
+        back,
+        line: 0,
+    })
+}
+
+/// So much of what was found as a message has room for.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 60;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
