@@ -2,6 +2,7 @@
 //! refuses to know what a verb does; that is in [`crate::verbs`].
 
 mod bench;
+mod decoding;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::output::Format;
 pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
+pub use decoding::{Decoding, Lm, LmScore, LmTrain};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -74,6 +76,9 @@ pub enum Verb {
     /// Import, synthesize and inspect corpora.
     #[command(subcommand)]
     Corpus(Corpus),
+    /// Make and measure language models.
+    #[command(subcommand)]
+    Lm(Lm),
     /// Measure how fast this machine trains.
     #[command(subcommand)]
     Bench(Bench),
@@ -270,6 +275,8 @@ pub struct Evaluate {
     /// The utterances to measure on.
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
+    #[command(flatten)]
+    pub decoding: Decoding,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
@@ -285,6 +292,8 @@ pub struct Transcribe {
     /// The recordings.
     #[arg(required = true, value_name = "FILE.wav")]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub decoding: Decoding,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,

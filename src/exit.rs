@@ -110,6 +110,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         speech::front_end::FrontEndError => |_| Code::Data,
         speech::recipe::RecipeError => |_| Code::Data,
         speech::model::ModelConfigError => |_| Code::Data,
+        speech::lm::LmError => of_lm,
+        speech::lm::TrainError => of_lm_training,
+        speech::lexicon::LexiconError => |_| Code::Data,
+        speech::decode::DecodeError => |_| Code::Data,
+        speech::decode::KeptError => |_| Code::Data,
         worker::gradient::GradientError => |_| Code::Data,
         coordinator::job::JobError => of_job,
         coordinator::store::StoreError => of_store,
@@ -134,6 +139,20 @@ fn of_hold_out(error: &HoldOutError) -> Code {
 fn of_manifest(error: &speech::manifest::ManifestError) -> Code {
     match error {
         speech::manifest::ManifestError::Write { .. } => Code::Infrastructure,
+        _ => Code::Data,
+    }
+}
+
+fn of_lm(error: &speech::lm::LmError) -> Code {
+    match error {
+        speech::lm::LmError::Write { .. } => Code::Infrastructure,
+        _ => Code::Data,
+    }
+}
+
+fn of_lm_training(error: &speech::lm::TrainError) -> Code {
+    match error {
+        speech::lm::TrainError::Order(_) => Code::Usage,
         _ => Code::Data,
     }
 }

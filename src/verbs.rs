@@ -5,9 +5,11 @@ mod cancel;
 mod completions;
 mod coordinator;
 mod corpus;
+mod decoding;
 mod doctor;
 mod evaluate;
 mod jobs;
+mod lm;
 mod logs;
 mod model;
 mod resume;
@@ -45,6 +47,7 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Transcribe(args) => transcribe::run(args),
         Verb::Model(args) => model::run(args),
         Verb::Corpus(verb) => corpus::run(verb),
+        Verb::Lm(verb) => lm::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),

@@ -12,7 +12,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::{self, AudioError},
-    decode::ctc_required_frames,
+    decode::{Kept, KeptError, ctc_required_frames},
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator},
     manifest::{Manifest, ManifestError, Utterance},
@@ -55,6 +55,8 @@ pub struct Prepared {
     pub train: Vec<Item>,
     pub valid: Vec<Item>,
     pub left_out: Vec<LeftOut>,
+    /// What the model is to be decoded with.
+    pub decoding: Option<Kept>,
     /// Whether the corpus was made by the project's own synthesiser.
     pub synthetic: bool,
     /// Of all that the run's bits depend on, in hexadecimal.
@@ -120,6 +122,8 @@ pub enum CorpusError {
     FrontEnd(#[from] FrontEndError),
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    #[error("[decode]: {0}")]
+    Decode(#[from] KeptError),
     #[error("the preparation was given up")]
     Abandoned,
 }
@@ -209,6 +213,7 @@ pub fn prepare(
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
+    let decoding = decoding(job, &recipe.vocabulary, &train)?;
     let digest = digest(job, &recipe, [&train, &valid]);
     Ok(Prepared {
         recipe,
@@ -216,6 +221,7 @@ pub fn prepare(
         train,
         valid,
         left_out,
+        decoding,
         synthetic: job.corpus.synthetic.is_some(),
         digest,
     })
@@ -250,6 +256,21 @@ fn vocabulary_of(job: &Job, path: &Path, train: &[Utterance]) -> Result<Vocabula
         path: path.to_owned(),
         source,
     })
+}
+
+/// Made before anything is trained, so that what is wrong with it is not found at the end.
+fn decoding(
+    job: &Job,
+    vocabulary: &Vocabulary,
+    train: &[Item],
+) -> Result<Option<Kept>, CorpusError> {
+    let Some(config) = &job.decode else {
+        return Ok(None);
+    };
+    let transcripts: Vec<&str> = train.iter().map(|item| item.text.as_str()).collect();
+    let kept = Kept::prepare(config, &transcripts)?;
+    kept.decoder(vocabulary).map_err(KeptError::from)?;
+    Ok(Some(kept))
 }
 
 struct Paths {

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use speech::{
     augment::{AugmentConfig, Augmenter},
     batching::BatchConfig,
+    decode::{DecodeConfig, Source},
     features::FeaturesConfig,
     front_end::FrontEnd,
-    model::ModelConfig,
+    model::{Head, ModelConfig},
     recipe::Normalize,
     strict::{self, StrictError},
     synth::SyntheticConfig,
@@ -56,6 +57,9 @@ pub struct Job {
     pub clip: ClipConfig,
     #[serde(default)]
     pub select: SelectConfig,
+    /// How the model is decoded once it is trained; left out: greedily.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode: Option<DecodeConfig>,
 }
 
 /// Who may work on a job.
@@ -163,7 +167,7 @@ pub enum JobError {
 
 impl Job {
     /// Reads a job from `text`, the contents of the file at `path`, with `sets` (`section.key=value`)
-    /// laid over it. Manifests that `sets` names are relative to the working directory and come out
+    /// laid over it. Files that `sets` names are relative to the working directory and come out
     /// absolute; those of the file are made so by [`Job::resolve`].
     pub fn parse(text: &str, path: &Path, sets: &[String]) -> Result<Self, JobError> {
         let mut job: Self = strict::parse_with(text, path, sets)?;
@@ -171,19 +175,31 @@ impl Job {
         for argument in sets {
             strict::set(&mut typed, argument)?;
         }
-        let typed = typed.get("corpus").and_then(toml::Value::as_table);
-        let typed = |key: &str| typed.is_some_and(|corpus| corpus.contains_key(key));
+        let typed = |section: &str, key: &str| {
+            let section = typed.get(section).and_then(toml::Value::as_table);
+            section.is_some_and(|section| section.contains_key(key))
+        };
         for (key, manifest) in [
             ("train", &mut job.corpus.train),
             ("valid", &mut job.corpus.valid),
         ] {
             *manifest = manifest.take().filter(|path| !path.as_os_str().is_empty());
-            if let Some(manifest) = manifest.as_mut().filter(|_| typed(key)) {
+            if let Some(manifest) = manifest.as_mut().filter(|_| typed("corpus", key)) {
                 *manifest = std::path::absolute(&manifest).map_err(|error| JobError::Field {
                     path: path.to_owned(),
                     field: format!("corpus.{key}"),
                     reason: error.to_string(),
                 })?;
+            }
+        }
+        for (key, source) in sources(&mut job.decode) {
+            if typed("decode", key) {
+                let here = std::env::current_dir().map_err(|error| JobError::Field {
+                    path: path.to_owned(),
+                    field: format!("decode.{key}"),
+                    reason: error.to_string(),
+                })?;
+                source.resolve(&here);
             }
         }
         if job.name.is_empty() {
@@ -193,12 +209,15 @@ impl Job {
         Ok(job)
     }
 
-    /// Makes the manifests' paths absolute; relative ones lie below `base`.
+    /// Makes the paths of manifests, language model and lexicon absolute; relative ones lie below `base`.
     #[must_use]
     pub fn resolve(mut self, base: &Path) -> Self {
         let corpus = &mut self.corpus;
         for manifest in [&mut corpus.train, &mut corpus.valid].into_iter().flatten() {
             *manifest = base.join(&manifest);
+        }
+        for (_, source) in sources(&mut self.decode) {
+            source.resolve(base);
         }
         self
     }
@@ -314,8 +333,25 @@ impl Job {
         self.select
             .validate()
             .map_err(|error| section(error.to_string()))?;
+        if let Some(decode) = &self.decode {
+            if self.model.head == Head::Keyword {
+                let reason = "is for models that write transcripts; leave it out, or set `model.head = \"ctc\"`";
+                return refuse("decode", reason.to_owned());
+            }
+            decode.check().map_err(|error| section(error.to_string()))?;
+        }
         Ok(())
     }
+}
+
+/// The files that a decoder may be made of, by their keys.
+fn sources(decode: &mut Option<DecodeConfig>) -> impl Iterator<Item = (&'static str, &mut Source)> {
+    decode.iter_mut().flat_map(|decode| {
+        [
+            ("language_model", &mut decode.language_model),
+            ("lexicon", &mut decode.lexicon),
+        ]
+    })
 }
 
 const LONGEST_NAME: usize = 64;
@@ -415,6 +451,10 @@ mod tests {
             ("augment.noise_kinds=[\"blue\"]", "cannot be `blue`"),
             ("optimizer.learning_rate=-1.0", "learning_rate"),
             ("clip.max_norm=-1.0", "max_norm"),
+            (
+                "decode.beam=0",
+                "`decode` is for models that write transcripts",
+            ),
             ("compute_class=mixed", "`compute_class` cannot be `mixed`"),
         ] {
             let message = message(SMALL, &[set]);
@@ -430,6 +470,19 @@ mod tests {
                 && message.contains("did you mean `epochs`?"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_decoders_files_are_found_like_manifests() {
+        let text = format!("{SMALL}[model]\nhead = \"ctc\"\n[decode]\nlexicon = \"words.txt\"\n");
+        let job = parse(&text, &["decode.language_model=lm.arpa", "decode.beam=8"]).unwrap();
+        let decode = job.resolve(Path::new("/jobs")).decode.unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(decode.language_model, Source::File(here.join("lm.arpa")));
+        assert_eq!(decode.lexicon, Source::File("/jobs/words.txt".into()));
+        assert_eq!(decode.beam, 8);
+        let message = message(&text, &["decode.beam=0"]);
+        assert!(message.contains("decode.beam is 0"), "{message}");
     }
 
     #[test]

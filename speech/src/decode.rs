@@ -7,11 +7,13 @@ mod config;
 mod decoder;
 mod fusion;
 mod hot;
+mod kept;
 mod search;
 mod words;
 
-pub use config::{DecodeConfig, DecodeError};
+pub use config::{DecodeConfig, DecodeError, Source};
 pub use decoder::{Decoder, Hypothesis, Live, Word, greedy_hypothesis};
+pub use kept::{Kept, KeptError};
 
 /// CTC's blank (Graves et al. 2006); a vocabulary's units start behind it.
 pub const BLANK: u32 = 0;

@@ -136,6 +136,12 @@ impl FrontEnd {
         self.geometry.dims * self.config.stack
     }
 
+    /// Seconds from the start of an output frame to the next one's.
+    pub fn frame_seconds(&self) -> f64 {
+        let shift = self.geometry.shift as f64 / f64::from(self.config.sample_rate);
+        shift * self.config.stack as f64
+    }
+
     /// Output frames of `samples` samples at `rate` Hz; 0 when they are too short for one.
     pub fn output_frames(&self, samples: u64, rate: u32) -> usize {
         let samples = resampled_len(samples, rate, self.config.sample_rate);

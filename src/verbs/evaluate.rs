@@ -17,10 +17,11 @@ use worker::{
     inference::Model,
 };
 
+use super::decoding;
 use crate::{
     args,
     exit::Failure,
-    output::{self, duration},
+    output::{self, duration, percent},
 };
 
 /// Recordings in memory at once.
@@ -30,8 +31,12 @@ const NAMED: usize = 5;
 
 #[derive(Debug, Serialize)]
 struct Evaluation {
+    /// With the model's decoder.
     #[serde(flatten)]
     score: Score,
+    /// Beside it, what the best label of every frame gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    greedy: Option<Greedy>,
     /// Mean over the utterances that have one.
     loss: Option<f64>,
     audio_seconds: f64,
@@ -42,15 +47,23 @@ struct Evaluation {
     compute_class: String,
 }
 
+#[derive(Debug, Serialize)]
+struct Greedy {
+    wer: Option<f64>,
+    cer: Option<f64>,
+}
+
 pub fn run(args: args::Evaluate) -> Result<()> {
     let mut manifest = Manifest::read(&args.manifest)?;
-    let (model, compute) = open(&args.model, args.device)?;
+    let (mut model, compute) = open(&args.model, args.device)?;
+    decoding::set(&mut model, &args.decoding)?;
     for utterance in &mut manifest.utterances {
         utterance.text = model.recipe().text.normalize(&utterance.text);
     }
     let labels = labels(&model, &manifest, &args.manifest)?;
     let begun = Instant::now();
     let mut pairs = Vec::new();
+    let mut greedy = Vec::new();
     let mut losses = Vec::new();
     let mut audio_seconds = 0.0;
     for (utterances, labels) in manifest
@@ -67,8 +80,20 @@ pub fn run(args: args::Evaluate) -> Result<()> {
         let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
         let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
         losses.extend(model.losses(&heard, &labels).into_iter().flatten());
+        let decoded = match model.decoder() {
+            Some(_) => model.hypotheses(&heard)?,
+            None => Vec::new(),
+        };
+        let mut decoded = decoded.into_iter();
         for (utterance, heard) in utterances.iter().zip(heard) {
-            pairs.push((utterance.text.clone(), heard.text));
+            let best = decoded.next().and_then(|found| found.into_iter().next());
+            match best {
+                Some(best) => {
+                    greedy.push((utterance.text.clone(), heard.text));
+                    pairs.push((utterance.text.clone(), best.text));
+                }
+                None => pairs.push((utterance.text.clone(), heard.text)),
+            }
         }
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -78,6 +103,10 @@ pub fn run(args: args::Evaluate) -> Result<()> {
             Kind::Classes => score::keyword(&pairs, &vocabulary.units),
             Kind::Characters | Kind::Bytepair | Kind::Words => score::transcripts(&pairs),
         },
+        greedy: model.decoder().is_some().then(|| {
+            let Score { wer, cer, .. } = score::transcripts(&greedy);
+            Greedy { wer, cer }
+        }),
         loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
         audio_seconds,
         seconds,
@@ -85,9 +114,18 @@ pub fn run(args: args::Evaluate) -> Result<()> {
         compute_class: compute.class,
     };
     output::print(args.output.format, &evaluation, |evaluation| {
+        let greedy = evaluation.greedy.as_ref().map(|greedy| {
+            let shown = |rate: Option<f64>| rate.map_or("undefined".to_owned(), percent);
+            format!(
+                "\ngreedily   WER {}, CER {}",
+                shown(greedy.wer),
+                shown(greedy.cer)
+            )
+        });
         format!(
-            "{}\nreal-time factor {:.4}: {} of speech in {}, on {}",
+            "{}{}\nreal-time factor {:.4}: {} of speech in {}, on {}",
             evaluation.score,
+            greedy.unwrap_or_default(),
             evaluation.real_time_factor,
             duration(evaluation.audio_seconds),
             duration(evaluation.seconds),

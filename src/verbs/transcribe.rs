@@ -7,6 +7,7 @@ use speech::{
     text::Kind,
 };
 
+use super::decoding;
 use super::evaluate::{features, open, seconds};
 use crate::{args, output};
 
@@ -28,10 +29,19 @@ pub fn run(args: args::Transcribe) -> Result<()> {
         .iter()
         .map(|path| audio::read(path))
         .collect::<Result<Vec<Audio>, _>>()?;
-    let (model, _) = open(&args.model, args.device)?;
+    let (mut model, _) = open(&args.model, args.device)?;
+    decoding::set(&mut model, &args.decoding)?;
     let name = |place: usize| args.files[place].display().to_string();
     let features = features(&model, &recordings, name)?;
-    let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
+    let mut heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
+    if model.decoder().is_some() {
+        let decoded = model.hypotheses(&heard)?;
+        for (heard, found) in heard.iter_mut().zip(decoded) {
+            if let Some(best) = found.into_iter().next() {
+                heard.text = best.text;
+            }
+        }
+    }
     let is_keyword = model.recipe().vocabulary.kind == Kind::Classes;
     let transcripts: Vec<Transcript> = heard
         .into_iter()

@@ -2,6 +2,7 @@
 //! said. Evaluation leases, `evaluate` and `transcribe` all come here. It refuses to know where
 //! audio lies and how hypotheses are scored.
 
+mod decoding;
 mod load;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use speech::{
     audio::Audio,
-    decode,
+    decode::{self, Decoder, Kept},
     features::Features,
     front_end::{FrontEnd, FrontEndError},
     model::{Head, ModelSpec},
@@ -45,16 +46,22 @@ pub struct Model {
     recipe: Recipe,
     front_end: FrontEnd,
     network: Network,
+    /// What the model was left with to be decoded with, and the decoder in use.
+    kept: Option<Kept>,
+    decoder: Option<Decoder>,
 }
 
 impl Model {
-    /// Reads a run's `final/` folder: `recipe.json` and `model.safetensors`.
+    /// Reads a run's `final/` folder: `recipe.json` and `model.safetensors`, and what it is to be
+    /// decoded with where that is there.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn load(folder: &Path, compute: &Compute) -> Result<Self, ModelError> {
         let (recipe, weights) = load::read(folder)?;
-        Self::from_parts(recipe, &weights, compute)
+        let mut model = Self::from_parts(recipe, &weights, compute)?;
+        model.decode_with(Kept::read(folder)?)?;
+        Ok(model)
     }
 
     /// A model of `weights` in the order of the recipe's model specification.
@@ -74,6 +81,8 @@ impl Model {
             recipe,
             front_end,
             network,
+            kept: None,
+            decoder: None,
         })
     }
 

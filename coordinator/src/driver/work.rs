@@ -13,6 +13,7 @@ use std::{
 
 use proto::contribution::Contribution;
 use speech::{
+    decode::Kept,
     model::Head,
     score::{self, Score},
 };
@@ -278,6 +279,9 @@ pub fn finish(run_dir: &Path, weights: &[f32], prepared: &Prepared) -> Result<St
         prepared.recipe.to_json().as_bytes(),
     )?;
     checkpoint::save_model(&dir.join("model.safetensors"), &prepared.spec, weights)?;
+    for (name, bytes) in prepared.decoding.iter().flat_map(Kept::files) {
+        replace(&dir.join(name), &bytes)?;
+    }
     Ok(checkpoint::weights_sha256(weights))
 }
 

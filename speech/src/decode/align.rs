@@ -40,7 +40,7 @@ pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<
     if best[state] == f64::NEG_INFINITY {
         return None;
     }
-    let mut spans = vec![usize::MAX..0; labels.len()];
+    let mut spans = vec![0..0; labels.len()];
     for frame in (0..frames).rev() {
         if state % 2 == 1 {
             let span: &mut Range<usize> = &mut spans[state / 2];

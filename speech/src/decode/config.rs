@@ -1,12 +1,62 @@
-//! What a decoder is told: widths, weights, hot words; and what is wrong with it.
+//! What a decoder is told, as a job's `[decode]` section says it: widths, weights, hot words, and where the
+//! language model and the lexicon come from. It refuses to open them.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::lm::MAX_TRAINED_ORDER;
+
+/// Where words come from: `none`, `train` (the training transcripts) or a file's path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Source {
+    #[default]
+    None,
+    Train,
+    File(PathBuf),
+}
+
+impl From<String> for Source {
+    fn from(written: String) -> Self {
+        match written.as_str() {
+            "" | "none" => Self::None,
+            "train" => Self::Train,
+            _ => Self::File(written.into()),
+        }
+    }
+}
+
+impl From<Source> for String {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::None => "none".to_owned(),
+            Source::Train => "train".to_owned(),
+            Source::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
+}
+
+impl Source {
+    /// A file that is relative lies below `base`.
+    pub fn resolve(&mut self, base: &Path) {
+        if let Self::File(path) = self {
+            *path = base.join(&*path);
+        }
+    }
+}
 
 /// How a CTC model's outputs are decoded. Weights and bounds are natural logarithms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecodeConfig {
+    /// An ARPA file, or n-grams of the transcripts.
+    pub language_model: Source,
+    /// Words of the longest n-grams of the transcripts.
+    pub order: usize,
+    /// A file with a word a line, or the words of the transcripts. No other words come out then.
+    pub lexicon: Source,
     /// Hypotheses that are followed at once.
     pub beam: usize,
     /// Hypotheses that are given in the end, at most.
@@ -29,6 +79,9 @@ pub struct DecodeConfig {
 impl Default for DecodeConfig {
     fn default() -> Self {
         Self {
+            language_model: Source::Train,
+            order: 3,
+            lexicon: Source::None,
             beam: 64,
             n_best: 1,
             lm_weight: 0.8,
@@ -61,7 +114,11 @@ impl DecodeConfig {
     /// Names the field that is out of bounds.
     pub fn check(&self) -> Result<(), DecodeError> {
         let refuse = |field, reason| Err(DecodeError::Field { field, reason });
-        for (field, value, most) in [("beam", self.beam, 4096), ("n_best", self.n_best, 4096)] {
+        for (field, value, most) in [
+            ("beam", self.beam, 4096),
+            ("n_best", self.n_best, 4096),
+            ("order", self.order, MAX_TRAINED_ORDER),
+        ] {
             if !(1..=most).contains(&value) {
                 return refuse(field, format!("is {value}; it is from 1 to {most}"));
             }
@@ -86,6 +143,23 @@ impl DecodeConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_a_word_or_a_path() {
+        let text = "language_model = \"lm/big.arpa\"\nlexicon = \"train\"\n";
+        let mut config: DecodeConfig = toml::from_str(text).unwrap();
+        assert_eq!(config.lexicon, Source::Train);
+        config.language_model.resolve(Path::new("/jobs"));
+        config.lexicon.resolve(Path::new("/jobs"));
+        let written = toml::to_string(&config).unwrap();
+        assert!(
+            written.contains("language_model = \"/jobs/lm/big.arpa\"\n"),
+            "{written}"
+        );
+        assert!(written.contains("lexicon = \"train\"\n"), "{written}");
+        let none: DecodeConfig = toml::from_str("language_model = \"none\"").unwrap();
+        assert_eq!(none.language_model, Source::None);
+    }
 
     #[test]
     fn what_is_out_of_bounds_is_named() {

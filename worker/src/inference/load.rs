@@ -8,6 +8,7 @@ use std::{
 
 use safetensors::{Dtype, SafeTensors};
 use speech::{
+    decode::KeptError,
     model::{ModelSpec, ParameterSpec},
     recipe::{Recipe, RecipeError},
 };
@@ -32,6 +33,8 @@ pub enum ModelError {
     RecipeFile { path: PathBuf, source: RecipeError },
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Decoding(#[from] KeptError),
     #[error(transparent)]
     Weights(#[from] WrongParameters),
     #[error("{}: {reason}; copy the `final` folder of the run again", path.display())]

@@ -1,0 +1,193 @@
+//! What a model is decoded with, beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
+//! has them. It decides what must be there and what of it is made of transcripts; it refuses to know
+//! the model.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use thiserror::Error;
+
+use super::{DecodeConfig, DecodeError, Decoder, Source};
+use crate::{
+    lexicon::{Lexicon, LexiconError},
+    lm::{self, LmError, NgramModel, TrainError},
+    text::Vocabulary,
+};
+
+const CONFIG: &str = "decode.json";
+const LANGUAGE_MODEL: &str = "lm.arpa";
+const LEXICON: &str = "lexicon.txt";
+
+/// All that a decoder is made of but the model's vocabulary.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    pub config: DecodeConfig,
+    pub language_model: Option<Arc<NgramModel>>,
+    pub lexicon: Option<Lexicon>,
+}
+
+#[derive(Debug, Error)]
+pub enum KeptError {
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {reason}", path.display())]
+    Config { path: PathBuf, reason: String },
+    #[error(transparent)]
+    LanguageModel(#[from] LmError),
+    #[error(transparent)]
+    Lexicon(#[from] LexiconError),
+    #[error("the language model of the transcripts: {0}")]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl Kept {
+    /// Reads the files that `config` names, and makes of `transcripts` what it wants made of them.
+    ///
+    /// # Errors
+    /// Names the file and line, or the field, that is not what it must be.
+    pub fn prepare<T: AsRef<str>>(
+        config: &DecodeConfig,
+        transcripts: &[T],
+    ) -> Result<Self, KeptError> {
+        config.check()?;
+        let language_model = match &config.language_model {
+            Source::None => None,
+            Source::Train => Some(lm::train(transcripts, config.order)?.model),
+            Source::File(path) => Some(NgramModel::read(path)?),
+        };
+        let lexicon = match &config.lexicon {
+            Source::None => None,
+            Source::Train => Some(Lexicon::of_texts(transcripts)),
+            Source::File(path) => Some(Lexicon::read(path)?),
+        };
+        Ok(Self {
+            config: config.clone(),
+            language_model: language_model.map(Arc::new),
+            lexicon,
+        })
+    }
+
+    /// Reads what lies beside a model in `folder`; nothing where it is to be decoded greedily.
+    ///
+    /// # Errors
+    /// Names the file that is missing or not what it must be.
+    pub fn read(folder: &Path) -> Result<Option<Self>, KeptError> {
+        let path = folder.join(CONFIG);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(KeptError::Read { path, source }),
+        };
+        let config: DecodeConfig =
+            serde_json::from_str(&text).map_err(|error| KeptError::Config {
+                path,
+                reason: error.to_string(),
+            })?;
+        config.check()?;
+        let language_model = match config.language_model {
+            Source::None => None,
+            Source::Train | Source::File(_) => {
+                Some(NgramModel::read(&folder.join(LANGUAGE_MODEL))?)
+            }
+        };
+        let lexicon = match config.lexicon {
+            Source::None => None,
+            Source::Train | Source::File(_) => Some(Lexicon::read(&folder.join(LEXICON))?),
+        };
+        Ok(Some(Self {
+            config,
+            language_model: language_model.map(Arc::new),
+            lexicon,
+        }))
+    }
+
+    /// The files that [`read`](Self::read) reads, in the order in which they are to be written: the one
+    /// that asks for the others is the last.
+    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let mut files = Vec::new();
+        if let Some(model) = &self.language_model {
+            let mut bytes = Vec::new();
+            model
+                .write_to(&mut bytes)
+                .expect("memory takes what it is given");
+            files.push((LANGUAGE_MODEL, bytes));
+        }
+        if let Some(lexicon) = &self.lexicon {
+            files.push((LEXICON, lexicon.to_text().into_bytes()));
+        }
+        let config = serde_json::to_vec_pretty(&self.config).expect("numbers and texts are JSON");
+        files.push((CONFIG, config));
+        files
+    }
+
+    /// The decoder of a model with `vocabulary`.
+    ///
+    /// # Errors
+    /// When the parts do not fit each other.
+    pub fn decoder(&self, vocabulary: &Vocabulary) -> Result<Decoder, DecodeError> {
+        let model = self.language_model.clone();
+        Decoder::new(&self.config, vocabulary, model, self.lexicon.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRANSCRIPTS: [&str; 3] = ["GO ON", "GO", "STOP"];
+
+    fn write(kept: &Kept, folder: &Path) {
+        for (name, bytes) in kept.files() {
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Kept::read(folder.path()).unwrap().is_none());
+        let config = DecodeConfig {
+            lexicon: Source::Train,
+            lm_weight: 0.3,
+            hot_words: vec!["GO ON".to_owned()],
+            ..DecodeConfig::default()
+        };
+        let kept = Kept::prepare(&config, &TRANSCRIPTS).unwrap();
+        write(&kept, folder.path());
+        let read = Kept::read(folder.path()).unwrap().unwrap();
+        assert_eq!(read.config, config);
+        assert_eq!(read.lexicon.as_ref().unwrap().words(), ["GO", "ON", "STOP"]);
+        assert_eq!(read.files(), kept.files());
+        let vocabulary = Vocabulary::characters(TRANSCRIPTS).unwrap();
+        read.decoder(&vocabulary).unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::prepare(&DecodeConfig::default(), &TRANSCRIPTS).unwrap();
+        write(&kept, folder.path());
+        fs::remove_file(folder.path().join(LANGUAGE_MODEL)).unwrap();
+        let message = Kept::read(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("lm.arpa"), "{message}");
+        fs::write(folder.path().join(CONFIG), "{\"beem\": 3}").unwrap();
+        let message = Kept::read(folder.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("decode.json") && message.contains("beem"),
+            "{message}"
+        );
+        let config = DecodeConfig {
+            lexicon: Source::File("no/such.txt".into()),
+            ..DecodeConfig::default()
+        };
+        let message = Kept::prepare(&config, &TRANSCRIPTS)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("no/such.txt"), "{message}");
+    }
+}

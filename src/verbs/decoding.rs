@@ -1,0 +1,84 @@
+//! How `evaluate` and `transcribe` decode: as the model was left, with what was typed laid over it.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+use speech::{
+    decode::{DecodeConfig, Kept, Source},
+    lexicon::Lexicon,
+    lm::NgramModel,
+    text::Kind,
+};
+use worker::inference::Model;
+
+use crate::{args, exit::Failure};
+
+/// Sets the model's decoder. A model that was left with none gets one when anything of it is typed:
+/// then without language model and lexicon but those that are named.
+pub fn set(model: &mut Model, typed: &args::Decoding) -> Result<()> {
+    let args::Decoding {
+        greedy,
+        lm,
+        lexicon,
+        beam,
+        lm_weight,
+        word_bonus,
+        hot_words,
+        hot_boost,
+    } = typed;
+    let is_typed = lm.is_some()
+        || lexicon.is_some()
+        || beam.is_some()
+        || lm_weight.is_some()
+        || word_bonus.is_some()
+        || !hot_words.is_empty()
+        || hot_boost.is_some();
+    if model.recipe().vocabulary.kind == Kind::Classes {
+        if is_typed {
+            let told = "this model names classes: there is nothing to search in, so that only --greedy may be said";
+            return Err(Failure::Usage(told.to_owned()).into());
+        }
+        return Ok(());
+    }
+    if *greedy {
+        model.decode_with(None)?;
+        return Ok(());
+    }
+    if !is_typed {
+        return Ok(());
+    }
+    let mut kept = model.kept().cloned().unwrap_or_else(|| Kept {
+        config: DecodeConfig {
+            language_model: Source::None,
+            lexicon: Source::None,
+            ..DecodeConfig::default()
+        },
+        language_model: None,
+        lexicon: None,
+    });
+    let is_none = |path: &Path| path == Path::new("none");
+    if let Some(path) = lm {
+        kept.language_model = match is_none(path) {
+            true => None,
+            false => Some(Arc::new(NgramModel::read(path)?)),
+        };
+    }
+    if let Some(path) = lexicon {
+        kept.lexicon = match is_none(path) {
+            true => None,
+            false => Some(Lexicon::read(path)?),
+        };
+    }
+    let config = &mut kept.config;
+    config.beam = beam.unwrap_or(config.beam);
+    config.lm_weight = lm_weight.unwrap_or(config.lm_weight);
+    config.word_bonus = word_bonus.unwrap_or(config.word_bonus);
+    config.hot_boost = hot_boost.unwrap_or(config.hot_boost);
+    config.hot_words.extend(hot_words.iter().cloned());
+    // Of what was typed, and not of a job.
+    config
+        .check()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    model.decode_with(Some(kept))?;
+    Ok(())
+}
