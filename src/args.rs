@@ -12,7 +12,9 @@ use crate::output::Format;
 pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
-pub use decoding::{Decoding, Lm, LmScore, LmTrain};
+pub use decoding::{
+    Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat,
+};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -69,7 +71,7 @@ pub enum Verb {
     Workers(Query),
     /// Measure a trained model on a manifest.
     Evaluate(Evaluate),
-    /// Say what a trained model hears in WAV files.
+    /// Say what a trained model hears in recordings, or in sound that is still coming in.
     Transcribe(Transcribe),
     /// Show a model's layers, parameters and operations.
     Model(Model),
@@ -275,23 +277,6 @@ pub struct Evaluate {
     /// The utterances to measure on.
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
-    #[command(flatten)]
-    pub decoding: Decoding,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Transcribe {
-    /// A run's `final` folder.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// The recordings.
-    #[arg(required = true, value_name = "FILE.wav")]
-    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub decoding: Decoding,
     /// Where to compute.

@@ -115,6 +115,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         speech::lexicon::LexiconError => |_| Code::Data,
         speech::decode::DecodeError => |_| Code::Data,
         speech::decode::KeptError => |_| Code::Data,
+        speech::audio::raw::RawError => |_| Code::Data,
+        worker::inference::ListenError => |_| Code::Data,
         worker::gradient::GradientError => |_| Code::Data,
         coordinator::job::JobError => of_job,
         coordinator::store::StoreError => of_store,

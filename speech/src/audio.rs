@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::manifest::Utterance;
 
 mod layout;
+pub mod raw;
 mod resample;
 
 pub use resample::{resample, resampled_len};

@@ -8,9 +8,11 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+mod live;
 mod normalize;
 mod stats;
 
+pub use live::{LiveFrontEnd, NotLive};
 pub use stats::{GlobalStats, StatsAccumulator};
 
 use crate::audio::{Audio, AudioError, is_amplitude, resample, resampled_len};

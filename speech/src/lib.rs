@@ -15,6 +15,7 @@ pub mod lexicon;
 pub mod lm;
 pub mod manifest;
 pub mod model;
+pub mod pauses;
 pub mod random;
 pub mod recipe;
 pub mod score;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
-use super::Output;
+use super::{Device, Output};
 
 /// What is changed of the decoder that a model was left with.
 #[derive(Debug, ClapArgs)]
@@ -33,6 +33,65 @@ pub struct Decoding {
     /// What each hot word is worth.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub hot_boost: Option<f64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Transcribe {
+    /// A run's `final` folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The recordings; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Listen to sound as it comes in, and print what is said when it has been said. For models that
+    /// only look back.
+    #[arg(long)]
+    pub stream: bool,
+    /// The files are samples without a header, of this encoding.
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub raw: Option<RawEncoding>,
+    /// Of `--raw`: samples a second.
+    #[arg(long, value_name = "HZ", requires = "raw")]
+    pub rate: Option<u32>,
+    /// Of `--raw`: samples of one moment.
+    #[arg(long, value_name = "N", requires = "raw", default_value_t = 1)]
+    pub channels: u16,
+    /// Cut recordings that are longer where they are quiet.
+    #[arg(long, value_name = "SECONDS", default_value_t = 24.0, conflicts_with = "stream")]
+    pub longest: f64,
+    /// Hypotheses of each piece that JSON has.
+    #[arg(long, value_name = "N")]
+    pub n_best: Option<usize>,
+    #[command(flatten)]
+    pub decoding: Decoding,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// How transcripts are printed on standard output.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = TranscriptFormat::Text)]
+    pub format: TranscriptFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TranscriptFormat {
+    Text,
+    /// With the times and confidences of words; for `--stream`, an object a line.
+    Json,
+    /// Subtitles.
+    Srt,
+    /// NIST's time-marked words.
+    Ctm,
+}
+
+/// How samples without a header are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RawEncoding {
+    U8,
+    S16le,
+    S16be,
+    S24le,
+    S32le,
+    F32le,
 }
 
 #[derive(Debug, Subcommand)]

@@ -82,3 +82,17 @@ pub fn set(model: &mut Model, typed: &args::Decoding) -> Result<()> {
     model.decode_with(Some(kept))?;
     Ok(())
 }
+
+/// Has the model's decoder give so many hypotheses.
+pub fn widen(model: &mut Model, n_best: usize) -> Result<()> {
+    let Some(mut kept) = model.kept().cloned() else {
+        let told = "greedy decoding has one hypothesis: leave out --n-best, or say --beam";
+        return Err(Failure::Usage(told.to_owned()).into());
+    };
+    kept.config.n_best = n_best;
+    kept.config
+        .check()
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    model.decode_with(Some(kept))?;
+    Ok(())
+}

@@ -3,6 +3,7 @@
 //! audio lies and how hypotheses are scored.
 
 mod decoding;
+mod live;
 mod load;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use speech::{
     text::Vocabulary,
 };
 
+pub use live::{ListenError, Listener, Utterance};
 pub use load::ModelError;
 
 use crate::{

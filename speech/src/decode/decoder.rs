@@ -4,7 +4,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    BLANK, align,
+    align,
     config::{DecodeConfig, DecodeError},
     fusion::Fusion,
     greedy,
@@ -318,14 +318,11 @@ fn rows(log_probs: &[f32], frames: usize, classes: usize) -> &[f32] {
 
 /// The text of each label; the blank's is empty.
 fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
-    match vocabulary.kind {
-        Kind::Characters => {
-            debug_assert_eq!(BLANK, 0);
-            let units = vocabulary.units.iter().cloned();
-            Ok(std::iter::once(String::new()).chain(units).collect())
-        }
-        Kind::Classes => Err(DecodeError::Classes),
+    if vocabulary.kind == Kind::Classes {
+        return Err(DecodeError::Classes);
     }
+    let labels = 0..vocabulary.outputs() as u32;
+    Ok(labels.map(|label| vocabulary.text_of(label).to_owned()).collect())
 }
 
 /// Whether every character of the lexicon is in some piece. A word of such characters may still have no

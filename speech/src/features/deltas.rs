@@ -34,6 +34,11 @@ pub(crate) fn append(features: &Features, orders: usize) -> Features {
     }
 }
 
+/// How many frames to either side the derivatives of a frame depend on.
+pub(crate) const fn reach(orders: usize) -> usize {
+    WINDOW * orders
+}
+
 /// The weights of one order, over `4 * order + 1` frames.
 fn weights(order: usize) -> Vec<f32> {
     // The regression's slope: offset / (sum of squared offsets).

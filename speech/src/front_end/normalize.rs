@@ -45,7 +45,12 @@ impl Scaling {
     }
 
     pub(super) fn apply(&self, features: &mut Features) {
-        for row in features.data.chunks_exact_mut(features.dims) {
+        self.apply_to(&mut features.data);
+    }
+
+    /// To rows of as many values as there are means.
+    pub(super) fn apply_to(&self, rows: &mut [f32]) {
+        for row in rows.chunks_exact_mut(self.mean.len()) {
             for ((x, mean), scale) in row.iter_mut().zip(&self.mean).zip(&self.scale) {
                 *x = (*x - mean) * scale;
             }
