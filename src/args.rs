@@ -12,9 +12,7 @@ use crate::output::Format;
 pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
-pub use decoding::{
-    Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat,
-};
+pub use decoding::{Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]

@@ -115,7 +115,9 @@ impl Cutter {
             .chunks_exact(self.frame)
             .map(energy)
             .collect();
-        let pauses = energies.windows(PAUSE_FRAMES).map(|pause| pause.iter().sum::<f64>());
+        let pauses = energies
+            .windows(PAUSE_FRAMES)
+            .map(|pause| pause.iter().sum::<f64>());
         let quietest = pauses.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
         match quietest {
             Some((first, _)) => window.start + (first + PAUSE_FRAMES / 2) * self.frame,
@@ -151,7 +153,10 @@ mod tests {
 
     fn cut(samples: &[f32], at_once: usize) -> Vec<Piece> {
         let mut cutter = Cutter::new(RATE, Lengths::default());
-        let mut pieces: Vec<Piece> = samples.chunks(at_once).flat_map(|some| cutter.push(some)).collect();
+        let mut pieces: Vec<Piece> = samples
+            .chunks(at_once)
+            .flat_map(|some| cutter.push(some))
+            .collect();
         pieces.extend(cutter.finish());
         pieces
     }
@@ -161,12 +166,18 @@ mod tests {
         let pauses = [3.0..3.5, 12.0..12.4, 30.0..30.5, 44.0..44.4];
         let samples = recording(60.0, &pauses);
         let pieces = cut(&samples, 700);
-        let starts: Vec<f64> = pieces.iter().map(|piece| piece.start as f64 / f64::from(RATE)).collect();
+        let starts: Vec<f64> = pieces
+            .iter()
+            .map(|piece| piece.start as f64 / f64::from(RATE))
+            .collect();
         assert_eq!(pieces.len(), 4, "{starts:?}");
         for (start, pause) in starts[1..].iter().zip(&pauses[1..]) {
             assert!(pause.contains(start), "{starts:?}");
         }
-        let joined: Vec<f32> = pieces.iter().flat_map(|piece| piece.samples.clone()).collect();
+        let joined: Vec<f32> = pieces
+            .iter()
+            .flat_map(|piece| piece.samples.clone())
+            .collect();
         assert_eq!(joined, samples);
         for at_once in [1, 999, 60_000] {
             assert_eq!(cut(&samples, at_once), pieces, "{at_once}");

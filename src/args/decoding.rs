@@ -57,7 +57,12 @@ pub struct Transcribe {
     #[arg(long, value_name = "N", requires = "raw", default_value_t = 1)]
     pub channels: u16,
     /// Cut recordings that are longer where they are quiet.
-    #[arg(long, value_name = "SECONDS", default_value_t = 24.0, conflicts_with = "stream")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 24.0,
+        conflicts_with = "stream"
+    )]
     pub longest: f64,
     /// Hypotheses of each piece that JSON has.
     #[arg(long, value_name = "N")]

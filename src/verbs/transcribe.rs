@@ -17,7 +17,11 @@ pub fn run(args: args::Transcribe) -> Result<()> {
         let told = "subtitles are of one recording: give one file at a time";
         return Err(Failure::Usage(told.to_owned()).into());
     }
-    let stdin = args.files.iter().filter(|path| sources::is_stdin(path)).count();
+    let stdin = args
+        .files
+        .iter()
+        .filter(|path| sources::is_stdin(path))
+        .count();
     if stdin > 1 {
         return Err(Failure::Usage("standard input can be read once".to_owned()).into());
     }

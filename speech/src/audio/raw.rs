@@ -33,7 +33,9 @@ pub struct RawFormat {
 pub enum RawError {
     #[error("{name}: cannot be read: {source}")]
     Read { name: String, source: io::Error },
-    #[error("{name}: sample {index} is {value}, which is no amplitude: is it really of this encoding?")]
+    #[error(
+        "{name}: sample {index} is {value}, which is no amplitude: is it really of this encoding?"
+    )]
     BadSample {
         name: String,
         index: u64,
@@ -111,8 +113,10 @@ impl<R: Read> RawReader<R> {
     ///
     /// # Errors
     /// When they cannot be read, or are no amplitudes.
-    pub fn next(&mut self) -> Result<Option<Vec<f32>>, RawError> {
-        let RawFormat { encoding, channels, .. } = self.format;
+    pub fn read(&mut self) -> Result<Option<Vec<f32>>, RawError> {
+        let RawFormat {
+            encoding, channels, ..
+        } = self.format;
         let size = encoding.bytes() * usize::from(channels);
         while self.begun.len() < size {
             let before = self.begun.len();
@@ -135,7 +139,10 @@ impl<R: Read> RawReader<R> {
         let whole = self.begun.len() / size * size;
         let mut samples = Vec::with_capacity(whole / size);
         for frame in self.begun[..whole].chunks_exact(size) {
-            let sum: f32 = frame.chunks_exact(encoding.bytes()).map(|one| encoding.amplitude(one)).sum();
+            let sum: f32 = frame
+                .chunks_exact(encoding.bytes())
+                .map(|one| encoding.amplitude(one))
+                .sum();
             let value = sum / f32::from(channels);
             if !is_amplitude(value) {
                 return Err(RawError::BadSample {
@@ -169,10 +176,14 @@ mod tests {
     }
 
     fn all(bytes: &[u8], encoding: Encoding, channels: u16) -> Result<Vec<f32>, RawError> {
-        let format = RawFormat { encoding, rate: 8000, channels };
+        let format = RawFormat {
+            encoding,
+            rate: 8000,
+            channels,
+        };
         let mut reader = RawReader::new("a pipe", Slow(bytes), format)?;
         let mut samples = Vec::new();
-        while let Some(some) = reader.next()? {
+        while let Some(some) = reader.read()? {
             samples.extend(some);
         }
         Ok(samples)
@@ -185,28 +196,59 @@ mod tests {
             (Encoding::S16le, vec![0x00, 0x80, 0x00, 0x00, 0x00, 0x40]),
             (Encoding::S16be, vec![0x80, 0x00, 0x00, 0x00, 0x40, 0x00]),
             (Encoding::S24le, vec![0, 0, 0x80, 0, 0, 0, 0, 0, 0x40]),
-            (Encoding::S32le, vec![0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x40]),
-            (Encoding::F32le, [-1.0f32, 0.0, 0.5].iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (
+                Encoding::S32le,
+                vec![0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x40],
+            ),
+            (
+                Encoding::F32le,
+                [-1.0f32, 0.0, 0.5]
+                    .iter()
+                    .flat_map(|x| x.to_le_bytes())
+                    .collect(),
+            ),
         ] {
-            assert_eq!(all(&bytes, encoding, 1).unwrap(), [-1.0, 0.0, 0.5], "{encoding:?}");
+            assert_eq!(
+                all(&bytes, encoding, 1).unwrap(),
+                [-1.0, 0.0, 0.5],
+                "{encoding:?}"
+            );
         }
     }
 
     #[test]
     fn channels_are_averaged_and_what_is_left_of_a_sample_is_dropped() {
-        let bytes: Vec<u8> = [100i16, 300, -100, 100].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = [100i16, 300, -100, 100]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let wanted = [200.0 / 32_768.0, 0.0];
         assert_eq!(all(&bytes, Encoding::S16le, 2).unwrap(), wanted);
-        assert_eq!(all(&[&bytes[..], &[7, 7, 7]].concat(), Encoding::S16le, 2).unwrap(), wanted);
+        assert_eq!(
+            all(&[&bytes[..], &[7, 7, 7]].concat(), Encoding::S16le, 2).unwrap(),
+            wanted
+        );
     }
 
     #[test]
     fn what_cannot_be_is_named() {
-        let bad: Vec<u8> = [0.0f32, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bad: Vec<u8> = [0.0f32, f32::NAN]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let message = all(&bad, Encoding::F32le, 1).unwrap_err().to_string();
         assert!(message.starts_with("a pipe: sample 1 is NaN"), "{message}");
-        assert!(all(&[], Encoding::U8, 0).unwrap_err().to_string().contains("0 channels"));
-        let format = RawFormat { encoding: Encoding::U8, rate: 1, channels: 1 };
+        assert!(
+            all(&[], Encoding::U8, 0)
+                .unwrap_err()
+                .to_string()
+                .contains("0 channels")
+        );
+        let format = RawFormat {
+            encoding: Encoding::U8,
+            rate: 1,
+            channels: 1,
+        };
         assert!(RawReader::new("x", &[][..], format).is_err());
     }
 }

@@ -322,7 +322,9 @@ fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
         return Err(DecodeError::Classes);
     }
     let labels = 0..vocabulary.outputs() as u32;
-    Ok(labels.map(|label| vocabulary.text_of(label).to_owned()).collect())
+    Ok(labels
+        .map(|label| vocabulary.text_of(label).to_owned())
+        .collect())
 }
 
 /// Whether every character of the lexicon is in some piece. A word of such characters may still have no

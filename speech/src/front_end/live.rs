@@ -159,7 +159,9 @@ mod tests {
         let mut stream = Stream::new(3, &[samples as u64]);
         Audio {
             sample_rate: 8000,
-            samples: (0..samples).map(|_| stream.between(-0.4, 0.5) as f32).collect(),
+            samples: (0..samples)
+                .map(|_| stream.between(-0.4, 0.5) as f32)
+                .collect(),
         }
     }
 
@@ -173,7 +175,11 @@ mod tests {
         let mut configs = Vec::new();
         for deltas in 0..=2 {
             for stack in [1, 3] {
-                configs.push(FeaturesConfig { deltas, stack, ..base.clone() });
+                configs.push(FeaturesConfig {
+                    deltas,
+                    stack,
+                    ..base.clone()
+                });
             }
         }
         configs.push(FeaturesConfig {
@@ -207,7 +213,10 @@ mod tests {
                         found.extend(live.push(samples).unwrap());
                     }
                     found.extend(live.finish());
-                    assert_eq!(found, wanted, "{config:?}, {samples} samples, {cut} at once");
+                    assert_eq!(
+                        found, wanted,
+                        "{config:?}, {samples} samples, {cut} at once"
+                    );
                 }
             }
         }
@@ -244,6 +253,9 @@ mod tests {
         let mut live = front_end.live().unwrap();
         live.push(&[0.0; 100]).unwrap();
         let message = live.push(&[0.0, f32::NAN]).unwrap_err().to_string();
-        assert!(message.starts_with("sample 101 of the audio is NaN"), "{message}");
+        assert!(
+            message.starts_with("sample 101 of the audio is NaN"),
+            "{message}"
+        );
     }
 }

@@ -59,7 +59,17 @@ impl Heard<'_> {
         let rate = source.rate();
         self.transcripts.push(Transcript::new(sources::name(path)));
         // One class is said of a whole recording.
-        let mut cutter = Cutter::new(rate, if self.is_keyword { Lengths { longest: f64::MAX, ..lengths } } else { lengths });
+        let mut cutter = Cutter::new(
+            rate,
+            if self.is_keyword {
+                Lengths {
+                    longest: f64::MAX,
+                    ..lengths
+                }
+            } else {
+                lengths
+            },
+        );
         let mut samples = 0;
         while let Some(some) = source.next()? {
             samples += some.len() as u64;
@@ -70,7 +80,9 @@ impl Heard<'_> {
         self.transcripts[place].seconds = samples as f64 / f64::from(rate);
         match cutter.finish() {
             Some(piece) => self.piece(place, piece, rate),
-            None => Err(Failure::Data(format!("{}: there is no sound", sources::name(path))).into()),
+            None => {
+                Err(Failure::Data(format!("{}: there is no sound", sources::name(path))).into())
+            }
         }
     }
 
@@ -120,7 +132,9 @@ impl Heard<'_> {
             return Ok(());
         }
         let row_seconds = self.model.row_seconds();
-        for (found, (place, start, seconds)) in self.model.hypotheses(&heard)?.into_iter().zip(whose) {
+        for (found, (place, start, seconds)) in
+            self.model.hypotheses(&heard)?.into_iter().zip(whose)
+        {
             let segment = Segment::new(&found, start, start + seconds, row_seconds);
             self.transcripts[place].add(segment);
         }

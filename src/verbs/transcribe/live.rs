@@ -63,7 +63,10 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Line<'a> {
     /// May change yet.
-    Partial { text: &'a str, seconds: f64 },
+    Partial {
+        text: &'a str,
+        seconds: f64,
+    },
     Final(Segment),
 }
 
@@ -79,7 +82,11 @@ struct Teller {
 impl Teller {
     fn utterance(&mut self, utterance: &Utterance) -> Result<()> {
         self.clear()?;
-        let Utterance { start, end, hypotheses } = utterance;
+        let Utterance {
+            start,
+            end,
+            hypotheses,
+        } = utterance;
         let segment = Segment::new(hypotheses, *start, *end, self.row_seconds);
         let words: Vec<&Word> = segment.words.iter().collect();
         match self.format {

@@ -83,7 +83,10 @@ impl Transcript {
     }
 
     fn words(&self) -> Vec<&Word> {
-        self.segments.iter().flat_map(|segment| &segment.words).collect()
+        self.segments
+            .iter()
+            .flat_map(|segment| &segment.words)
+            .collect()
     }
 }
 
@@ -134,7 +137,10 @@ pub fn all(format: TranscriptFormat, transcripts: &[Transcript]) -> Result<()> {
             output::line(srt(&words, 1).0.trim_end())
         }
         TranscriptFormat::Ctm => {
-            let lines: Vec<String> = transcripts.iter().map(|one| ctm(&one.file, &one.words())).collect();
+            let lines: Vec<String> = transcripts
+                .iter()
+                .map(|one| ctm(&one.file, &one.words()))
+                .collect();
             output::line(lines.concat().trim_end())
         }
     }
@@ -159,10 +165,17 @@ pub fn srt(words: &[&Word], mut number: usize) -> (String, usize) {
     let mut text = String::new();
     for (place, cue) in cues.iter().enumerate() {
         let (start, spoken) = (cue[0].start, cue[cue.len() - 1].end);
-        let next = cues.get(place + 1).map_or(f64::INFINITY, |next| next[0].start);
+        let next = cues
+            .get(place + 1)
+            .map_or(f64::INFINITY, |next| next[0].start);
         let end = spoken.max((start + CUE_STAYS).min(next));
         let said: Vec<&str> = cue.iter().map(|word| word.text.as_str()).collect();
-        text += &format!("{number}\n{} --> {}\n{}\n\n", clock(start), clock(end), said.join(" "));
+        text += &format!(
+            "{number}\n{} --> {}\n{}\n\n",
+            clock(start),
+            clock(end),
+            said.join(" ")
+        );
         number += 1;
     }
     (text, number)
@@ -170,11 +183,22 @@ pub fn srt(words: &[&Word], mut number: usize) -> (String, usize) {
 
 /// A word a line: recording, channel, start, duration, word, confidence.
 pub fn ctm(file: &str, words: &[&Word]) -> String {
-    let stem = Path::new(file).file_stem().unwrap_or_default().to_string_lossy();
+    let stem = Path::new(file)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
     let recording = stem.replace(char::is_whitespace, "_");
     let line = |word: &&Word| {
-        let Word { text, start, end, confidence } = word;
-        format!("{recording} 1 {start:.3} {:.3} {text} {confidence:.3}\n", end - start)
+        let Word {
+            text,
+            start,
+            end,
+            confidence,
+        } = word;
+        format!(
+            "{recording} 1 {start:.3} {:.3} {text} {confidence:.3}\n",
+            end - start
+        )
     };
     words.iter().map(line).collect()
 }
@@ -183,7 +207,11 @@ fn clock(seconds: f64) -> String {
     let thousandths = (seconds * 1000.0).round() as u64;
     let (hours, rest) = (thousandths / 3_600_000, thousandths % 3_600_000);
     let (minutes, rest) = (rest / 60_000, rest % 60_000);
-    format!("{hours:02}:{minutes:02}:{:02},{:03}", rest / 1000, rest % 1000)
+    format!(
+        "{hours:02}:{minutes:02}:{:02},{:03}",
+        rest / 1000,
+        rest % 1000
+    )
 }
 
 #[cfg(test)]
@@ -201,11 +229,18 @@ mod tests {
 
     #[test]
     fn subtitles_end_at_pauses_and_before_they_are_too_long() {
-        let words = [word("GO", 1.0, 1.2), word("ON", 1.5, 1.6), word("STOP", 3661.5, 3661.75)];
+        let words = [
+            word("GO", 1.0, 1.2),
+            word("ON", 1.5, 1.6),
+            word("STOP", 3661.5, 3661.75),
+        ];
         let (text, number) = srt(&words.iter().collect::<Vec<_>>(), 1);
-        let wanted = "1\n00:00:01,000 --> 00:00:02,000\nGO ON\n\n2\n01:01:01,500 --> 01:01:02,500\nSTOP\n\n";
+        let wanted =
+            "1\n00:00:01,000 --> 00:00:02,000\nGO ON\n\n2\n01:01:01,500 --> 01:01:02,500\nSTOP\n\n";
         assert_eq!((text.as_str(), number), (wanted, 3));
-        let many: Vec<Word> = (0..40).map(|at| word("WORD", f64::from(at) * 0.2, f64::from(at) * 0.2 + 0.1)).collect();
+        let many: Vec<Word> = (0..40)
+            .map(|at| word("WORD", f64::from(at) * 0.2, f64::from(at) * 0.2 + 0.1))
+            .collect();
         let (text, number) = srt(&many.iter().collect::<Vec<_>>(), 1);
         assert_eq!(number, 5);
         assert!(text.lines().all(|line| line.len() <= CUE_CHARACTERS));

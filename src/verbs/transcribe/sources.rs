@@ -112,7 +112,7 @@ impl Source {
     /// The next samples; none at the end.
     pub fn next(&mut self) -> Result<Option<Vec<f32>>> {
         match self {
-            Self::Raw { reader, .. } => Ok(reader.next()?),
+            Self::Raw { reader, .. } => Ok(reader.read()?),
             Self::Blocks {
                 path,
                 rate,

@@ -198,16 +198,25 @@ impl Listener<'_> {
         let hypotheses = match std::mem::replace(&mut self.decoding, self.model.decoding()) {
             Decoding::Beam(live) => live.finish(),
             Decoding::Greedy(rows) => {
-                let Model { recipe, network, .. } = self.model;
+                let Model {
+                    recipe, network, ..
+                } = self.model;
                 let outputs = network.spec().outputs;
                 let frames = rows.len() / outputs;
-                vec![decode::greedy_hypothesis(&recipe.vocabulary, &rows, frames, outputs)?]
+                vec![decode::greedy_hypothesis(
+                    &recipe.vocabulary,
+                    &rows,
+                    frames,
+                    outputs,
+                )?]
             }
         };
         let (start, end) = (self.time(self.before), self.time(self.before + self.taken));
         self.before += self.taken;
         (self.taken, self.quiet, self.spoke) = (0, 0, false);
-        let said = hypotheses.first().is_some_and(|best| !best.text.trim().is_empty());
+        let said = hypotheses
+            .first()
+            .is_some_and(|best| !best.text.trim().is_empty());
         Ok(said.then_some(Utterance {
             start,
             end,
