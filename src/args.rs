@@ -296,16 +296,19 @@ pub enum Corpus {
 
 #[derive(Debug, ClapArgs)]
 pub struct Import {
-    /// How the corpus is laid out: `an4` or `fsdd`.
+    /// How the corpus is laid out: `an4`, `common-voice`, `festvox`, `folders` (one for each class), `fsdd`,
+    /// `kaldi`, `librispeech`, `ljspeech`, `speech-commands` or `speech-commands-12` (ten words, the
+    /// unknown ones and silence).
     #[arg(long = "format", value_name = "FORMAT")]
     pub layout: String,
     /// The corpus's folder.
     pub source: PathBuf,
-    /// The manifest to write.
+    /// The manifest to write; or a folder (`out/`), for a manifest of each part that the publisher made.
     #[arg(long, value_name = "FILE.jsonl")]
     pub out: PathBuf,
     /// Keep utterances out of `--out` and write them to a manifest of their own: `index:5-9`,
-    /// `speaker:A,B` or `fraction:0.1`. May be given often; the first rule that fits counts.
+    /// `speaker:A,B`, `fraction:0.1`, `id:PREFIX` or `split:NAME`. May be given often; the first rule that
+    /// fits counts.
     #[arg(long = "hold-out", value_name = "RULE=FILE.jsonl")]
     pub hold_out: Vec<String>,
     #[command(flatten)]

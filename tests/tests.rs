@@ -23,6 +23,8 @@ mod kills;
 mod queue;
 #[path = "e2e/run.rs"]
 mod run;
+#[path = "e2e/segments.rs"]
+mod segments;
 #[path = "e2e/signals.rs"]
 mod signals;
 #[path = "e2e/structure.rs"]

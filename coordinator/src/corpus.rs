@@ -4,9 +4,12 @@
 //! or who computes it.
 
 use std::{
-    fs, io,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -25,6 +28,10 @@ use thiserror::Error;
 
 use crate::{events::Set, job::Job, store::Cause};
 
+mod recordings;
+
+use recordings::inspect_all;
+
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -33,6 +40,8 @@ pub struct Item {
     /// Of the audio file, and BLAKE3 of them.
     pub bytes: u64,
     pub digest: [u8; 32],
+    /// The samples of it that are meant, where it is not all of them.
+    pub segment: Option<Range<u64>>,
     pub text: String,
     /// That the model sees.
     pub frames: u64,
@@ -72,14 +81,7 @@ pub enum CorpusError {
     #[error("utterance {utterance:?}: {source}{}", and_more(*others))]
     Audio {
         utterance: String,
-        source: AudioError,
-        others: usize,
-    },
-    #[error("utterance {utterance:?}: {}: {source}{}", path.display(), and_more(*others))]
-    Unreadable {
-        utterance: String,
-        path: PathBuf,
-        source: io::Error,
+        source: Arc<AudioError>,
         others: usize,
     },
     #[error(
@@ -315,81 +317,6 @@ fn check_texts(
     }
 }
 
-/// Reads each file once: its header is checked and its bytes are digested. Errors are counted over
-/// all utterances and the first is told.
-fn inspect_all(
-    job: &Job,
-    utterances: Vec<Utterance>,
-    front_end: &FrontEnd,
-    abandoned: &AtomicBool,
-) -> Result<Vec<Item>, CorpusError> {
-    let inspected: Vec<Result<Item, CorpusError>> = utterances
-        .into_par_iter()
-        .map(|utterance| match abandoned.load(Ordering::Relaxed) {
-            true => Err(CorpusError::Abandoned),
-            false => inspect(job, utterance, front_end),
-        })
-        .collect();
-    let failed = inspected.iter().filter(|item| item.is_err()).count();
-    let items: Result<Vec<Item>, CorpusError> = inspected.into_iter().collect();
-    items.map_err(|mut error| {
-        match &mut error {
-            CorpusError::Audio { others, .. }
-            | CorpusError::Unreadable { others, .. }
-            | CorpusError::Rate { others, .. } => *others = failed - 1,
-            _ => {}
-        }
-        error
-    })
-}
-
-fn inspect(job: &Job, utterance: Utterance, front_end: &FrontEnd) -> Result<Item, CorpusError> {
-    let Utterance {
-        id, audio, text, ..
-    } = utterance;
-    let info = match audio::inspect(&audio) {
-        Ok(info) => info,
-        Err(source) => {
-            return Err(CorpusError::Audio {
-                utterance: id,
-                source,
-                others: 0,
-            });
-        }
-    };
-    if !job.features.resample && info.sample_rate != job.features.sample_rate {
-        return Err(CorpusError::Rate {
-            utterance: id,
-            found: info.sample_rate,
-            wanted: job.features.sample_rate,
-            others: 0,
-        });
-    }
-    match digest_file(&audio) {
-        Ok((bytes, digest)) => Ok(Item {
-            id,
-            audio,
-            bytes,
-            digest,
-            text,
-            frames: front_end.output_frames(info.frames, info.sample_rate) as u64,
-            seconds: info.frames as f64 / f64::from(info.sample_rate.max(1)),
-        }),
-        Err(source) => Err(CorpusError::Unreadable {
-            utterance: id,
-            path: audio,
-            source,
-            others: 0,
-        }),
-    }
-}
-
-fn digest_file(path: &Path) -> io::Result<(u64, [u8; 32])> {
-    let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok((bytes, *hasher.finalize().as_bytes()))
-}
-
 /// Keeps the items with at least as many frames as they need.
 fn keep(
     items: Vec<Item>,
@@ -432,9 +359,13 @@ fn statistics(
         let features: Vec<_> = items
             .par_iter()
             .map(|item| {
-                let audio = audio::read(&item.audio).map_err(|source| CorpusError::Audio {
+                let audio = match item.segment.clone() {
+                    None => audio::read(&item.audio),
+                    Some(part) => audio::read_segment(&item.audio, part),
+                };
+                let audio = audio.map_err(|source| CorpusError::Audio {
                     utterance: item.id.clone(),
-                    source,
+                    source: source.into(),
                     others: 0,
                 })?;
                 let features = front_end.raw_features(&audio);
@@ -471,6 +402,10 @@ fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
             let line = (&item.id, &item.text, item.frames);
             hasher.update(&serde_json::to_vec(&line).expect("strings are JSON"));
             hasher.update(&item.digest);
+            if let Some(part) = &item.segment {
+                hasher.update(&part.start.to_le_bytes());
+                hasher.update(&part.end.to_le_bytes());
+            }
         }
     }
     hasher.finalize().to_hex().to_string()

@@ -1,25 +1,32 @@
-//! Recordings as numbers: WAV files in and out, mixed down to one channel, and other sampling rates.
+//! Recordings as numbers: WAV, SPHERE, FLAC, MP3 and Ogg Vorbis in, WAV out, mixed down to one channel, and
+//! other sampling rates. What a file is follows from its bytes, never from its name.
 //!
 //! Decides which files are recordings and says precisely why the others are not. It trusts no header:
 //! every allocation is bounded by the bytes that are really there. It refuses to know what is said in a
 //! recording, or what features are made of it.
 
 use std::fs::{self, File};
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
-use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
+use hound::{SampleFormat, WavSpec, WavWriter};
 use thiserror::Error;
 
 use crate::manifest::Utterance;
 
+mod coded;
+mod kind;
 mod layout;
+mod pcm;
 pub mod raw;
 mod resample;
+mod sphere;
 
 pub use resample::{resample, resampled_len};
 
+use coded::Container;
+use kind::Kind;
 use layout::{Encoding, Layout};
 
 /// Sampling rates that are believed and can be made, in Hz. Below, a second of audio could become
@@ -48,7 +55,7 @@ impl Audio {
     }
 }
 
-/// What a WAV file's header says, once it agrees with the file's size.
+/// What a file's header says, once it agrees with the file's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioInfo {
     pub sample_rate: u32,
@@ -77,12 +84,12 @@ pub enum AudioError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: not a regular file: name the WAV file itself", path.display())]
+    #[error("{}: not a regular file: name the recording itself", path.display())]
     NotAFile { path: PathBuf },
     #[error("{}: the file is empty (0 bytes): copy or record it again", path.display())]
     Empty { path: PathBuf },
-    #[error("{}: not a WAV file, but {found}: convert it, for example with `ffmpeg -i IN -c:a pcm_s16le OUT.wav`", path.display())]
-    NotWav { path: PathBuf, found: &'static str },
+    #[error("{}: not WAV, FLAC, MP3, Ogg Vorbis or SPHERE, but {found}: convert it, for example with `ffmpeg -i IN OUT.flac`", path.display())]
+    NotAudio { path: PathBuf, found: &'static str },
     #[error("{}: the file was cut short: its header announces {announced} bytes and it holds {held}: copy it again", path.display())]
     Truncated {
         path: PathBuf,
@@ -98,9 +105,9 @@ pub enum AudioError {
     },
     #[error("{}: the recording has zero samples: leave it out or record it again", path.display())]
     NoSamples { path: PathBuf },
-    #[error("{}: {encoding} is not supported: convert it to PCM, for example with `ffmpeg -i IN -c:a pcm_s16le OUT.wav`", path.display())]
+    #[error("{}: {encoding} is not supported: convert it, for example with `ffmpeg -i IN OUT.flac`", path.display())]
     Unsupported { path: PathBuf, encoding: String },
-    #[error("{}: malformed WAV: {reason}: write it again with another program", path.display())]
+    #[error("{}: malformed: {reason}: write it again with another program", path.display())]
     Malformed { path: PathBuf, reason: String },
     #[error("{}: a sampling rate of {rate} Hz is outside {}..={} Hz: the header is wrong, or the file is not speech", path.display(), RATES.start(), RATES.end())]
     Rate { path: PathBuf, rate: u32 },
@@ -110,6 +117,10 @@ pub enum AudioError {
         index: usize,
         value: f32,
     },
+    #[error("{}: it unpacks to more than a recording of its size can hold, or to more than a day: cut it", path.display())]
+    TooLong { path: PathBuf },
+    #[error("{}: {bytes} bytes are more than the {} that a packed recording may have: cut it, or unpack it to WAV", path.display(), coded::MOST_BYTES)]
+    TooLarge { path: PathBuf, bytes: u64 },
     #[error("{}: samples {} to {} of {held} are no segment: mend its `offset` or its `duration`", path.display(), part.start, part.end)]
     Segment {
         path: PathBuf,
@@ -120,42 +131,58 @@ pub enum AudioError {
     Resample { from: u32, to: u32, reason: String },
 }
 
-/// Reads a WAV file: integers of 8, 16, 24 or 32 bits or 32-bit floats, channels averaged into one.
+/// Reads a recording, channels averaged into one: WAV (integers of 8 to 32 bits, floats of 32 and 64, µ-law,
+/// A-law, ADPCM), SPHERE that is not shortened, FLAC, MP3, Ogg Vorbis.
 pub fn read(path: &Path) -> Result<Audio, AudioError> {
-    let (_, length) = open(path)?;
-    if length == 0 {
-        return Err(AudioError::Empty { path: path.into() });
-    }
-    let bytes = fs::read(path).map_err(|source| read_error(path, source))?;
-    decode_all(path, &bytes)
+    let (mut file, length) = open(path)?;
+    let form = Form::of(&mut file, length, path)?;
+    form.read(&mut file, length, None, path)
 }
 
 /// What a line of a manifest means: its recording, or the segment of it.
 pub fn read_utterance(utterance: &Utterance) -> Result<Audio, AudioError> {
-    let info = inspect(&utterance.audio)?;
-    match utterance.segment(info.frames, info.sample_rate) {
-        None => read(&utterance.audio),
-        Some(part) => read_segment(&utterance.audio, part),
-    }
+    let path = utterance.audio.as_path();
+    let (mut file, length) = open(path)?;
+    let form = Form::of(&mut file, length, path)?;
+    let info = form.info(&mut file, length, path)?;
+    let part = utterance.segment(info.frames, info.sample_rate);
+    form.read(&mut file, length, part, path)
 }
 
-/// The samples `part` of the recording at `path`, counted in its own sampling rate.
+/// The samples `part` of the recording at `path`, counted in its own sampling rate. Of plain samples, no
+/// others are read; what is packed is unpacked up to the end of `part`.
 pub fn read_segment(path: &Path, part: Range<u64>) -> Result<Audio, AudioError> {
-    cut(read(path)?, part, path)
+    let (mut file, length) = open(path)?;
+    let form = Form::of(&mut file, length, path)?;
+    form.read(&mut file, length, Some(part), path)
 }
 
 /// [`read`] of a file that is already in memory; `name` stands for the path in errors.
 pub fn decode(name: &str, bytes: &[u8]) -> Result<Audio, AudioError> {
-    decode_all(Path::new(name), bytes)
+    decode_part(name, bytes, None)
 }
 
 /// [`read_segment`] of a file that is already in memory; `name` stands for the path in errors.
 pub fn decode_segment(name: &str, bytes: &[u8], part: Range<u64>) -> Result<Audio, AudioError> {
-    cut(decode(name, bytes)?, part, Path::new(name))
+    decode_part(name, bytes, Some(part))
 }
 
-/// What `part` leaves of `audio`.
-fn cut(mut audio: Audio, part: Range<u64>, path: &Path) -> Result<Audio, AudioError> {
+fn decode_part(name: &str, bytes: &[u8], part: Option<Range<u64>>) -> Result<Audio, AudioError> {
+    let (path, length) = (Path::new(name), bytes.len() as u64);
+    match Form::of(&mut Cursor::new(bytes), length, path)? {
+        Form::Plain(layout) => {
+            let at = byte_range(&layout, part, path)?;
+            // The layout was checked against the length of `bytes`.
+            plain(&bytes[at.start as usize..at.end as usize], &layout, path)
+        }
+        Form::Coded(container, start) => {
+            coded::decode(container, &bytes[start as usize..], part, path)
+        }
+    }
+}
+
+/// The samples `part` of `audio`; `path` stands in errors.
+pub fn cut(mut audio: Audio, part: Range<u64>, path: &Path) -> Result<Audio, AudioError> {
     let held = audio.samples.len() as u64;
     if part.is_empty() || part.end > held {
         return Err(AudioError::Segment {
@@ -169,14 +196,212 @@ fn cut(mut audio: Audio, part: Range<u64>, path: &Path) -> Result<Audio, AudioEr
     Ok(audio)
 }
 
-/// Reads the header alone and compares it with the file's size; no sample is decoded.
+/// A WAV file of floats with these very samples; `None` where they are more than such a file can hold.
+pub fn float_wav(audio: &Audio) -> Option<Vec<u8>> {
+    let layout = Layout::of_floats(audio.sample_rate);
+    let size = audio.samples.len().checked_mul(4)?;
+    if size as u64 >= layout::PLACEHOLDER {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(44 + size + 32);
+    bytes.extend(layout.canonical_header(size));
+    bytes.extend(audio.samples.iter().flat_map(|value| value.to_le_bytes()));
+    Some(bytes)
+}
+
+/// Whether segments of the file with these `bytes` are cheap: its samples lie where they can be sought.
+pub fn is_plain(bytes: &[u8]) -> bool {
+    let form = Form::of(&mut Cursor::new(bytes), bytes.len() as u64, Path::new(""));
+    matches!(form, Ok(Form::Plain(_)))
+}
+
+/// Reads the header alone and compares it with the file's size; no sample is decoded. Where a header does
+/// not say how long the recording lasts, the file is read through.
 pub fn inspect(path: &Path) -> Result<AudioInfo, AudioError> {
     let (mut file, length) = open(path)?;
-    let layout = Layout::read(&mut file, length, path)?;
-    Ok(AudioInfo {
+    let form = Form::of(&mut file, length, path)?;
+    form.info(&mut file, length, path)
+}
+
+/// [`inspect`] of a file that is already in memory; `name` stands for the path in errors.
+pub fn inspect_bytes(name: &str, bytes: &[u8]) -> Result<AudioInfo, AudioError> {
+    let (path, length) = (Path::new(name), bytes.len() as u64);
+    let form = Form::of(&mut Cursor::new(bytes), length, path)?;
+    form.info(&mut Cursor::new(bytes), length, path)
+}
+
+/// How a recording is stored.
+enum Form {
+    Plain(Layout),
+    /// From the given byte on.
+    Coded(Container, u64),
+}
+
+impl Form {
+    fn of(file: &mut (impl Read + Seek), length: u64, path: &Path) -> Result<Self, AudioError> {
+        if length == 0 {
+            return Err(AudioError::Empty { path: path.into() });
+        }
+        let mut at = 0;
+        loop {
+            let container = match Kind::of(&start(file, at, path)?) {
+                Kind::Wave if at == 0 => {
+                    let layout = Layout::read(file, length, path)?;
+                    if layout.encoding != Encoding::Adpcm {
+                        return Ok(Self::Plain(layout));
+                    }
+                    Container::Wave
+                }
+                Kind::Sphere if at == 0 => {
+                    return Ok(Self::Plain(sphere::read(file, length, path)?));
+                }
+                Kind::Flac => Container::Flac,
+                Kind::Ogg => Container::Ogg,
+                Kind::Mpeg => Container::Mpeg,
+                // One tag, and what is behind it.
+                Kind::Id3(bytes) if at == 0 && bytes < length => {
+                    at = bytes;
+                    continue;
+                }
+                Kind::Id3(bytes) if at == 0 => {
+                    return Err(AudioError::Truncated {
+                        path: path.into(),
+                        announced: bytes,
+                        held: length,
+                    });
+                }
+                Kind::Other(found) if at == 0 => {
+                    return Err(AudioError::NotAudio {
+                        path: path.into(),
+                        found,
+                    });
+                }
+                _ => {
+                    return Err(AudioError::NotAudio {
+                        path: path.into(),
+                        found: "something unknown behind an ID3 tag",
+                    });
+                }
+            };
+            if length > coded::MOST_BYTES {
+                return Err(AudioError::TooLarge {
+                    path: path.into(),
+                    bytes: length,
+                });
+            }
+            return Ok(Self::Coded(container, at));
+        }
+    }
+
+    fn info(
+        &self,
+        file: &mut (impl Read + Seek),
+        length: u64,
+        path: &Path,
+    ) -> Result<AudioInfo, AudioError> {
+        match self {
+            Self::Plain(layout) => Ok(AudioInfo {
+                sample_rate: layout.sample_rate,
+                channels: layout.channels,
+                frames: layout.frames(),
+            }),
+            Self::Coded(container, at) => {
+                if *container == Container::Flac
+                    && let Some(info) = coded::flac_info(&start(file, *at, path)?)
+                {
+                    return Ok(info);
+                }
+                coded::inspect(*container, &bytes_at(file, *at..length, path)?, path)
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        file: &mut (impl Read + Seek),
+        length: u64,
+        part: Option<Range<u64>>,
+        path: &Path,
+    ) -> Result<Audio, AudioError> {
+        match self {
+            Self::Plain(layout) => {
+                let at = byte_range(layout, part, path)?;
+                plain(&bytes_at(file, at, path)?, layout, path)
+            }
+            Self::Coded(container, at) => {
+                let bytes = bytes_at(file, *at..length, path)?;
+                coded::decode(*container, &bytes, part, path)
+            }
+        }
+    }
+}
+
+/// The first bytes from `at` on, by which kinds are known.
+fn start(file: &mut (impl Read + Seek), at: u64, path: &Path) -> Result<Vec<u8>, AudioError> {
+    let mut start = Vec::with_capacity(kind::ENOUGH);
+    file.seek(SeekFrom::Start(at))
+        .and_then(|_| file.take(kind::ENOUGH as u64).read_to_end(&mut start))
+        .map_err(|source| read_error(path, source))?;
+    Ok(start)
+}
+
+/// The bytes `at` of a file that was found to have them.
+fn bytes_at(
+    file: &mut (impl Read + Seek),
+    at: Range<u64>,
+    path: &Path,
+) -> Result<Vec<u8>, AudioError> {
+    // All of it is in the file, by the file's own length.
+    let mut bytes = Vec::with_capacity((at.end - at.start) as usize);
+    file.seek(SeekFrom::Start(at.start))
+        .and_then(|_| file.take(at.end - at.start).read_to_end(&mut bytes))
+        .map_err(|source| read_error(path, source))?;
+    // It may have been cut since its length was asked for.
+    if (bytes.len() as u64) < at.end - at.start {
+        return Err(AudioError::Truncated {
+            path: path.into(),
+            announced: at.end,
+            held: at.start + bytes.len() as u64,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Where the bytes of the samples `part` lie, or those of all.
+fn byte_range(
+    layout: &Layout,
+    part: Option<Range<u64>>,
+    path: &Path,
+) -> Result<Range<u64>, AudioError> {
+    let held = layout.frames();
+    let part = part.unwrap_or(0..held);
+    if part.is_empty() || part.end > held {
+        return Err(AudioError::Segment {
+            path: path.into(),
+            part,
+            held,
+        });
+    }
+    let frame = layout.frame_bytes();
+    Ok(layout.data_at + part.start * frame..layout.data_at + part.end * frame)
+}
+
+/// Samples that lie one behind the other in `data`.
+fn plain(data: &[u8], layout: &Layout, path: &Path) -> Result<Audio, AudioError> {
+    let interleaved = pcm::samples(data, layout).map_err(|error| AudioError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
+    if let Some(index) = interleaved.iter().position(|&x| !is_amplitude(x)) {
+        return Err(AudioError::BadSample {
+            path: path.into(),
+            index,
+            value: interleaved[index],
+        });
+    }
+    Ok(Audio {
         sample_rate: layout.sample_rate,
-        channels: layout.channels,
-        frames: layout.frames(),
+        samples: mix_down(interleaved, usize::from(layout.channels)),
     })
 }
 
@@ -241,50 +466,6 @@ fn read_error(path: &Path, source: std::io::Error) -> AudioError {
     match source.kind() {
         ErrorKind::NotFound => AudioError::Missing { path },
         _ => AudioError::Read { path, source },
-    }
-}
-
-fn decode_all(path: &Path, bytes: &[u8]) -> Result<Audio, AudioError> {
-    let layout = Layout::read(&mut Cursor::new(bytes), bytes.len() as u64, path)?;
-    let interleaved = samples(bytes, &layout).map_err(|error| AudioError::Malformed {
-        path: path.into(),
-        reason: error.to_string(),
-    })?;
-    if let Some(index) = interleaved.iter().position(|&x| !is_amplitude(x)) {
-        return Err(AudioError::BadSample {
-            path: path.into(),
-            index,
-            value: interleaved[index],
-        });
-    }
-    Ok(Audio {
-        sample_rate: layout.sample_rate,
-        samples: mix_down(interleaved, usize::from(layout.channels)),
-    })
-}
-
-/// The samples on the scale of `[-1, 1]`. hound sees a canonical header before the data: it stumbles over
-/// foreign chunks of odd length, and its lengths are then those that were checked.
-fn samples(bytes: &[u8], layout: &Layout) -> Result<Vec<f32>, hound::Error> {
-    // The layout was checked against the length of `bytes`, so both casts and the slice hold.
-    let start = layout.data_at as usize;
-    let data = &bytes[start..start + layout.data_bytes as usize];
-    if let Encoding::Integer { bytes: 2 } = layout.encoding {
-        // What most recordings are, and too many for a call for each sample.
-        let (pairs, _) = data.as_chunks();
-        let scaled = |&pair| f32::from(i16::from_le_bytes(pair)) * (1.0 / 32_768.0);
-        return Ok(pairs.iter().map(scaled).collect());
-    }
-    let header = layout.canonical_header();
-    let reader = WavReader::new(header.chain(data))?;
-    match layout.encoding {
-        Encoding::Float => reader.into_samples::<f32>().collect(),
-        Encoding::Integer { bytes } => {
-            // A power of two: only 32-bit integers are rounded, once, by the conversion to f32.
-            let scale = 1.0 / (1u32 << (8 * bytes - 1)) as f32;
-            let scaled = |sample: Result<i32, _>| sample.map(|value| value as f32 * scale);
-            reader.into_samples::<i32>().map(scaled).collect()
-        }
     }
 }
 

@@ -7,11 +7,13 @@ mod features;
 mod folder;
 mod memory;
 mod prepared;
+mod recordings;
 mod sound;
 
 pub use audio::{AudioCache, Wanted};
 pub use features::{FeatureCache, FeatureKey};
 pub use prepared::Prepared;
+pub use recordings::Recordings;
 pub use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};
@@ -22,7 +24,7 @@ use thiserror::Error;
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
     pub folder: PathBuf,
-    /// Most bytes of audio on disk; the longest unused goes first.
+    /// Most bytes of audio on disk, and as many of unpacked recordings; the longest unused goes first.
     pub audio_bytes: u64,
     /// Most bytes of decoded audio in memory, where each epoch makes features of it anew.
     pub sound_bytes: u64,

@@ -86,6 +86,10 @@ fn utterance(index: u32, item: &Item) -> v1::Utterance {
         audio_bytes: item.bytes,
         audio_digest: item.digest.to_vec().into(),
         text: item.text.clone(),
+        segment: item.segment.as_ref().map(|part| v1::Segment {
+            start: part.start,
+            end: part.end,
+        }),
     }
 }
 

@@ -6,22 +6,36 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{AudioError, RATES};
+use super::{AudioError, RATES, read_error};
 
 /// How one sample is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     /// Little-endian integers, unsigned when of one byte; 1 to 4 bytes.
-    Integer { bytes: u16 },
+    Integer {
+        bytes: u16,
+    },
+    /// Integers of 16 bits, the other way round.
+    Big,
     /// IEEE 754, 32 bits.
     Float,
+    /// IEEE 754, 64 bits.
+    Double,
+    /// G.711.
+    MuLaw,
+    ALaw,
+    /// Differences in blocks, IMA's or Microsoft's: how long they last is not to be seen from here.
+    Adpcm,
 }
 
 impl Encoding {
     pub(super) fn bytes(self) -> u16 {
         match self {
             Self::Integer { bytes } => bytes,
+            Self::Big => 2,
             Self::Float => 4,
+            Self::Double => 8,
+            Self::MuLaw | Self::ALaw | Self::Adpcm => 1,
         }
     }
 }
@@ -37,27 +51,40 @@ pub(super) struct Layout {
 }
 
 /// Lengths from here on are what programs write who cannot seek back: a placeholder, not a length.
-const PLACEHOLDER: u64 = 0x7fff_0000;
+pub(super) const PLACEHOLDER: u64 = 0x7fff_0000;
 
 impl Layout {
+    /// Of one channel of floats; where they lie is left open.
+    pub(super) fn of_floats(sample_rate: u32) -> Self {
+        Self {
+            encoding: Encoding::Float,
+            channels: 1,
+            sample_rate,
+            data_at: 0,
+            data_bytes: 0,
+        }
+    }
+
     pub(super) fn frames(&self) -> u64 {
-        self.data_bytes / u64::from(self.frame_bytes())
+        self.data_bytes / self.frame_bytes()
     }
 
-    /// Not beyond 16 bits: it was read from a field of that width.
-    fn frame_bytes(&self) -> u16 {
-        self.channels * self.encoding.bytes()
+    /// Bytes of one sample of every channel.
+    pub(super) fn frame_bytes(&self) -> u64 {
+        u64::from(self.channels) * u64::from(self.encoding.bytes())
     }
 
-    /// A header that says the same of the data alone: nothing between it and them.
-    pub(super) fn canonical_header(&self) -> [u8; 44] {
+    /// A header that says the same of `data_bytes` bytes alone, integers or floats: nothing between it and
+    /// them.
+    pub(super) fn canonical_header(&self, data_bytes: usize) -> [u8; 44] {
         let tag: u16 = match self.encoding {
-            Encoding::Integer { .. } => 1,
             Encoding::Float => 3,
+            _ => 1,
         };
-        // A data chunk's length is a field of 32 bits.
-        let data_bytes = self.data_bytes as u32;
-        let byte_rate = self.sample_rate.wrapping_mul(u32::from(self.frame_bytes()));
+        // A data chunk's length is a field of 32 bits, and so is this no more; a frame's is one of 16.
+        let data_bytes = data_bytes as u32;
+        let frame_bytes = self.frame_bytes() as u16;
+        let byte_rate = self.sample_rate.wrapping_mul(u32::from(frame_bytes));
         let mut header = [0; 44];
         header[..4].copy_from_slice(b"RIFF");
         header[4..8].copy_from_slice(&data_bytes.saturating_add(36).to_le_bytes());
@@ -67,7 +94,7 @@ impl Layout {
         header[22..24].copy_from_slice(&self.channels.to_le_bytes());
         header[24..28].copy_from_slice(&self.sample_rate.to_le_bytes());
         header[28..32].copy_from_slice(&byte_rate.to_le_bytes());
-        header[32..34].copy_from_slice(&self.frame_bytes().to_le_bytes());
+        header[32..34].copy_from_slice(&frame_bytes.to_le_bytes());
         header[34..36].copy_from_slice(&(8 * self.encoding.bytes()).to_le_bytes());
         header[36..40].copy_from_slice(b"data");
         header[40..].copy_from_slice(&data_bytes.to_le_bytes());
@@ -129,28 +156,15 @@ impl<R: Read + Seek> Header<'_, R> {
                 path: self.path.into(),
             });
         }
-        let mut start = vec![0; self.length.min(64) as usize];
-        self.read_at(0, &mut start)?;
-        let seen = start.len().min(4);
-        if start[..seen] != b"RIFF"[..seen] {
-            return Err(AudioError::NotWav {
-                path: self.path.into(),
-                found: recognise(&start),
-            });
-        }
-        if start.len() < 12 {
+        let mut start = [0; 12];
+        if self.length < 12 {
             return Err(AudioError::Truncated {
                 path: self.path.into(),
                 announced: 12,
                 held: self.length,
             });
         }
-        if &start[8..12] != b"WAVE" {
-            return Err(AudioError::NotWav {
-                path: self.path.into(),
-                found: "a RIFF file of another kind",
-            });
-        }
+        self.read_at(0, &mut start)?;
         Ok(u64::from(u32_at(&start, 4)) + 8)
     }
 
@@ -202,13 +216,9 @@ impl<R: Read + Seek> Header<'_, R> {
         bits: u16,
     ) -> Result<Encoding, AudioError> {
         let name = match tag {
-            1 | 3 => None,
-            2 => Some("ADPCM".to_owned()),
-            6 => Some("A-law".to_owned()),
-            7 => Some("mu-law".to_owned()),
-            0x11 => Some("IMA ADPCM".to_owned()),
+            1 | 2 | 3 | 6 | 7 | 0x11 => None,
             0x31 => Some("GSM 6.10".to_owned()),
-            0x50 | 0x55 => Some("MPEG audio".to_owned()),
+            0x50 | 0x55 => Some("MPEG audio in WAV".to_owned()),
             other => Some(format!("encoding 0x{other:04x}")),
         };
         if let Some(encoding) = name {
@@ -216,6 +226,9 @@ impl<R: Read + Seek> Header<'_, R> {
         }
         if channels == 0 {
             return Err(self.malformed("it has zero channels"));
+        }
+        if let 2 | 0x11 = tag {
+            return Ok(Encoding::Adpcm);
         }
         // The container decides how samples are read: fewer valid bits are left-justified in it, so that
         // full scale stays full scale.
@@ -227,6 +240,10 @@ impl<R: Read + Seek> Header<'_, R> {
         }
         match (tag, bytes) {
             (3, 4) if bits == 32 => Ok(Encoding::Float),
+            (3, 8) if bits == 64 => Ok(Encoding::Double),
+            (6, 1) => Ok(Encoding::ALaw),
+            (7, 1) => Ok(Encoding::MuLaw),
+            (6 | 7, _) => Err(self.unsupported(format!("{bits}-bit G.711"))),
             (3, _) => Err(self.unsupported(format!("{bits}-bit float"))),
             (_, 1..=4) => Ok(Encoding::Integer { bytes }),
             _ => Err(self.unsupported(format!("{bits}-bit PCM in {bytes} bytes"))),
@@ -266,7 +283,11 @@ impl<R: Read + Seek> Header<'_, R> {
                 path: self.path.into(),
             });
         }
-        let frame = u64::from(encoding.bytes()) * u64::from(channels);
+        let frame = match encoding {
+            // Whole blocks are the decoder's to ask for.
+            Encoding::Adpcm => 1,
+            _ => u64::from(encoding.bytes()) * u64::from(channels),
+        };
         if !size.is_multiple_of(frame) {
             return Err(self.malformed(&format!(
                 "{size} bytes of samples are not whole frames of {frame} bytes"
@@ -279,10 +300,7 @@ impl<R: Read + Seek> Header<'_, R> {
         self.file
             .seek(SeekFrom::Start(at))
             .and_then(|_| self.file.read_exact(bytes))
-            .map_err(|source| AudioError::Read {
-                path: self.path.into(),
-                source,
-            })
+            .map_err(|source| read_error(self.path, source))
     }
 
     /// The chunks ran past the end of the file: because it was cut, or for `reason`.
@@ -310,30 +328,6 @@ impl<R: Read + Seek> Header<'_, R> {
             path: self.path.into(),
             encoding,
         }
-    }
-}
-
-/// What a file that is no WAV seems to be, from its first bytes.
-fn recognise(start: &[u8]) -> &'static str {
-    let known: [(&[u8], &'static str); 9] = [
-        (b"fLaC", "a FLAC file"),
-        (b"OggS", "an Ogg file"),
-        (b"ID3", "an MP3 file"),
-        (b"NIST_1A", "a NIST SPHERE file"),
-        (b"RF64", "an RF64 file (WAV above 4 GiB)"),
-        (b"RIFX", "a big-endian WAV file"),
-        (b"FORM", "an AIFF file"),
-        (b".snd", "an AU file"),
-        (b"\x1f\x8b", "a gzip archive"),
-    ];
-    if let Some((_, name)) = known.iter().find(|(magic, _)| start.starts_with(magic)) {
-        return name;
-    }
-    let printable = |&byte: &u8| byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r');
-    if start.iter().all(printable) {
-        "a text file"
-    } else {
-        "a file of an unknown kind"
     }
 }
 

@@ -1,9 +1,11 @@
-//! Files of every kind that is read and of every kind that is refused, made here byte by byte.
+//! WAV files of every kind that is read and of every kind that is refused, made here byte by byte.
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+
+mod coded;
 
 /// A RIFF WAVE file of one fmt chunk and `data`, with the sizes that it really has.
 fn wav(tag: u16, channels: u16, rate: u32, bits: u16, data: &[u8]) -> Vec<u8> {
@@ -228,9 +230,9 @@ fn an_empty_file_and_a_recording_without_samples_are_told_apart() {
 }
 
 #[test]
-fn a_file_that_is_no_wav_is_named_for_what_it_is() {
+fn a_file_that_is_no_recording_is_named_for_what_it_is() {
     let found = |bytes: &[u8]| match refused(bytes) {
-        AudioError::NotWav { found, .. } => found,
+        AudioError::NotAudio { found, .. } => found,
         other => panic!("{other}"),
     };
     assert_eq!(found(b"six\n"), "a text file");
@@ -239,8 +241,9 @@ fn a_file_that_is_no_wav_is_named_for_what_it_is() {
         found("\u{fe}\u{0}binary".as_bytes()),
         "a file of an unknown kind"
     );
-    assert_eq!(found(b"fLaC\0\0\0\x22 and so on"), "a FLAC file");
-    assert_eq!(found(b"NIST_1A\n   1024\n"), "a NIST SPHERE file");
+    assert_eq!(found(b"FORM\0\0\0\x22AIFF and so on"), "an AIFF file");
+    let tagged = b"ID3\x04\0\0\0\0\0\x02..what is this?";
+    assert_eq!(found(tagged), "something unknown behind an ID3 tag");
     assert_eq!(found(b"RIFF\x04\0\0\0AVI "), "a RIFF file of another kind");
 }
 
@@ -296,9 +299,9 @@ fn other_encodings_are_named() {
         AudioError::Unsupported { encoding, .. } => encoding,
         other => panic!("{other}"),
     };
-    assert_eq!(encoding(7, 8), "mu-law");
-    assert_eq!(encoding(6, 8), "A-law");
-    assert_eq!(encoding(3, 64), "64-bit float");
+    assert_eq!(encoding(0x31, 8), "GSM 6.10");
+    assert_eq!(encoding(7, 16), "16-bit G.711");
+    assert_eq!(encoding(3, 16), "16-bit float");
     assert_eq!(encoding(1, 64), "64-bit PCM in 8 bytes");
     assert_eq!(encoding(0x161, 16), "encoding 0x0161");
 }

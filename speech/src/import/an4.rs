@@ -1,25 +1,25 @@
 //! AN4 in the layout of CMU's archive and of Sphinx: `etc/an4_{train,test}.fileids` names the files
 //! below `wav/`, and the line of the same number in `.transcription` says what is in each.
 
-use std::fs;
 use std::path::Path;
 
-use super::{Format, ImportError, duration};
-use crate::manifest::Utterance;
+use super::draft::Draft;
+use super::list::List;
+use super::{Format, ImportError};
 
 /// The parts of the corpus, read in this order where they are there.
-const PARTS: [&str; 2] = ["an4_train", "an4_test"];
+const PARTS: [&str; 2] = ["train", "test"];
 
-pub(super) fn read(source: &Path) -> Result<Vec<Utterance>, ImportError> {
-    let mut utterances = Vec::new();
+pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+    let mut drafts = Vec::new();
     for part in PARTS {
-        let fileids = source.join("etc").join(format!("{part}.fileids"));
+        let fileids = source.join("etc").join(format!("an4_{part}.fileids"));
         if fileids.exists() {
-            let transcription = source.join("etc").join(format!("{part}.transcription"));
-            read_part(source, &fileids, &transcription, &mut utterances)?;
+            let transcription = source.join("etc").join(format!("an4_{part}.transcription"));
+            read_part(source, part, [&fileids, &transcription], &mut drafts)?;
         }
     }
-    if utterances.is_empty() {
+    if drafts.is_empty() {
         return Err(ImportError::Layout {
             format: Format::An4,
             path: source.to_owned(),
@@ -27,23 +27,19 @@ pub(super) fn read(source: &Path) -> Result<Vec<Utterance>, ImportError> {
                 .to_owned(),
         });
     }
-    Ok(utterances)
+    Ok(drafts)
 }
 
 fn read_part(
     source: &Path,
-    fileids: &Path,
-    transcription: &Path,
-    utterances: &mut Vec<Utterance>,
+    part: &str,
+    [fileids, transcription]: [&Path; 2],
+    drafts: &mut Vec<Draft>,
 ) -> Result<(), ImportError> {
-    let load = |path: &Path| {
-        fs::read_to_string(path).map_err(|error| ImportError::Read {
-            path: path.to_owned(),
-            error,
-        })
-    };
-    let (ids, transcripts) = (load(fileids)?, load(transcription)?);
-    let (ids, transcripts) = (written(&ids), written(&transcripts));
+    let (id_list, transcript_list) = (List::read(fileids)?, List::read(transcription)?);
+    let trimmed = |(line, text): (usize, &'_ str)| (line, text.trim().to_owned());
+    let ids: Vec<(usize, String)> = id_list.lines().map(trimmed).collect();
+    let transcripts: Vec<(usize, String)> = transcript_list.lines().map(trimmed).collect();
     if ids.len() != transcripts.len() {
         return Err(ImportError::Layout {
             format: Format::An4,
@@ -56,12 +52,8 @@ fn read_part(
             ),
         });
     }
-    for ((id_line, id), (line, transcript)) in ids.into_iter().zip(transcripts) {
-        let problem = |problem| ImportError::Line {
-            path: transcription.to_owned(),
-            line,
-            problem,
-        };
+    for ((id_line, id), (line, transcript)) in ids.iter().zip(&transcripts) {
+        let problem = |problem: String| transcript_list.problem(*line, problem);
         let name = id.rsplit('/').next().unwrap_or(id);
         let (text, file) = transcribed(transcript)
             .ok_or_else(|| problem("the line is not `<s> WORDS </s> (file-id)`".to_owned()))?;
@@ -71,39 +63,23 @@ fn read_part(
                 fileids.display()
             )));
         }
-        let audio = source.join("wav").join(format!("{id}.wav"));
-        if !audio.exists() {
-            let other = ["sph", "raw"]
-                .into_iter()
-                .find(|form| audio.with_extension(form).exists());
-            let hint = other.map_or(String::new(), |form| {
-                format!(" (there is a .{form}: convert the recordings to WAV first)")
-            });
-            return Err(ImportError::MissingAudio {
-                list: fileids.to_owned(),
-                line: id_line,
-                audio,
-                hint,
-            });
-        }
-        utterances.push(Utterance {
-            id: id.to_owned(),
-            offset: 0.0,
-            duration: duration(&audio)?,
+        // As it was published, or as it was converted.
+        let form = |form: &str| source.join("wav").join(format!("{id}.{form}"));
+        let audio = match form("sph") {
+            sphere if !form("wav").exists() && sphere.exists() => sphere,
+            _ => form("wav"),
+        };
+        drafts.push(Draft {
+            id: id.clone(),
             audio,
+            part: None,
             text,
             speaker: id.rsplit('/').nth(1).map(str::to_owned),
+            split: Some(part.to_owned()),
+            place: Some(id_list.place(*id_line)),
         });
     }
     Ok(())
-}
-
-/// The lines that say something, trimmed, with their numbers.
-fn written(text: &str) -> Vec<(usize, &str)> {
-    (1..)
-        .zip(text.lines().map(str::trim))
-        .filter(|(_, line)| !line.is_empty())
-        .collect()
 }
 
 /// The words and the file of `<s> WORDS </s> (file)`; the sentence marks may be missing.

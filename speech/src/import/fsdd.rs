@@ -1,41 +1,27 @@
 //! The Free Spoken Digit Dataset: everything is in the file names, `{digit}_{speaker}_{index}.wav`.
 
-use std::fs;
 use std::path::Path;
 
-use super::{Format, ImportError, duration};
-use crate::manifest::Utterance;
+use super::draft::Draft;
+use super::list::entries;
+use super::{Format, ImportError};
 
 const WORDS: [&str; 10] = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 ];
 
-pub(super) fn read(source: &Path) -> Result<Vec<Utterance>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
     let inner = source.join("recordings");
     let folder = if inner.is_dir() {
         inner.as_path()
     } else {
         source
     };
-    let unreadable = |error| ImportError::Read {
-        path: folder.to_owned(),
-        error,
-    };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        // A name that starts with a dot is the file system's, not the corpus's.
-        let hidden = path
-            .file_name()
-            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden
-            && path
-                .extension()
-                .is_some_and(|extension| extension.eq_ignore_ascii_case("wav"))
-        {
-            files.push(path);
-        }
-    }
+    let mut files = entries(folder)?;
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("wav"))
+    });
     if files.is_empty() {
         return Err(ImportError::Layout {
             format: Format::Fsdd,
@@ -44,26 +30,29 @@ pub(super) fn read(source: &Path) -> Result<Vec<Utterance>, ImportError> {
                 .to_owned(),
         });
     }
-    files.sort();
-    let mut utterances = Vec::with_capacity(files.len());
+    let mut drafts = Vec::with_capacity(files.len());
     for audio in files {
         let stem = audio
             .file_stem()
             .and_then(|stem| stem.to_str())
             .unwrap_or_default();
         let Some(name) = Name::parse(stem) else {
-            return Err(ImportError::FileName { path: audio });
+            return Err(ImportError::File {
+                path: audio,
+                problem: "the file's name is not {digit}_{speaker}_{index}.wav".to_owned(),
+            });
         };
-        utterances.push(Utterance {
+        drafts.push(Draft {
             id: stem.to_owned(),
-            offset: 0.0,
-            duration: duration(&audio)?,
+            part: None,
             text: WORDS[name.digit].to_owned(),
             speaker: Some(name.speaker.to_owned()),
+            split: None,
+            place: None,
             audio,
         });
     }
-    Ok(utterances)
+    Ok(drafts)
 }
 
 /// What the name of a recording, which is also its id, says.

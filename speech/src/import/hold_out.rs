@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-use super::fsdd;
+use super::{Imported, fsdd};
 use crate::manifest::Utterance;
 
 /// Which utterances to hold out.
@@ -21,13 +21,43 @@ pub enum HoldOut {
     Fraction(f64),
     /// `id:PREFIX`: what starts so, such as AN4's own test part, `id:an4test_clstk/`.
     Id(String),
+    /// `split:NAME`: the part of the corpus that its publisher calls so.
+    Split(String),
+}
+
+/// What rules are about.
+pub trait Cut {
+    fn utterance(&self) -> &Utterance;
+
+    /// The part of the corpus that its publisher put it in.
+    fn split(&self) -> Option<&str>;
+}
+
+impl Cut for Utterance {
+    fn utterance(&self) -> &Utterance {
+        self
+    }
+
+    fn split(&self) -> Option<&str> {
+        None
+    }
+}
+
+impl Cut for Imported {
+    fn utterance(&self) -> &Utterance {
+        &self.utterance
+    }
+
+    fn split(&self) -> Option<&str> {
+        self.split.as_deref()
+    }
 }
 
 /// Why a corpus could not be cut.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HoldOutError {
     #[error(
-        "hold-out rule {rule:?}: {problem}; the rules are index:5-9, speaker:A,B, fraction:0.1 and id:PREFIX"
+        "hold-out rule {rule:?}: {problem}; the rules are index:5-9, speaker:A,B, fraction:0.1, id:PREFIX and split:NAME"
     )]
     Rule { rule: String, problem: String },
     #[error("hold-out rule {rule:?}: the utterance {id:?} has no index; only FSDD's do")]
@@ -38,6 +68,8 @@ pub enum HoldOutError {
         unknown: Vec<String>,
         known: Vec<String>,
     },
+    #[error("hold-out rule {rule:?}: the corpus has no such split; its publisher made {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    UnknownSplit { rule: String, known: Vec<String> },
     #[error(
         "hold-out rule {rule:?} holds out nothing: no utterance matches it, or the rules before it took them all"
     )]
@@ -86,6 +118,7 @@ impl HoldOut {
                 _ => Err(wrong("a fraction is a number between 0 and 1")),
             },
             "id" => Ok(Self::Id(value.to_owned())),
+            "split" => Ok(Self::Split(value.to_owned())),
             _ => Err(wrong("its kind is unknown")),
         }
     }
@@ -123,23 +156,24 @@ impl fmt::Display for HoldOut {
             }
             Self::Fraction(fraction) => write!(f, "fraction:{fraction}"),
             Self::Id(prefix) => write!(f, "id:{prefix}"),
+            Self::Split(name) => write!(f, "split:{name}"),
         }
     }
 }
 
 /// The utterances that no rule matches, and those of each rule; an utterance goes to the first rule
 /// that matches it, and all keep their order.
-pub fn split(
-    utterances: Vec<Utterance>,
+pub fn split<T: Cut>(
+    utterances: Vec<T>,
     rules: &[HoldOut],
-) -> Result<(Vec<Utterance>, Vec<Vec<Utterance>>), HoldOutError> {
+) -> Result<(Vec<T>, Vec<Vec<T>>), HoldOutError> {
     let mut tests = Vec::with_capacity(rules.len());
     let mut below = 0.0;
     for rule in rules {
         tests.push(Test::new(rule, &mut below, &utterances)?);
     }
     let mut rest = Vec::new();
-    let mut held = vec![Vec::new(); rules.len()];
+    let mut held: Vec<Vec<T>> = rules.iter().map(|_| Vec::new()).collect();
     for utterance in utterances {
         match tests.iter().position(|test| test.matches(&utterance)) {
             Some(rule) => held[rule].push(utterance),
@@ -164,18 +198,20 @@ enum Test<'a> {
     /// The share of the hash's range that is this rule's own.
     Share(f64, f64),
     Id(&'a str),
+    Split(&'a str),
 }
 
 impl<'a> Test<'a> {
     /// `below` is the part of the hash's range that the fractions before this rule have taken.
-    fn new(
+    fn new<T: Cut>(
         rule: &'a HoldOut,
         below: &mut f64,
-        utterances: &[Utterance],
+        utterances: &[T],
     ) -> Result<Self, HoldOutError> {
         match rule {
             HoldOut::Index(ranges) => match utterances
                 .iter()
+                .map(Cut::utterance)
                 .find(|utterance| index(utterance).is_none())
             {
                 Some(utterance) => Err(HoldOutError::NoIndex {
@@ -187,7 +223,7 @@ impl<'a> Test<'a> {
             HoldOut::Speaker(speakers) => {
                 let known: BTreeSet<&String> = utterances
                     .iter()
-                    .filter_map(|it| it.speaker.as_ref())
+                    .filter_map(|it| it.utterance().speaker.as_ref())
                     .collect();
                 let unknown: Vec<String> = speakers
                     .iter()
@@ -214,10 +250,21 @@ impl<'a> Test<'a> {
                 }
             }
             HoldOut::Id(prefix) => Ok(Self::Id(prefix)),
+            HoldOut::Split(name) => {
+                let known: BTreeSet<&str> = utterances.iter().filter_map(Cut::split).collect();
+                if known.contains(name.as_str()) {
+                    return Ok(Self::Split(name));
+                }
+                Err(HoldOutError::UnknownSplit {
+                    rule: rule.to_string(),
+                    known: known.into_iter().map(str::to_owned).collect(),
+                })
+            }
         }
     }
 
-    fn matches(&self, utterance: &Utterance) -> bool {
+    fn matches(&self, cut: &impl Cut) -> bool {
+        let utterance = cut.utterance();
         match self {
             Self::Index(ranges) => index(utterance)
                 .is_some_and(|index| ranges.iter().any(|range| range.contains(&index))),
@@ -227,6 +274,7 @@ impl<'a> Test<'a> {
                 .is_some_and(|speaker| speakers.contains(speaker)),
             Self::Share(start, end) => (*start..*end).contains(&place(&utterance.id)),
             Self::Id(prefix) => utterance.id.starts_with(prefix),
+            Self::Split(name) => cut.split() == Some(*name),
         }
     }
 }

@@ -6,6 +6,14 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod layouts;
+
+/// The utterances alone.
+fn utterances(format: Format, folder: &Path) -> Vec<Utterance> {
+    let imported = read(format, folder).unwrap().into_iter();
+    imported.map(|one| one.utterance).collect()
+}
+
 /// A WAV file of `frames` 16-bit samples.
 fn write(path: &Path, rate: u32, frames: usize) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -46,7 +54,7 @@ const TEXT: &str = "<s> YES </s> (an251-fash-b)\nP I T T  SBURGH </s> (cen1-menk
 #[test]
 fn an4_is_read_in_the_order_of_its_lists() {
     let folder = an4(IDS, TEXT, "an4_train");
-    let utterances = read(Format::An4, folder.path()).unwrap();
+    let utterances = utterances(Format::An4, folder.path());
     let [first, second] = &utterances[..] else {
         panic!("two utterances")
     };
@@ -86,11 +94,17 @@ fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
         16000,
         160,
     );
-    let utterances = read(Format::An4, folder.path()).unwrap();
-    let (rest, held) = split(utterances, &[HoldOut::parse("id:an4test_clstk/").unwrap()]).unwrap();
+    for rule in ["id:an4test_clstk/", "split:test"] {
+        let all = read(Format::An4, folder.path()).unwrap();
+        let (rest, held) = split(all, &[HoldOut::parse(rule).unwrap()]).unwrap();
+        let text = held[0][0].utterance.text.as_str();
+        assert_eq!((rest.len(), held[0].len(), text), (2, 1, "RUBOUT"));
+    }
+    let all = read(Format::An4, folder.path()).unwrap();
+    let error = split(all, &[HoldOut::parse("split:dev").unwrap()]).unwrap_err();
     assert_eq!(
-        (rest.len(), held[0].len(), held[0][0].text.as_str()),
-        (2, 1, "RUBOUT")
+        error.to_string(),
+        "hold-out rule \"split:dev\": the corpus has no such split; its publisher made test, train"
     );
 }
 
@@ -121,16 +135,27 @@ fn an4_errors_name_the_file_and_the_line() {
     fs::remove_file(&audio).unwrap();
     let missing = "ROOT/etc/an4_train.fileids:2: the audio ROOT/wav/an4_clstk/menk/cen1-menk-b.wav is missing";
     assert_eq!(message(Format::An4, &folder), missing);
-    fs::write(audio.with_extension("sph"), "NIST_1A").unwrap();
+    fs::write(audio.with_extension("raw"), "samples").unwrap();
     assert_eq!(
         message(Format::An4, &folder),
-        format!("{missing} (there is a .sph: convert the recordings to WAV first)")
+        format!("{missing} (there is a .raw: samples without a header, convert them to WAV first)")
     );
-    fs::write(&audio, "NIST_1A, no WAV").unwrap();
-    assert!(matches!(
-        read(Format::An4, folder.path()),
-        Err(ImportError::Audio(_))
-    ));
+    fs::write(&audio, "samples").unwrap();
+    let told = message(Format::An4, &folder);
+    assert!(
+        told.starts_with(
+            "ROOT/etc/an4_train.fileids:2: ROOT/wav/an4_clstk/menk/cen1-menk-b.wav: not WAV, FLAC,"
+        ),
+        "{told}"
+    );
+    // As it was published.
+    fs::remove_file(&audio).unwrap();
+    let sphere = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/coded/chirp.sph");
+    fs::copy(sphere, audio.with_extension("sph")).unwrap();
+    assert_eq!(
+        utterances(Format::An4, folder.path())[1].duration,
+        500.0 / 16_000.0
+    );
     fs::remove_file(folder.path().join("etc/an4_train.transcription")).unwrap();
     assert!(
         message(Format::An4, &folder).starts_with("cannot read ROOT/etc/an4_train.transcription: ")
@@ -168,8 +193,8 @@ fn fsdd_is_read_from_its_file_names() {
             expected(root, "7_theo_12", 0.5, "seven", "theo"),
         ]
     };
-    assert_eq!(read(Format::Fsdd, folder.path()).unwrap(), both(&inner));
-    assert_eq!(read(Format::Fsdd, &inner).unwrap(), both(&inner));
+    assert_eq!(utterances(Format::Fsdd, folder.path()), both(&inner));
+    assert_eq!(utterances(Format::Fsdd, &inner), both(&inner));
 }
 
 #[test]
@@ -210,5 +235,9 @@ fn formats_are_known_by_name() {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
     let error = "timit".parse::<Format>().unwrap_err().to_string();
-    assert_eq!(error, "unknown corpus format \"timit\"; known: an4, fsdd");
+    assert_eq!(
+        error,
+        "unknown corpus format \"timit\"; known: an4, common-voice, festvox, folders, fsdd, kaldi, librispeech, \
+         ljspeech, speech-commands, speech-commands-12"
+    );
 }

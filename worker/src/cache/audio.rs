@@ -1,7 +1,10 @@
 //! Audio files by the digest of their bytes: where the coordinator reads them if the same bytes lie
 //! there, else in the worker's own folder.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use proto::contribution::Digest;
 
@@ -30,6 +33,8 @@ impl Wanted {
 #[derive(Debug)]
 pub struct AudioCache {
     folder: Folder,
+    /// The whole cache's.
+    root: PathBuf,
     shared_files: bool,
 }
 
@@ -39,6 +44,7 @@ impl AudioCache {
     pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             folder: Folder::open(config.folder.join("audio"), config.audio_bytes)?,
+            root: config.folder.clone(),
             shared_files: config.shared_files,
         })
     }
@@ -46,6 +52,22 @@ impl AudioCache {
     /// The bytes of `wanted` from where they lie at hand, verified; `None` when they must be fetched.
     pub fn find(&self, wanted: &Wanted) -> Option<Vec<u8>> {
         self.shared(wanted).or_else(|| self.cached(wanted))
+    }
+
+    /// [`Self::find`], with where they lie.
+    pub(super) fn find_with_path(&self, wanted: &Wanted) -> Option<(Vec<u8>, PathBuf)> {
+        let shared = self.shared(wanted).map(|it| (it, wanted.path.clone()));
+        shared.or_else(|| Some((self.cached(wanted)?, self.kept_path(wanted))))
+    }
+
+    /// Where [`Self::keep`] puts the bytes.
+    pub(super) fn kept_path(&self, wanted: &Wanted) -> PathBuf {
+        self.folder.path(&name(wanted))
+    }
+
+    /// Whether `path`, of a file that was found or unpacked, is outside the cache.
+    pub(super) fn is_shared(&self, path: &Path) -> bool {
+        !path.starts_with(&self.root)
     }
 
     /// Keeps bytes that were fetched. A full disk costs a later fetch and nothing else.

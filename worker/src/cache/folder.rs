@@ -66,6 +66,11 @@ impl Folder {
         Some(bytes)
     }
 
+    /// Where the file called `name` lies, if it does.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     pub(super) fn remove(&self, name: &str) {
         // Gone already is as good.
         let _ = fs::remove_file(self.path.join(name));

@@ -86,7 +86,7 @@ impl FeatureFiles {
 }
 
 /// BLAKE3 of the running program and of what its arithmetic depends on beside it.
-fn program() -> io::Result<Digest> {
+pub(super) fn program() -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::File::open(std::env::current_exe()?)?)?;
     hasher.update(crate::kernel::Level::detect().name().as_bytes());

@@ -1,6 +1,6 @@
 //! Leases as they are meant: checked once, here, and trusted behind.
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use proto::{
     contribution::{Digest, Key},
@@ -39,7 +39,24 @@ pub(super) struct Utterance {
     pub index: u32,
     pub id: String,
     pub audio: Wanted,
+    /// The samples of it that are meant; `None` for all of it.
+    pub segment: Option<Range<u64>>,
     pub text: String,
+}
+
+impl Utterance {
+    /// Names what is heard: the recording, or the segment of it.
+    pub fn heard(&self) -> Digest {
+        let Some(part) = &self.segment else {
+            return self.audio.digest;
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&self.audio.digest)
+            .update(&part.start.to_le_bytes())
+            .update(&part.end.to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
 }
 
 impl Lease {
@@ -111,6 +128,13 @@ impl TryFrom<v1::Utterance> for Utterance {
                 value: format!("{} bytes", utterance.audio_digest.len()),
             }
         })?;
+        let segment = utterance.segment.map(|part| part.start..part.end);
+        if let Some(part) = segment.clone().filter(Range::is_empty) {
+            return Err(ConvertError::OutOfRange {
+                field: "utterance.segment",
+                value: format!("{} to {}", part.start, part.end),
+            });
+        }
         Ok(Self {
             index: utterance.index,
             id: utterance.id,
@@ -119,6 +143,7 @@ impl TryFrom<v1::Utterance> for Utterance {
                 bytes: utterance.audio_bytes,
                 digest,
             },
+            segment,
             text: utterance.text,
         })
     }
@@ -130,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn wire(level: u32, index: u32, micro_batches: std::ops::Range<u32>) -> v1::Lease {
+    fn wire(level: u32, index: u32, micro_batches: Range<u32>) -> v1::Lease {
         let key = Key {
             job: "a".to_owned(),
             generation: 1,
@@ -169,6 +194,19 @@ mod tests {
             let error = Lease::try_from(wire(2, 1, range)).unwrap_err();
             assert!(error.to_string().contains("`micro_batches`"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_segment_is_read_and_an_empty_one_refused() {
+        let with = |start, end| {
+            let mut lease = wire(0, 0, 0..1);
+            lease.micro_batches[0].utterances[0].segment = Some(v1::Segment { start, end });
+            Lease::try_from(lease)
+        };
+        let lease = with(5, 9).unwrap();
+        assert_eq!(lease.micro_batches[0].utterances[0].segment, Some(5..9));
+        let error = with(9, 9).unwrap_err();
+        assert!(error.to_string().contains("9 to 9"), "{error}");
     }
 
     #[test]

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proto::contribution::PassKind;
 use rayon::prelude::*;
 use speech::{
-    audio, augment::Occasion, decode::ctc_required_frames, features::Features, model::Head,
+    audio::{self, Audio},
+    augment::Occasion,
+    decode::ctc_required_frames,
+    features::Features,
+    model::Head,
 };
 use tokio::sync::mpsc;
 
@@ -18,7 +21,8 @@ use super::{
 };
 use crate::{
     cache::{
-        AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Sound, SoundCache, Wanted,
+        AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Recordings, Sound, SoundCache,
+        Wanted,
     },
     transfer::CallError,
 };
@@ -95,6 +99,7 @@ pub(super) struct Loaded {
 #[derive(Debug)]
 pub(super) struct Loader {
     audio: AudioCache,
+    recordings: Recordings,
     sound: SoundCache,
     features: FeatureCache,
 }
@@ -105,6 +110,7 @@ impl Loader {
     pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             audio: AudioCache::open(config)?,
+            recordings: Recordings::open(config)?,
             sound: SoundCache::new(config),
             features: FeatureCache::open(config)?,
         })
@@ -169,7 +175,16 @@ impl Loader {
         if absent.is_empty() {
             return Ok(found.into_iter().flatten().collect());
         }
-        let wanted: Vec<Wanted> = absent.iter().map(|one| one.audio.clone()).collect();
+        // Once, however many of the utterances lie in it.
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut places = Vec::with_capacity(absent.len());
+        for Utterance { audio, .. } in &absent {
+            let place = wanted.iter().position(|one| one.digest == audio.digest);
+            places.push(place.unwrap_or_else(|| {
+                wanted.push(audio.clone());
+                wanted.len() - 1
+            }));
+        }
         let files = contact
             .persist(|| contact.tensors.fetch_audio(&job.id, &wanted))
             .await
@@ -178,14 +193,14 @@ impl Loader {
             let (loader, job) = (Arc::clone(self), Arc::clone(job));
             let utterances: Vec<Utterance> = absent.into_iter().cloned().collect();
             blocking(move || {
-                let keep = |(utterance, bytes): (&Utterance, &Bytes)| {
-                    loader.audio.keep(&utterance.audio, bytes);
-                    loader.hear(&job, utterance, bytes, need)
-                };
-                utterances
+                wanted
                     .par_iter()
                     .zip(&files)
-                    .map(keep)
+                    .for_each(|(wanted, bytes)| loader.audio.keep(wanted, bytes));
+                utterances
+                    .par_iter()
+                    .zip(&places)
+                    .map(|(utterance, &place)| loader.hear(&job, utterance, &files[place], need))
                     .collect::<Result<Vec<_>, _>>()
             })
             .await?
@@ -204,7 +219,7 @@ impl Loader {
         utterance: &Utterance,
         need: Need,
     ) -> Result<Option<Source>, LoadError> {
-        let audio = &utterance.audio.digest;
+        let audio = &utterance.heard();
         let held = match need {
             Need::Prepared => self
                 .features
@@ -218,9 +233,16 @@ impl Loader {
         if held.is_some() {
             return Ok(held);
         }
-        let bytes = self.audio.find(&utterance.audio);
-        bytes
-            .map(|bytes| self.hear(job, utterance, &bytes, need))
+        let Some(part) = &utterance.segment else {
+            let bytes = self.audio.find(&utterance.audio);
+            return bytes
+                .map(|bytes| self.hear(job, utterance, &bytes, need))
+                .transpose();
+        };
+        self.recordings
+            .find(&self.audio, &utterance.audio, part)
+            .map_err(|error| fault(utterance, &error))?
+            .map(|audio| self.keep(job, utterance, &audio, need))
             .transpose()
     }
 
@@ -232,24 +254,41 @@ impl Loader {
         need: Need,
     ) -> Result<Source, LoadError> {
         let path = utterance.audio.path.to_string_lossy();
-        let audio = audio::decode(&path, bytes).map_err(|error| fault(utterance, &error))?;
+        let audio = match &utterance.segment {
+            None => audio::decode(&path, bytes),
+            Some(part) => self
+                .recordings
+                .hear(&self.audio, &utterance.audio, bytes, part),
+        };
+        let audio = audio.map_err(|error| fault(utterance, &error))?;
+        self.keep(job, utterance, &audio, need)
+    }
+
+    /// What is made of `audio`, and kept.
+    fn keep(
+        &self,
+        job: &Job,
+        utterance: &Utterance,
+        audio: &Audio,
+        need: Need,
+    ) -> Result<Source, LoadError> {
         let seconds = audio.seconds();
         let source = match need {
             Need::Prepared => {
-                let features = job.front_end.features(&audio);
+                let features = job.front_end.features(audio);
                 let features = features.map_err(|error| fault(utterance, &error))?;
                 let prepared = Arc::new(Prepared { features, seconds });
-                let key = job.feature_key(&utterance.audio.digest);
+                let key = job.feature_key(&utterance.heard());
                 self.features.keep(key, Arc::clone(&prepared));
                 Source::Prepared(prepared)
             }
             Need::Sound { epoch } => {
-                let samples = job.front_end.samples(&audio);
+                let samples = job.front_end.samples(audio);
                 let samples = samples
                     .map_err(|error| fault(utterance, &error))?
                     .into_owned();
                 let sound = Arc::new(Sound { samples, seconds });
-                let key = job.sound_key(&utterance.audio.digest);
+                let key = job.sound_key(&utterance.heard());
                 self.sound.keep(key, Arc::clone(&sound));
                 Source::Sound(sound, epoch)
             }

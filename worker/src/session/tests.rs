@@ -128,6 +128,7 @@ fn job(folder: &Path) -> Job {
         audio_bytes: audio[index].len() as u64,
         audio_digest: blake3::hash(&audio[index]).as_bytes().to_vec().into(),
         text: ["no", "yes"][index % 2].to_owned(),
+        segment: None,
     };
     let micro_batches = (0..2)
         .map(|index| v1::MicroBatch {

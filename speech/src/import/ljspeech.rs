@@ -1,0 +1,51 @@
+//! LJSpeech: `metadata.csv` with lines `ID|as it is printed|as it is read`, not quoted, and `wavs/ID.wav`.
+
+use std::path::Path;
+
+use super::draft::Draft;
+use super::list::List;
+use super::{Format, ImportError};
+
+/// All of it is read by one person.
+const SPEAKER: &str = "LJ";
+
+pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+    let path = source.join("metadata.csv");
+    let Some(list) = List::read_if_there(&path)? else {
+        return Err(ImportError::Layout {
+            format: Format::LjSpeech,
+            path: source.to_owned(),
+            expected: "metadata.csv and wavs/ must be in it".to_owned(),
+        });
+    };
+    parse(&list, &source.join("wavs"))
+}
+
+/// The lines of `metadata.csv`.
+pub fn parse(list: &List, wavs: &Path) -> Result<Vec<Draft>, ImportError> {
+    list.lines()
+        .map(|(line, text)| {
+            let fields: Vec<&str> = text.split('|').collect();
+            // Numbers and abbreviations are spelled in the last one; some who took the layout over leave
+            // it out.
+            let (id, said) = match fields[..] {
+                [id, said] | [id, _, said] => (id.trim(), said),
+                _ => return Err(list.problem(line, "the line is not `ID|TEXT|TEXT AS IT IS READ`")),
+            };
+            if id.is_empty() || Path::new(id).components().count() != 1 || id == ".." {
+                return Err(
+                    list.problem(line, format!("the id is {id:?}, which is no file's name"))
+                );
+            }
+            Ok(Draft {
+                id: id.to_owned(),
+                audio: wavs.join(format!("{id}.wav")),
+                part: None,
+                text: said.trim().to_owned(),
+                speaker: Some(SPEAKER.to_owned()),
+                split: None,
+                place: Some(list.place(line)),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,207 @@
+//! Speech Commands (Warden 2018, arXiv:1804.03209): `{word}/{speaker}_nohash_{n}.wav`, the splits in
+//! `validation_list.txt` and `testing_list.txt`, and minutes of noise in `_background_noise_/`.
+//!
+//! With twelve classes, as the paper scores: ten words; `_unknown_`, which are a tenth as many of the other
+//! words; and `_silence_`, a tenth as many seconds of noise. Which those are follows from a hash of their
+//! names. The noise of a split is heard in no other: eight tenths of each recording are for training.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::draft::Draft;
+use super::list::{List, entries, is_recording, name, stem};
+use super::{Format, ImportError};
+use crate::audio;
+
+const NOISE: &str = "_background_noise_";
+const UNKNOWN: &str = "_unknown_";
+const SILENCE: &str = "_silence_";
+
+const WORDS: [&str; 10] = [
+    "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go",
+];
+
+/// The splits, and the part of a recording of noise that each has.
+const SPLITS: [(&str, f64, f64); 3] = [
+    ("train", 0.0, 0.8),
+    ("validation", 0.8, 0.9),
+    ("testing", 0.9, 1.0),
+];
+
+/// Every word is a class.
+pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+    let listed = [
+        ("validation", listed(source, "validation_list.txt")?),
+        ("testing", listed(source, "testing_list.txt")?),
+    ];
+    let mut drafts = Vec::new();
+    for folder in entries(source)? {
+        let word = name(&folder)?;
+        if !folder.is_dir() || word.starts_with('_') {
+            continue;
+        }
+        for audio in entries(&folder)? {
+            if !is_recording(&audio) {
+                continue;
+            }
+            let file = name(&audio)?;
+            let Some((speaker, _)) = file.split_once("_nohash_") else {
+                return Err(ImportError::File {
+                    path: audio,
+                    problem: "the file's name is not {speaker}_nohash_{number}.wav".to_owned(),
+                });
+            };
+            let path = format!("{word}/{file}");
+            let split = listed
+                .iter()
+                .find(|(_, listed)| listed.contains_key(&path))
+                .map_or("train", |(split, _)| *split);
+            drafts.push(Draft {
+                id: format!("{word}/{}", stem(&audio)?),
+                part: None,
+                text: word.to_owned(),
+                speaker: Some(speaker.to_owned()),
+                split: Some(split.to_owned()),
+                place: None,
+                audio,
+            });
+        }
+    }
+    if drafts.is_empty() {
+        return Err(layout(Format::SpeechCommands, source));
+    }
+    let there: BTreeSet<&Path> = drafts.iter().map(|draft| draft.audio.as_path()).collect();
+    for ((_, listed), file) in listed
+        .iter()
+        .zip(["validation_list.txt", "testing_list.txt"])
+    {
+        let absent = listed
+            .iter()
+            .filter(|(path, _)| !there.contains(source.join(path).as_path()))
+            .min_by_key(|(_, line)| **line);
+        if let Some((path, line)) = absent {
+            return Err(ImportError::MissingAudio {
+                list: source.join(file),
+                line: *line,
+                audio: source.join(path),
+                hint: String::new(),
+            });
+        }
+    }
+    Ok(drafts)
+}
+
+/// Ten words, the unknown ones and silence.
+pub(super) fn read_twelve(source: &Path) -> Result<Vec<Draft>, ImportError> {
+    let all = read(source)?;
+    let mut drafts = Vec::new();
+    for (split, start, end) in SPLITS {
+        let (wanted, mut others): (Vec<Draft>, Vec<Draft>) = all
+            .iter()
+            .filter(|draft| draft.split.as_deref() == Some(split))
+            .cloned()
+            .partition(|draft| WORDS.contains(&draft.text.as_str()));
+        let tenth = wanted.len().div_ceil(10);
+        drafts.extend(wanted);
+        others.sort_by_cached_key(|draft| *blake3::hash(draft.id.as_bytes()).as_bytes());
+        others.truncate(tenth);
+        others.sort_by(|a, b| a.id.cmp(&b.id));
+        drafts.extend(others.into_iter().map(|draft| Draft {
+            text: UNKNOWN.to_owned(),
+            ..draft
+        }));
+        drafts.extend(silence(source, split, start, end, tenth)?);
+    }
+    Ok(drafts)
+}
+
+/// `count` seconds of noise between the parts `start` and `end` of its recordings.
+fn silence(
+    source: &Path,
+    split: &str,
+    start: f64,
+    end: f64,
+    count: usize,
+) -> Result<Vec<Draft>, ImportError> {
+    let folder = source.join(NOISE);
+    if !folder.is_dir() {
+        return Err(layout(Format::SpeechCommands12, source));
+    }
+    // Places that overlap by half, all of them, in the order of a hash.
+    let mut places = Vec::new();
+    for audio in entries(&folder)? {
+        if !is_recording(&audio) {
+            continue;
+        }
+        let seconds = audio::inspect(&audio)?.seconds();
+        let last = (seconds * end - 1.0).max(0.0);
+        for half in 0u32.. {
+            let at = (seconds * start * 2.0).ceil() / 2.0 + f64::from(half) / 2.0;
+            if at > last {
+                break;
+            }
+            places.push((
+                format!("{SILENCE}/{}-{at:05.1}", stem(&audio)?),
+                audio.clone(),
+                at,
+            ));
+        }
+    }
+    places.sort_by_cached_key(|(id, ..)| *blake3::hash(id.as_bytes()).as_bytes());
+    if places.is_empty() && count > 0 {
+        return Err(layout(Format::SpeechCommands12, source));
+    }
+    // Of a corpus with more words than seconds of noise, some are heard more than once.
+    let mut drafts = Vec::with_capacity(count);
+    for number in 0..count {
+        let (id, audio, at) = &places[number % places.len()];
+        let round = number / places.len();
+        drafts.push(Draft {
+            id: match round {
+                0 => id.clone(),
+                round => format!("{id}-{round}"),
+            },
+            audio: audio.clone(),
+            part: Some((*at, Some(*at + 1.0))),
+            text: SILENCE.to_owned(),
+            speaker: None,
+            split: Some(split.to_owned()),
+            place: None,
+        });
+    }
+    drafts.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(drafts)
+}
+
+/// The recordings that a list names, with their lines.
+fn listed(source: &Path, file: &str) -> Result<BTreeMap<String, usize>, ImportError> {
+    let Some(list) = List::read_if_there(&source.join(file))? else {
+        return Err(layout(Format::SpeechCommands, source));
+    };
+    let mut listed = BTreeMap::new();
+    for (line, text) in list.lines() {
+        let path = text.trim();
+        let plain = path.split_once('/').is_some_and(|(word, file)| {
+            !word.is_empty() && !file.is_empty() && !file.contains('/')
+        });
+        if !plain || path.contains("..") {
+            return Err(list.problem(line, "the line is not `WORD/RECORDING.wav`"));
+        }
+        listed.insert(path.to_owned(), line);
+    }
+    Ok(listed)
+}
+
+fn layout(format: Format, source: &Path) -> ImportError {
+    let noise = match format {
+        Format::SpeechCommands12 => ", and recordings of noise in _background_noise_/,",
+        _ => "",
+    };
+    ImportError::Layout {
+        format,
+        path: source.to_owned(),
+        expected: format!(
+            "{{word}}/{{speaker}}_nohash_{{number}}.wav, validation_list.txt and testing_list.txt{noise} must be in it"
+        ),
+    }
+}
