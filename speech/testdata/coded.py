@@ -20,7 +20,7 @@ stereo = np.stack([mono, np.roll(mono, 7) // 2], axis=1)[:500]
 def write(name, samples, rate, **form):
     path = out / name
     sf.write(path, samples, rate, **form)
-    decoded, _ = sf.read(path, dtype="int16")
+    decoded = np.round(sf.read(path)[0] * 32768)
     (out / f"{name}.pcm").write_bytes(decoded.astype("<i2").tobytes())
     print(name, path.stat().st_size)
 
@@ -34,5 +34,5 @@ write("alaw.wav", mono, 16000, format="WAV", subtype="ALAW")
 write("ima.wav", mono, 16000, format="WAV", subtype="IMA_ADPCM")
 write("ms.wav", mono, 16000, format="WAV", subtype="MS_ADPCM")
 write("extensible.wav", stereo, 16000, format="WAVEX", subtype="PCM_16")
-write("double.wav", mono[:500], 16000, format="WAV", subtype="DOUBLE")
+write("double.wav", mono[:500] / 32768, 16000, format="WAV", subtype="DOUBLE")
 write("chirp.sph", mono[:500], 16000, format="NIST", subtype="PCM_16", endian="BIG")
