@@ -286,11 +286,13 @@ pub struct Evaluate {
 
 #[derive(Debug, Subcommand)]
 pub enum Corpus {
+    /// Get a free corpus from its publisher; without a name, list those that are known.
+    Fetch(Fetch),
     /// Write the manifest of a corpus that is laid out as its publishers do.
     Import(Import),
     /// Make a corpus of spoken digits with the built-in formant synthesiser.
     Synthesize(Synthesize),
-    /// Show what a manifest holds: hours, speakers, lengths, vocabulary.
+    /// Show what manifests hold: hours, speakers, lengths, vocabulary, and what is better looked at.
     Inspect(Inspect),
 }
 
@@ -345,9 +347,30 @@ pub struct Synthesize {
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct Fetch {
+    /// The corpus, such as `librispeech-dev-clean`.
+    pub name: Option<String>,
+    /// The folder to put it into, in a folder of its name.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub out: PathBuf,
+    /// Get its archive from here instead.
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// The SHA-256 that the archive must have, instead of the one that is known.
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// Keep the archive.
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct Inspect {
-    /// The manifest.
-    pub manifest: PathBuf,
+    /// The manifest; of several, what they share is told as well.
+    #[arg(required = true, value_name = "MANIFEST")]
+    pub manifests: Vec<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }

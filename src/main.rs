@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod cores;
 mod exit;
+mod fetch;
 mod fleet;
 mod follow;
 mod memory;

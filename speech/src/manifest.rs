@@ -123,8 +123,16 @@ impl Manifest {
             path: path.to_owned(),
             error,
         };
+        Self::parse(BufReader::new(File::open(path).map_err(unreadable)?), path)
+    }
+
+    /// [`Self::read`] from `reader`; `path` is where relative audio lies beside, and stands in errors.
+    pub fn parse(mut reader: impl BufRead, path: &Path) -> Result<Self, ManifestError> {
+        let unreadable = |error| ManifestError::Read {
+            path: path.to_owned(),
+            error,
+        };
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
         let mut hasher = blake3::Hasher::new();
         let mut ids = Ids::default();
         let mut utterances = Vec::new();

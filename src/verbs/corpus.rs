@@ -1,5 +1,6 @@
-//! `corpus`: imports, synthesizes and inspects corpora.
+//! `corpus`: fetches, imports, synthesizes and inspects corpora.
 
+mod fetch;
 mod import;
 mod inspect;
 mod synthesize;
@@ -10,6 +11,7 @@ use crate::args::Corpus;
 
 pub fn run(verb: Corpus) -> Result<()> {
     match verb {
+        Corpus::Fetch(args) => fetch::run(args),
         Corpus::Import(args) => import::run(args),
         Corpus::Synthesize(args) => synthesize::run(args),
         Corpus::Inspect(args) => inspect::run(args),

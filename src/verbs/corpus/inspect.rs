@@ -1,13 +1,14 @@
-//! `corpus inspect`: what a manifest holds, and whether its recordings are what it says.
+//! `corpus inspect`: what manifests hold, whether their recordings are what they say, and what is better
+//! looked at.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
-use speech::{audio, manifest::Manifest, text::Vocabulary};
+use speech::{
+    inspection::{self, Bin, Inspection, Spread, Suspect},
+    manifest::Manifest,
+};
 
 use crate::{
     args,
@@ -15,120 +16,89 @@ use crate::{
     output::{self, duration},
 };
 
-/// A duration that differs by more than this from the recording's is worth a line.
-const TOLERANCE: f64 = 0.05;
-/// Classes are listed where there are so few.
+/// Speakers are listed where there are so few.
 const FEW: usize = 40;
+/// Suspects that are shown of each manifest; all of them are in the JSON.
+const SHOWN: usize = 50;
 
 #[derive(Debug, Serialize)]
-struct Inspection {
+struct Inspected {
     manifest: PathBuf,
-    digest: String,
-    utterances: usize,
-    hours: f64,
-    /// Utterances of each; those that name no speaker are not among them.
-    speakers: BTreeMap<String, usize>,
-    seconds: Spread,
-    /// Of the transcripts.
-    characters: Spread,
-    words: usize,
-    distinct_words: usize,
-    distinct_transcripts: usize,
-    /// Every character of the transcripts, in order: a CTC model's units.
-    vocabulary: String,
-    /// Recordings by sampling rate.
-    sample_rates: BTreeMap<u32, usize>,
-    /// Recordings that cannot be used or are not as long as the manifest says.
-    problems: Vec<String>,
+    #[serde(flatten)]
+    found: Inspection,
 }
 
+/// Of several manifests.
 #[derive(Debug, Serialize)]
-struct Spread {
-    least: f64,
-    median: f64,
-    mean: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |place: usize| values.get(place).copied().unwrap_or_default();
-        Self {
-            least: at(0),
-            median: at(values.len() / 2),
-            mean: values.iter().sum::<f64>() / values.len().max(1) as f64,
-            most: at(values.len().saturating_sub(1)),
-        }
-    }
+struct Together {
+    manifests: Vec<Inspected>,
+    /// What they share and should not.
+    suspects: Vec<Suspect>,
 }
 
 pub fn run(args: args::Inspect) -> Result<()> {
-    let manifest = Manifest::read(&args.manifest)?;
-    let inspection = inspect(args.manifest, &manifest);
-    output::print(args.output.format, &inspection, text)?;
-    match inspection.problems.as_slice() {
-        [] => Ok(()),
+    let mut manifests = Vec::with_capacity(args.manifests.len());
+    for path in &args.manifests {
+        manifests.push(Manifest::read(path)?);
+    }
+    let names: Vec<String> = args
+        .manifests
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let named: Vec<_> = names
+        .iter()
+        .zip(&manifests)
+        .map(|(name, manifest)| (name.as_str(), manifest.utterances.as_slice()))
+        .collect();
+    let suspects = inspection::shared(&named);
+    let inspected = args.manifests.into_iter().zip(&manifests);
+    let mut inspected: Vec<Inspected> = inspected
+        .map(|(manifest, read)| Inspected {
+            manifest,
+            found: inspection::inspect(read),
+        })
+        .collect();
+    let problems: usize = inspected.iter().map(|one| one.found.problems.len()).sum();
+    match inspected.len() {
+        1 => output::print(args.output.format, &inspected.remove(0), text)?,
+        _ => {
+            let together = Together {
+                manifests: inspected,
+                suspects,
+            };
+            output::print(args.output.format, &together, |together| {
+                let mut parts: Vec<String> = together.manifests.iter().map(text).collect();
+                parts.extend(together.suspects.iter().map(suspect));
+                parts.join("\n\n")
+            })?;
+        }
+    }
+    match problems {
+        0 => Ok(()),
         problems => {
-            let told = format!("{} of the recordings have problems", problems.len());
+            let told = format!("{problems} of the recordings have problems");
             Err(Failure::Data(told).into())
         }
     }
 }
 
-fn inspect(path: PathBuf, manifest: &Manifest) -> Inspection {
-    let utterances = &manifest.utterances;
-    let texts: BTreeSet<&str> = utterances.iter().map(|one| one.text.as_str()).collect();
-    let words = || {
-        utterances
-            .iter()
-            .flat_map(|one| one.text.split_whitespace())
-    };
-    let mut speakers = BTreeMap::new();
-    for speaker in utterances.iter().filter_map(|one| one.speaker.as_ref()) {
-        *speakers.entry(speaker.clone()).or_default() += 1;
-    }
-    let mut sample_rates = BTreeMap::new();
-    let mut problems = Vec::new();
-    for utterance in utterances {
-        match audio::inspect(&utterance.audio) {
-            Ok(info) => {
-                *sample_rates.entry(info.sample_rate).or_default() += 1;
-                let seconds = info.frames as f64 / f64::from(info.sample_rate);
-                if (seconds - utterance.duration).abs() > TOLERANCE {
-                    problems.push(format!(
-                        "{}: lasts {seconds:.2} s and not {:.2} s as the manifest says",
-                        utterance.audio.display(),
-                        utterance.duration
-                    ));
-                }
-            }
-            Err(error) => problems.push(error.to_string()),
-        }
-    }
-    let characters = |text: &str| text.chars().count() as f64;
-    let lengths = utterances.iter().map(|one| characters(&one.text)).collect();
-    let vocabulary = Vocabulary::characters(utterances.iter().map(|one| one.text.as_str()));
-    Inspection {
-        manifest: path,
-        digest: manifest.digest.clone(),
-        utterances: utterances.len(),
-        hours: manifest.seconds() / 3600.0,
-        speakers,
-        seconds: Spread::of(utterances.iter().map(|one| one.duration).collect()),
-        characters: Spread::of(lengths),
-        words: words().count(),
-        distinct_words: words().collect::<BTreeSet<_>>().len(),
-        distinct_transcripts: texts.len(),
-        vocabulary: vocabulary.map_or_else(|_| String::new(), |found| found.units.concat()),
-        sample_rates,
-        problems,
-    }
+fn line(name: &str, value: &str) -> String {
+    format!("{name:<12} {value}")
 }
 
-fn text(found: &Inspection) -> String {
-    let mut lines = Vec::new();
-    let mut say = |name: &str, value: String| lines.push(format!("{name:<12} {value}"));
+fn suspect(one: &Suspect) -> String {
+    let who = one
+        .utterance
+        .as_deref()
+        .map_or(String::new(), |id| format!("{id}: "));
+    line("suspect", &format!("{who}{}", one.why))
+}
+
+fn text(inspected: &Inspected) -> String {
+    let Inspected { manifest, found } = inspected;
+    let mut lines = vec![line("manifest", &manifest.display().to_string())];
+    let mut say = |name: &str, value: String| lines.push(line(name, &value));
     let Spread {
         least,
         median,
@@ -143,16 +113,18 @@ fn text(found: &Inspection) -> String {
         "lengths",
         format!("{least:.2} to {most:.2} s, median {median:.2} s, mean {mean:.2} s"),
     );
+    for bar in bars(&found.lengths) {
+        say("", bar);
+    }
     let speakers: Vec<String> = found
         .speakers
         .iter()
         .take(FEW)
         .map(|(name, count)| format!("{name} ({count})"))
         .collect();
-    let more = if found.speakers.len() > FEW {
-        ", …"
-    } else {
-        ""
+    let more = match found.speakers.len() > FEW {
+        true => ", …",
+        false => "",
     };
     say(
         "speakers",
@@ -167,14 +139,59 @@ fn text(found: &Inspection) -> String {
     say(
         "transcripts",
         format!(
-            "{} words, {} distinct words, {} distinct transcripts, {:.0} characters in the median",
-            found.words, found.distinct_words, found.distinct_transcripts, found.characters.median
+            "{} words, {} distinct words, {} of them once, {} distinct transcripts, {:.0} characters in the median",
+            found.words,
+            found.distinct_words,
+            found.rare_words,
+            found.distinct_transcripts,
+            found.characters.median
         ),
     );
+    let frequent: Vec<String> = found
+        .frequent_words
+        .iter()
+        .map(|(word, count)| format!("{word} ({count})"))
+        .collect();
+    say("words", frequent.join(", "));
     say("characters", format!("{:?}", found.vocabulary));
     say("digest", found.digest.clone());
     for problem in &found.problems {
         say("problem", problem.clone());
     }
+    lines.extend(found.suspects.iter().take(SHOWN).map(suspect));
+    if found.suspects.len() > SHOWN {
+        let rest = found.suspects.len() - SHOWN;
+        lines.push(line(
+            "",
+            &format!("and {rest} suspects more; `-o json` has all of them"),
+        ));
+    }
     lines.join("\n")
+}
+
+/// A line for each bin, the fullest one 40 characters long.
+fn bars(bins: &[Bin]) -> Vec<String> {
+    const LONGEST: usize = 40;
+    let fullest = bins
+        .iter()
+        .map(|bin| bin.utterances)
+        .max()
+        .unwrap_or(1)
+        .max(1);
+    // As many digits as the width of a bin needs.
+    let width = bins.first().map_or(1.0, |bin| bin.to - bin.from);
+    let digits = if width < 0.1 {
+        2
+    } else {
+        usize::from(width < 1.0)
+    };
+    bins.iter()
+        .map(|bin| {
+            let bar = "█".repeat((bin.utterances * LONGEST).div_ceil(fullest));
+            format!(
+                "{:>6.digits$}–{:<6.digits$} s {bar} {}",
+                bin.from, bin.to, bin.utterances
+            )
+        })
+        .collect()
 }

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use safetensors::{Dtype, SafeTensors};
 use speech::{
     decode::KeptError,
-    model::{ModelSpec, ParameterSpec},
+    model::ModelSpec,
     recipe::{Recipe, RecipeError},
+    weights::{self, WeightsError},
 };
 use thiserror::Error;
 
@@ -73,34 +73,10 @@ fn read_weights(path: &Path, spec: &ModelSpec) -> Result<Vec<f32>, ModelError> {
         reason,
     };
     let bytes = read_at_most(path, 4 * spec.elements() as u64 + HEADER_BYTES)?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| damaged(format!("it is truncated or no safetensors file ({error})")))?;
-    let mut names = tensors.names();
-    names.sort_unstable();
-    if let Some(extra) = names.iter().find(|name| spec.parameter(name).is_none()) {
-        return Err(mismatch(format!(
-            "it has a tensor `{extra}`, which the model lacks"
-        )));
-    }
-    let mut weights = Vec::with_capacity(spec.elements());
-    for ParameterSpec { name, shape, .. } in &spec.parameters {
-        let tensor = tensors
-            .tensor(name)
-            .map_err(|_| mismatch(format!("the tensor `{name}` is missing")))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            return Err(mismatch(format!(
-                "the tensor `{name}` is {:?} of shape {:?} where F32 of shape {shape:?} is due",
-                tensor.dtype(),
-                tensor.shape()
-            )));
-        }
-        let (values, _) = tensor.data().as_chunks::<4>();
-        weights.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-    }
-    if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
-        return Err(damaged(format!("weight {at} is {}", weights[at])));
-    }
-    Ok(weights)
+    weights::parse(&bytes, spec).map_err(|error| match error {
+        WeightsError::Damaged(reason) => damaged(reason),
+        WeightsError::Mismatch(reason) => mismatch(reason),
+    })
 }
 
 fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {

@@ -1,0 +1,84 @@
+//! Utterances heard: how loud, how long, and whether the same as others. A recording with many segments is
+//! decoded once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::audio::{self, Audio};
+use crate::manifest::Utterance;
+
+/// Amplitudes from here on are full scale, whichever encoder rounded them.
+const FULL: f32 = 0.9995;
+
+/// What is heard of an utterance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sound {
+    pub sample_rate: u32,
+    pub seconds: f64,
+    /// Greatest amplitude; full scale is 1.
+    pub peak: f32,
+    /// Share of the samples that are at full scale.
+    pub at_full_scale: f64,
+    /// BLAKE3 of the samples.
+    pub digest: [u8; 32],
+}
+
+impl Sound {
+    fn of(samples: &[f32], sample_rate: u32) -> Self {
+        let full = samples.iter().filter(|value| value.abs() >= FULL).count();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&sample_rate.to_le_bytes());
+        for value in samples {
+            hasher.update(&value.to_le_bytes());
+        }
+        Self {
+            sample_rate,
+            seconds: samples.len() as f64 / f64::from(sample_rate),
+            peak: samples
+                .iter()
+                .fold(0.0, |peak, value| value.abs().max(peak)),
+            at_full_scale: full as f64 / samples.len().max(1) as f64,
+            digest: *hasher.finalize().as_bytes(),
+        }
+    }
+}
+
+/// Each utterance's sound, or what is wrong with its recording, in the order given.
+pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
+    let mut files: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
+    for (place, utterance) in utterances.iter().enumerate() {
+        files.entry(&utterance.audio).or_default().push(place);
+    }
+    let files: Vec<(&Path, Vec<usize>)> = files.into_iter().collect();
+    let mut heard: Vec<(usize, Result<Sound, String>)> = files
+        .into_par_iter()
+        .flat_map_iter(|(path, places)| {
+            let recording = audio::read(path);
+            let hear = |place: usize| match &recording {
+                Ok(recording) => (place, part(&utterances[place], recording)),
+                Err(error) => (place, Err(error.to_string())),
+            };
+            places.into_iter().map(hear).collect::<Vec<_>>()
+        })
+        .collect();
+    heard.sort_by_key(|(place, _)| *place);
+    heard.into_iter().map(|(_, sound)| sound).collect()
+}
+
+fn part(utterance: &Utterance, recording: &Audio) -> Result<Sound, String> {
+    let held = recording.samples.len();
+    let part = utterance
+        .segment(held as u64, recording.sample_rate)
+        .map_or(0..held, |part| part.start as usize..part.end as usize);
+    if part.is_empty() {
+        return Err(format!(
+            "{}: the segment of {:?} begins at {} s, where the recording has ended",
+            utterance.audio.display(),
+            utterance.id,
+            utterance.offset
+        ));
+    }
+    Ok(Sound::of(&recording.samples[part], recording.sample_rate))
+}

@@ -1,0 +1,151 @@
+//! `corpus fetch`: a free corpus from its publisher, with its licence told before anything is got.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::{
+    args,
+    exit::Failure,
+    fetch::{
+        self, Source,
+        catalogue::{self, Checksum, ENTRIES, Entry},
+    },
+    output,
+};
+
+#[derive(Debug, Serialize)]
+struct Fetched {
+    name: &'static str,
+    url: String,
+    licence: &'static str,
+    home: &'static str,
+    folder: PathBuf,
+    files: u64,
+    sha256: String,
+    /// Whether that is what it should be; `None` where nobody publishes that.
+    verified: Option<bool>,
+    format: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Known {
+    name: &'static str,
+    url: &'static str,
+    licence: &'static str,
+    sha256: Option<&'static str>,
+}
+
+pub fn run(args: args::Fetch) -> Result<()> {
+    let Some(name) = &args.name else {
+        return list(&args);
+    };
+    let entry = catalogue::find(name).ok_or_else(|| {
+        let known: Vec<&str> = ENTRIES.iter().map(|entry| entry.name).collect();
+        Failure::Usage(format!(
+            "no corpus is called {name:?}; known: {}",
+            known.join(", ")
+        ))
+    })?;
+    let folder = args.out.join(entry.name);
+    if folder.exists() {
+        let told = format!(
+            "{} is there already; remove it to get it again",
+            folder.display()
+        );
+        return Err(Failure::Usage(told).into());
+    }
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot write {}", args.out.display()))?;
+    let url = args.mirror.as_deref().unwrap_or(entry.url);
+    output::message(&format!(
+        "{}: {}\nlicence: {}",
+        entry.name, entry.home, entry.licence
+    ));
+    let checksum = match (&args.sha256, entry.checksum) {
+        (Some(typed), _) => Some(typed.as_str()),
+        (None, Checksum::Sha256(known)) => Some(known),
+        (None, Checksum::Unpublished) => None,
+    };
+    let archive = args.out.join(archive_name(&entry));
+    let sha256 = get(&Source { url, checksum }, &archive)?;
+    if checksum.is_none() {
+        output::message(&format!(
+            "no checksum of it is published; what came has the SHA-256 {sha256}"
+        ));
+    }
+    let files = fetch::unpack(&archive, &folder)?;
+    if !args.keep {
+        fs::remove_file(&archive)
+            .with_context(|| format!("cannot remove {}", archive.display()))?;
+    }
+    let fetched = Fetched {
+        name: entry.name,
+        url: url.to_owned(),
+        licence: entry.licence,
+        home: entry.home,
+        folder: folder.join(entry.folder),
+        files,
+        sha256,
+        verified: checksum.map(|_| true),
+        format: entry.format,
+    };
+    output::print(args.output.format, &fetched, |fetched| {
+        format!(
+            "{}: {} files\nunisono corpus import --format {} {} --out {}-manifests/",
+            fetched.folder.display(),
+            fetched.files,
+            fetched.format,
+            fetched.folder.display(),
+            fetched.name
+        )
+    })
+}
+
+fn list(args: &args::Fetch) -> Result<()> {
+    let known: Vec<Known> = ENTRIES
+        .iter()
+        .map(|entry| Known {
+            name: entry.name,
+            url: entry.url,
+            licence: entry.licence,
+            sha256: match entry.checksum {
+                Checksum::Sha256(sum) => Some(sum),
+                Checksum::Unpublished => None,
+            },
+        })
+        .collect();
+    output::print(args.output.format, &known, |known| {
+        let lines = known
+            .iter()
+            .map(|one| format!("{:<31} {}\n{:<31} {}", one.name, one.url, "", one.licence));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+fn archive_name(entry: &Entry) -> String {
+    let file = entry.url.rsplit('/').next().unwrap_or_default();
+    format!("{}-{file}", entry.name)
+}
+
+/// The archive, with a bar for a person to see.
+fn get(source: &Source<'_>, archive: &Path) -> Result<String> {
+    let bar = match output::is_attended() {
+        true => ProgressBar::new(0),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta}") {
+        bar.set_style(style);
+    }
+    let got = fetch::download(source, archive, |at, total| {
+        bar.set_length(total.unwrap_or(at));
+        bar.set_position(at);
+    });
+    bar.finish_and_clear();
+    got
+}

@@ -1,0 +1,72 @@
+//! The demand on every parser: no allocation beyond the input's size times a constant. It decides when to
+//! stop a run that breaks it; it refuses to know what is parsed.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// Counts what is held, and ends the process where that is too much. libFuzzer's own memory is not Rust's
+/// and does not count.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+impl Counting {
+    fn more(bytes: usize) {
+        let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let most = MOST.load(Ordering::Relaxed);
+        if held > most {
+            MOST.store(usize::MAX, Ordering::Relaxed);
+            eprintln!("an allocation of {bytes} bytes makes {held} where {most} are the most");
+            std::process::abort();
+        }
+    }
+}
+
+// SAFETY: every call is handed to the system's allocator as it came; counting touches no memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::more(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::more(layout.size());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if size > layout.size() {
+            Self::more(size - layout.size());
+        } else {
+            HELD.fetch_sub(layout.size() - size, Ordering::Relaxed);
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Runs `parse`, which may hold `factor` bytes for each byte of `input` and `floor` bytes more.
+pub fn bounded<T>(input: &[u8], factor: usize, floor: usize, parse: impl FnOnce() -> T) -> T {
+    // A panic that the program catches is no finding; one that it does not, libFuzzer's wrapper sees.
+    static QUIET: std::sync::Once = std::sync::Once::new();
+    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+    let most = HELD.load(Ordering::Relaxed) + factor * input.len() + floor;
+    MOST.store(most, Ordering::Relaxed);
+    let parsed = parse();
+    MOST.store(usize::MAX, Ordering::Relaxed);
+    parsed
+}
