@@ -56,3 +56,6 @@ pub fn parse(bytes: &[u8], spec: &ModelSpec) -> Result<Vec<f32>, WeightsError> {
         None => Ok(weights),
     }
 }
+
+#[cfg(test)]
+mod tests;
