@@ -9,6 +9,8 @@ for target in "${targets[@]}"; do
     seeds=("seeds/$target")
     [ "$target" != audio ] || seeds+=(../../speech/testdata/coded)
     # Safe Rust: what AddressSanitizer would find is not written here, and it halves the speed.
-    nice cargo +nightly fuzz run --fuzz-dir . --sanitizer none "$target" "corpus/$target" "${seeds[@]}" -- \
+    features=()
+    [ "$target" != job ] || features=(--features job)
+    nice cargo +nightly fuzz run --fuzz-dir . --sanitizer none "${features[@]}" "$target" "corpus/$target" "${seeds[@]}" -- \
         -runs="${RUNS:-1000000}" -timeout=10 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1
 done
