@@ -183,17 +183,27 @@ fn blocks(shape: &Convolution, frames: Range<usize>) -> impl Iterator<Item = Ran
         .map(move |start| start..end.min(start + block))
 }
 
-/// The bands under a kernel at output band `band`: for each that there is, its place in the kernel
-/// and its own.
-fn bands_under(shape: &Convolution, band: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+/// The bands under a kernel at output band `band`, in runs that lie side by side in a frame and in a
+/// patch: for each run its place in the kernel, its first band and how many there are.
+#[inline(always)]
+fn bands_under(
+    shape: &Convolution,
+    band: usize,
+) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
     let Convolution {
         bands, dilation, ..
     } = *shape;
+    let [_, size] = shape.kernel;
     let first = band * shape.stride[1];
-    let reach = shape.reach()[1];
-    (0..shape.kernel[1]).filter_map(move |k| {
-        let at = (first + k * dilation).checked_sub(reach)?;
-        (at < bands).then_some((k, at))
+    let reach = dilation * (size / 2);
+    // Without dilation all of them are one run.
+    let (runs, run) = if dilation == 1 { (1, size) } else { (size, 1) };
+    (0..runs).filter_map(move |k| {
+        let start = first + k * dilation;
+        let skipped = reach.saturating_sub(start).min(run);
+        let at = (start + skipped).saturating_sub(reach);
+        let count = (run - skipped).min(bands.saturating_sub(at));
+        (count > 0).then_some((k + skipped, at, count))
     })
 }
 
@@ -221,9 +231,9 @@ fn lay_out<'a>(
             };
             for (band, patch) in rows.chunks_exact_mut(depth).enumerate() {
                 let target = &mut patch[k * width..][..width];
-                for (at, band) in bands_under(shape, band) {
-                    target[at * channels..][..channels]
-                        .copy_from_slice(&source[band * channels..][..channels]);
+                for (at, band, count) in bands_under(shape, band) {
+                    target[at * channels..][..count * channels]
+                        .copy_from_slice(&source[band * channels..][..count * channels]);
                 }
             }
         }
@@ -244,8 +254,8 @@ fn gather(shape: &Convolution, patches: &[f32], frames: Range<usize>, input: &mu
             };
             for (band, patch) in rows.chunks_exact(depth).enumerate() {
                 let source = &patch[k * width..][..width];
-                for (at, band) in bands_under(shape, band) {
-                    let target = &mut target[band * channels..][..channels];
+                for (at, band, count) in bands_under(shape, band) {
+                    let target = &mut target[band * channels..][..count * channels];
                     for (sum, value) in target.iter_mut().zip(&source[at * channels..]) {
                         *sum += value;
                     }

@@ -40,7 +40,7 @@ pub fn activate(level: Level, activation: Activation, values: &mut [f32]) {
     }
 }
 
-/// The gradient of an activation's argument, from that of its results. On one thread.
+/// The gradient of an activation's argument, from that of its results.
 pub fn slopes(
     level: Level,
     activation: Option<Activation>,
@@ -49,12 +49,16 @@ pub fn slopes(
 ) -> Vec<f32> {
     assert_eq!(results.len(), gradient.len());
     let mut slopes = gradient.to_vec();
-    match activation {
-        None => {}
-        Some(Activation::Relu) => level.run(Slopes::<0>(results, &mut slopes)),
-        Some(Activation::Tanh) => level.run(Slopes::<1>(results, &mut slopes)),
-        Some(Activation::Sigmoid) => level.run(Slopes::<2>(results, &mut slopes)),
-    }
+    let Some(activation) = activation else {
+        return slopes;
+    };
+    let results = results.par_chunks(BLOCK);
+    let blocks = slopes.par_chunks_mut(BLOCK).zip(results);
+    blocks.for_each(|(slopes, results)| match activation {
+        Activation::Relu => level.run(Slopes::<0>(results, slopes)),
+        Activation::Tanh => level.run(Slopes::<1>(results, slopes)),
+        Activation::Sigmoid => level.run(Slopes::<2>(results, slopes)),
+    });
     slopes
 }
 
@@ -116,7 +120,7 @@ impl<const WHICH: u8> Kernel for Slopes<'_, WHICH> {
     fn run<V: Lanes>(self) {
         let whole = self.0.len() / V::LANES * V::LANES;
         let (results, slopes) = (self.0.as_ptr(), self.1.as_mut_ptr());
-        // SAFETY: both are equally long, which was asserted.
+        // SAFETY: both are equally long: parts of slices that are.
         unsafe {
             for at in (0..whole).step_by(V::LANES) {
                 slope_at::<V, WHICH>(results.add(at), slopes.add(at));

@@ -232,10 +232,11 @@ impl Saved {
         let parts: Vec<_> = (0..output.sequences())
             .into_par_iter()
             .map(|place| {
-                let own: Vec<f32> = (0..output.length(place))
-                    .flat_map(|step| &slopes[output.row(step, place) * width..][..width])
-                    .copied()
-                    .collect();
+                let length = output.length(place);
+                let mut own = Vec::with_capacity(length * width);
+                for step in 0..length {
+                    own.extend_from_slice(&slopes[output.row(step, place) * width..][..width]);
+                }
                 weights.backward(level, &own, input.length(place), wants_input, |step| {
                     frame(&input, x, inputs, place, step)
                 })
