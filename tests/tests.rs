@@ -21,6 +21,8 @@ mod fetch;
 mod fixture;
 #[path = "e2e/kills.rs"]
 mod kills;
+#[path = "e2e/kinds.rs"]
+mod kinds;
 #[path = "e2e/queue.rs"]
 mod queue;
 #[path = "e2e/run.rs"]

@@ -1,3 +1,5 @@
+//! Layouts, sizes and initial values of models.
+
 use super::*;
 
 fn names(spec: &ModelSpec) -> Vec<(&str, &[usize])> {

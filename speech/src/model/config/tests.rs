@@ -1,3 +1,5 @@
+//! What `[model]` may say.
+
 use super::*;
 
 fn of(kind: ModelKind) -> ModelConfig {
