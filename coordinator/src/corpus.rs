@@ -20,13 +20,18 @@ use speech::{
     front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator},
     manifest::{Manifest, ManifestError, Utterance},
     model::{Head, ModelSpec},
+    objective,
     recipe::{Recipe, RecipeError},
     synth::{self, SynthError},
     text::{TextError, Units, Vocabulary},
 };
 use thiserror::Error;
 
-use crate::{events::Set, job::Job, store::Cause};
+use crate::{
+    events::Set,
+    job::{ClassBalance, Job},
+    store::Cause,
+};
 
 mod recordings;
 
@@ -204,6 +209,7 @@ pub fn prepare(
         Normalization::Global => Some(statistics(&train, &front_end, abandoned)?),
         Normalization::None | Normalization::Utterance => None,
     };
+    let class_weights = class_weights(job.train.class_balance, &train, &vocabulary);
     let recipe = Recipe {
         features: job.features.clone(),
         augment: job.augment.clone(),
@@ -212,6 +218,8 @@ pub fn prepare(
         vocabulary,
         stats,
         normalize: job.train.normalize,
+        label_smoothing: job.train.label_smoothing,
+        class_weights,
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
@@ -382,6 +390,21 @@ fn statistics(
     Ok(sums.finish())
 }
 
+/// Of each class of the vocabulary; none where all are equal.
+fn class_weights(balance: ClassBalance, items: &[Item], vocabulary: &Vocabulary) -> Vec<f64> {
+    if balance == ClassBalance::None {
+        return Vec::new();
+    }
+    let mut counts = vec![0; vocabulary.outputs()];
+    for item in items {
+        let class = vocabulary.encode(&item.text).unwrap_or_default();
+        if let [class] = class[..] {
+            counts[class as usize] += 1;
+        }
+    }
+    objective::balanced(&counts)
+}
+
 /// Names all that the bits of a run depend on, so that a run is never continued with other data or
 /// other settings than it was begun with. Where the files lie is no part of it.
 fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
@@ -392,7 +415,7 @@ fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
         &job.schedule,
         &job.clip,
         (job.train.epochs, job.train.batch, job.train.micro_batch),
-        (&job.select, job.train.ema),
+        (&job.select, job.train.ema, job.train.ascending_epochs),
     );
     let settings = serde_json::to_vec(&settings).expect("settings are JSON");
     hasher.update(&settings);

@@ -120,6 +120,23 @@ pub struct TrainConfig {
     /// behind; without one, the weights are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ema: Option<f64>,
+    /// The share of a target that is spread evenly over classes, or over the units of every frame.
+    pub label_smoothing: f64,
+    /// Whether rare classes count for more (keyword).
+    pub class_balance: ClassBalance,
+    /// Epochs at the beginning that go from short utterances to long ones (Amodei et al. 2016).
+    pub ascending_epochs: u32,
+}
+
+/// What each class counts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassBalance {
+    /// As much as it has utterances.
+    #[default]
+    None,
+    /// As much as any other: its utterances are weighted, and the step's weight with them.
+    Weights,
 }
 
 impl Default for TrainConfig {
@@ -137,6 +154,9 @@ impl Default for TrainConfig {
             audit: 0.0,
             wire: Wire::F32,
             ema: None,
+            label_smoothing: 0.0,
+            class_balance: ClassBalance::None,
+            ascending_epochs: 0,
         }
     }
 }
@@ -296,6 +316,15 @@ impl Job {
             let reason = format!("is {ema}; it is at least 0 and below 1");
             return refuse("train.ema", reason);
         }
+        let smoothing = self.train.label_smoothing;
+        if !(0.0..1.0).contains(&smoothing) {
+            let reason = format!("is {smoothing}; it is a share of at least 0 and below 1");
+            return refuse("train.label_smoothing", reason);
+        }
+        if self.train.class_balance != ClassBalance::None && self.model.head == Head::Ctc {
+            let reason = "weighs classes, and `model.head` is \"ctc\", which has none";
+            return refuse("train.class_balance", reason.to_owned());
+        }
         let plateau = self.schedule.kind == ScheduleKind::Plateau;
         let needs_scores = plateau.then_some("schedule.kind");
         let synthetic = corpus.synthetic.as_ref();
@@ -435,6 +464,7 @@ mod tests {
             ("train.audit=1.5", "`train.audit` is 1.5"),
             ("train.max_norm_ratio=0.5", "`train.max_norm_ratio` is 0.5"),
             ("train.ema=1.0", "`train.ema` is 1"),
+            ("train.label_smoothing=1.0", "`train.label_smoothing` is 1"),
             ("select.average=0", "`select.average` is 0"),
             ("select.keep=best", "`select.keep` goes by scores"),
             ("select.patience=3", "`select.patience` goes by scores"),

@@ -25,6 +25,8 @@ pub struct Plan {
     config: BatchConfig,
     seed: u64,
     epochs: u64,
+    /// The first ones, which go from short utterances to long ones.
+    ascending: u64,
     total_steps: u64,
 }
 
@@ -70,8 +72,18 @@ impl Plan {
             config,
             seed,
             epochs,
+            ascending: 0,
             total_steps,
         })
+    }
+
+    /// The same with `epochs` at the beginning that go from short utterances to long ones.
+    #[must_use]
+    pub fn ascending(self, epochs: u64) -> Self {
+        Self {
+            ascending: epochs,
+            ..self
+        }
     }
 
     pub fn epochs(&self) -> u64 {
@@ -97,8 +109,12 @@ impl Plan {
 
     /// The steps of `epoch`, counted from 0. Costs a shuffle of the corpus: keep it for the epoch.
     pub fn epoch(&self, epoch: u64) -> EpochPlan {
+        let order = match epoch < self.ascending {
+            true => batching::ascending,
+            false => batching::epoch,
+        };
         EpochPlan {
-            steps: batching::epoch(&self.lengths, self.config, self.seed, epoch),
+            steps: order(&self.lengths, self.config, self.seed, epoch),
         }
     }
 }
@@ -141,6 +157,14 @@ mod tests {
     fn an_epoch_does_not_depend_on_how_many_there_are() {
         assert_eq!(plan(3).epoch(2), plan(9).epoch(2));
         assert_ne!(plan(3).epoch(1), plan(3).epoch(2));
+    }
+
+    #[test]
+    fn the_first_epochs_can_go_from_short_to_long() {
+        let (plain, sorted) = (plan(3), plan(3).ascending(1));
+        assert_ne!(plain.epoch(0), sorted.epoch(0));
+        assert_eq!(plain.epoch(1), sorted.epoch(1));
+        assert_eq!(sorted.total_steps(), plain.total_steps());
     }
 
     #[test]

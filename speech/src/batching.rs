@@ -78,6 +78,20 @@ pub fn epoch(lengths: &[u64], config: BatchConfig, seed: u64, epoch: u64) -> Vec
     epoch
 }
 
+/// Every utterance of `lengths` exactly once, in global batches from the shortest to the longest (SortaGrad,
+/// Amodei et al. 2016); what is equally long is shuffled. The rest is as in [`epoch`].
+pub fn ascending(lengths: &[u64], config: BatchConfig, seed: u64, epoch: u64) -> Vec<GlobalBatch> {
+    let mut stream = Stream::new(seed, &[EPOCH_ORDER, epoch]);
+    let mut order: Vec<u32> = (0..lengths.len()).map(position).collect();
+    stream.shuffle(&mut order);
+    order.sort_by_key(|&index| lengths[index as usize]);
+    let batches = order.chunks(config.batch);
+    let batch = |batch| GlobalBatch {
+        micro_batches: balance(cut(batch, config.micro_batch), lengths),
+    };
+    batches.map(batch).collect()
+}
+
 /// Every utterance once, from the shortest to the longest (equal ones in the manifest's order), cut
 /// into micro-batches of `micro_batch`, at least 1: the order of an evaluation.
 pub fn sequential(lengths: &[u64], micro_batch: usize) -> Vec<Vec<u32>> {
@@ -179,6 +193,27 @@ mod tests {
                 prop_assert!(sizes[1..].iter().all(|&size| size == micro_batch));
             }
             prop_assert_eq!(batches, epoch(&lengths, config, seed, number));
+        }
+
+        #[test]
+        fn an_ascending_epoch_takes_everything_once_and_never_goes_back(
+            lengths in lengths(), batch in 1usize..40, micro_batch in 1usize..50, seed: u64,
+        ) {
+            let config = BatchConfig { batch, micro_batch };
+            let batches = ascending(&lengths, config, seed, 0);
+            let mut seen = flat(&batches);
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(batches.len(), lengths.len().div_ceil(batch));
+            let of = |batch: &GlobalBatch| -> Vec<u64> {
+                let indices = batch.micro_batches.iter().flatten();
+                indices.map(|&index| lengths[index as usize]).collect()
+            };
+            for pair in batches.windows(2) {
+                prop_assert!(of(&pair[0]).iter().max() <= of(&pair[1]).iter().min());
+                prop_assert_eq!(of(&pair[0]).len(), batch);
+            }
+            prop_assert_eq!(batches, ascending(&lengths, config, seed, 0));
         }
 
         #[test]

@@ -17,6 +17,7 @@ pub mod lm;
 pub mod manifest;
 pub mod model;
 pub mod pauses;
+pub mod objective;
 pub mod random;
 pub mod recipe;
 pub mod score;

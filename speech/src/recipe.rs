@@ -9,6 +9,7 @@ use crate::augment::{AugmentConfig, AugmentError};
 use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
+use crate::objective::{Objective, ObjectiveError};
 use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary};
 
 /// The version of a written recipe. It is raised when one that was written before would be read as
@@ -28,6 +29,8 @@ pub struct Recipe {
     /// Those of the training set, for global normalisation.
     pub stats: Option<GlobalStats>,
     pub normalize: Normalize,
+    pub label_smoothing: f64,
+    pub class_weights: Vec<f64>,
     pub seed: u64,
 }
 
@@ -68,6 +71,8 @@ pub enum RecipeError {
     #[error(transparent)]
     Augment(#[from] AugmentError),
     #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    #[error(transparent)]
     FrontEnd(#[from] FrontEndError),
     #[error(transparent)]
     Text(#[from] TextConfigError),
@@ -84,6 +89,11 @@ impl Recipe {
         self.model.check()?;
         self.augment.check()?;
         self.text.check()?;
+        let classes = match self.model.head {
+            Head::Keyword => self.vocabulary.outputs(),
+            Head::Ctc => 0,
+        };
+        self.objective().check(classes)?;
         let (head, needed) = match (self.model.head, self.text.units) {
             (Head::Keyword, _) => ("keyword", Kind::Classes),
             (Head::Ctc, Units::Characters) => ("ctc", Kind::Characters),
@@ -99,6 +109,15 @@ impl Recipe {
             });
         }
         Ok(FrontEnd::new(&self.features, self.stats.as_ref())?)
+    }
+
+    /// What its training aims at.
+    pub fn objective(&self) -> Objective {
+        Objective {
+            normalize: self.normalize,
+            label_smoothing: self.label_smoothing,
+            class_weights: self.class_weights.clone(),
+        }
     }
 
     /// What turns audio into the model's inputs. Global normalisation needs the statistics to be
@@ -173,6 +192,8 @@ struct Written {
     vocabulary: Vocabulary,
     stats: Option<GlobalStats>,
     normalize: Normalize,
+    label_smoothing: f64,
+    class_weights: Vec<f64>,
     seed: u64,
 }
 
@@ -186,6 +207,8 @@ impl From<Recipe> for Written {
             vocabulary,
             stats,
             normalize,
+            label_smoothing,
+            class_weights,
             seed,
         } = recipe;
         Self {
@@ -197,6 +220,8 @@ impl From<Recipe> for Written {
             vocabulary,
             stats,
             normalize,
+            label_smoothing,
+            class_weights,
             seed,
         }
     }
@@ -215,6 +240,8 @@ impl TryFrom<Written> for Recipe {
             vocabulary,
             stats,
             normalize,
+            label_smoothing,
+            class_weights,
             seed,
         } = written;
         if format != FORMAT {
@@ -228,6 +255,8 @@ impl TryFrom<Written> for Recipe {
             vocabulary,
             stats,
             normalize,
+            label_smoothing,
+            class_weights,
             seed,
         })
     }

@@ -5,7 +5,7 @@
 use burn::tensor::{Tensor, TensorData, Transaction};
 use speech::features::Features;
 use speech::model::Head;
-use speech::recipe::Normalize;
+use speech::objective::Objective;
 
 use crate::loss::{self, Example};
 use crate::network::dropout::Dropout;
@@ -28,7 +28,7 @@ pub struct MicroGradient {
     /// The gradient of the summed loss in the order of the specification's flat vector; `None` if
     /// any of it, or the loss, is not finite. Zeros if every utterance was left out.
     pub gradient: Option<Vec<f32>>,
-    /// Utterances, frames or labels that count; 0 without a gradient.
+    /// Utterances, frames or labels that count, by their classes' weights; 0 without a gradient.
     pub weight: f64,
     /// The sum over the utterances that count; 0 without a gradient.
     pub loss: f64,
@@ -98,16 +98,17 @@ pub enum GradientError {
 pub fn gradient(
     network: &Network,
     micro: &MicroBatch,
-    normalize: Normalize,
+    objective: impl Into<Objective>,
     seed: u64,
 ) -> Result<MicroGradient, GradientError> {
-    forward(network, micro, seed)?.backward(normalize)
+    forward(network, micro, objective, seed)?.backward()
 }
 
 /// A micro-batch that has gone through the network, with its losses.
 pub struct Forward<'a> {
     network: &'a Network,
     micro: &'a MicroBatch<'a>,
+    objective: Objective,
     /// Positions of the utterances that went through.
     kept: Vec<usize>,
     left_out: Vec<usize>,
@@ -131,6 +132,7 @@ struct Passed {
 pub fn forward<'a>(
     network: &'a Network,
     micro: &'a MicroBatch<'a>,
+    objective: impl Into<Objective>,
     seed: u64,
 ) -> Result<Forward<'a>, GradientError> {
     let spec = network.spec();
@@ -148,6 +150,7 @@ pub fn forward<'a>(
     let mut forward = Forward {
         network,
         micro,
+        objective: objective.into(),
         kept,
         left_out,
         passed: None,
@@ -199,7 +202,7 @@ impl Forward<'_> {
             .collect();
         let right = |example: &&Example| loss::argmax(example.logits) == example.target[0] as usize;
         Ok(Passed {
-            losses: loss::losses(head, &examples, outputs),
+            losses: loss::training_losses(head, &examples, outputs, &self.objective),
             correct: (head == Head::Keyword).then(|| examples.iter().filter(right).count() as u32),
             batch,
             leaves,
@@ -211,7 +214,7 @@ impl Forward<'_> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn backward(self, normalize: Normalize) -> Result<MicroGradient, GradientError> {
+    pub fn backward(self) -> Result<MicroGradient, GradientError> {
         let spec = self.network.spec();
         let head = spec.config.head;
         let mut result = MicroGradient {
@@ -240,15 +243,14 @@ impl Forward<'_> {
             return Ok(result);
         }
         let micro = self.micro;
-        let weight = |&position: &usize| match normalize {
-            Normalize::Utterances => 1,
-            Normalize::Frames => micro.features[position].frames,
-            Normalize::Labels => micro.targets[position].len(),
+        let weight = |&position: &usize| {
+            let frames = micro.features[position].frames;
+            self.objective.weight(frames, micro.targets[position])
         };
         result.gradient = Some(flat);
         result.loss = passed.losses.iter().map(|loss| loss.value).sum();
         result.utterances = self.kept.len() as u32;
-        result.weight = self.kept.iter().map(weight).sum::<usize>() as f64;
+        result.weight = self.kept.iter().map(weight).sum();
         result.correct = passed.correct;
         Ok(result)
     }

@@ -5,9 +5,10 @@
 
 mod arithmetic;
 mod ctc;
+mod objective;
 
 use rayon::prelude::*;
-use speech::model::Head;
+use speech::{model::Head, objective::Objective};
 
 /// One utterance's outputs before the softmax, and what they should have been.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +22,8 @@ pub struct Example<'a> {
 /// What an utterance costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loss {
-    /// The negative log-likelihood of the target, in nats. Not finite where the outputs are not.
+    /// The negative log-likelihood of the target, in nats, or what an objective makes of it. Not finite
+    /// where the outputs are not.
     pub value: f64,
     /// With respect to the logits, of their shape.
     pub gradient: Vec<f32>,
@@ -40,18 +42,31 @@ pub fn is_feasible(head: Head, frames: usize, target: &[u32]) -> bool {
         }
 }
 
-/// The losses of `examples`, shared out among rayon's threads.
+/// The negative log-likelihoods of `examples`, shared out among rayon's threads.
 ///
 /// # Panics
 /// If an example is not feasible, or a target's class is not among `outputs`.
 pub fn losses(head: Head, examples: &[Example], outputs: usize) -> Vec<Loss> {
+    training_losses(head, examples, outputs, &Objective::default())
+}
+
+/// What training makes small for `examples`: their negative log-likelihoods as `objective` shapes them.
+///
+/// # Panics
+/// Likewise.
+pub fn training_losses(
+    head: Head,
+    examples: &[Example],
+    outputs: usize,
+    objective: &Objective,
+) -> Vec<Loss> {
     examples
         .par_iter()
-        .map(|example| loss(head, *example, outputs))
+        .map(|example| loss(head, *example, outputs, objective))
         .collect()
 }
 
-fn loss(head: Head, example: Example, outputs: usize) -> Loss {
+fn loss(head: Head, example: Example, outputs: usize, objective: &Objective) -> Loss {
     let Example { logits, target } = example;
     assert!(
         target.iter().all(|&label| (label as usize) < outputs),
@@ -69,10 +84,21 @@ fn loss(head: Head, example: Example, outputs: usize) -> Loss {
     }
     let mut log_probs = vec![0.0; logits.len()];
     log_softmax(logits, outputs, &mut log_probs);
-    match head {
+    let likelihood = match head {
         Head::Keyword => cross_entropy(&log_probs, target),
         Head::Ctc => ctc::loss(&log_probs, outputs, target),
+    };
+    if objective.is_plain() {
+        return likelihood;
     }
+    crate::kernel::Level::detect().run(objective::Shaped {
+        head,
+        log_probs: &log_probs,
+        outputs,
+        target,
+        objective,
+        likelihood,
+    })
 }
 
 /// The logarithm of the softmax of each row of `logits` [rows, outputs].
@@ -113,6 +139,10 @@ pub fn argmax(values: &[f32]) -> usize {
 mod tests {
     use super::*;
     use speech::random::Stream;
+
+    fn loss(head: Head, example: Example, outputs: usize) -> Loss {
+        super::loss(head, example, outputs, &Objective::default())
+    }
 
     fn logits(stream: &mut Stream, elements: usize) -> Vec<f32> {
         (0..elements)
@@ -209,6 +239,65 @@ mod tests {
                     "{head:?} {k}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn gradients_of_shaped_losses_are_their_differences_at_every_level() {
+        use crate::kernel::simd::Level;
+        let mut stream = Stream::new(3, &[]);
+        let smooth = Objective {
+            label_smoothing: 0.2,
+            ..Objective::default()
+        };
+        let weighted = Objective {
+            class_weights: vec![0.5, 2.0, 0.0, 3.0, 1.0],
+            ..smooth.clone()
+        };
+        let cases: [(Head, usize, &[u32], &Objective); 4] = [
+            (Head::Keyword, 1, &[3], &smooth),
+            (Head::Keyword, 1, &[1], &weighted),
+            (Head::Ctc, 9, &[1, 1, 2, 4], &smooth),
+            (Head::Ctc, 3, &[], &smooth),
+        ];
+        for (head, frames, target, objective) in cases {
+            let logits = logits(&mut stream, frames * 5);
+            let at = |logits: &[f32]| super::loss(head, Example { logits, target }, 5, objective);
+            let gradient = at(&logits).gradient;
+            for k in 0..logits.len() {
+                let mut moved = logits.clone();
+                moved[k] = logits[k] + 1.0 / 512.0;
+                let (up, above) = (f64::from(moved[k]), at(&moved).value);
+                moved[k] = logits[k] - 1.0 / 512.0;
+                let difference = (above - at(&moved).value) / (up - f64::from(moved[k]));
+                assert!(
+                    (difference - f64::from(gradient[k])).abs() < 2e-5,
+                    "{head:?} {k}: {difference} {}",
+                    gradient[k]
+                );
+            }
+            let mut log_probs = vec![0.0; logits.len()];
+            log_softmax(&logits, 5, &mut log_probs);
+            let bits = Level::available().into_iter().map(|level| {
+                let shaped = level.run(objective::Shaped {
+                    head,
+                    log_probs: &log_probs,
+                    outputs: 5,
+                    target,
+                    objective,
+                    likelihood: loss(
+                        head,
+                        Example {
+                            logits: &logits,
+                            target,
+                        },
+                        5,
+                    ),
+                });
+                (shaped.value.to_bits(), shaped.gradient)
+            });
+            let bits: Vec<_> = bits.collect();
+            assert!(bits.windows(2).all(|pair| pair[0] == pair[1]));
         }
     }
 

@@ -102,9 +102,9 @@ impl Measure {
             index: 0,
         };
         let began = Instant::now();
-        let forward = gradient::forward(&self.network, &micro, 1)?;
+        let forward = gradient::forward(&self.network, &micro, Normalize::Utterances, 1)?;
         let forward_s = began.elapsed().as_secs_f64();
-        let result = forward.backward(Normalize::Utterances)?;
+        let result = forward.backward()?;
         let whole_s = began.elapsed().as_secs_f64();
         let gradient = result.gradient.filter(|_| result.left_out.is_empty());
         Ok(Halves {

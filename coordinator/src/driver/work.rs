@@ -93,6 +93,7 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         train.seed,
         u64::from(train.epochs),
     )?;
+    let plan = plan.ascending(train.ascending_epochs.into());
     let config = TrainerConfig {
         optimizer: job.optimizer,
         clip: job.clip,

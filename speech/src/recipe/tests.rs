@@ -22,6 +22,8 @@ fn recipe() -> Recipe {
         vocabulary: Vocabulary::characters(["YES NO"]).unwrap(),
         stats: None,
         normalize: Normalize::Labels,
+        label_smoothing: 0.0,
+        class_weights: Vec::new(),
         seed: u64::MAX,
     }
 }

@@ -33,6 +33,8 @@ fn recipe(head: Head) -> Recipe {
         vocabulary: vocabulary.unwrap(),
         stats: None,
         normalize: Normalize::Utterances,
+        label_smoothing: 0.0,
+        class_weights: Vec::new(),
         seed: 9,
     }
 }

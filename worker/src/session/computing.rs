@@ -219,7 +219,7 @@ impl Work<'_> {
         };
         let recipe = &self.job.recipe;
         let mut result =
-            gradient::gradient(self.network, &micro_batch, recipe.normalize, recipe.seed)
+            gradient::gradient(self.network, &micro_batch, recipe.objective(), recipe.seed)
                 .map_err(|source| failed(loaded, source))?;
         let id = |position: &usize| examples[*position].utterance.id.clone();
         let leave_out = |positions: &[usize], reason: String| Quarantined {

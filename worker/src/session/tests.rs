@@ -52,6 +52,8 @@ fn recipe() -> Recipe {
         vocabulary: Vocabulary::classes(["no", "yes"]).unwrap(),
         stats: None,
         normalize: Normalize::Utterances,
+        label_smoothing: 0.0,
+        class_weights: Vec::new(),
         seed: 5,
     }
 }

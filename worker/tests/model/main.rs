@@ -5,6 +5,7 @@ mod bits;
 mod fused;
 mod goldens;
 mod kinds;
+mod objectives;
 mod padding;
 mod stream;
 
