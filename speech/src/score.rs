@@ -7,8 +7,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod alignment;
+pub mod bootstrap;
 mod confusion;
+pub mod details;
+pub mod significance;
 
+pub use alignment::Edit;
 pub use confusion::Confusion;
 
 /// What turns references into hypotheses, and how long the references are; in words or characters.
@@ -57,6 +61,12 @@ impl std::iter::Sum for ErrorCounts {
 pub fn word_errors(reference: &str, hypothesis: &str) -> ErrorCounts {
     let words = |text| str::split_whitespace(text).collect::<Vec<_>>();
     alignment::errors(&words(reference), &words(hypothesis))
+}
+
+/// The edits that [`word_errors`] counts, in order.
+pub fn word_edits<'a>(reference: &'a str, hypothesis: &'a str) -> Vec<Edit<&'a str>> {
+    let words = |text: &'a str| text.split_whitespace().collect::<Vec<_>>();
+    alignment::edits(&words(reference), &words(hypothesis))
 }
 
 /// Errors in characters (Unicode scalar values), spaces between words included and those around the

@@ -4,46 +4,86 @@
 
 use super::ErrorCounts;
 
-/// The edits that turn `reference` into `hypothesis`.
-pub(super) fn errors<T: PartialEq>(reference: &[T], hypothesis: &[T]) -> ErrorCounts {
+/// What became of a word, or a character.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit<T> {
+    Kept(T),
+    /// Of the reference, and what stands in its place.
+    Substituted(T, T),
+    Deleted(T),
+    Inserted(T),
+}
+
+/// The edits that turn `reference` into `hypothesis`, counted.
+pub(super) fn errors<T: PartialEq + Copy>(reference: &[T], hypothesis: &[T]) -> ErrorCounts {
     let mut counts = ErrorCounts {
         reference: reference.len() as u64,
         ..ErrorCounts::default()
     };
+    backwards(reference, hypothesis, |edit| match edit {
+        Edit::Kept(_) => {}
+        Edit::Substituted(..) => counts.substitutions += 1,
+        Edit::Deleted(_) => counts.deletions += 1,
+        Edit::Inserted(_) => counts.insertions += 1,
+    });
+    counts
+}
+
+/// The same edits, in order.
+pub(super) fn edits<T: PartialEq + Copy>(reference: &[T], hypothesis: &[T]) -> Vec<Edit<T>> {
+    let mut edits = Vec::with_capacity(reference.len().max(hypothesis.len()));
+    backwards(reference, hypothesis, |edit| edits.push(edit));
+    edits.reverse();
+    edits
+}
+
+/// Meets every edit from the last to the first.
+fn backwards<T: PartialEq + Copy>(
+    reference: &[T],
+    hypothesis: &[T],
+    mut meet: impl FnMut(Edit<T>),
+) {
     // What both begin and end with is never an edit; leaving it out also decides between ties.
     let prefix = reference
         .iter()
         .zip(hypothesis)
         .take_while(|(r, h)| r == h)
         .count();
-    let (reference, hypothesis) = (&reference[prefix..], &hypothesis[prefix..]);
+    let (same, reference) = reference.split_at(prefix);
+    let hypothesis = &hypothesis[prefix..];
     let suffix = reference
         .iter()
         .rev()
         .zip(hypothesis.iter().rev())
         .take_while(|(r, h)| r == h)
         .count();
-    let reference = &reference[..reference.len() - suffix];
+    let (reference, end) = reference.split_at(reference.len() - suffix);
     let hypothesis = &hypothesis[..hypothesis.len() - suffix];
+    end.iter().rev().for_each(|&one| meet(Edit::Kept(one)));
 
     let steps = Steps::new(reference, hypothesis);
     let (mut row, mut column) = (reference.len(), hypothesis.len());
     while row > 0 && column > 0 {
         if steps.falls_upwards(row, column) {
-            counts.deletions += 1;
             row -= 1;
+            meet(Edit::Deleted(reference[row]));
         } else if steps.rises_upwards(row, column - 1) {
-            counts.insertions += 1;
             column -= 1;
+            meet(Edit::Inserted(hypothesis[column]));
         } else {
             row -= 1;
             column -= 1;
-            counts.substitutions += u64::from(reference[row] != hypothesis[column]);
+            meet(match (reference[row], hypothesis[column]) {
+                (one, other) if one == other => Edit::Kept(one),
+                (one, other) => Edit::Substituted(one, other),
+            });
         }
     }
-    counts.deletions += row as u64;
-    counts.insertions += column as u64;
-    counts
+    let deleted = reference[..row].iter().rev();
+    deleted.for_each(|&one| meet(Edit::Deleted(one)));
+    let inserted = hypothesis[..column].iter().rev();
+    inserted.for_each(|&one| meet(Edit::Inserted(one)));
+    same.iter().rev().for_each(|&one| meet(Edit::Kept(one)));
 }
 
 /// How the distance changes from each cell of the matrix (Wagner & Fischer 1974) to the one above
