@@ -69,6 +69,8 @@ pub enum Verb {
     Workers(Query),
     /// Measure a trained model on a manifest.
     Evaluate(Evaluate),
+    /// Say whether one model is better than another on a manifest, or by chance.
+    Compare(Compare),
     /// Say what a trained model hears in recordings, or in sound that is still coming in.
     Transcribe(Transcribe),
     /// Show a model's layers, parameters and operations.
@@ -275,8 +277,32 @@ pub struct Evaluate {
     /// The utterances to measure on.
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
+    /// Write a page with rates, confusions and the worst utterances, in one file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write what was said and heard in each utterance, as JSON lines, for `compare`.
+    #[arg(long, value_name = "FILE")]
+    pub utterances: Option<PathBuf>,
     #[command(flatten)]
     pub decoding: Decoding,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Compare {
+    /// A run's `final` folder, or what `evaluate --utterances` wrote.
+    #[arg(value_name = "MODEL_A")]
+    pub first: PathBuf,
+    /// What it is compared with.
+    #[arg(value_name = "MODEL_B")]
+    pub second: PathBuf,
+    /// The utterances to measure models on.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,

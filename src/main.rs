@@ -8,6 +8,7 @@ mod exit;
 mod fetch;
 mod fleet;
 mod follow;
+mod html;
 mod memory;
 mod narrate;
 mod output;

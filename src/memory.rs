@@ -1,4 +1,4 @@
-//! The allocator, and how long it keeps what was freed. It refuses to know who needs the memory.
+//! The allocator, how long it keeps what was freed, and how much there was. It refuses to know who needs the memory.
 
 use std::ffi::{c_int, c_long};
 
@@ -23,6 +23,16 @@ unsafe extern "C" {
 pub fn keep() {
     // SAFETY: a plain assignment to an option; this is before any other thread begins.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
+}
+
+/// The most memory that this program has held so far, in bytes; `None` where the system does not tell.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(1024 * kilobytes)
 }
 
 #[cfg(test)]

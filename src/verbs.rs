@@ -2,6 +2,7 @@
 
 mod bench;
 mod cancel;
+mod compare;
 mod completions;
 mod coordinator;
 mod corpus;
@@ -44,6 +45,7 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Resume(args) => resume::run(args),
         Verb::Workers(args) => workers::run(args),
         Verb::Evaluate(args) => evaluate::run(args),
+        Verb::Compare(args) => compare::run(args),
         Verb::Transcribe(args) => transcribe::run(args),
         Verb::Model(args) => model::run(args),
         Verb::Corpus(verb) => corpus::run(verb),

@@ -15,6 +15,8 @@ mod corpora;
 mod deploy;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/evaluate.rs"]
+mod evaluate;
 #[path = "e2e/fetch.rs"]
 mod fetch;
 #[path = "e2e/fixture.rs"]

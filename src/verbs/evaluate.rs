@@ -1,36 +1,42 @@
 //! `evaluate`: measures a trained model on a manifest. Here is also how a model is opened, for
-//! `transcribe`.
+//! `transcribe` and `compare`.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+mod measuring;
+mod report;
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 use speech::{
-    audio::{self, Audio},
-    features::Features,
-    manifest::{Manifest, Utterance},
-    score::{self, Score},
-    text::Kind,
+    manifest::Manifest,
+    score::{
+        Score,
+        details::{Details, Rate, Unit},
+    },
 };
 use worker::{
     compute::{Compute, DeviceChoice},
     inference::Model,
 };
 
+pub use measuring::{Efficiency, Greedy, measure, seconds};
+
 use super::decoding;
 use crate::{
     args,
-    exit::Failure,
     output::{self, duration, percent},
 };
+use measuring::{Measured, features};
+use report::{Outputs, Shown};
 
-/// Recordings in memory at once.
-const AT_ONCE: usize = 64;
-/// Bad transcripts and recordings are named up to this many.
-const NAMED: usize = 5;
+/// Utterances that a report shows.
+const SHOWN: usize = 12;
+/// Speakers, lengths and mistakes that a terminal is told of.
+const TOLD: usize = 5;
 
 #[derive(Debug, Serialize)]
-struct Evaluation {
+pub struct Evaluation {
     /// With the model's decoder.
     #[serde(flatten)]
     score: Score,
@@ -39,106 +45,163 @@ struct Evaluation {
     greedy: Option<Greedy>,
     /// Mean over the utterances that have one.
     loss: Option<f64>,
-    audio_seconds: f64,
-    /// Reading, features, model and decoding; opening the model is left out.
-    seconds: f64,
-    /// Seconds of computing for a second of audio.
-    real_time_factor: f64,
-    compute_class: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Greedy {
-    wer: Option<f64>,
-    cer: Option<f64>,
+    details: Details,
+    #[serde(flatten)]
+    efficiency: Efficiency,
 }
 
 pub fn run(args: args::Evaluate) -> Result<()> {
-    let mut manifest = Manifest::read(&args.manifest)?;
+    let manifest = Manifest::read(&args.manifest)?;
     let (mut model, compute) = open(&args.model, args.device)?;
     decoding::set(&mut model, &args.decoding)?;
-    for utterance in &mut manifest.utterances {
-        utterance.text = model.recipe().text.normalize(&utterance.text);
+    let measured = measure(&model, manifest, &args.manifest)?;
+    let losses: Vec<f64> = measured.losses.iter().copied().flatten().collect();
+    let evaluation = Evaluation {
+        score: measured.score.clone(),
+        greedy: measured.greedy,
+        loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
+        details: Details::new(&measured.recognised, measured.unit),
+        efficiency: Efficiency::of(&args.model, &model, &measured, &compute),
+    };
+    if let Some(path) = &args.utterances {
+        let mut lines = String::new();
+        for one in &measured.recognised {
+            lines += &serde_json::to_string(one)?;
+            lines.push('\n');
+        }
+        write(path, &lines)?;
     }
-    let labels = labels(&model, &manifest, &args.manifest)?;
-    let begun = Instant::now();
-    let mut pairs = Vec::new();
-    let mut greedy = Vec::new();
-    let mut losses = Vec::new();
-    let mut audio_seconds = 0.0;
-    for (utterances, labels) in manifest
-        .utterances
-        .chunks(AT_ONCE)
-        .zip(labels.chunks(AT_ONCE))
-    {
-        let recordings = utterances
-            .iter()
-            .map(audio::read_utterance)
-            .collect::<Result<Vec<Audio>, _>>()?;
-        audio_seconds += recordings.iter().map(seconds).sum::<f64>();
-        let features = features(&model, &recordings, |place| utterances[place].id.clone())?;
-        let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
-        let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
-        losses.extend(model.losses(&heard, &labels).into_iter().flatten());
-        let decoded = match model.decoder() {
-            Some(_) => model.hypotheses(&heard)?,
-            None => Vec::new(),
-        };
-        let mut decoded = decoded.into_iter();
-        for (utterance, heard) in utterances.iter().zip(heard) {
-            let best = decoded.next().and_then(|found| found.into_iter().next());
-            match best {
-                Some(best) => {
-                    greedy.push((utterance.text.clone(), heard.text));
-                    pairs.push((utterance.text.clone(), best.text));
-                }
-                None => pairs.push((utterance.text.clone(), heard.text)),
-            }
+    if let Some(path) = &args.html {
+        let outputs = outputs(&model, measured.unit);
+        let title = format!("{} on {}", args.model.display(), args.manifest.display());
+        let shown = worst(&model, &measured)?;
+        let run_dir = args.model.parent();
+        let page = report::page(&title, &evaluation, &shown, &outputs, run_dir);
+        write(path, &page)?;
+    }
+    output::print(args.output.format, &evaluation, text)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The utterances with most errors, of equally bad ones those with the larger loss, heard once more.
+fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
+    let samples = measured.unit.samples(&measured.recognised);
+    let loss = |place: usize| measured.losses[place];
+    let mut order: Vec<usize> = (0..samples.len()).collect();
+    order.sort_by(|&a, &b| {
+        let errors = samples[b].errors.cmp(&samples[a].errors);
+        let losses = loss(b).unwrap_or(0.0).total_cmp(&loss(a).unwrap_or(0.0));
+        errors.then(losses).then(a.cmp(&b))
+    });
+    order.truncate(SHOWN);
+    let utterances: Vec<_> = order
+        .iter()
+        .map(|&place| measured.utterances[place].clone())
+        .collect();
+    let recordings = measuring::read(&utterances)?;
+    let features = features(model, &recordings, |place| utterances[place].id.clone())?;
+    let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
+    let shown = order.iter().zip(features).zip(heard);
+    Ok(shown
+        .map(|((&place, features), heard)| Shown {
+            recognised: &measured.recognised[place],
+            loss: loss(place),
+            features,
+            log_probs: heard.log_probs,
+        })
+        .collect())
+}
+
+/// What the model's outputs are called.
+fn outputs(model: &Model, unit: Unit) -> Outputs {
+    let vocabulary = &model.recipe().vocabulary;
+    let blank = (unit != Unit::Utterances).then(|| "blank".to_owned());
+    let units = vocabulary.units.iter().map(|unit| match unit.as_str() {
+        " " => "space".to_owned(),
+        unit => unit.to_owned(),
+    });
+    Outputs {
+        names: blank.into_iter().chain(units).collect(),
+        unit,
+    }
+}
+
+fn text(evaluation: &Evaluation) -> String {
+    let Evaluation {
+        details,
+        efficiency,
+        ..
+    } = evaluation;
+    let mut lines = vec![evaluation.score.to_string()];
+    let named = match details.unit {
+        Unit::Utterances => "wrong",
+        Unit::Words | Unit::Characters => "WER",
+    };
+    if let Some(greedy) = &evaluation.greedy {
+        let shown = |rate: Option<f64>| rate.map_or("undefined".to_owned(), percent);
+        let (wer, cer) = (shown(greedy.wer), shown(greedy.cer));
+        lines.push(format!("greedily   WER {wer}, CER {cer}"));
+    }
+    let characters = details.characters.iter().map(|rate| ("CER", rate));
+    for (name, rate) in std::iter::once((named, &details.all)).chain(characters) {
+        if let Some(interval) = rate.interval {
+            let (low, high) = (percent(interval.low), percent(interval.high));
+            lines.push(format!(
+                "{name} lies between {low} and {high} in 95 of 100 such sets"
+            ));
         }
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let vocabulary = &model.recipe().vocabulary;
-    let evaluation = Evaluation {
-        score: match vocabulary.kind {
-            Kind::Classes => score::keyword(&pairs, &vocabulary.units),
-            Kind::Characters | Kind::Bytepair | Kind::Words => score::transcripts(&pairs),
-        },
-        greedy: model.decoder().is_some().then(|| {
-            let Score { wer, cer, .. } = score::transcripts(&greedy);
-            Greedy { wer, cer }
-        }),
-        loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
-        audio_seconds,
-        seconds,
-        real_time_factor: seconds / audio_seconds.max(f64::MIN_POSITIVE),
-        compute_class: compute.class,
-    };
-    output::print(args.output.format, &evaluation, |evaluation| {
-        let greedy = evaluation.greedy.as_ref().map(|greedy| {
-            let shown = |rate: Option<f64>| rate.map_or("undefined".to_owned(), percent);
-            format!(
-                "\ngreedily   WER {}, CER {}",
-                shown(greedy.wer),
-                shown(greedy.cer)
-            )
+    let rates = |title: &str, rates: &[Rate]| {
+        let told = rates.iter().take(TOLD).map(|rate| {
+            let value = rate.rate.map_or("undefined".to_owned(), percent);
+            format!("{} {value}", rate.name)
         });
-        format!(
-            "{}{}\nreal-time factor {:.4}: {} of speech in {}, on {}",
-            evaluation.score,
-            greedy.unwrap_or_default(),
-            evaluation.real_time_factor,
-            duration(evaluation.audio_seconds),
-            duration(evaluation.seconds),
-            evaluation.compute_class
-        )
-    })
+        format!("{title}: {}", told.collect::<Vec<_>>().join(", "))
+    };
+    if details.speakers.len() > 1 {
+        lines.push(rates("hardest speakers", &details.speakers));
+    }
+    if details.lengths.len() > 1 {
+        lines.push(rates("by length", &details.lengths));
+    }
+    if details.unit == Unit::Words && !details.substituted.is_empty() {
+        let told = details.substituted.iter().take(TOLD);
+        let told: Vec<String> = told
+            .map(|it| format!("{} -> {} ({})", it.reference, it.hypothesis, it.count))
+            .collect();
+        lines.push(format!("commonest mistakes: {}", told.join(", ")));
+    }
+    lines.push(format!(
+        "real-time factor {:.4}: {} of speech in {}, on {}",
+        efficiency.real_time_factor,
+        duration(efficiency.audio_seconds),
+        duration(efficiency.seconds),
+        efficiency.compute_class
+    ));
+    let peak = efficiency.peak_memory_bytes.map_or(String::new(), |peak| {
+        format!(", peak memory {}", report::bytes(peak))
+    });
+    lines.push(format!(
+        "{} parameters, {}{peak}",
+        efficiency.parameters,
+        report::bytes(efficiency.model_bytes)
+    ));
+    lines.join("\n")
 }
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
 pub fn open(folder: &Path, device: args::Device) -> Result<(Model, Compute)> {
-    worker::compute::set_threads(crate::cores::logical())?;
-    let compute = Compute::open(choice(device))?;
+    let compute = compute(device)?;
     Ok((Model::load(folder, &compute)?, compute))
+}
+
+/// The device that was typed, with all of the machine's cores; once in a program's life.
+pub fn compute(device: args::Device) -> Result<Compute> {
+    worker::compute::set_threads(crate::cores::logical())?;
+    Ok(Compute::open(choice(device))?)
 }
 
 pub const fn choice(device: args::Device) -> DeviceChoice {
@@ -147,51 +210,4 @@ pub const fn choice(device: args::Device) -> DeviceChoice {
         args::Device::Cpu => DeviceChoice::Cpu,
         args::Device::Wgpu => DeviceChoice::Wgpu,
     }
-}
-
-pub fn seconds(audio: &Audio) -> f64 {
-    audio.samples.len() as f64 / f64::from(audio.sample_rate)
-}
-
-/// The features of each recording; an error names the recording by `name`.
-pub fn features(
-    model: &Model,
-    recordings: &[Audio],
-    name: impl Fn(usize) -> String,
-) -> Result<Vec<Features>> {
-    let found = model.features(recordings).into_iter().enumerate();
-    found
-        .map(|(place, features)| {
-            features.map_err(|error| Failure::Data(format!("{}: {error}", name(place))).into())
-        })
-        .collect()
-}
-
-/// What the transcripts are to the model, or an error that names those it cannot say.
-fn labels(model: &Model, manifest: &Manifest, path: &Path) -> Result<Vec<Vec<u32>>> {
-    let vocabulary = &model.recipe().vocabulary;
-    let mut labels = Vec::with_capacity(manifest.utterances.len());
-    let mut wrong: BTreeMap<String, Vec<&Utterance>> = BTreeMap::new();
-    for utterance in &manifest.utterances {
-        match vocabulary.encode(&utterance.text) {
-            Ok(encoded) => labels.push(encoded),
-            Err(error) => wrong.entry(error.to_string()).or_default().push(utterance),
-        }
-    }
-    if wrong.is_empty() {
-        return Ok(labels);
-    }
-    let count: usize = wrong.values().map(Vec::len).sum();
-    let named: Vec<String> = wrong
-        .iter()
-        .take(NAMED)
-        .map(|(error, utterances)| format!("{}: {error}", utterances[0].id))
-        .collect();
-    Err(Failure::Data(format!(
-        "{}: {count} of {} transcripts cannot be said by the model: {}",
-        path.display(),
-        manifest.utterances.len(),
-        named.join("; ")
-    ))
-    .into())
 }

@@ -145,7 +145,7 @@ fn a_ctc_model_has_the_same_bits_from_one_two_and_three_workers() {
 }
 
 /// The file called `name` below `dir`.
-fn find(dir: &std::path::Path, name: &str) -> std::path::PathBuf {
+pub fn find(dir: &std::path::Path, name: &str) -> std::path::PathBuf {
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
