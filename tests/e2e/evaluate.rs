@@ -135,7 +135,7 @@ fn what_training_adds_to_the_likelihood_has_the_same_bits_on_any_number_of_worke
         tiny_job(dir.path(), head);
         let mut all = vec!["train.label_smoothing=0.1", "train.ema=0.8"];
         all.extend(sets);
-        let train = |out, workers, sets: &[&str]| {
+        let train = |out: &str, workers: &str, sets: &[&str]| {
             let report = train(dir.path(), out, workers, sets);
             report["weights_sha256"].as_str().unwrap().to_owned()
         };
