@@ -1,7 +1,7 @@
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
-
 //! Error counts against jiwer's on ten thousand pairs (`testdata/pairs.py`), intervals and p-values against
 //! scipy's (`testdata/significance.py`).
+
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use serde::Deserialize;
 use speech::{
