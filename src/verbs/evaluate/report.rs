@@ -350,7 +350,7 @@ mod tests {
                 dims: 3,
                 data: vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0],
             },
-            log_probs: vec![-0.1, -3.0, -9.0, -0.1, -9.0, -2.5],
+            log_probs: vec![-0.1, -2.9, -9.0, -0.1, -9.0, -2.5],
         };
         let markup = utterance(&shown, &outputs(Unit::Words));
         assert!(
