@@ -6,18 +6,14 @@
 use std::{
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use rayon::prelude::*;
 use speech::{
-    audio::{self, AudioError},
+    audio::AudioError,
     decode::{Kept, KeptError, ctc_required_frames},
     features::Normalization,
-    front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator},
+    front_end::{FrontEnd, FrontEndError, GlobalStats},
     manifest::{Manifest, ManifestError, Utterance},
     model::{Head, ModelSpec},
     objective,
@@ -34,6 +30,7 @@ use crate::{
 };
 
 mod recordings;
+mod statistics;
 
 use recordings::inspect_all;
 
@@ -48,6 +45,9 @@ pub struct Item {
     /// The samples of it that are meant, where it is not all of them.
     pub segment: Option<Range<u64>>,
     pub text: String,
+    pub speaker: Option<String>,
+    /// The place of the speaker's statistics among the run's, where features are normalised with them.
+    pub voice: Option<u32>,
     /// That the model sees.
     pub frames: u64,
     pub seconds: f64,
@@ -71,6 +71,8 @@ pub struct Prepared {
     pub left_out: Vec<LeftOut>,
     /// What the model is to be decoded with.
     pub decoding: Option<Kept>,
+    /// Statistics of speakers, those of the training set before those of the validation set.
+    pub voices: Vec<GlobalStats>,
     /// Whether the corpus was made by the project's own synthesiser.
     pub synthetic: bool,
     /// Of all that the run's bits depend on, in hexadecimal.
@@ -184,7 +186,7 @@ pub fn prepare(
 
     let mut left_out = Vec::new();
     let of = train.len();
-    let train = keep(train, Set::Train, &mut left_out, |item| {
+    let mut train = keep(train, Set::Train, &mut left_out, |item| {
         let labels = vocabulary.encode(&item.text).unwrap_or_default();
         match job.model.head {
             Head::Ctc => {
@@ -203,12 +205,18 @@ pub fn prepare(
         });
     }
     // A transcript too long for CTC has no loss but is decoded and scored all the same.
-    let valid = keep(valid, Set::Valid, &mut left_out, |_| 1);
+    let mut valid = keep(valid, Set::Valid, &mut left_out, |_| 1);
 
-    let stats = match job.features.normalization {
-        Normalization::Global => Some(statistics(&train, &front_end, abandoned)?),
-        Normalization::None | Normalization::Utterance => None,
-    };
+    let (mut stats, mut voices) = (None, Vec::new());
+    match job.features.normalization {
+        Normalization::None | Normalization::Utterance => {}
+        Normalization::Global => stats = Some(statistics::global(&train, &front_end, abandoned)?),
+        Normalization::Speaker => {
+            for items in [&mut train, &mut valid] {
+                statistics::of_speakers(items, &front_end, abandoned, &mut voices)?;
+            }
+        }
+    }
     let class_weights = class_weights(job.train.class_balance, &train, &vocabulary);
     let recipe = Recipe {
         features: job.features.clone(),
@@ -224,7 +232,7 @@ pub fn prepare(
     };
     let spec = recipe.model_spec()?;
     let decoding = decoding(job, &recipe.vocabulary, &train)?;
-    let digest = digest(job, &recipe, [&train, &valid]);
+    let digest = digest(job, &recipe, &voices, [&train, &valid]);
     Ok(Prepared {
         recipe,
         spec,
@@ -232,6 +240,7 @@ pub fn prepare(
         valid,
         left_out,
         decoding,
+        voices,
         synthetic: job.corpus.synthetic.is_some(),
         digest,
     })
@@ -350,46 +359,6 @@ fn keep(
     kept.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Mean and variance over the training set. Features are computed in parallel and added in the
-/// manifest's order, so that the sums are the same on any number of threads.
-fn statistics(
-    items: &[Item],
-    front_end: &FrontEnd,
-    abandoned: &AtomicBool,
-) -> Result<GlobalStats, CorpusError> {
-    /// Utterances whose features are held at once.
-    const HELD: usize = 128;
-    let mut sums = StatsAccumulator::default();
-    for items in items.chunks(HELD) {
-        if abandoned.load(Ordering::Relaxed) {
-            return Err(CorpusError::Abandoned);
-        }
-        let features: Vec<_> = items
-            .par_iter()
-            .map(|item| {
-                let audio = match item.segment.clone() {
-                    None => audio::read(&item.audio),
-                    Some(part) => audio::read_segment(&item.audio, part),
-                };
-                let audio = audio.map_err(|source| CorpusError::Audio {
-                    utterance: item.id.clone(),
-                    source: source.into(),
-                    others: 0,
-                })?;
-                let features = front_end.raw_features(&audio);
-                features.map_err(|source| CorpusError::Features {
-                    utterance: item.id.clone(),
-                    source,
-                })
-            })
-            .collect::<Result<_, CorpusError>>()?;
-        for features in &features {
-            sums.add(features);
-        }
-    }
-    Ok(sums.finish())
-}
-
 /// Of each class of the vocabulary; none where all are equal.
 fn class_weights(balance: ClassBalance, items: &[Item], vocabulary: &Vocabulary) -> Vec<f64> {
     if balance == ClassBalance::None {
@@ -407,7 +376,7 @@ fn class_weights(balance: ClassBalance, items: &[Item], vocabulary: &Vocabulary)
 
 /// Names all that the bits of a run depend on, so that a run is never continued with other data or
 /// other settings than it was begun with. Where the files lie is no part of it.
-fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
+fn digest(job: &Job, recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]) -> String {
     let mut hasher = blake3::Hasher::new();
     let settings = (
         recipe,
@@ -419,11 +388,17 @@ fn digest(job: &Job, recipe: &Recipe, sets: [&[Item]; 2]) -> String {
     );
     let settings = serde_json::to_vec(&settings).expect("settings are JSON");
     hasher.update(&settings);
+    if !voices.is_empty() {
+        hasher.update(&serde_json::to_vec(voices).expect("numbers are JSON"));
+    }
     for set in sets {
         hasher.update(&(set.len() as u64).to_le_bytes());
         for item in set {
             let line = (&item.id, &item.text, item.frames);
             hasher.update(&serde_json::to_vec(&line).expect("strings are JSON"));
+            if let Some(voice) = item.voice {
+                hasher.update(&voice.to_le_bytes());
+            }
             hasher.update(&item.digest);
             if let Some(part) = &item.segment {
                 hasher.update(&part.start.to_le_bytes());

@@ -12,7 +12,7 @@ mod noise;
 mod room;
 mod speed;
 
-pub use augmenter::{Augmenter, Occasion};
+pub use augmenter::{Augmenter, Occasion, Recording};
 pub use masks::spec_augment;
 pub use noise::NoiseKind;
 

@@ -27,6 +27,9 @@ pub enum Normalization {
     None,
     /// Zero mean and unit variance over each utterance.
     Utterance,
+    /// Zero mean and unit variance over all utterances of a speaker in the manifest at hand; over the
+    /// utterance where nobody says who speaks.
+    Speaker,
     /// Zero mean and unit variance over the training set.
     Global,
 }
@@ -51,12 +54,17 @@ pub struct FeaturesConfig {
     /// below it.
     pub high_hz: f64,
     pub preemphasis: f64,
+    /// How far log mel energies may lie below the utterance's loudest, in decibels; what lies lower is
+    /// raised to it, and with it the recordings' different noise. 0: no bound but Kaldi's.
+    pub range_db: f64,
     /// Whether the first cepstral coefficient is replaced by the frame's log energy.
     pub use_energy: bool,
     /// Orders of time derivatives appended to each frame: 0, 1 or 2.
     pub deltas: usize,
     /// Consecutive frames joined into one; 1 leaves them as they are.
     pub stack: usize,
+    /// Of the frames that are then there, one in so many is kept, the first of all among them; 1 keeps all.
+    pub stride: usize,
     pub normalization: Normalization,
 }
 
@@ -73,9 +81,11 @@ impl Default for FeaturesConfig {
             low_hz: 20.0,
             high_hz: 0.0,
             preemphasis: 0.97,
+            range_db: 0.0,
             use_energy: false,
             deltas: 0,
             stack: 1,
+            stride: 1,
             normalization: Normalization::Utterance,
         }
     }
@@ -137,6 +147,8 @@ impl FeaturesConfig {
         within("preemphasis", self.preemphasis, 0.0, 1.0)?;
         within("deltas", self.deltas, 0, 2)?;
         within("stack", self.stack, 1, 64)?;
+        within("stride", self.stride, 1, 64)?;
+        within("range_db", self.range_db, 0.0, 200.0)?;
         let statics = match self.kind {
             FeatureKind::LogMel => self.mel_bins,
             FeatureKind::Mfcc => {
@@ -275,6 +287,8 @@ mod tests {
         assert!(refused(|c| c.high_hz = -7990.0).starts_with("features.high_hz is -7990"));
         assert!(refused(|c| c.deltas = 3).starts_with("features.deltas is 3"));
         assert!(refused(|c| c.stack = 0).starts_with("features.stack is 0"));
+        assert!(refused(|c| c.stride = 0).starts_with("features.stride is 0"));
+        assert!(refused(|c| c.range_db = -1.0).starts_with("features.range_db is -1"));
         let cepstra = refused(|c| {
             c.kind = FeatureKind::Mfcc;
             c.mel_bins = 12;

@@ -1,4 +1,5 @@
-//! From sound to what a model sees: resample, frames, deltas, normalisation, stacking, in that order.
+//! From sound to what a model sees: resample, frames, deltas, normalisation, stacking and stride, in that
+//! order.
 //!
 //! A configuration is checked here once, when a [`FrontEnd`] is made; windows, FFT plan, mel bands and DCT
 //! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It
@@ -13,7 +14,8 @@ mod normalize;
 mod stats;
 
 pub use live::{LiveFrontEnd, NotLive};
-pub use stats::{GlobalStats, StatsAccumulator};
+pub use normalize::Scaling;
+pub use stats::{GlobalStats, SpeakerStats, StatsAccumulator};
 
 use crate::audio::{Audio, AudioError, is_amplitude, resample, resampled_len};
 use crate::features::cepstra::Cepstra;
@@ -22,14 +24,13 @@ use crate::features::spectrum::Spectrum;
 use crate::features::{
     FeatureKind, Features, FeaturesConfig, FeaturesError, Geometry, Normalization, deltas,
 };
-use normalize::Scaling;
 
 #[derive(Debug, Error)]
 pub enum FrontEndError {
     #[error(transparent)]
     Config(#[from] FeaturesError),
     #[error(
-        "the global statistics do not fit the features: {reason}: compute them again with this configuration"
+        "the statistics do not fit the features: {reason}: compute them again with this configuration"
     )]
     Stats { reason: String },
     #[error(
@@ -74,6 +75,8 @@ pub(crate) struct Hearing<'a> {
     pub(crate) bank: Option<&'a MelBank>,
     /// Samples from one frame's start to the next one's.
     pub(crate) shift: usize,
+    /// Of whose voice it is.
+    pub(crate) speaker: Option<&'a Scaling>,
 }
 
 impl std::fmt::Debug for FrontEnd {
@@ -111,12 +114,7 @@ impl FrontEnd {
             FeatureKind::Mfcc => Some(Cepstra::new(config.cepstra, config.mel_bins)),
         };
         let global = match (config.normalization, stats) {
-            (Normalization::Global, Some(stats)) => {
-                stats
-                    .check(geometry.dims)
-                    .map_err(|reason| FrontEndError::Stats { reason })?;
-                Some(Scaling::new(&stats.mean, &stats.variance))
-            }
+            (Normalization::Global, Some(stats)) => Some(stats.scaling(geometry.dims)?),
             _ => None,
         };
         Ok(Self {
@@ -141,24 +139,47 @@ impl FrontEnd {
     /// Seconds from the start of an output frame to the next one's.
     pub fn frame_seconds(&self) -> f64 {
         let shift = self.geometry.shift as f64 / f64::from(self.config.sample_rate);
-        shift * self.config.stack as f64
+        shift * (self.config.stack * self.config.stride) as f64
     }
 
     /// Output frames of `samples` samples at `rate` Hz; 0 when they are too short for one.
     pub fn output_frames(&self, samples: u64, rate: u32) -> usize {
         let samples = resampled_len(samples, rate, self.config.sample_rate);
         let samples = usize::try_from(samples).unwrap_or(usize::MAX);
-        self.geometry.frames(samples).div_ceil(self.config.stack)
+        self.joined(self.geometry.frames(samples))
     }
 
-    /// What the model sees of `audio`: `[output_frames, dims]`, every value finite.
+    fn joined(&self, frames: usize) -> usize {
+        frames
+            .div_ceil(self.config.stack)
+            .div_ceil(self.config.stride)
+    }
+
+    /// How a speaker's utterances are normalised whose statistics are `stats`.
+    pub fn scaling(&self, stats: &GlobalStats) -> Result<Scaling, FrontEndError> {
+        stats.scaling(self.geometry.dims)
+    }
+
+    /// What the model sees of `audio`: `[output_frames, dims]`, every value finite. Whose voice it is, is
+    /// not known.
     pub fn features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
-        self.heard(&self.samples(audio)?, &self.hearing())
+        self.features_of(audio, None)
     }
 
-    /// Frames before normalisation and stacking, deltas included: what global statistics are made of.
+    /// What the model sees of `audio`. `speaker` has the scaling of whose voice it is, where features are
+    /// normalised by speakers; without one, this utterance stands for all of theirs.
+    pub fn features_of(
+        &self,
+        audio: &Audio,
+        speaker: Option<&Scaling>,
+    ) -> Result<Features, FrontEndError> {
+        let hearing = self.hearing(speaker);
+        self.heard(&self.samples(audio)?, &hearing)
+    }
+
+    /// Frames before normalisation and stacking, deltas included: what statistics are made of.
     pub fn raw_features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
-        self.raw(&self.samples(audio)?, &self.hearing())
+        self.raw(&self.samples(audio)?, &self.hearing(None))
     }
 
     /// The samples that features are computed from: checked, and at `features.sample_rate`.
@@ -170,18 +191,17 @@ impl FrontEnd {
         self.at_own_rate(audio)
     }
 
-    pub(crate) fn hearing(&self) -> Hearing<'_> {
+    pub(crate) fn hearing<'a>(&self, speaker: Option<&'a Scaling>) -> Hearing<'a> {
         Hearing {
             bank: None,
             shift: self.geometry.shift,
+            speaker,
         }
     }
 
     /// Output frames of `samples` samples at the front end's own rate.
     pub(crate) fn frames_of(&self, samples: usize, hearing: &Hearing<'_>) -> usize {
-        self.framing(hearing)
-            .frames(samples)
-            .div_ceil(self.config.stack)
+        self.joined(self.framing(hearing).frames(samples))
     }
 
     /// What the model sees of `samples` at the front end's own rate.
@@ -191,13 +211,20 @@ impl FrontEnd {
         hearing: &Hearing<'_>,
     ) -> Result<Features, FrontEndError> {
         let mut features = self.raw(samples, hearing)?;
-        match (self.config.normalization, &self.global) {
-            (Normalization::None, _) => {}
-            (Normalization::Utterance, _) => Scaling::of(&features).apply(&mut features),
-            (Normalization::Global, Some(scaling)) => scaling.apply(&mut features),
-            (Normalization::Global, None) => return Err(FrontEndError::MissingStats),
+        match self.config.normalization {
+            Normalization::None => {}
+            Normalization::Utterance => Scaling::of(&features).apply(&mut features),
+            Normalization::Speaker => match hearing.speaker {
+                Some(scaling) => scaling.apply(&mut features),
+                None => Scaling::of(&features).apply(&mut features),
+            },
+            Normalization::Global => match &self.global {
+                Some(scaling) => scaling.apply(&mut features),
+                None => return Err(FrontEndError::MissingStats),
+            },
         }
-        Ok(normalize::stack(features, self.config.stack))
+        let joined = normalize::stack(features, self.config.stack);
+        Ok(normalize::thin(joined, self.config.stride))
     }
 
     fn framing(&self, hearing: &Hearing<'_>) -> Geometry {
@@ -239,21 +266,31 @@ impl FrontEnd {
         let Geometry { frame, statics, .. } = self.geometry;
         let shift = hearing.shift;
         let bank = hearing.bank.unwrap_or(&self.bank);
-        let mut data = vec![0.0; frames * statics];
+        let bands = self.config.mel_bins;
+        let mut log_mel = vec![0.0; frames * bands];
         let mut scratch = self.spectrum.scratch();
-        let mut log_mel = vec![0.0; self.config.mel_bins];
-        for (n, out) in data.chunks_exact_mut(statics).enumerate() {
+        for (n, out) in log_mel.chunks_exact_mut(bands).enumerate() {
             let samples = &samples[n * shift..n * shift + frame];
             self.spectrum.power(samples, &mut scratch);
-            match &self.cepstra {
-                None => bank.log_energies(&scratch.power, out),
-                Some(cepstra) => {
-                    bank.log_energies(&scratch.power, &mut log_mel);
-                    cepstra.transform(&log_mel, out);
-                    if self.config.use_energy {
-                        out[0] = self.spectrum.energy(samples).max(FLOOR).ln();
-                    }
-                }
+            bank.log_energies(&scratch.power, out);
+        }
+        if self.config.range_db > 0.0 {
+            raise(&mut log_mel, self.config.range_db);
+        }
+        let Some(cepstra) = &self.cepstra else {
+            return Features {
+                frames,
+                dims: statics,
+                data: log_mel,
+            };
+        };
+        let mut data = vec![0.0; frames * statics];
+        let rows = data.chunks_exact_mut(statics);
+        for (n, (out, log_mel)) in rows.zip(log_mel.chunks_exact(bands)).enumerate() {
+            cepstra.transform(log_mel, out);
+            if self.config.use_energy {
+                let samples = &samples[n * shift..n * shift + frame];
+                out[0] = self.spectrum.energy(samples).max(FLOOR).ln();
             }
         }
         Features {
@@ -261,5 +298,14 @@ impl FrontEnd {
             dims: statics,
             data,
         }
+    }
+}
+
+/// Raises what lies more than `range_db` below the greatest of `log_energies` (natural logarithms).
+fn raise(log_energies: &mut [f32], range_db: f64) {
+    let range = (range_db / 10.0 * std::f64::consts::LN_10) as f32;
+    let floor = log_energies.iter().copied().fold(f32::MIN, f32::max) - range;
+    for energy in log_energies {
+        *energy = energy.max(floor);
     }
 }

@@ -287,9 +287,10 @@ proptest! {
         rate in prop::sample::select(vec![8000u32, 11_025, 16_000, 44_100]),
         sample_rate in prop::sample::select(vec![8000u32, 16_000]),
         stack in 1usize..5,
+        stride in 1usize..4,
         deltas in 0usize..3,
     ) {
-        let config = FeaturesConfig { sample_rate, stack, deltas, mel_bins: 20, ..FeaturesConfig::default() };
+        let config = FeaturesConfig { sample_rate, stack, stride, deltas, mel_bins: 20, ..FeaturesConfig::default() };
         let front_end = FrontEnd::new(&config, None).expect("valid");
         let foretold = front_end.output_frames(samples as u64, rate);
         match front_end.features(&noise(rate, samples, 1)) {

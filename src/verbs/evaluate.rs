@@ -3,6 +3,7 @@
 
 mod measuring;
 mod report;
+mod speakers;
 
 use std::path::Path;
 
@@ -102,7 +103,7 @@ fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
         .map(|&place| measured.utterances[place].clone())
         .collect();
     let recordings = measuring::read(&utterances)?;
-    let features = features(model, &recordings, |place| utterances[place].id.clone())?;
+    let features = features(model, &recordings, &utterances, &measured.speakers)?;
     let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
     let shown = order.iter().zip(features).zip(heard);
     Ok(shown

@@ -13,7 +13,7 @@ use speech::{
     audio::Audio,
     decode::{self, Decoder, Kept},
     features::Features,
-    front_end::{FrontEnd, FrontEndError},
+    front_end::{FrontEnd, FrontEndError, Scaling},
     model::{Head, ModelSpec},
     recipe::Recipe,
     text::Vocabulary,
@@ -96,11 +96,27 @@ impl Model {
         self.network.spec()
     }
 
-    /// The features that the model hears, of each recording by itself.
+    pub fn front_end(&self) -> &FrontEnd {
+        &self.front_end
+    }
+
+    /// The features that the model hears, of each recording by itself. A model that normalises by speakers
+    /// takes each for all that its speaker said.
     pub fn features(&self, audio: &[Audio]) -> Vec<Result<Features, FrontEndError>> {
+        self.features_of(audio, &vec![None; audio.len()])
+    }
+
+    /// The features that the model hears, of each recording and its speaker; see
+    /// [`FrontEnd::features_of`].
+    pub fn features_of(
+        &self,
+        audio: &[Audio],
+        speakers: &[Option<&Scaling>],
+    ) -> Vec<Result<Features, FrontEndError>> {
         audio
             .par_iter()
-            .map(|audio| self.front_end.features(audio))
+            .zip(speakers)
+            .map(|(audio, speaker)| self.front_end.features_of(audio, *speaker))
             .collect()
     }
 

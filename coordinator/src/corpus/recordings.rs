@@ -136,6 +136,8 @@ fn inspect(
         digest: *digest,
         segment,
         text: utterance.text.clone(),
+        speaker: utterance.speaker.clone(),
+        voice: None,
         frames: front_end.output_frames(samples, info.sample_rate) as u64,
         seconds: samples as f64 / f64::from(info.sample_rate.max(1)),
     })

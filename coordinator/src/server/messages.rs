@@ -2,6 +2,7 @@
 //! [`proto::convert`].
 
 use proto::v1;
+use speech::front_end::GlobalStats;
 
 use crate::{
     corpus::Item,
@@ -90,7 +91,17 @@ fn utterance(index: u32, item: &Item) -> v1::Utterance {
             start: part.start,
             end: part.end,
         }),
+        voice: item.voice,
     }
+}
+
+pub fn voices(voices: &[GlobalStats]) -> Vec<v1::Voice> {
+    let voice = |stats: &GlobalStats| v1::Voice {
+        mean: stats.mean.clone(),
+        variance: stats.variance.clone(),
+        frames: stats.frames,
+    };
+    voices.iter().map(voice).collect()
 }
 
 pub fn receipt(outcome: Outcome) -> v1::Receipt {

@@ -66,6 +66,7 @@ impl Workers for WorkersService {
         Ok(Response::new(v1::JobDescription {
             job,
             recipe_json: posted.recipe_json.clone(),
+            voices: messages::voices(&posted.prepared.voices),
             wire: v1::Wire::from(posted.wire).into(),
         }))
     }

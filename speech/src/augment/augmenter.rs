@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::{AugmentConfig, AugmentError, noise, refuse, room::Room, spec_augment, speed::Speed};
 use crate::features::mel::MelBank;
 use crate::features::{Features, FeaturesConfig};
-use crate::front_end::{FrontEnd, FrontEndError, Hearing};
+use crate::front_end::{FrontEnd, FrontEndError, Hearing, Scaling};
 use crate::random::Stream;
 
 /// First tag of the streams that augmentation draws from.
@@ -36,6 +36,17 @@ pub struct Occasion {
     pub epoch: u32,
     /// Its place in the training set.
     pub utterance: u32,
+}
+
+/// A recording before anything has befallen it.
+#[derive(Clone, Copy)]
+pub struct Recording<'a> {
+    /// See [`FrontEnd::samples`].
+    pub samples: &'a [f32],
+    /// Whose voice it is; see [`FrontEnd::features_of`].
+    pub speaker: Option<&'a Scaling>,
+    /// For babble: other recordings, the same in the same order on each call for an occasion.
+    pub others: &'a [&'a [f32]],
 }
 
 /// A job's augmentation with its tables. Shared between threads; what it gives does not depend on which of
@@ -112,19 +123,21 @@ impl Augmenter {
         spec_augment(features, &self.config, self.stack, &mut stream);
     }
 
-    /// What the model sees of `samples` (see [`FrontEnd::samples`]) on an occasion, masks aside.
-    ///
-    /// `others` are recordings for babble, the same in the same order on each call for the occasion. Speech
-    /// that speed and tempo would leave fewer than `needed` frames of keeps its pace.
+    /// What the model sees of a recording on an occasion, masks aside. Speech that speed and tempo would
+    /// leave fewer than `needed` frames of keeps its pace.
     pub fn features(
         &self,
         front_end: &FrontEnd,
-        samples: &[f32],
-        others: &[&[f32]],
+        recording: Recording<'_>,
         on: Occasion,
         needed: usize,
     ) -> Result<Features, FrontEndError> {
-        let mut hearing = front_end.hearing();
+        let Recording {
+            samples,
+            speaker,
+            others,
+        } = recording;
+        let mut hearing = front_end.hearing(speaker);
         let mut stream = self.stream(on, Kind::Warp);
         hearing.bank = self.warps[stream.below(self.warps.len() as u64) as usize].as_ref();
 

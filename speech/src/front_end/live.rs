@@ -18,6 +18,16 @@ pub enum NotLive {
          end; train with \"global\" or \"none\" to hear a stream"
     )]
     UtteranceNormalization,
+    #[error(
+        "features.normalization is \"speaker\", and nobody says who speaks; train with \"global\" or \"none\" to \
+         hear a stream"
+    )]
+    SpeakerNormalization,
+    #[error(
+        "features.range_db is not 0: how loud an utterance becomes is known at its end; train without it to hear a \
+         stream"
+    )]
+    Range,
     #[error("features.normalization is \"global\", and there are no global statistics")]
     MissingStats,
 }
@@ -35,6 +45,8 @@ pub struct LiveFrontEnd<'a> {
     said: usize,
     /// Frames on their way into a stack.
     stack: Vec<f32>,
+    /// How many stacks there were, of which one in so many is kept.
+    stacks: usize,
 }
 
 impl FrontEnd {
@@ -43,9 +55,13 @@ impl FrontEnd {
     /// # Errors
     /// When the features of a frame depend on all that follow.
     pub fn live(&self) -> Result<LiveFrontEnd<'_>, NotLive> {
+        if self.config.range_db > 0.0 {
+            return Err(NotLive::Range);
+        }
         let scaling = match (self.config.normalization, &self.global) {
             (Normalization::None, _) => None,
             (Normalization::Utterance, _) => return Err(NotLive::UtteranceNormalization),
+            (Normalization::Speaker, _) => return Err(NotLive::SpeakerNormalization),
             (Normalization::Global, Some(scaling)) => Some(scaling),
             (Normalization::Global, None) => return Err(NotLive::MissingStats),
         };
@@ -57,6 +73,7 @@ impl FrontEnd {
             statics: Vec::new(),
             said: 0,
             stack: Vec::new(),
+            stacks: 0,
         })
     }
 }
@@ -77,7 +94,7 @@ impl LiveFrontEnd<'_> {
         self.samples.extend_from_slice(samples);
         let frames = self.front_end.geometry.frames(self.samples.len());
         if frames > 0 {
-            let hearing = self.front_end.hearing();
+            let hearing = self.front_end.hearing(None);
             let heard = self.front_end.frames(&self.samples, frames, &hearing);
             self.statics.extend(heard.data);
             self.samples.drain(..frames * self.front_end.geometry.shift);
@@ -94,11 +111,12 @@ impl LiveFrontEnd<'_> {
             while self.stack.len() < dims * stack {
                 self.stack.extend_from_within(self.stack.len() - dims..);
             }
-            data.append(&mut self.stack);
+            let last = std::mem::take(&mut self.stack);
+            data.extend(self.thinned(&last));
         }
         self.samples.clear();
         self.statics.clear();
-        (self.heard, self.said) = (0, 0);
+        (self.heard, self.said, self.stacks) = (0, 0, 0);
         data
     }
 
@@ -141,7 +159,21 @@ impl LiveFrontEnd<'_> {
         let width = whole * self.front_end.config.stack;
         self.stack.append(&mut rows);
         let full = self.stack.len() / width * width;
-        self.stack.drain(..full).collect()
+        let whole: Vec<f32> = self.stack.drain(..full).collect();
+        self.thinned(&whole)
+    }
+
+    /// Those of `stacks`, the next of all, that are kept.
+    fn thinned(&mut self, stacks: &[f32]) -> Vec<f32> {
+        let stride = self.front_end.config.stride;
+        let mut kept = Vec::with_capacity(stacks.len().div_ceil(stride));
+        for stack in stacks.chunks_exact(self.front_end.dims()) {
+            if self.stacks.is_multiple_of(stride) {
+                kept.extend_from_slice(stack);
+            }
+            self.stacks += 1;
+        }
+        kept
     }
 }
 
@@ -174,10 +206,11 @@ mod tests {
         };
         let mut configs = Vec::new();
         for deltas in 0..=2 {
-            for stack in [1, 3] {
+            for (stack, stride) in [(1, 1), (3, 1), (1, 4), (2, 3)] {
                 configs.push(FeaturesConfig {
                     deltas,
                     stack,
+                    stride,
                     ..base.clone()
                 });
             }
@@ -240,10 +273,25 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_end_cannot_be_heard_live() {
+        let refused = |config: FeaturesConfig| {
+            let front_end = FrontEnd::new(&config, None).unwrap();
+            front_end.live().err()
+        };
         let config = FeaturesConfig::default();
-        let front_end = FrontEnd::new(&config, None).unwrap();
-        let refused = front_end.live().err();
-        assert_eq!(refused, Some(NotLive::UtteranceNormalization));
+        assert_eq!(
+            refused(config.clone()),
+            Some(NotLive::UtteranceNormalization)
+        );
+        let speaker = FeaturesConfig {
+            normalization: Normalization::Speaker,
+            ..config.clone()
+        };
+        assert_eq!(refused(speaker), Some(NotLive::SpeakerNormalization));
+        let bounded = FeaturesConfig {
+            range_db: 40.0,
+            ..config
+        };
+        assert_eq!(refused(bounded), Some(NotLive::Range));
     }
 
     #[test]

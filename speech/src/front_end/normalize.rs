@@ -1,4 +1,4 @@
-//! Zero mean and unit variance for each dimension, and joining frames. Knows matrices, no sound.
+//! Zero mean and unit variance for each dimension, joining frames and leaving some out. Knows matrices, no sound.
 
 use crate::features::Features;
 
@@ -7,7 +7,8 @@ use crate::features::Features;
 const VARIANCE_FLOOR: f64 = 1e-5;
 
 /// `(x - mean) * scale` for each dimension.
-pub(super) struct Scaling {
+#[derive(Clone, Debug)]
+pub struct Scaling {
     mean: Vec<f32>,
     scale: Vec<f32>,
 }
@@ -72,6 +73,20 @@ pub(super) fn stack(mut features: Features, stack: usize) -> Features {
     }
 }
 
+/// Keeps the first of each `stride` frames.
+pub(super) fn thin(features: Features, stride: usize) -> Features {
+    if stride == 1 {
+        return features;
+    }
+    let Features { frames, dims, data } = features;
+    let kept = data.chunks_exact(dims).step_by(stride);
+    Features {
+        frames: frames.div_ceil(stride),
+        dims,
+        data: kept.flatten().copied().collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +110,15 @@ mod tests {
         assert_eq!(stack(features(4, 2), 2).data, features(4, 2).data);
         assert_eq!(stack(features(3, 2), 1), features(3, 2));
         assert_eq!(stack(features(1, 1), 4).data, [0.0; 4]);
+    }
+
+    #[test]
+    fn one_frame_in_so_many_is_kept() {
+        let kept = thin(features(5, 2), 2);
+        assert_eq!((kept.frames, kept.dims), (3, 2));
+        assert_eq!(kept.data, [0.0, 1.0, 4.0, 5.0, 8.0, 9.0]);
+        assert_eq!(thin(features(4, 2), 1), features(4, 2));
+        assert_eq!(thin(features(4, 2), 9).data, [0.0, 1.0]);
     }
 
     #[test]

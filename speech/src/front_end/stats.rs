@@ -1,8 +1,11 @@
 //! Mean and variance of features over a corpus: sums in `f64`, added in the order they are given in, so
 //! that equal orders give equal bits. Refuses to know which utterances they come from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use super::{FrontEndError, Scaling};
 use crate::features::Features;
 
 /// Mean and variance of each dimension over un-stacked, un-normalised frames, deltas included.
@@ -15,8 +18,16 @@ pub struct GlobalStats {
 }
 
 impl GlobalStats {
+    /// What gives frames of `dims` values like these zero mean and unit variance.
+    pub(super) fn scaling(&self, dims: usize) -> Result<Scaling, FrontEndError> {
+        match self.check(dims) {
+            Ok(()) => Ok(Scaling::new(&self.mean, &self.variance)),
+            Err(reason) => Err(FrontEndError::Stats { reason }),
+        }
+    }
+
     /// Whether these can normalise frames of `dims` values; says why not.
-    pub(super) fn check(&self, dims: usize) -> Result<(), String> {
+    fn check(&self, dims: usize) -> Result<(), String> {
         if self.frames == 0 {
             return Err("they were taken over no frame".to_owned());
         }
@@ -109,6 +120,38 @@ impl StatsAccumulator {
             dims,
             "statistics are of the features of one front end"
         );
+    }
+}
+
+/// Collects statistics of each speaker by name.
+#[derive(Clone, Debug, Default)]
+pub struct SpeakerStats {
+    speakers: BTreeMap<String, StatsAccumulator>,
+}
+
+impl SpeakerStats {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the frames of one of `speaker`'s utterances; see [`StatsAccumulator::add`].
+    pub fn add(&mut self, speaker: &str, features: &Features) {
+        match self.speakers.get_mut(speaker) {
+            Some(sums) => sums.add(features),
+            None => {
+                let mut sums = StatsAccumulator::new();
+                sums.add(features);
+                self.speakers.insert(speaker.to_owned(), sums);
+            }
+        }
+    }
+
+    /// The statistics so far, in the order of the speakers' names.
+    pub fn finish(&self) -> BTreeMap<String, GlobalStats> {
+        let speakers = self.speakers.iter();
+        speakers
+            .map(|(name, sums)| (name.clone(), sums.finish()))
+            .collect()
     }
 }
 

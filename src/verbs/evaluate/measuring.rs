@@ -8,6 +8,7 @@ use serde::Serialize;
 use speech::{
     audio::{self, Audio},
     features::Features,
+    front_end::Scaling,
     manifest::{Manifest, Utterance},
     score::{
         self, Score,
@@ -17,10 +18,11 @@ use speech::{
 };
 use worker::{compute::Compute, inference::Model};
 
+use super::speakers;
 use crate::exit::Failure;
 
 /// Recordings in memory at once.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// Bad transcripts and recordings are named up to this many.
 const NAMED: usize = 5;
 
@@ -34,6 +36,8 @@ pub struct Measured {
     /// In the manifest's order, as all that follows.
     pub utterances: Vec<Utterance>,
     pub recognised: Vec<Recognised>,
+    /// How each speaker is normalised, where the model asks who speaks.
+    pub speakers: BTreeMap<String, Scaling>,
     /// Of each utterance that has one.
     pub losses: Vec<Option<f64>>,
     pub audio_seconds: f64,
@@ -89,11 +93,12 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
     }
     let labels = labels(model, &utterances, path)?;
     let begun = Instant::now();
+    let speakers = speakers::scalings(model, &utterances)?;
     let (mut recognised, mut losses, mut audio_seconds) = (Vec::new(), Vec::new(), 0.0);
     let mut greedy = Vec::new();
     for (utterances, labels) in utterances.chunks(AT_ONCE).zip(labels.chunks(AT_ONCE)) {
         let recordings = read(utterances)?;
-        let features = features(model, &recordings, |place| utterances[place].id.clone())?;
+        let features = features(model, &recordings, utterances, &speakers)?;
         let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
         let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
         losses.extend(model.losses(&heard, &labels));
@@ -142,6 +147,7 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
         unit,
         utterances,
         recognised,
+        speakers,
         losses,
         audio_seconds,
         seconds,
@@ -157,16 +163,23 @@ pub fn seconds(audio: &Audio) -> f64 {
     audio.samples.len() as f64 / f64::from(audio.sample_rate)
 }
 
-/// The features of each recording; an error names the recording by `name`.
+/// The features of each utterance's recording, normalised by its speaker if that is among `speakers`; an
+/// error names the utterance.
 pub fn features(
     model: &Model,
     recordings: &[Audio],
-    name: impl Fn(usize) -> String,
+    utterances: &[Utterance],
+    speakers: &BTreeMap<String, Scaling>,
 ) -> Result<Vec<Features>> {
-    let found = model.features(recordings).into_iter().enumerate();
+    let whose = |utterance: &Utterance| speakers.get(utterance.speaker.as_ref()?);
+    let whose: Vec<Option<&Scaling>> = utterances.iter().map(whose).collect();
+    let found = model.features_of(recordings, &whose);
     found
-        .map(|(place, features)| {
-            features.map_err(|error| Failure::Data(format!("{}: {error}", name(place))).into())
+        .into_iter()
+        .zip(utterances)
+        .map(|(features, utterance)| {
+            let told = |error| Failure::Data(format!("{}: {error}", utterance.id));
+            features.map_err(|error| told(error).into())
         })
         .collect()
 }

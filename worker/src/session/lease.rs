@@ -42,6 +42,8 @@ pub(super) struct Utterance {
     /// The samples of it that are meant; `None` for all of it.
     pub segment: Option<Range<u64>>,
     pub text: String,
+    /// Its speaker among the job's.
+    pub voice: Option<u32>,
 }
 
 impl Utterance {
@@ -145,6 +147,7 @@ impl TryFrom<v1::Utterance> for Utterance {
             },
             segment,
             text: utterance.text,
+            voice: utterance.voice,
         })
     }
 }

@@ -7,7 +7,7 @@ use proto::contribution::PassKind;
 use rayon::prelude::*;
 use speech::{
     audio::{self, Audio},
-    augment::Occasion,
+    augment::{Occasion, Recording},
     decode::ctc_required_frames,
     features::Features,
     model::Head,
@@ -219,14 +219,14 @@ impl Loader {
         utterance: &Utterance,
         need: Need,
     ) -> Result<Option<Source>, LoadError> {
-        let audio = &utterance.heard();
         let held = match need {
-            Need::Prepared => self
-                .features
-                .get(&job.feature_key(audio))
-                .map(Source::Prepared),
+            Need::Prepared => {
+                let key = job.feature_key(utterance);
+                let key = key.map_err(|error| fault(utterance, &error))?;
+                self.features.get(&key).map(Source::Prepared)
+            }
             Need::Sound { epoch } => {
-                let sound = self.sound.get(&job.sound_key(audio));
+                let sound = self.sound.get(&job.sound_key(&utterance.heard()));
                 sound.map(|sound| Source::Sound(sound, epoch))
             }
         };
@@ -275,10 +275,13 @@ impl Loader {
         let seconds = audio.seconds();
         let source = match need {
             Need::Prepared => {
-                let features = job.front_end.features(audio);
+                let speaker = job.scaling(utterance);
+                let speaker = speaker.map_err(|error| fault(utterance, &error))?;
+                let features = job.front_end.features_of(audio, speaker);
                 let features = features.map_err(|error| fault(utterance, &error))?;
                 let prepared = Arc::new(Prepared { features, seconds });
-                let key = job.feature_key(&utterance.heard());
+                let key = job.feature_key(utterance);
+                let key = key.map_err(|error| fault(utterance, &error))?;
                 self.features.keep(key, Arc::clone(&prepared));
                 Source::Prepared(prepared)
             }
@@ -339,16 +342,18 @@ fn example<'a>(
         Source::Prepared(prepared) => (prepared.seconds, Heard::Plain(Arc::clone(prepared))),
         Source::Sound(sound, epoch) => {
             let needed = match job.recipe.model.head {
-                Head::Ctc => ctc_required_frames(&labels),
+                Head::Ctc => job.recipe.model.input_frames(ctc_required_frames(&labels)),
                 Head::Keyword => 1,
             };
-            let features = job.augmenter.features(
-                &job.front_end,
-                &sound.samples,
-                &others(),
-                on(*epoch),
-                needed,
-            );
+            let speaker = job.scaling(&utterance);
+            let recording = Recording {
+                samples: &sound.samples,
+                speaker: speaker.map_err(|error| fault(&utterance, &error))?,
+                others: &others(),
+            };
+            let features = job
+                .augmenter
+                .features(&job.front_end, recording, on(*epoch), needed);
             let features = features.map_err(|error| fault(&utterance, &error))?;
             (sound.seconds, Heard::Augmented(features))
         }

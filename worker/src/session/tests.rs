@@ -131,6 +131,7 @@ fn job(folder: &Path) -> Job {
         audio_digest: blake3::hash(&audio[index]).as_bytes().to_vec().into(),
         text: ["no", "yes"][index % 2].to_owned(),
         segment: None,
+        voice: None,
     };
     let micro_batches = (0..2)
         .map(|index| v1::MicroBatch {

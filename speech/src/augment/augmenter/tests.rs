@@ -46,9 +46,17 @@ fn on(epoch: u32, utterance: u32) -> Occasion {
     Occasion { epoch, utterance }
 }
 
+fn recording<'a>(samples: &'a [f32], others: &'a [&'a [f32]]) -> Recording<'a> {
+    Recording {
+        samples,
+        speaker: None,
+        others,
+    }
+}
+
 fn heard(augmenter: &Augmenter, samples: &[f32], on: Occasion) -> Features {
     augmenter
-        .features(&front_end(), samples, &[&voice(900)], on, 1)
+        .features(&front_end(), recording(samples, &[&voice(900)]), on, 1)
         .expect("long enough")
 }
 
@@ -154,7 +162,7 @@ fn speech_too_short_for_its_transcript_keeps_its_pace() {
     };
     let augmenter = augmenter(&fast);
     let frames = |needed| {
-        let features = augmenter.features(&front_end(), &samples, &[], on(0, 0), needed);
+        let features = augmenter.features(&front_end(), recording(&samples, &[]), on(0, 0), needed);
         features.expect("long enough").frames
     };
     let (whole, hurried) = (clean(&samples).frames, 1 + (2667 - 200) / 120);
@@ -162,7 +170,7 @@ fn speech_too_short_for_its_transcript_keeps_its_pace() {
     assert_eq!(frames(hurried + 1), whole);
     assert_eq!(frames(whole + 100), whole);
     // Two frames' worth, which would be none.
-    let short = augmenter.features(&front_end(), &voice(280), &[], on(0, 0), 0);
+    let short = augmenter.features(&front_end(), recording(&voice(280), &[]), on(0, 0), 0);
     assert_eq!(short.expect("long enough").frames, 2);
 }
 

@@ -1,6 +1,10 @@
-//! What an epoch makes of recordings, in training alone.
+//! What an epoch makes of recordings, in training alone; and speakers.
 
-use speech::augment::{Augmenter, Occasion};
+use speech::{
+    augment::{Augmenter, Occasion, Recording},
+    features::Normalization,
+    front_end::StatsAccumulator,
+};
 
 use super::*;
 
@@ -54,10 +58,12 @@ async fn a_gradient_is_of_what_the_epoch_makes_of_the_recordings_and_a_score_is_
                 utterance: index as u32,
             };
             let other = [recordings[index ^ 1].samples.as_slice()];
-            let samples = &recordings[index].samples;
-            let mut features = augmenter
-                .features(&front_end, samples, &other, on, 1)
-                .unwrap();
+            let recording = Recording {
+                samples: &recordings[index].samples,
+                speaker: None,
+                others: &other,
+            };
+            let mut features = augmenter.features(&front_end, recording, on, 1).unwrap();
             augmenter.mask(&mut features, on);
             features
         };
@@ -67,4 +73,55 @@ async fn a_gradient_is_of_what_the_epoch_makes_of_the_recordings_and_a_score_is_
     };
     assert_eq!(pushed, [expected(0), expected(1), expected(0)]);
     assert_ne!(pushed[0], pushed[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_speaker_is_normalised_as_the_job_says_and_one_that_it_lacks_is_fatal() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.features.normalization = Normalization::Speaker;
+    let front_end = recipe.front_end().unwrap();
+    let mut job = job(folder.path());
+    let recordings = job.recordings();
+    let stats = |range: std::ops::Range<usize>| {
+        let mut sums = StatsAccumulator::new();
+        for audio in &recordings[range] {
+            sums.add(&front_end.raw_features(audio).unwrap());
+        }
+        sums.finish()
+    };
+    // Three recordings of one speaker, and one of nobody.
+    let stats = stats(0..3);
+    job.script.recipe_json = recipe.to_json();
+    job.script.voices = vec![v1::Voice {
+        mean: stats.mean.clone(),
+        variance: stats.variance.clone(),
+        frames: stats.frames,
+    }];
+    for index in 0..3 {
+        job.micro_batches[index / 2].utterances[index % 2].voice = Some(0);
+    }
+    let lease = job.lease(PassKind::Gradient, 7);
+    job.micro_batches[1].utterances[1].voice = Some(1);
+    let leases = [lease, job.lease(PassKind::Gradient, 8), goodbye()];
+    let mut coordinator = Coordinator::start(job.leases(leases)).await;
+    worker(coordinator.address, None).ended().await.unwrap();
+    let pushed = coordinator.next(|call| match call {
+        Call::Push(header, _) => Some(header.digest),
+        _ => None,
+    });
+    let pushed = pushed.await;
+    let scaling = front_end.scaling(&stats).unwrap();
+    let features = |(index, audio)| {
+        let speaker = (index < 3).then_some(&scaling);
+        front_end.features_of(audio, speaker).unwrap()
+    };
+    let features: Vec<Features> = recordings.iter().enumerate().map(features).collect();
+    assert_eq!(pushed.as_ref(), job.contribution_of(&features, 7).digest());
+    let back = given_back(&mut coordinator).await;
+    assert!(
+        back.fatal && back.reason.contains("number 1"),
+        "{}",
+        back.reason
+    );
 }

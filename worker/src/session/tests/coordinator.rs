@@ -51,6 +51,7 @@ pub(crate) struct Script {
     /// Why it refuses every worker.
     pub refusal: Option<String>,
     pub recipe_json: String,
+    pub voices: Vec<v1::Voice>,
     /// In order; afterwards it has nothing to say.
     pub leases: VecDeque<Answer>,
     /// Heartbeats that are answered "unknown".
@@ -180,6 +181,7 @@ impl workers_server::Workers for Fake {
         Ok(Response::new(v1::JobDescription {
             job,
             recipe_json,
+            voices: self.script().voices.clone(),
             wire: v1::Wire::F32.into(),
         }))
     }
