@@ -72,6 +72,17 @@ def save(name, matrix):
     print(name, matrix.shape)
 
 
+def deltas(features, order):
+    return knf.compute_deltas(knf.DeltaOptions(order=order, window=2), features.astype(np.float32))
+
+
+def cmvn(utterances):
+    """Each of the utterances, with the mean and variance of all of them."""
+    utterances = [one.astype(np.float32) for one in utterances]
+    stats = sum(knf.compute_cmvn_stats(one) for one in utterances)
+    return [knf.apply_cmvn(stats, knf.CmvnOptions(norm_vars=True), one) for one in utterances]
+
+
 wide, narrow = signal(16000, 0.4), signal(8000, 0.4)
 save_wav("speechlike-16k.wav", 16000, wide)
 save_wav("speechlike-8k.wav", 8000, narrow)
@@ -80,3 +91,8 @@ save("log-mel-40-8k.txt", log_mel(8000, narrow, 40))
 save("log-mel-24-100-to-minus-400.txt", log_mel(16000, wide, 24, low=100, high=-400))
 save("mfcc-energy.txt", mfcc(16000, wide, 23, 13, True))
 save("mfcc-c0.txt", mfcc(16000, wide, 23, 13, False))
+of_wide = log_mel(16000, wide, 24, low=100, high=-400)
+save("mfcc-c0-deltas.txt", deltas(mfcc(16000, wide, 23, 13, False), 2))
+save("log-mel-cmvn-utterance.txt", cmvn([of_wide])[0])
+# A speaker of two utterances: the whole and its second half.
+save("log-mel-cmvn-speaker.txt", cmvn([of_wide, log_mel(16000, wide[3200:], 24, low=100, high=-400)])[1])

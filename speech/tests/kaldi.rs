@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use speech::audio::{self, Audio};
 use speech::features::{FeatureKind, Features, FeaturesConfig, Normalization};
-use speech::front_end::{FrontEnd, FrontEndError, GlobalStats, StatsAccumulator};
+use speech::front_end::{FrontEnd, FrontEndError, GlobalStats, SpeakerStats, StatsAccumulator};
 use speech::random::Stream;
 
 fn testdata(name: &str) -> PathBuf {
@@ -37,6 +37,10 @@ fn compare(config: FeaturesConfig, audio: &str, name: &str) {
     let front_end = FrontEnd::new(&raw(config), None).expect("a valid configuration");
     let audio = audio::read(&testdata(audio)).expect("a recording");
     let features = front_end.features(&audio).expect("long enough");
+    alike(&features, name);
+}
+
+fn alike(features: &Features, name: &str) {
     let wanted = golden(name);
     assert_eq!(
         (features.frames, features.dims),
@@ -96,6 +100,92 @@ fn mfcc_is_kaldis_with_energy_and_with_c0() {
             ..FeaturesConfig::default()
         };
         compare(config, "speechlike-16k.wav", name);
+    }
+}
+
+#[test]
+fn deltas_are_kaldis() {
+    let config = FeaturesConfig {
+        kind: FeatureKind::Mfcc,
+        mel_bins: 23,
+        deltas: 2,
+        ..FeaturesConfig::default()
+    };
+    compare(config, "speechlike-16k.wav", "mfcc-c0-deltas.txt");
+}
+
+/// The bands of `band_edges_are_kaldis_with_a_high_edge_counted_from_nyquist`, normalised.
+fn normalised(normalization: Normalization) -> FrontEnd {
+    let config = FeaturesConfig {
+        mel_bins: 24,
+        low_hz: 100.0,
+        high_hz: -400.0,
+        normalization,
+        ..FeaturesConfig::default()
+    };
+    FrontEnd::new(&config, None).expect("a valid configuration")
+}
+
+#[test]
+fn an_utterance_is_normalised_as_by_kaldis_cmvn() {
+    let audio = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let features = normalised(Normalization::Utterance).features(&audio);
+    alike(
+        &features.expect("long enough"),
+        "log-mel-cmvn-utterance.txt",
+    );
+}
+
+#[test]
+fn a_speakers_utterances_are_normalised_as_by_kaldis_cmvn() {
+    let whole = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let half = Audio {
+        sample_rate: whole.sample_rate,
+        samples: whole.samples[3200..].to_vec(),
+    };
+    let front_end = normalised(Normalization::Speaker);
+    let mut sums = SpeakerStats::new();
+    for (speaker, audio) in [("a", &whole), ("a", &half), ("b", &noise(16_000, 9000, 1))] {
+        let features = front_end.raw_features(audio).expect("long enough");
+        sums.add(speaker, &features);
+    }
+    let stats = sums.finish();
+    assert_eq!(stats.keys().collect::<Vec<_>>(), ["a", "b"]);
+    let scaling = front_end.scaling(&stats["a"]).expect("of these features");
+    let features = front_end.features_of(&half, Some(&scaling));
+    alike(&features.expect("long enough"), "log-mel-cmvn-speaker.txt");
+
+    // Of a stranger, the utterance is all there is.
+    let alone = front_end.features(&half).expect("long enough");
+    let utterance = normalised(Normalization::Utterance).features(&half);
+    assert_eq!(alone, utterance.expect("long enough"));
+    let narrow = GlobalStats {
+        mean: vec![0.0; 23],
+        variance: vec![1.0; 23],
+        frames: 1,
+    };
+    let error = front_end.scaling(&narrow).expect_err("23 is not 24");
+    assert!(error.to_string().contains("23 means"), "{error}");
+}
+
+#[test]
+fn nothing_lies_further_below_the_loudest_than_the_range() {
+    let audio = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let config = raw(FeaturesConfig::default());
+    let bounded = FeaturesConfig {
+        range_db: 40.0,
+        ..config.clone()
+    };
+    let features = |config| {
+        let front_end = FrontEnd::new(config, None).expect("valid");
+        front_end.features(&audio).expect("long enough").data
+    };
+    let (plain, bounded) = (features(&config), features(&bounded));
+    let loudest = plain.iter().copied().fold(f32::MIN, f32::max);
+    let floor = loudest - 4.0 * std::f32::consts::LN_10;
+    assert!(plain.iter().any(|&x| x < floor));
+    for (plain, bounded) in plain.iter().zip(&bounded) {
+        assert!((bounded - plain.max(floor)).abs() < 1e-5);
     }
 }
 
