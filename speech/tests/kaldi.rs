@@ -128,7 +128,7 @@ fn normalised(normalization: Normalization) -> FrontEnd {
 
 #[test]
 fn an_utterance_is_normalised_as_by_kaldis_cmvn() {
-    let audio = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let audio = audio::read(&testdata("speechlike-16k.wav")).expect("a recording");
     let features = normalised(Normalization::Utterance).features(&audio);
     alike(
         &features.expect("long enough"),
@@ -138,7 +138,7 @@ fn an_utterance_is_normalised_as_by_kaldis_cmvn() {
 
 #[test]
 fn a_speakers_utterances_are_normalised_as_by_kaldis_cmvn() {
-    let whole = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let whole = audio::read(&testdata("speechlike-16k.wav")).expect("a recording");
     let half = Audio {
         sample_rate: whole.sample_rate,
         samples: whole.samples[3200..].to_vec(),
@@ -170,7 +170,7 @@ fn a_speakers_utterances_are_normalised_as_by_kaldis_cmvn() {
 
 #[test]
 fn nothing_lies_further_below_the_loudest_than_the_range() {
-    let audio = read(&testdata("speechlike-16k.wav")).expect("a recording");
+    let audio = audio::read(&testdata("speechlike-16k.wav")).expect("a recording");
     let config = raw(FeaturesConfig::default());
     let bounded = FeaturesConfig {
         range_db: 40.0,
