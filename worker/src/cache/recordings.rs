@@ -113,11 +113,13 @@ impl Recordings {
         if let Some(found) = known.as_ref() {
             return audio::read_segment(&found.path, part.clone()).map(Some);
         }
+        // Before they are read: what changes in between is another file then.
+        let shared = Stamp::of(&wanted.path, false).ok();
+        let kept = Stamp::of(&audio.kept_path(wanted), true).ok();
         let Some((bytes, path)) = audio.find_with_path(wanted) else {
             return Ok(None);
         };
-        let own = !audio.is_shared(&path);
-        let stamp = Stamp::of(&path, own).ok();
+        let stamp = if audio.is_shared(&path) { shared } else { kept };
         self.learn(&mut known, wanted, &bytes, path, stamp, part)
             .map(Some)
     }
