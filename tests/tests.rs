@@ -11,6 +11,8 @@ mod bench;
 mod cluster;
 #[path = "e2e/corpora.rs"]
 mod corpora;
+#[path = "e2e/decoding.rs"]
+mod decoding;
 #[path = "e2e/deploy.rs"]
 mod deploy;
 #[path = "e2e/disk.rs"]

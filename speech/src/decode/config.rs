@@ -80,11 +80,11 @@ impl Default for DecodeConfig {
     fn default() -> Self {
         Self {
             language_model: Source::Train,
-            order: 3,
+            order: 4,
             lexicon: Source::None,
             beam: 64,
             n_best: 1,
-            lm_weight: 0.8,
+            lm_weight: 0.4,
             word_bonus: 0.5,
             unknown_penalty: 4.0,
             hot_words: Vec::new(),

@@ -11,6 +11,8 @@ use speech::{
     text::TextConfig,
 };
 
+mod live;
+
 use super::*;
 use crate::compute::DeviceChoice;
 
