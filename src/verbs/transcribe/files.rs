@@ -18,8 +18,10 @@ use super::{
 };
 use crate::{args, exit::Failure};
 
-/// Pieces that are recognised together.
-const AT_ONCE: usize = 16;
+/// Pieces that are recognised together are so many at most, and no more seconds than this unless one
+/// is: what is in memory at once.
+const AT_ONCE: usize = 64;
+const SECONDS: f64 = 60.0;
 
 pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let lengths =
@@ -36,6 +38,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
         is_keyword: model.recipe().vocabulary.kind == Kind::Classes,
         transcripts: Vec::new(),
         waiting: Vec::new(),
+        seconds: 0.0,
     };
     for path in &args.files {
         heard.file(path, format, lengths)?;
@@ -50,6 +53,7 @@ struct Heard<'a> {
     transcripts: Vec<Transcript>,
     /// Pieces and their transcripts' places.
     waiting: Vec<(usize, Piece, u32)>,
+    seconds: f64,
 }
 
 impl Heard<'_> {
@@ -87,14 +91,17 @@ impl Heard<'_> {
     }
 
     fn piece(&mut self, place: usize, piece: Piece, rate: u32) -> Result<()> {
-        self.waiting.push((place, piece, rate));
-        match self.waiting.len() {
-            AT_ONCE => self.flush(),
-            _ => Ok(()),
+        let seconds = piece.samples.len() as f64 / f64::from(rate);
+        if self.seconds + seconds > SECONDS || self.waiting.len() == AT_ONCE {
+            self.flush()?;
         }
+        self.seconds += seconds;
+        self.waiting.push((place, piece, rate));
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
+        self.seconds = 0.0;
         let mut starts = Vec::new();
         let mut recordings = Vec::new();
         for (place, piece, sample_rate) in self.waiting.drain(..) {
