@@ -60,7 +60,7 @@ pub struct Transcribe {
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 24.0,
+        default_value_t = 16.0,
         conflicts_with = "stream"
     )]
     pub longest: f64,
