@@ -28,8 +28,6 @@ fn recipe() -> Recipe {
         text: TextConfig::default(),
         vocabulary: Vocabulary::characters(["no"]).unwrap(),
         stats: None,
-        label_smoothing: 0.0,
-        class_weights: Vec::new(),
         normalize: Normalize::Utterances,
         label_smoothing: 0.0,
         class_weights: Vec::new(),
