@@ -29,6 +29,8 @@ fn recipe() -> Recipe {
         vocabulary: Vocabulary::characters(["no"]).unwrap(),
         stats: None,
         normalize: Normalize::Utterances,
+        label_smoothing: 0.0,
+        class_weights: Vec::new(),
         seed: 1,
     }
 }
