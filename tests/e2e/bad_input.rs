@@ -155,7 +155,7 @@ fn bad_recordings(dir: &Path) -> Vec<(PathBuf, &'static str)> {
         (
             "text",
             b"this is a letter, not a recording\n".to_vec(),
-            "not a WAV",
+            "not WAV, FLAC, MP3",
         ),
         ("lying", lying, "claims"),
     ];

@@ -94,7 +94,8 @@ fn answer(
 fn archive() -> Vec<u8> {
     let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
         Vec::new(),
-        flate2::Compression::fast(),
+        // Not packed, so that there is something to break off.
+        flate2::Compression::none(),
     ));
     let mut add = |name: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -104,7 +105,6 @@ fn archive() -> Vec<u8> {
         tar.append_data(&mut header, name, content).unwrap();
     };
     add("free-spoken-digit-dataset-1.0.9/README.md", b"digits");
-    // What does not pack, so that there is something to break off.
     let noise: Vec<u8> = (0..50_000u32)
         .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();

@@ -45,6 +45,10 @@ fn segments_of_a_long_recording_train_to_the_bits_of_files_of_their_own() {
         "24",
         "--valid",
         "4",
+        "--speakers",
+        "6",
+        "--valid-speakers",
+        "2",
         "--out",
         ".",
     ];
