@@ -18,7 +18,7 @@ fn listening(decoded: bool) -> Model {
     let mut weights = spec.initialize(3);
     let bias = spec.parameter("head.bias").unwrap().range();
     // Against the blank.
-    weights[bias.start] -= 1.0;
+    weights[bias.start] -= 5.0;
     let mut model = Model::from_parts(recipe, &weights, &compute()).unwrap();
     if decoded {
         let config = DecodeConfig {

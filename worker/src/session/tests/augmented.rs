@@ -3,7 +3,7 @@
 use speech::{
     augment::{Augmenter, Occasion, Recording},
     features::Normalization,
-    front_end::StatsAccumulator,
+    front_end::{FrontEnd, GlobalStats, StatsAccumulator},
 };
 
 use super::*;
@@ -75,23 +75,17 @@ async fn a_gradient_is_of_what_the_epoch_makes_of_the_recordings_and_a_score_is_
     assert_ne!(pushed[0], pushed[1]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_speaker_is_normalised_as_the_job_says_and_one_that_it_lacks_is_fatal() {
-    let folder = tempfile::tempdir().unwrap();
+/// A job that normalises by speakers: three recordings of one, and one of nobody.
+fn job_of_a_speaker(folder: &Path) -> (Job, FrontEnd, GlobalStats) {
     let mut recipe = recipe();
     recipe.features.normalization = Normalization::Speaker;
     let front_end = recipe.front_end().unwrap();
-    let mut job = job(folder.path());
-    let recordings = job.recordings();
-    let stats = |range: std::ops::Range<usize>| {
-        let mut sums = StatsAccumulator::new();
-        for audio in &recordings[range] {
-            sums.add(&front_end.raw_features(audio).unwrap());
-        }
-        sums.finish()
-    };
-    // Three recordings of one speaker, and one of nobody.
-    let stats = stats(0..3);
+    let mut job = job(folder);
+    let mut sums = StatsAccumulator::new();
+    for audio in &job.recordings()[..3] {
+        sums.add(&front_end.raw_features(audio).unwrap());
+    }
+    let stats = sums.finish();
     job.script.recipe_json = recipe.to_json();
     job.script.voices = vec![v1::Voice {
         mean: stats.mean.clone(),
@@ -101,23 +95,43 @@ async fn a_speaker_is_normalised_as_the_job_says_and_one_that_it_lacks_is_fatal(
     for index in 0..3 {
         job.micro_batches[index / 2].utterances[index % 2].voice = Some(0);
     }
-    let lease = job.lease(PassKind::Gradient, 7);
-    job.micro_batches[1].utterances[1].voice = Some(1);
-    let leases = [lease, job.lease(PassKind::Gradient, 8), goodbye()];
+    (job, front_end, stats)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_speaker_is_normalised_as_the_job_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut job, front_end, stats) = job_of_a_speaker(folder.path());
+    let leases = [job.lease(PassKind::Gradient, 7), goodbye()];
     let mut coordinator = Coordinator::start(job.leases(leases)).await;
-    worker(coordinator.address, None).ended().await.unwrap();
-    let pushed = coordinator.next(|call| match call {
-        Call::Push(header, _) => Some(header.digest),
-        _ => None,
-    });
-    let pushed = pushed.await;
+    let ended = worker(coordinator.address, None).ended().await;
+    assert_eq!(ended.unwrap(), dismissed());
+    let mut pushed = vec![];
+    while let Ok(call) = coordinator.calls.try_recv() {
+        if let Call::Push(header, _) = call {
+            pushed.push(header.digest.to_vec());
+        }
+    }
     let scaling = front_end.scaling(&stats).unwrap();
     let features = |(index, audio)| {
         let speaker = (index < 3).then_some(&scaling);
         front_end.features_of(audio, speaker).unwrap()
     };
-    let features: Vec<Features> = recordings.iter().enumerate().map(features).collect();
-    assert_eq!(pushed.as_ref(), job.contribution_of(&features, 7).digest());
+    let features: Vec<Features> = job.recordings().iter().enumerate().map(features).collect();
+    assert_eq!(
+        pushed,
+        [job.contribution_of(&features, 7).digest().to_vec()]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_speaker_that_the_job_lacks_is_fatal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut job, ..) = job_of_a_speaker(folder.path());
+    job.micro_batches[1].utterances[1].voice = Some(1);
+    let leases = [job.lease(PassKind::Gradient, 7), goodbye()];
+    let mut coordinator = Coordinator::start(job.leases(leases)).await;
+    worker(coordinator.address, None).ended().await.unwrap();
     let back = given_back(&mut coordinator).await;
     assert!(
         back.fatal && back.reason.contains("number 1"),
