@@ -17,8 +17,9 @@ fn listening(decoded: bool) -> Model {
     let spec = recipe.model_spec().unwrap();
     let mut weights = spec.initialize(3);
     let bias = spec.parameter("head.bias").unwrap().range();
-    // Against the blank.
+    // Against the blank, and the space that comes behind it: of those alone nothing is said.
     weights[bias.start] -= 5.0;
+    weights[bias.start + 1] -= 5.0;
     let mut model = Model::from_parts(recipe, &weights, &compute()).unwrap();
     if decoded {
         let config = DecodeConfig {
