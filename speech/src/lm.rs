@@ -1,5 +1,5 @@
-//! Word n-gram models with backoff: what is said of a word after others, from an ARPA file ([`arpa`]) or
-//! counted from text ([`train`]). It decides how probable a word is in its context. It refuses to know
+//! Word n-gram models with backoff: what is said of a word after others, from an ARPA file (`arpa`) or
+//! counted from text (`train`). It decides how probable a word is in its context. It refuses to know
 //! how words are spelled in a recogniser's units and how much a recogniser trusts them.
 //!
 //! A model is a trie over the words of its n-grams, in their order, laid out level by level in flat

@@ -22,7 +22,7 @@ pub enum Layer {
     Convolution(Convolution),
     AveragePool(AveragePool),
     Recurrent(Recurrent),
-    /// torch's `nn.Linear`: `weight` [outputs, inputs], `bias` [outputs]; then the activation.
+    /// torch's `nn.Linear`: `weight` [outputs, inputs], `bias` `[outputs]`; then the activation.
     Dense {
         inputs: usize,
         outputs: usize,
@@ -79,7 +79,7 @@ pub struct LayerSpec {
 }
 
 /// torch's `nn.Conv2d` over frames and bands, `weight` [outputs, channels, frames, bands] and, where
-/// there is one, `bias` [outputs]; then the activation. Zeros lie around an utterance as far as half a
+/// there is one, `bias` `[outputs]`; then the activation. Zeros lie around an utterance as far as half a
 /// kernel reaches.
 ///
 /// A frame is its bands one after the other, each with all its channels: the values of a kernel's

@@ -31,7 +31,7 @@ pub struct Gradients {
     pub input: Option<Vec<f32>>,
     /// [outputs, depth], as patches lie.
     pub weight: Vec<f32>,
-    /// [outputs]
+    /// `[outputs]`
     pub bias: Vec<f32>,
 }
 

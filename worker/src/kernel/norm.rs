@@ -37,7 +37,7 @@ fn moments(row: &[f32]) -> (f32, f32) {
     (mean, 1.0 / (variance + NORM_EPSILON).sqrt())
 }
 
-/// Rows [rows, width] normalised, weighed and moved; `parameters` are the weight and the bias, [width]
+/// Rows [rows, width] normalised, weighed and moved; `parameters` are the weight and the bias, `[width]`
 /// each.
 pub fn forward(x: &[f32], parameters: &[f32]) -> Vec<f32> {
     let width = parameters.len() / 2;
