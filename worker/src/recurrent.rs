@@ -10,3 +10,25 @@ pub(crate) mod kernel;
 pub mod reference;
 
 pub use speech::model::{Cell, Recurrent};
+
+use burn::tensor::Tensor;
+
+use crate::packing::Packing;
+
+/// What every fused operator asks of what it is given.
+///
+/// # Panics
+/// If the batch is padded, or the shapes do not fit.
+fn check(input: &Tensor<2>, parameters: &Tensor<1>, shape: &Recurrent, packing: &Packing) {
+    assert!(!packing.is_padded(), "a packed batch");
+    assert_eq!(
+        input.dims(),
+        [packing.rows(), shape.inputs],
+        "input of the layer"
+    );
+    assert_eq!(
+        parameters.dims(),
+        [shape.elements()],
+        "parameters of the layer"
+    );
+}

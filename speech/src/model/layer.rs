@@ -41,8 +41,8 @@ pub enum Layer {
     Keep,
     /// Adds what was kept last.
     Add,
-    /// The frames of an utterance become one row, as [`ModelConfig::pooling`] says. `halves` are the
-    /// directions of the layer before, side by side.
+    /// The frames of an utterance become one row, as [`ModelConfig::pooling`] says. `directions` are
+    /// those of the layer before, side by side.
     Pool {
         directions: usize,
     },

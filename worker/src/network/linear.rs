@@ -25,12 +25,7 @@ pub fn fused(
     outputs: usize,
     activation: Option<Activation>,
 ) -> Tensor<2> {
-    let [_, width] = x.dims();
-    assert_eq!(
-        parameters.dims(),
-        [outputs * (width + 1)],
-        "parameters of the linear layer"
-    );
+    let width = width(&x, &parameters, outputs);
     Tensor::from_dispatch(<Dispatch as LinearOperator>::linear(
         x.into_dispatch(),
         parameters.into_dispatch(),
@@ -38,6 +33,20 @@ pub fn fused(
         width,
         activation,
     ))
+}
+
+/// Of the rows of `x`.
+///
+/// # Panics
+/// If the parameters are not those of a layer of this width.
+fn width(x: &Tensor<2>, parameters: &Tensor<1>, outputs: usize) -> usize {
+    let [_, width] = x.dims();
+    assert_eq!(
+        parameters.dims(),
+        [outputs * (width + 1)],
+        "parameters of the linear layer"
+    );
+    width
 }
 
 /// [`fused`] on any device.

@@ -44,20 +44,8 @@ pub fn lstm(
     packing: &Arc<Packing>,
     way: Way,
 ) -> Tensor<2> {
-    assert!(
-        !packing.is_padded() && packing.rows() > 0,
-        "a packed batch with frames"
-    );
-    assert_eq!(
-        input.dims(),
-        [packing.rows(), shape.inputs],
-        "input of the layer"
-    );
-    assert_eq!(
-        parameters.dims(),
-        [shape.elements()],
-        "parameters of the layer"
-    );
+    assert!(packing.rows() > 0, "a packed batch with frames");
+    super::check(&input, &parameters, &shape, packing);
     Tensor::from_dispatch(<Dispatch as CubeLstmOperator>::cube_lstm(
         input.into_dispatch(),
         parameters.into_dispatch(),

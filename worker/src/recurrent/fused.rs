@@ -28,17 +28,7 @@ pub fn layer(
     shape: Recurrent,
     packing: &Arc<Packing>,
 ) -> Tensor<2> {
-    assert!(!packing.is_padded(), "a packed batch");
-    assert_eq!(
-        input.dims(),
-        [packing.rows(), shape.inputs],
-        "input of the layer"
-    );
-    assert_eq!(
-        parameters.dims(),
-        [shape.elements()],
-        "parameters of the layer"
-    );
+    super::check(&input, &parameters, &shape, packing);
     Tensor::from_dispatch(<Dispatch as RecurrentOperator>::recurrent(
         input.into_dispatch(),
         parameters.into_dispatch(),

@@ -22,12 +22,7 @@ pub fn linear(
     outputs: usize,
     activation: Option<Activation>,
 ) -> Tensor<2> {
-    let [_, width] = x.dims();
-    assert_eq!(
-        parameters.dims(),
-        [outputs * (width + 1)],
-        "parameters of the linear layer"
-    );
+    let width = super::width(&x, &parameters, outputs);
     Tensor::from_dispatch(<Dispatch as CubeLinearOperator>::cube_linear(
         x.into_dispatch(),
         parameters.into_dispatch(),

@@ -18,7 +18,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::gpu::contiguous;
 use crate::packing::Packing;
-use crate::recurrent::Recurrent;
+use crate::recurrent::{self, Recurrent};
 
 /// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
 /// `[packing.rows(), outputs]`, on a wgpu device.
@@ -31,20 +31,8 @@ pub fn layer(
     shape: Recurrent,
     packing: &Arc<Packing>,
 ) -> Tensor<2> {
-    assert!(
-        !packing.is_padded() && packing.rows() > 0,
-        "a packed batch with frames"
-    );
-    assert_eq!(
-        input.dims(),
-        [packing.rows(), shape.inputs],
-        "input of the layer"
-    );
-    assert_eq!(
-        parameters.dims(),
-        [shape.elements()],
-        "parameters of the layer"
-    );
+    assert!(packing.rows() > 0, "a packed batch with frames");
+    recurrent::check(&input, &parameters, &shape, packing);
     Tensor::from_dispatch(<Dispatch as CubeCellOperator>::cube_cell(
         input.into_dispatch(),
         parameters.into_dispatch(),
