@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::draft::Draft;
-use super::list::List;
+use super::list::{List, is_file_name};
 use super::{Format, ImportError};
 
 /// The splits that its publisher made; without them, what was validated.
@@ -61,7 +61,7 @@ pub fn parse(list: &List, clips: &Path, split: Option<&str>) -> Result<Vec<Draft
             ));
         }
         let file = fields[path].trim();
-        if file.is_empty() || Path::new(file).components().count() != 1 || file == ".." {
+        if !is_file_name(file) {
             return Err(list.problem(line, format!("`path` is {file:?}, which is no file's name")));
         }
         // The first releases left the extension out.

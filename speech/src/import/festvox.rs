@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
-use super::list::{List, entries, name};
+use super::list::{List, entries, is_file_name, name};
 use super::{Format, ImportError};
 
 pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
@@ -36,7 +36,7 @@ pub fn parse(list: &List, wav: &Path, voice: Option<&str>) -> Result<Vec<Draft>,
         .map(|(line, text)| {
             let (id, said) = line_of(text.trim())
                 .ok_or_else(|| list.problem(line, "the line is not `( ID \"TEXT\" )`"))?;
-            if Path::new(id).components().count() != 1 || id == ".." {
+            if !is_file_name(id) {
                 return Err(
                     list.problem(line, format!("the id is {id:?}, which is no file's name"))
                 );

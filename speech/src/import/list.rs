@@ -124,6 +124,11 @@ pub fn stem(path: &Path) -> Result<&str, ImportError> {
         })
 }
 
+/// Whether `text` names a file beside others: a part of a path alone, and not one of those that lead away.
+pub fn is_file_name(text: &str) -> bool {
+    Path::new(text).file_name() == Some(text.as_ref())
+}
+
 /// Whether the file's extension is one of a recording. What it is, its bytes tell later.
 pub fn is_recording(path: &Path) -> bool {
     const EXTENSIONS: [&str; 6] = ["wav", "flac", "mp3", "ogg", "oga", "sph"];

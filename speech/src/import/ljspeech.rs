@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::draft::Draft;
-use super::list::List;
+use super::list::{List, is_file_name};
 use super::{Format, ImportError};
 
 /// All of it is read by one person.
@@ -32,7 +32,7 @@ pub fn parse(list: &List, wavs: &Path) -> Result<Vec<Draft>, ImportError> {
                 [id, said] | [id, _, said] => (id.trim(), said),
                 _ => return Err(list.problem(line, "the line is not `ID|TEXT|TEXT AS IT IS READ`")),
             };
-            if id.is_empty() || Path::new(id).components().count() != 1 || id == ".." {
+            if !is_file_name(id) {
                 return Err(
                     list.problem(line, format!("the id is {id:?}, which is no file's name"))
                 );

@@ -315,6 +315,38 @@ fn festvox_voices_are_read_alone_and_together() {
 }
 
 #[test]
+fn an_id_that_is_a_folder_leads_nowhere() {
+    // Found by fuzzing: a path of one component that ends with a slash. With `.wav` behind it, it was a file
+    // in another folder.
+    let told = |name: &str, content: &str| {
+        let list = List::parse(Path::new(name), content.as_bytes().to_vec()).unwrap();
+        let drafts = match name {
+            "txt.done.data" => festvox::parse(&list, Path::new("wav"), None),
+            "metadata.csv" => ljspeech::parse(&list, Path::new("wavs")),
+            _ => common_voice::parse(&list, Path::new("clips"), None),
+        };
+        drafts.unwrap_err().to_string()
+    };
+    for id in ["arctic_a/", "a/.", ".", ".."] {
+        assert_eq!(
+            told("txt.done.data", &format!("( {id}  \"Not.\" )\n")),
+            format!("txt.done.data:1: the id is {id:?}, which is no file's name")
+        );
+        assert_eq!(
+            told("metadata.csv", &format!("{id}|a\n")),
+            format!("metadata.csv:1: the id is {id:?}, which is no file's name")
+        );
+        assert_eq!(
+            told(
+                "train.tsv",
+                &format!("client_id\tpath\tsentence\nann\t{id}\ta\n")
+            ),
+            format!("train.tsv:2: `path` is {id:?}, which is no file's name")
+        );
+    }
+}
+
+#[test]
 fn folders_are_classes_and_folders_of_them_splits() {
     let folder = tree(&[
         ("yes/a.wav", "#16000"),
