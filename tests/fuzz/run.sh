@@ -7,7 +7,7 @@ targets=("$@")
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target"
     seeds=("seeds/$target")
-    [ "$target" != audio ] || seeds+=(../../speech/testdata/coded)
+    [ "$target" != audio ] || seeds=(../../speech/testdata/coded)
     # Safe Rust: what AddressSanitizer would find is not written here, and it halves the speed.
     features=()
     [ "$target" != job ] || features=(--features job)
