@@ -120,6 +120,7 @@ pub(super) fn decode(
             if at + frames > most {
                 return Err(Problem::TooLong);
             }
+            stream.within(at + frames)?;
             let first = wanted.start.clamp(at, at + frames) - at;
             let last = wanted.end.clamp(at, at + frames) - at;
             if first < last {
@@ -264,6 +265,18 @@ impl<'a> Stream<'a> {
                 Some(packet) if packet.track_id != self.track => {}
                 packet => return Ok(packet),
             }
+        }
+    }
+
+    /// Whether there may be `frames` samples: what FLAC's header says is what manifests are made of.
+    fn within(&self, frames: u64) -> Result<(), Problem> {
+        match (self.container, self.announced) {
+            (Container::Flac, Some(announced @ 1..)) if announced < frames => {
+                Err(Problem::Malformed(format!(
+                    "its header announces {announced} samples and it holds more"
+                )))
+            }
+            _ => Ok(()),
         }
     }
 

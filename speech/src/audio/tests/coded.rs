@@ -179,6 +179,19 @@ fn silence_that_unpacks_to_more_than_a_file_of_its_size_may_is_refused() {
     assert_eq!(start.samples, [0.0; 70_000]);
 }
 
+#[test]
+fn a_flac_file_with_more_samples_than_its_header_announces_is_refused() {
+    // Found by fuzzing: it was as long as its header said when inspected, and longer when it was read.
+    let mut file = bytes("chirp.flac");
+    file[24..26].copy_from_slice(&270u16.to_be_bytes());
+    assert_eq!(inspect_bytes("f", &file).expect("a header").frames, 270);
+    let message = "f: malformed: its header announces 270 samples and it holds more: write it again with another program";
+    for read in [decode("f", &file), decode_segment("f", &file, 300..301)] {
+        let error = read.map(|audio| audio.samples.len()).unwrap_err();
+        assert_eq!(error.to_string(), message);
+    }
+}
+
 /// The checksums of FLAC: no reflection, from 0.
 fn crc(bytes: &[u8], polynomial: u32, bits: u32) -> u16 {
     let top = 1 << (bits - 1);
