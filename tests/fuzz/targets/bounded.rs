@@ -3,7 +3,11 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Mutex, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Counts what is held, and ends the process where that is too much. libFuzzer's own memory is not Rust's
@@ -61,12 +65,25 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Runs `parse`, which may hold `factor` bytes for each byte of `input` and `floor` bytes more.
 pub fn bounded<T>(input: &[u8], factor: usize, floor: usize, parse: impl FnOnce() -> T) -> T {
-    // A panic that the program catches is no finding; one that it does not, libFuzzer's wrapper sees.
-    static QUIET: std::sync::Once = std::sync::Once::new();
-    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+    // A panic that the program catches is no finding, and is told by nobody; one that it does not is told
+    // when it arrives here.
+    static LAST: Mutex<String> = Mutex::new(String::new());
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        panic::set_hook(Box::new(|info| {
+            if let Ok(mut last) = LAST.lock() {
+                *last = info.to_string();
+            }
+        }))
+    });
     let most = HELD.load(Ordering::Relaxed) + factor * input.len() + floor;
     MOST.store(most, Ordering::Relaxed);
-    let parsed = parse();
+    let parsed = panic::catch_unwind(AssertUnwindSafe(parse));
     MOST.store(usize::MAX, Ordering::Relaxed);
-    parsed
+    parsed.unwrap_or_else(|_| {
+        if let Ok(last) = LAST.lock() {
+            eprintln!("{last}");
+        }
+        std::process::abort();
+    })
 }

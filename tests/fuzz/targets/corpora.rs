@@ -21,7 +21,8 @@ fuzz_target!(|bytes: &[u8]| {
                 // The four files, with a byte between them that no text has.
                 let mut parts = rest.split(|byte| *byte == 0xff);
                 let mut next = || parts.next().unwrap_or_default();
-                let (Ok(wav_scp), Ok(text)) = (list("wav.scp", next()), list("text", next())) else {
+                let (Ok(wav_scp), Ok(text)) = (list("wav.scp", next()), list("text", next()))
+                else {
                     return;
                 };
                 let tables = Tables {
