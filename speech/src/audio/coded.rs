@@ -16,7 +16,7 @@ use symphonia::core::io::MediaSourceStream;
 use symphonia::core::packet::Packet;
 use symphonia::default::formats::{FlacReader, MpaReader, OggReader, WavReader};
 
-use super::{Audio, AudioError, AudioInfo, RATES};
+use super::{Audio, AudioError, AudioInfo, RATES, is_amplitude};
 
 /// A container that symphonia takes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,10 +125,15 @@ pub(super) fn decode(
             let last = wanted.end.clamp(at, at + frames) - at;
             if first < last {
                 decoded.copy_to_vecs_planar(&mut planes);
-                samples.extend((first as usize..last as usize).map(|frame| {
+                samples.reserve((last - first) as usize);
+                for frame in first as usize..last as usize {
                     let sum = planes.iter().map(|plane| plane[frame]).sum::<f32>();
-                    sum / channels as f32
-                }));
+                    let value = sum / channels as f32;
+                    if !is_amplitude(value) {
+                        return Err(Problem::BadSample(samples.len(), value));
+                    }
+                    samples.push(value);
+                }
             }
             at += frames;
         }
@@ -153,6 +158,7 @@ enum Problem {
     Rate(u32),
     TooLong,
     Segment(Range<u64>, u64),
+    BadSample(usize, f32),
 }
 
 impl From<Error> for Problem {
@@ -183,6 +189,7 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Problem>) -> Result<
         Problem::Rate(rate) => AudioError::Rate { path, rate },
         Problem::TooLong => AudioError::TooLong { path },
         Problem::Segment(part, held) => AudioError::Segment { path, part, held },
+        Problem::BadSample(index, value) => AudioError::BadSample { path, index, value },
     })
 }
 

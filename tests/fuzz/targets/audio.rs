@@ -29,6 +29,11 @@ fn check(bytes: &[u8]) {
         }
         if let Ok(whole) = whole {
             assert!(!whole.samples.is_empty());
+            let loudest = whole
+                .samples
+                .iter()
+                .find(|sample| sample.is_nan() || sample.abs() > audio::LOUDEST);
+            assert_eq!(loudest, None);
             let half = whole.samples.len() / 2;
             let part = audio::decode_segment("fuzz", bytes, half as u64..half as u64 + 1);
             let part = part.expect("a sample that is there");

@@ -192,6 +192,28 @@ fn a_flac_file_with_more_samples_than_its_header_announces_is_refused() {
     }
 }
 
+#[test]
+fn an_mp3_file_that_unpacks_to_no_amplitudes_is_refused() {
+    // Found by fuzzing: nothing in the format keeps a gain from being the greatest there is.
+    let mut file = bytes("chirp.mp3");
+    let headers: Vec<usize> = file
+        .windows(3)
+        .enumerate()
+        .filter(|(_, three)| *three == [0xff, 0xf3, 0x88])
+        .map(|(at, _)| at)
+        .collect();
+    // The first frame has no sound. Behind a frame's header: 8 bits of a place, one of anybody's, twelve
+    // and nine of lengths, and then the gain.
+    for at in &headers[1..] {
+        file[at + 7] |= 0x03;
+        file[at + 8] |= 0xfc;
+    }
+    let error = decode("loud.mp3", &file)
+        .map(|audio| audio.samples.len())
+        .unwrap_err();
+    assert!(matches!(error, AudioError::BadSample { .. }), "{error}");
+}
+
 /// The checksums of FLAC: no reflection, from 0.
 fn crc(bytes: &[u8], polynomial: u32, bits: u32) -> u16 {
     let top = 1 << (bits - 1);
