@@ -277,7 +277,6 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
     let mut seen: HashMap<WordId, u64> = HashMap::new();
     let mut found = 0;
     loop {
-        let number = lines.number + 1;
         let Some(line) = lines.next()? else {
             return lines.fail(LineProblem::CutShort);
         };
@@ -297,14 +296,14 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
             Ok(None) => break,
             Ok(Some((log, UNKNOWN_WORD, back))) => {
                 values[UNKNOWN as usize] = (log, back);
-                if let Some(first) = seen.insert(UNKNOWN, number) {
+                if let Some(first) = seen.insert(UNKNOWN, lines.number) {
                     return lines.fail(LineProblem::Repeated { first });
                 }
             }
             Ok(Some((log, word, back))) => match words.add(word) {
                 Some(word) => {
                     values.push((log, back));
-                    seen.insert(word, number);
+                    seen.insert(word, lines.number);
                 }
                 None => {
                     let first = words.find(word).and_then(|word| seen.get(&word).copied());

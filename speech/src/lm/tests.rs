@@ -133,6 +133,11 @@ fn every_bad_line_is_named() {
             "small.arpa:13: the n-gram is already that of line 12",
         ),
         (
+            "\n-0.5\ta\t-0.25",
+            "\n\n-0.5\tb\t-0.25",
+            "small.arpa:14: the n-gram is already that of line 13",
+        ),
+        (
             "\tb </s>",
             "\ta b",
             "small.arpa:18: the n-gram is already that of line 17",
