@@ -191,3 +191,52 @@ fn a_language_model_is_made_of_text_and_measured() {
     let bad = at(dir, "lm score bad.arpa text").expect(78);
     assert!(bad.stderr.contains("bad.arpa:2:"), "{bad:?}");
 }
+
+#[test]
+fn a_model_of_byte_pairs_or_words_is_heard_the_same_by_evaluate_and_transcribe() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Ctc);
+    for units in ["bytepair --set text.size=24", "words"] {
+        let folder = units.split(' ').next().unwrap();
+        let train = format!(
+            "train tiny.toml --workers 1 --device cpu --out {folder} --set text.units={units} --set model.hidden=16 --set train.epochs=24"
+        );
+        at(dir, &train).expect(0);
+        let (manifest, _) = held_out(&dir.join(folder));
+        let evaluate = format!(
+            "evaluate --model {folder}/final --manifest {} --utterances {folder}.jsonl",
+            manifest.display()
+        );
+        at(dir, &evaluate).expect(0);
+        let heard = json_lines(&dir.join(format!("{folder}.jsonl")));
+        let recordings = json_lines(&manifest).into_iter().map(|line| {
+            let name = line["audio_filepath"].as_str().unwrap();
+            manifest.parent().unwrap().join(name).display().to_string()
+        });
+        let recordings: Vec<String> = recordings.collect();
+        let transcribe = format!(
+            "transcribe --model {folder}/final -o json {}",
+            recordings.join(" ")
+        );
+        let told = at(dir, &transcribe).expect(0).json();
+        let told = told.as_array().unwrap();
+        assert_eq!(told.len(), heard.len());
+        let mut words = 0;
+        for (told, heard) in told.iter().zip(&heard) {
+            assert_eq!(told["text"], heard["hypothesis"], "{units}");
+            let timed = told["segments"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|it| {
+                    let words = it["words"].as_array().unwrap().iter();
+                    words.map(|word| word["text"].as_str().unwrap())
+                });
+            let timed: Vec<&str> = timed.collect();
+            assert_eq!(timed.join(" "), told["text"].as_str().unwrap());
+            words += timed.len();
+        }
+        assert!(words > 0, "{units}: nothing is heard");
+    }
+}
