@@ -4,7 +4,7 @@
 //! An element is one chain of additions along the inner dimension, cut into at most [`SLABS`] pieces
 //! where that is long; the pieces are added from the first to the last.
 
-pub mod panels;
+mod pieces;
 mod tiles;
 
 use burn_cubecl::cubecl;
@@ -12,7 +12,6 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{Gpu, arg, flat_position, word};
-use panels::Panels;
 
 /// A matrix within a buffer, row after row.
 #[derive(Clone, Copy, Debug)]
@@ -70,18 +69,17 @@ pub fn multiply(
     start: Start,
     result: Matrix,
 ) {
-    launch(
-        gpu,
+    let task = Task {
         kind,
         size,
         left,
         right,
         start,
         result,
-        size.k.max(1),
-        0,
-        1,
-    );
+        slab: size.k.max(1),
+        slabs: 1,
+    };
+    task.launch(gpu);
 }
 
 /// Writes the product of the transpose of `left` [k, m] and `right` [k, n], with a long inner dimension,
@@ -89,20 +87,18 @@ pub fn multiply(
 pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
     assert_eq!(result.stride, size.n, "rows without a gap");
     let (slab, slabs) = slabs(size.k);
-    let kind = Kind::LeftTransposed;
+    let task = Task {
+        kind: Kind::LeftTransposed,
+        size,
+        left,
+        right,
+        start: Start::Zero,
+        result,
+        slab,
+        slabs,
+    };
     if slabs == 1 {
-        launch(
-            gpu,
-            kind,
-            size,
-            left,
-            right,
-            Start::Zero,
-            result,
-            slab,
-            0,
-            1,
-        );
+        task.launch(gpu);
         return;
     }
     let elements = size.m * size.n;
@@ -112,18 +108,11 @@ pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result:
         offset: 0,
         stride: size.n,
     };
-    launch(
-        gpu,
-        kind,
-        size,
-        left,
-        right,
-        Start::Zero,
-        pieces,
-        slab,
-        elements,
-        slabs,
-    );
+    let task = Task {
+        result: pieces,
+        ..task
+    };
+    task.launch(gpu);
     add_slabs(
         gpu,
         &partial,
@@ -167,7 +156,7 @@ pub fn sum_rows(
 
 /// Length and number of the pieces of an inner dimension.
 fn slabs(k: usize) -> (usize, usize) {
-    let slab = SLAB.max(k.div_ceil(SLABS));
+    let slab = SLAB.max(k.div_ceil(SLABS).next_multiple_of(pieces::DEPTH));
     (slab, k.div_ceil(slab).max(1))
 }
 
@@ -197,52 +186,54 @@ fn add_slabs(
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "a product has that many parts")]
-fn launch(
-    gpu: &Gpu,
+/// One product, or the slabs of one.
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
     kind: Kind,
     size: Size,
-    left: Matrix,
-    right: Matrix,
+    left: Matrix<'a>,
+    right: Matrix<'a>,
     start: Start,
-    result: Matrix,
+    /// The slabs' results follow each other.
+    result: Matrix<'a>,
     slab: usize,
-    slab_elements: usize,
     slabs: usize,
-) {
-    if size.m == 0 || size.n == 0 {
-        return;
+}
+
+impl Task<'_> {
+    fn launch(&self, gpu: &Gpu) {
+        if self.size.m == 0 || self.size.n == 0 {
+            return;
+        }
+        if gpu.plan.software {
+            pieces::launch(gpu, self);
+        } else {
+            tiles::launch(gpu, self);
+        }
     }
-    let (first, second) = match start {
-        Start::Zero | Start::Result => (0, 0),
-        Start::Row(first) => (first, 0),
-        Start::Rows(first, second) => (first, second),
-    };
-    let parts = PartsLaunch::new(
-        word(left.offset),
-        word(left.stride),
-        word(right.offset),
-        word(right.stride),
-        word(result.offset),
-        word(result.stride),
-        word(first),
-        word(second),
-        word(size.m),
-        word(size.n),
-        word(size.k),
-        word(slab),
-        word(slab_elements),
-    );
-    let shape = Product::new(start);
-    if gpu.plan.software {
-        let left = Panels::pack(gpu, left, kind != Kind::LeftTransposed, size.m, size.k);
-        let rows = right.buffer;
-        let right = Panels::pack(gpu, right, kind == Kind::RightTransposed, size.n, size.k);
-        let buffers = (result.buffer, rows);
-        panels::launch(gpu, size, &left, &right, parts, shape, slabs, buffers);
-    } else {
-        let buffers = (left.buffer, right.buffer, result.buffer);
-        tiles::launch(gpu, kind, size, parts, shape, slabs, buffers);
+
+    /// What kernels are told, with the factors' offsets and strides in a unit of their own.
+    fn parts(&self, left: (usize, usize), right: (usize, usize)) -> PartsLaunch {
+        let (first, second) = match self.start {
+            Start::Zero | Start::Result => (0, 0),
+            Start::Row(first) => (first, 0),
+            Start::Rows(first, second) => (first, second),
+        };
+        PartsLaunch::new(
+            word(left.0),
+            word(left.1),
+            word(right.0),
+            word(right.1),
+            word(self.result.offset),
+            word(self.result.stride),
+            word(first),
+            word(second),
+            word(self.size.m),
+            word(self.size.n),
+            word(self.size.k),
+            word(self.slab),
+            word(self.size.m * self.size.n),
+        )
     }
 }
 
@@ -297,27 +288,6 @@ fn begin(rows: &[f32], parts: &Parts, column: usize, #[comptime] shape: Product)
         sum = rows[parts.first_row as usize + column] + rows[parts.second_row as usize + column];
     }
     sum
-}
-
-/// Writes one element of the result.
-#[cube]
-fn write(
-    result: &mut [f32],
-    parts: &Parts,
-    row: usize,
-    column: usize,
-    sum: f32,
-    #[comptime] shape: Product,
-) {
-    let at = parts.result as usize
-        + CUBE_POS_Z as usize * parts.slab_elements as usize
-        + row * parts.result_stride as usize
-        + column;
-    if comptime!(shape.accumulate) {
-        result[at] += sum;
-    } else {
-        result[at] = sum;
-    }
 }
 
 /// The sums of a slab of rows, a column a unit.

@@ -3,9 +3,8 @@
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
-use burn_cubecl::tensor::CubeTensor;
 
-use super::{Kind, Parts, PartsLaunch, Product, Size, begin, write};
+use super::{Kind, Parts, Product, Task, begin};
 use crate::gpu::{Gpu, arg, word};
 
 /// Side of a hardware workgroup's piece of the result, and how much of the inner dimension it holds.
@@ -15,32 +14,26 @@ const DEPTH: usize = 16;
 const SIDE: usize = 16;
 const PIECE: usize = TILE / SIDE;
 
-pub(super) fn launch(
-    gpu: &Gpu,
-    kind: Kind,
-    size: Size,
-    parts: PartsLaunch,
-    shape: Product,
-    slabs: usize,
-    (left, right, result): (&CubeTensor, &CubeTensor, &CubeTensor),
-) {
+pub(super) fn launch(gpu: &Gpu, task: &Task) {
     let count = CubeCount::Static(
-        word(size.n.div_ceil(TILE)),
-        word(size.m.div_ceil(TILE)),
-        word(slabs),
+        word(task.size.n.div_ceil(TILE)),
+        word(task.size.m.div_ceil(TILE)),
+        word(task.slabs),
     );
+    let (left, right) = (task.left, task.right);
+    let parts = task.parts((left.offset, left.stride), (right.offset, right.stride));
     // SAFETY: what lies outside the matrices is not read, and taken as zero, and not written.
     unsafe {
         tile_kernel::launch_unchecked(
             &gpu.client,
             count,
             CubeDim::new_2d(word(SIDE), word(SIDE)),
-            arg(left),
-            arg(right),
-            arg(result),
+            arg(left.buffer),
+            arg(right.buffer),
+            arg(task.result.buffer),
             parts,
-            kind,
-            shape,
+            task.kind,
+            Product::new(task.start),
         );
     }
 }
@@ -156,7 +149,16 @@ fn tile_kernel(
             let row = first_row + r * SIDE + y;
             let column = first_column + c * SIDE + x;
             if row < m && column < n {
-                write(result, &parts, row, column, sums[r * PIECE + c], shape);
+                let at = parts.result as usize
+                    + CUBE_POS_Z as usize * parts.slab_elements as usize
+                    + row * parts.result_stride as usize
+                    + column;
+                let sum = sums[r * PIECE + c];
+                if comptime!(shape.accumulate) {
+                    result[at] += sum;
+                } else {
+                    result[at] = sum;
+                }
             }
         }
     }

@@ -30,57 +30,36 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     }
 }
 
-/// One hidden unit of one frame: from what goes into the four gates to the gates (`at`, and on from there
-/// in steps of `hidden`), the cell and the output (`at_cell`). Returns the output.
+/// One hidden unit of one frame: what goes into its gates i, f, g, o becomes the gates. Returns the cell; the
+/// output is the last gate times its [`tanh`].
 #[cube]
-fn cell_forward(
-    gates: &mut [f32],
-    cells: &mut [f32],
-    output: &mut [f32],
-    at: usize,
-    at_cell: usize,
-    hidden: usize,
-    values: &Array<f32>,
-    cell_before: f32,
-) -> f32 {
-    let input_gate = sigmoid(values[0]);
-    let forget_gate = sigmoid(values[1]);
-    let candidate = tanh(values[2]);
-    let output_gate = sigmoid(values[3]);
-    let cell = forget_gate * cell_before + input_gate * candidate;
-    gates[at] = input_gate;
-    gates[at + hidden] = forget_gate;
-    gates[at + 2 * hidden] = candidate;
-    gates[at + 3 * hidden] = output_gate;
-    cells[at_cell] = cell;
-    let result = output_gate * tanh(cell);
-    output[at_cell] = result;
-    result
+fn cell_forward(gates: &mut Array<f32>, cell_before: f32) -> f32 {
+    gates[0] = sigmoid(gates[0]);
+    gates[1] = sigmoid(gates[1]);
+    gates[2] = tanh(gates[2]);
+    gates[3] = sigmoid(gates[3]);
+    gates[1] * cell_before + gates[0] * gates[2]
 }
 
-/// The way back: from the gates to their gradients, given the gradient of the output (`slope`) and what
-/// the later frame hands to the cell (`carried`). What this frame hands to the earlier one takes the
-/// place of the cell, which nobody needs any more.
+/// The way back: the gates become their gradients, given the gradient of the output (`slope`) and what the
+/// later frame hands to the cell (`carried`). Returns what this frame hands to the earlier one.
 #[cube]
 fn cell_backward(
-    gates: &mut [f32],
-    cells: &mut [f32],
-    at: usize,
-    at_cell: usize,
-    hidden: usize,
+    gates: &mut Array<f32>,
+    cell: f32,
     cell_before: f32,
     slope: f32,
     carried: f32,
-) {
-    let input_gate = gates[at];
-    let forget_gate = gates[at + hidden];
-    let candidate = gates[at + 2 * hidden];
-    let output_gate = gates[at + 3 * hidden];
-    let squashed = tanh(cells[at_cell]);
+) -> f32 {
+    let input_gate = gates[0];
+    let forget_gate = gates[1];
+    let candidate = gates[2];
+    let output_gate = gates[3];
+    let squashed = tanh(cell);
     let cell_slope = slope * output_gate * (1.0 - squashed * squashed) + carried;
-    gates[at] = cell_slope * candidate * input_gate * (1.0 - input_gate);
-    gates[at + hidden] = cell_slope * cell_before * forget_gate * (1.0 - forget_gate);
-    gates[at + 2 * hidden] = cell_slope * input_gate * (1.0 - candidate * candidate);
-    gates[at + 3 * hidden] = slope * squashed * output_gate * (1.0 - output_gate);
-    cells[at_cell] = cell_slope * forget_gate;
+    gates[0] = cell_slope * candidate * input_gate * (1.0 - input_gate);
+    gates[1] = cell_slope * cell_before * forget_gate * (1.0 - forget_gate);
+    gates[2] = cell_slope * input_gate * (1.0 - candidate * candidate);
+    gates[3] = slope * squashed * output_gate * (1.0 - output_gate);
+    cell_slope * forget_gate
 }

@@ -6,21 +6,21 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::product::panels::{Panels, multiply};
-use crate::gpu::product::{Matrix, Size};
-use crate::gpu::{Gpu, arg, word};
+use crate::gpu::product::{self, Kind, Matrix, Start, multiply};
+use crate::gpu::{Gpu, arg, tanh, word};
 use crate::packing::Packing;
 use crate::recurrent::cube::{Layer, Trace};
 
-/// Sequences that have a frame in the `i`th step that a direction takes, if there is such a step.
-fn active(packing: &Packing, direction: usize, i: usize) -> Option<usize> {
+/// Sequences that have a frame in the `i`th step that a direction takes, and its first row, if there is
+/// such a step.
+fn active(packing: &Packing, direction: usize, i: usize) -> Option<(usize, usize)> {
     let steps = packing.steps();
     let step = if direction == 0 {
         i
     } else {
         steps.checked_sub(i.checked_add(1)?)?
     };
-    (step < steps).then(|| packing.active(step))
+    (step < steps).then(|| (packing.active(step), packing.row(step, 0)))
 }
 
 /// Projections to gates, cells and outputs.
@@ -28,30 +28,41 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let recurrent = gpu.empty([packing.sequences(), shape.directions * 4 * hidden]);
-    let weights = weights(gpu, layer, true);
-    // The outputs of the step before, as a factor: each direction after the other.
-    let last = Panels::empty(gpu, packing.sequences(), shape.directions * hidden);
     for i in 0..packing.steps() {
-        for (direction, weights) in weights.iter().enumerate() {
+        for direction in 0..shape.directions {
             let before = i
                 .checked_sub(1)
                 .and_then(|before| active(packing, direction, before));
-            let (Some(now), Some(before)) = (active(packing, direction, i), before) else {
+            let (Some(now), Some((before, before_row))) = (active(packing, direction, i), before)
+            else {
                 continue;
             };
             let gates = 4 * hidden;
-            let size = Size {
-                m: now.min(before),
+            let size = product::Size {
+                m: now.0.min(before),
                 n: gates,
                 k: hidden,
+            };
+            let left = Matrix {
+                buffer: &trace.output,
+                offset: (before_row * shape.directions + direction) * hidden,
+                stride: shape.outputs(),
             };
             let result = Matrix {
                 buffer: &recurrent,
                 offset: direction * gates,
                 stride: shape.directions * gates,
             };
-            let left = last.after(direction * hidden);
-            multiply(gpu, size, &left, weights, result);
+            let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
+            multiply(
+                gpu,
+                Kind::RightTransposed,
+                size,
+                left,
+                weight,
+                Start::Zero,
+                result,
+            );
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: hidden units beyond the last and places beyond a step's last end at once; the rows are
@@ -61,14 +72,13 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 &gpu.client,
                 count,
                 units,
+                width(layer),
                 trace.starts.arg(),
                 arg(&recurrent),
                 arg(&trace.gates),
                 arg(&trace.cells),
                 arg(&trace.output),
-                arg(last.buffer()),
-                word(last.width()),
-                word(hidden),
+                word(hidden / width(layer)),
                 word(packing.steps()),
                 word(i),
             );
@@ -81,28 +91,31 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let recurrent = gpu.empty([packing.sequences(), shape.outputs()]);
-    let weights = weights(gpu, layer, false);
-    // The gates' gradients of the step after, likewise.
-    let last = Panels::empty(gpu, packing.sequences(), shape.directions * 4 * hidden);
     for i in (0..packing.steps()).rev() {
-        for (direction, weights) in weights.iter().enumerate() {
+        for direction in 0..shape.directions {
             let after = active(packing, direction, i + 1);
-            let (Some(now), Some(after)) = (active(packing, direction, i), after) else {
+            let (Some(now), Some((after, after_row))) = (active(packing, direction, i), after)
+            else {
                 continue;
             };
             let gates = 4 * hidden;
-            let size = Size {
-                m: now.min(after),
+            let size = product::Size {
+                m: now.0.min(after),
                 n: hidden,
                 k: gates,
+            };
+            let left = Matrix {
+                buffer: &trace.gates,
+                offset: (after_row * shape.directions + direction) * gates,
+                stride: shape.directions * gates,
             };
             let result = Matrix {
                 buffer: &recurrent,
                 offset: direction * hidden,
                 stride: shape.outputs(),
             };
-            let left = last.after(direction * gates);
-            multiply(gpu, size, &left, weights, result);
+            let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
+            multiply(gpu, Kind::Plain, size, left, weight, Start::Zero, result);
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: as in the forward pass.
@@ -111,6 +124,7 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 &gpu.client,
                 count,
                 units,
+                width(layer),
                 trace.starts.arg(),
                 arg(slopes),
                 arg(&recurrent),
@@ -118,9 +132,7 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 arg(&trace.gates),
                 arg(&trace.cells),
                 arg(&trace.previous),
-                arg(last.buffer()),
-                word(last.width()),
-                word(hidden),
+                word(hidden / width(layer)),
                 word(packing.steps()),
                 word(i),
             );
@@ -128,24 +140,13 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     }
 }
 
-/// The recurrent weights [4H, H] of each direction as right factors: transposed or plain.
-fn weights(gpu: &Gpu, layer: &Layer, transposed: bool) -> Vec<Panels> {
-    let (shape, hidden) = (layer.shape, layer.shape.hidden);
-    let (outer, inner) = if transposed {
-        (4 * hidden, hidden)
+/// Hidden units that a unit of a launch has: values side by side cost one load.
+fn width(layer: &Layer) -> usize {
+    if layer.shape.hidden.is_multiple_of(4) {
+        4
     } else {
-        (hidden, 4 * hidden)
-    };
-    (0..shape.directions)
-        .map(|direction| {
-            let matrix = Matrix {
-                buffer: &layer.parameters,
-                offset: shape.direction(direction).weight_hh.start,
-                stride: hidden,
-            };
-            Panels::pack(gpu, matrix, transposed, outer, inner)
-        })
-        .collect()
+        1
+    }
 }
 
 /// Workgroups and units for the hidden units of every sequence that has a frame in the `i`th step of any
@@ -154,24 +155,25 @@ fn elements(gpu: &Gpu, layer: &Layer, i: usize) -> (CubeCount, CubeDim) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let places = (0..shape.directions)
         .filter_map(|direction| active(packing, direction, i))
+        .map(|(active, _)| active)
         .max()
         .unwrap_or(0);
-    let units = gpu.plan.row_of_units(shape.hidden);
-    let x = word(shape.hidden).div_ceil(units);
+    let pieces = shape.hidden / width(layer);
+    let units = gpu.plan.row_of_units(pieces);
+    let x = word(pieces).div_ceil(units);
     let count = CubeCount::Static(x, word(places), word(shape.directions));
     (count, CubeDim::new_1d(units))
 }
 
-/// The gates of a step: a unit, a place and a direction in the three dimensions.
+/// The gates of a step: a unit, a place and a direction in the three dimensions. `hidden` is counted in
+/// pieces of N.
 #[cube(launch_unchecked)]
-fn gates_kernel(
+fn gates_kernel<N: Size>(
     starts: &[u32],
-    recurrent: &[f32],
-    gates: &mut [f32],
-    cells: &mut [f32],
-    output: &mut [f32],
-    last: &mut [f32],
-    width: u32,
+    recurrent: &[Vector<f32, N>],
+    gates: &mut [Vector<f32, N>],
+    cells: &mut [Vector<f32, N>],
+    output: &mut [Vector<f32, N>],
     hidden: u32,
     steps: u32,
     i: u32,
@@ -194,42 +196,55 @@ fn gates_kernel(
         let row_before = select(goes_on, before_start + place, row);
         let at_before = (row_before * directions + direction) * hidden + unit;
         let at = row * directions + direction;
-        let cell_before = select(goes_on, cells[at_before], 0.0);
         let at_cell = at * hidden + unit;
         let at_gate = at * 4 * hidden + unit;
         let at_place = (place * directions + direction) * 4 * hidden + unit;
-        let mut values = Array::<f32>::new(4usize);
+        let zero = Vector::<f32, N>::new(0.0);
+        let cell_before = select(goes_on, cells[at_before], zero);
+        let mut own = Array::<Vector<f32, N>>::new(4usize);
         #[unroll]
         for gate in 0..4 {
-            let earlier = select(goes_on, recurrent[at_place + gate * hidden], 0.0);
-            values[gate] = gates[at_gate + gate * hidden] + earlier;
+            let earlier = select(goes_on, recurrent[at_place + gate * hidden], zero);
+            own[gate] = gates[at_gate + gate * hidden] + earlier;
         }
-        let result = cell_forward(
-            gates,
-            cells,
-            output,
-            at_gate,
-            at_cell,
-            hidden,
-            &values,
-            cell_before,
-        );
-        last[(direction * hidden + unit) * width as usize + place] = result;
+        let mut cell = zero;
+        let mut result = zero;
+        let mut values = Array::<f32>::new(4usize);
+        #[unroll]
+        for piece in 0..N::value() {
+            #[unroll]
+            for gate in 0..4 {
+                values[gate] = own[gate].extract(piece);
+            }
+            let own_cell = cell_forward(&mut values, cell_before.extract(piece));
+            cell.insert(piece, own_cell);
+            result.insert(piece, values[3] * tanh(own_cell));
+            #[unroll]
+            for gate in 0..4 {
+                let mut changed = own[gate];
+                changed.insert(piece, values[gate]);
+                own[gate] = changed;
+            }
+        }
+        #[unroll]
+        for gate in 0..4 {
+            gates[at_gate + gate * hidden] = own[gate];
+        }
+        cells[at_cell] = cell;
+        output[at_cell] = result;
     }
 }
 
 /// The gradients of a step, laid out likewise.
 #[cube(launch_unchecked)]
-fn slopes_kernel(
+fn slopes_kernel<N: Size>(
     starts: &[u32],
-    slopes: &[f32],
-    recurrent: &[f32],
-    output: &[f32],
-    gates: &mut [f32],
-    cells: &mut [f32],
-    previous: &mut [f32],
-    last: &mut [f32],
-    width: u32,
+    slopes: &[Vector<f32, N>],
+    recurrent: &[Vector<f32, N>],
+    output: &[Vector<f32, N>],
+    gates: &mut [Vector<f32, N>],
+    cells: &mut [Vector<f32, N>],
+    previous: &mut [Vector<f32, N>],
     hidden: u32,
     steps: u32,
     i: u32,
@@ -260,25 +275,46 @@ fn slopes_kernel(
         let at_before = (row_before * directions + direction) * hidden + unit;
         let at = row * directions + direction;
         let at_cell = at * hidden + unit;
+        let at_gate = at * 4 * hidden + unit;
         let at_place = (place * directions + direction) * hidden + unit;
-        let carried = select(goes_on, cells[at_after], 0.0);
-        let later = select(goes_on, recurrent[at_place], 0.0);
-        let cell_before = select(has_begun, cells[at_before], 0.0);
-        previous[at_cell] = select(has_begun, output[at_before], 0.0);
-        cell_backward(
-            gates,
-            cells,
-            at * 4 * hidden + unit,
-            at_cell,
-            hidden,
-            cell_before,
-            slopes[at_cell] + later,
-            carried,
-        );
+        let zero = Vector::<f32, N>::new(0.0);
+        let carried = select(goes_on, cells[at_after], zero);
+        let slope = slopes[at_cell] + select(goes_on, recurrent[at_place], zero);
+        let cell_before = select(has_begun, cells[at_before], zero);
+        previous[at_cell] = select(has_begun, output[at_before], zero);
+        let mut cell = cells[at_cell];
+        let mut own = Array::<Vector<f32, N>>::new(4usize);
         #[unroll]
         for gate in 0..4 {
-            let own = (direction * 4 + gate) * hidden + unit;
-            last[own * width as usize + place] = gates[(at * 4 + gate) * hidden + unit];
+            own[gate] = gates[at_gate + gate * hidden];
         }
+        let mut values = Array::<f32>::new(4usize);
+        #[unroll]
+        for piece in 0..N::value() {
+            #[unroll]
+            for gate in 0..4 {
+                values[gate] = own[gate].extract(piece);
+            }
+            let handed = cell_backward(
+                &mut values,
+                cell.extract(piece),
+                cell_before.extract(piece),
+                slope.extract(piece),
+                carried.extract(piece),
+            );
+            cell.insert(piece, handed);
+            #[unroll]
+            for gate in 0..4 {
+                let mut changed = own[gate];
+                changed.insert(piece, values[gate]);
+                own[gate] = changed;
+            }
+        }
+        #[unroll]
+        for gate in 0..4 {
+            gates[at_gate + gate * hidden] = own[gate];
+        }
+        // Nobody needs the cell any more: what it hands to the earlier one takes its place.
+        cells[at_cell] = cell;
     }
 }

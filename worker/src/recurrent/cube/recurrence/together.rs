@@ -9,7 +9,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::{Gpu, arg, flat_position, word};
+use crate::gpu::{Gpu, arg, flat_position, tanh, word};
 use crate::recurrent::cube::{Layer, Trace};
 
 /// Up to this many hidden units, a hardware workgroup reads the recurrent weights (256 KiB) from the
@@ -222,16 +222,13 @@ fn forward_kernel(
                         }
                         let cell_before = select(goes_on, cells[row_before[r] + unit], 0.0);
                         let at_cell = row * width + direction * hidden + unit;
-                        cell_forward(
-                            gates,
-                            cells,
-                            output,
-                            at,
-                            at_cell,
-                            hidden,
-                            &values,
-                            cell_before,
-                        );
+                        let cell = cell_forward(&mut values, cell_before);
+                        #[unroll]
+                        for gate in 0..4 {
+                            gates[at + gate * hidden] = values[gate];
+                        }
+                        cells[at_cell] = cell;
+                        output[at_cell] = values[3] * tanh(cell);
                     }
                 }
                 unit += units;
@@ -322,16 +319,19 @@ fn backward_kernel(
                         let at_before = row_before * width + own;
                         let cell_before = select(has_begun, cells[at_before], 0.0);
                         previous[at] = select(has_begun, output[at_before], 0.0);
-                        cell_backward(
-                            gates,
-                            cells,
-                            (row * directions + direction) * 4 * hidden + unit,
-                            at,
-                            hidden,
-                            cell_before,
-                            slopes[at] + recurrent,
-                            carried,
-                        );
+                        let at_gate = (row * directions + direction) * 4 * hidden + unit;
+                        let mut values = Array::<f32>::new(4usize);
+                        #[unroll]
+                        for gate in 0..4 {
+                            values[gate] = gates[at_gate + gate * hidden];
+                        }
+                        let slope = slopes[at] + recurrent;
+                        cells[at] =
+                            cell_backward(&mut values, cells[at], cell_before, slope, carried);
+                        #[unroll]
+                        for gate in 0..4 {
+                            gates[at_gate + gate * hidden] = values[gate];
+                        }
                     }
                 }
                 unit += units;
