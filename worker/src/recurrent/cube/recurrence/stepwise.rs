@@ -212,19 +212,11 @@ fn gates_kernel<N: Size>(
         let mut values = Array::<f32>::new(4usize);
         #[unroll]
         for piece in 0..N::value() {
-            #[unroll]
-            for gate in 0..4 {
-                values[gate] = own[gate].extract(piece);
-            }
+            take(&own, &mut values, piece);
             let own_cell = cell_forward(&mut values, cell_before.extract(piece));
             cell.insert(piece, own_cell);
             result.insert(piece, values[3] * tanh(own_cell));
-            #[unroll]
-            for gate in 0..4 {
-                let mut changed = own[gate];
-                changed.insert(piece, values[gate]);
-                own[gate] = changed;
-            }
+            put(&mut own, &values, piece);
         }
         #[unroll]
         for gate in 0..4 {
@@ -291,10 +283,7 @@ fn slopes_kernel<N: Size>(
         let mut values = Array::<f32>::new(4usize);
         #[unroll]
         for piece in 0..N::value() {
-            #[unroll]
-            for gate in 0..4 {
-                values[gate] = own[gate].extract(piece);
-            }
+            take(&own, &mut values, piece);
             let handed = cell_backward(
                 &mut values,
                 cell.extract(piece),
@@ -303,12 +292,7 @@ fn slopes_kernel<N: Size>(
                 carried.extract(piece),
             );
             cell.insert(piece, handed);
-            #[unroll]
-            for gate in 0..4 {
-                let mut changed = own[gate];
-                changed.insert(piece, values[gate]);
-                own[gate] = changed;
-            }
+            put(&mut own, &values, piece);
         }
         #[unroll]
         for gate in 0..4 {
@@ -316,5 +300,25 @@ fn slopes_kernel<N: Size>(
         }
         // Nobody needs the cell any more: what it hands to the earlier one takes its place.
         cells[at_cell] = cell;
+    }
+}
+
+/// One hidden unit's gates, of those that lie side by side.
+#[cube]
+fn take<N: Size>(gates: &Array<Vector<f32, N>>, values: &mut Array<f32>, #[comptime] piece: usize) {
+    #[unroll]
+    for gate in 0..4 {
+        values[gate] = gates[gate].extract(piece);
+    }
+}
+
+/// The way back.
+#[cube]
+fn put<N: Size>(gates: &mut Array<Vector<f32, N>>, values: &Array<f32>, #[comptime] piece: usize) {
+    #[unroll]
+    for gate in 0..4 {
+        let mut changed = gates[gate];
+        changed.insert(piece, values[gate]);
+        gates[gate] = changed;
     }
 }
