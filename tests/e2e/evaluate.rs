@@ -1,30 +1,13 @@
 //! `evaluate` and `compare`: figures, the page, and whether one model is better than another.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use serde_json::Value;
 
 use crate::{
-    fixture::{Head, json_lines, report, run, tiny_job},
+    fixture::{Head, json_lines, run, tiny_job, train},
     run::find,
 };
-
-/// Trains the tiny job into `out` and gives its report.
-fn train(dir: &Path, out: &str, workers: &str, sets: &[&str]) -> Value {
-    let mut args = vec![
-        "train",
-        "tiny.toml",
-        "--device",
-        "cpu",
-        "--workers",
-        workers,
-        "--out",
-        out,
-    ];
-    args.extend(sets.iter().flat_map(|set| ["--set", set]));
-    run(dir, args).expect(0);
-    report(&dir.join(out))
-}
 
 #[test]
 fn an_evaluation_says_how_sure_it_is_and_leaves_a_page_that_needs_nothing_else() {

@@ -249,6 +249,23 @@ max_norm = 0.8
     path
 }
 
+/// Trains the tiny job into `out` and gives its report.
+pub fn train(dir: &Path, out: &str, workers: &str, sets: &[&str]) -> Value {
+    let mut args = vec![
+        "train",
+        "tiny.toml",
+        "--device",
+        "cpu",
+        "--workers",
+        workers,
+        "--out",
+        out,
+    ];
+    args.extend(sets.iter().flat_map(|set| ["--set", set]));
+    run(dir, args).expect(0);
+    report(&dir.join(out))
+}
+
 /// Makes a tiny job long enough for something to happen to it.
 pub const fn long(head: Head) -> &'static str {
     match head {
