@@ -78,8 +78,38 @@ pub fn multiply(
         result,
         slab: size.k.max(1),
         slabs: 1,
+        apart: 0,
     };
     task.launch(gpu);
+}
+
+/// Writes each of the products of `slab` places of the inner dimension to a result of its own, `apart`
+/// elements from the one before, and gives their number: side by side where one alone would leave a part
+/// of the device without work. Adding them up is the caller's.
+pub fn multiply_slabs(
+    gpu: &Gpu,
+    kind: Kind,
+    size: Size,
+    left: Matrix,
+    right: Matrix,
+    result: Matrix,
+    (slab, apart): (usize, usize),
+) -> usize {
+    assert_eq!(slab % pieces::DEPTH, 0, "whole turns");
+    let slabs = size.k.div_ceil(slab).max(1);
+    let task = Task {
+        kind,
+        size,
+        left,
+        right,
+        start: Start::Zero,
+        result,
+        slab,
+        slabs,
+        apart,
+    };
+    task.launch(gpu);
+    slabs
 }
 
 /// Writes the product of the transpose of `left` [k, m] and `right` [k, n], with a long inner dimension,
@@ -96,6 +126,7 @@ pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result:
         result,
         slab,
         slabs,
+        apart: size.m * size.n,
     };
     if slabs == 1 {
         task.launch(gpu);
@@ -121,6 +152,37 @@ pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result:
         result.buffer,
         &[result.offset],
     );
+}
+
+/// A matrix that many products take transposed as their right factor: where they do better with a copy
+/// that is transposed already, it is made once.
+pub struct Transposed<'a> {
+    matrix: Matrix<'a>,
+    copy: Option<CubeTensor>,
+}
+
+impl<'a> Transposed<'a> {
+    /// Of `matrix` [rows, columns].
+    pub fn new(gpu: &Gpu, matrix: Matrix<'a>, rows: usize, columns: usize) -> Self {
+        let copy = gpu.plan.software;
+        let copy = copy.then(|| pieces::transpose(gpu, matrix, rows, columns));
+        Self { matrix, copy }
+    }
+
+    /// As a product takes it.
+    pub fn factor(&self) -> (Kind, Matrix<'_>) {
+        match &self.copy {
+            None => (Kind::RightTransposed, self.matrix),
+            Some(copy) => {
+                let matrix = Matrix {
+                    buffer: copy,
+                    offset: 0,
+                    stride: copy.meta.shape()[1],
+                };
+                (Kind::Plain, matrix)
+            }
+        }
+    }
 }
 
 /// The sums of the columns of `matrix` [rows, columns], to each of `offsets` in `result`.
@@ -194,10 +256,11 @@ struct Task<'a> {
     left: Matrix<'a>,
     right: Matrix<'a>,
     start: Start,
-    /// The slabs' results follow each other.
     result: Matrix<'a>,
     slab: usize,
     slabs: usize,
+    /// From a slab's result to the next one's.
+    apart: usize,
 }
 
 impl Task<'_> {
@@ -232,7 +295,7 @@ impl Task<'_> {
             word(self.size.n),
             word(self.size.k),
             word(self.slab),
-            word(self.size.m * self.size.n),
+            word(self.apart),
         )
     }
 }
@@ -274,7 +337,7 @@ pub struct Parts {
     n: u32,
     k: u32,
     slab: u32,
-    slab_elements: u32,
+    apart: u32,
 }
 
 /// What the sums of a column begin with.

@@ -7,17 +7,25 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Kind, Matrix, Parts, Product, Task, begin};
+use super::{Kind, Matrix, Parts, Start, Task};
 use crate::gpu::{Gpu, arg, word};
 
-/// Rows of a unit's piece of the result. A larger piece takes fewer loads, and Mesa much longer to
-/// translate.
-const ROWS: usize = 16;
-/// Its columns, in groups of four.
-const GROUPS: usize = 4;
+/// Rows of a unit's piece of the result. A larger piece takes fewer loads, and longer to translate:
+/// seconds for each kernel, so that what can be told to a kernel is not built into it.
+const ROWS: usize = 32;
+/// The same where the result's columns do not lie in fours.
+const ROWS_ODD: usize = 8;
+/// Rows of it that are stored at a time.
+const STORED: usize = 4;
+/// Columns of the piece, in groups of four.
+const GROUPS: usize = 8;
 const COLUMNS: usize = 4 * GROUPS;
 /// Places of the inner dimension that a turn of the loop takes.
 pub(super) const DEPTH: usize = 4;
+/// Units of a workgroup: a vector register's lanes. More would be another kernel.
+const UNITS: usize = 8;
+/// How many of them lie side by side, where there are rows for two lines of them.
+const ACROSS: usize = 4;
 /// Units of a workgroup that copies, at most.
 const COPYING_UNITS: usize = 64;
 
@@ -26,39 +34,69 @@ type Four = Vector<f32, Const<4>>;
 pub(super) fn launch(gpu: &Gpu, task: &Task) {
     let (left, right, result) = (task.left, task.right, task.result);
     let super::Size { m, n, k } = task.size;
-    let right_rows = task.right.buffer;
-    let (left, right) = match task.kind {
-        Kind::Plain => (Fours::of(gpu, left, m, k), Fours::of(gpu, right, k, n)),
-        Kind::RightTransposed => (Fours::of(gpu, left, m, k), Fours::of(gpu, right, n, k)),
-        Kind::LeftTransposed => (Fours::of(gpu, left, k, m), Fours::of(gpu, right, k, n)),
+    let rows_from = task.right.buffer;
+    let (left_transposed, left, right) = match task.kind {
+        Kind::Plain => (
+            false,
+            Fours::of(gpu, left, m, k),
+            Fours::of(gpu, right, k, n),
+        ),
+        Kind::RightTransposed => {
+            let right = Fours::transposed(gpu, right, n, k);
+            (false, Fours::of(gpu, left, m, k), right)
+        }
+        Kind::LeftTransposed => (
+            true,
+            Fours::of(gpu, left, k, m),
+            Fours::of(gpu, right, k, n),
+        ),
     };
     let parts = task.parts((left.offset, left.stride), (right.offset, right.stride));
-    let units = gpu.plan.row_of_units(n.div_ceil(COLUMNS));
+    let in_fours = [n, result.offset, result.stride];
+    let in_fours = in_fours.iter().all(|size| size % 4 == 0);
+    let rows = match in_fours {
+        true => ROWS,
+        false => ROWS_ODD,
+    };
+    let across = match m > rows {
+        true => ACROSS,
+        false => UNITS,
+    };
     let count = CubeCount::Static(
-        word(n).div_ceil(units * word(COLUMNS)),
-        word(m.div_ceil(ROWS)),
+        word(n.div_ceil(across * COLUMNS)),
+        word(m.div_ceil(UNITS / across * rows)),
         word(task.slabs),
     );
-    let is_in_fours = [n, result.offset, result.stride]
-        .iter()
-        .all(|size| size % 4 == 0);
+    let begin_rows = match task.start {
+        Start::Zero | Start::Result => 0,
+        Start::Row(_) => 1,
+        Start::Rows(..) => 2,
+    };
     // SAFETY: rows, columns and places beyond the last are read as the last; what comes of them is not
     // written, or taken times zero.
     unsafe {
         pieces_kernel::launch_unchecked(
             &gpu.client,
             count,
-            CubeDim::new_1d(units),
-            if is_in_fours { 4 } else { 1 },
+            CubeDim::new_1d(word(UNITS)),
+            if in_fours { 4 } else { 1 },
             arg(&left.buffer),
             arg(&right.buffer),
-            arg(right_rows),
+            arg(rows_from),
             arg(result.buffer),
             parts,
-            task.kind,
-            Product::new(task.start),
+            begin_rows,
+            word(across),
+            rows,
+            left_transposed,
+            task.start == Start::Result,
         );
     }
+}
+
+/// The transpose of `matrix` [rows, columns], filled up with zeros to rows of whole fours.
+pub(super) fn transpose(gpu: &Gpu, matrix: Matrix, rows: usize, columns: usize) -> CubeTensor {
+    Fours::transposed(gpu, matrix, rows, columns).buffer
 }
 
 /// A matrix whose rows begin at a multiple of four values and are as long.
@@ -80,6 +118,31 @@ impl Fours {
                 stride: matrix.stride / 4,
             };
         }
+        Self::copy(
+            gpu,
+            matrix.buffer,
+            matrix.offset,
+            [(rows, matrix.stride), (columns, 1)],
+        )
+    }
+
+    /// A copy of the transpose of a matrix of `rows` and `columns`, likewise.
+    fn transposed(gpu: &Gpu, matrix: Matrix, rows: usize, columns: usize) -> Self {
+        Self::copy(
+            gpu,
+            matrix.buffer,
+            matrix.offset,
+            [(columns, 1), (rows, matrix.stride)],
+        )
+    }
+
+    /// A copy with these rows and columns: how many there are, and how far apart they lie.
+    fn copy(
+        gpu: &Gpu,
+        source: &CubeTensor,
+        offset: usize,
+        [(rows, row), (columns, column)]: [(usize, usize); 2],
+    ) -> Self {
         let width = columns.next_multiple_of(4);
         let buffer = gpu.empty([rows.max(1), width.max(4)]);
         let units = gpu.plan.row_of_units(COPYING_UNITS);
@@ -93,10 +156,11 @@ impl Fours {
                 &gpu.client,
                 count,
                 CubeDim::new_1d(units),
-                arg(matrix.buffer),
+                arg(source),
                 arg(&buffer),
-                word(matrix.offset),
-                word(matrix.stride),
+                word(offset),
+                word(row),
+                word(column),
                 word(rows),
                 word(columns),
                 word(width),
@@ -115,7 +179,8 @@ fn copy_kernel(
     matrix: &[f32],
     copy: &mut [f32],
     offset: u32,
-    stride: u32,
+    row_stride: u32,
+    column_stride: u32,
     rows: u32,
     columns: u32,
     width: u32,
@@ -124,86 +189,141 @@ fn copy_kernel(
     let column = CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X;
     let row = CUBE_POS_Z * CUBE_COUNT_Y + CUBE_POS_Y;
     if column < width && row < rows {
-        let at = select(column < columns, offset + row * stride + column, offset);
+        let at = offset + row * row_stride + column * column_stride;
+        let at = select(column < columns, at, offset);
         let value = matrix[at as usize];
         copy[(row * width + column) as usize] = select(column < columns, value, 0.0);
     }
 }
 
-/// A unit has [`ROWS`] rows of [`GROUPS`] groups of four columns.
+/// A unit has `rows` rows of [`GROUPS`] groups of four columns.
 #[cube(launch_unchecked)]
 fn pieces_kernel<N: Size>(
     left: &[Four],
     right: &[Four],
-    rows: &[f32],
+    rows_from: &[f32],
     result: &mut [Vector<f32, N>],
     parts: Parts,
-    #[comptime] kind: Kind,
-    #[comptime] shape: Product,
+    begin_rows: u32,
+    across: u32,
+    #[comptime] rows: usize,
+    #[comptime] left_transposed: bool,
+    #[comptime] accumulate: bool,
 ) {
     let n = parts.n as usize;
-    let units = CUBE_DIM_X as usize;
-    let first_row = CUBE_POS_Y as usize * ROWS;
-    let first_group = CUBE_POS_X as usize * units * GROUPS + UNIT_POS_X as usize;
+    let line = (UNIT_POS_X / across) as usize;
+    let lines = comptime!(UNITS as u32) / across;
+    let first_row = (CUBE_POS_Y as usize * lines as usize + line) * rows;
+    let across = across as usize;
+    let first_group = CUBE_POS_X as usize * across * GROUPS + UNIT_POS_X as usize % across;
     let from = CUBE_POS_Z as usize * parts.slab as usize;
     let to = from + parts.slab as usize;
     let to = select(to < parts.k as usize, to, parts.k as usize);
 
-    let mut sums = Array::<f32>::new(comptime!(ROWS * COLUMNS));
+    let mut starts = Array::<Four>::new(GROUPS);
     #[unroll]
-    for c in 0..COLUMNS {
-        let column = 4 * (first_group + c / 4 * units) + c % 4;
-        let sum = begin(rows, &parts, column, shape);
-        #[unroll]
-        for r in 0..ROWS {
-            sums[r * COLUMNS + c] = sum;
+    for g in 0..GROUPS {
+        starts[g] = Four::new(0.0);
+    }
+    if begin_rows > 0 {
+        for g in 0..GROUPS {
+            let mut start = Four::new(0.0);
+            #[unroll]
+            for c in 0..4 {
+                let column = 4 * (first_group + g * across) + c;
+                start.insert(c, begin(rows_from, &parts, column, begin_rows));
+            }
+            // Registers have no places that a loop could count through.
+            #[unroll]
+            for g in 1..GROUPS {
+                starts[g - 1] = starts[g];
+            }
+            starts[GROUPS - 1] = start;
         }
+    }
+    let mut sums = Array::<Four>::new(comptime!(rows * GROUPS));
+    #[unroll]
+    for place in 0..comptime!(rows * GROUPS) {
+        sums[place] = starts[comptime!(place % GROUPS)];
     }
     let turns = (to - from).div_ceil(DEPTH);
     for turn in 0..turns {
         let k = from + turn * DEPTH;
-        let x = left_values(left, &parts, first_row, k, to, kind);
-        let y = right_values(right, &parts, first_group, k, kind);
+        let x = left_values(left, &parts, first_row, k, to, rows, left_transposed);
+        let y = right_values(right, &parts, first_group, across, k);
         #[unroll]
-        for r in 0..ROWS {
+        for r in 0..rows {
+            let mut row = Array::<Four>::new(DEPTH);
             #[unroll]
-            for c in 0..COLUMNS {
-                let mut sum = sums[r * COLUMNS + c];
+            for i in 0..DEPTH {
+                let value = if comptime!(left_transposed) {
+                    x[i * (rows / 4) + r / 4].extract(comptime!(r % 4))
+                } else {
+                    x[r].extract(i)
+                };
+                row[i] = Four::new(value);
+            }
+            #[unroll]
+            for g in 0..GROUPS {
+                let mut sum = sums[r * GROUPS + g];
                 #[unroll]
                 for i in 0..DEPTH {
-                    sum += x[r * DEPTH + i] * y[i * COLUMNS + c];
+                    sum += row[i] * y[i * GROUPS + g];
                 }
-                sums[r * COLUMNS + c] = sum;
+                sums[r * GROUPS + g] = sum;
             }
         }
     }
     let at = parts.result as usize
-        + CUBE_POS_Z as usize * parts.slab_elements as usize
+        + CUBE_POS_Z as usize * parts.apart as usize
         + first_row * parts.result_stride as usize;
     let width = N::value();
-    #[unroll]
-    for r in 0..ROWS {
+    // A few rows, and the others move up: Mesa takes long over each place where something is stored.
+    for block in 0..comptime!(rows / STORED) {
         #[unroll]
-        for piece in 0..comptime!(COLUMNS / width) {
-            let c = comptime!(piece * width);
-            let column = 4 * (first_group + c / 4 * units) + c % 4;
-            if first_row + r < parts.m as usize && column < n {
-                let at = (at + r * parts.result_stride as usize + column) / width;
-                let mut values = Vector::<f32, N>::new(0.0);
+        for r in 0..STORED {
+            let row = block * STORED + r;
+            #[unroll]
+            for g in 0..GROUPS {
+                let sum = sums[r * GROUPS + g];
                 #[unroll]
-                for i in 0..width {
-                    values.insert(i, sums[r * COLUMNS + c + i]);
+                for piece in 0..comptime!(4 / width) {
+                    let column = 4 * (first_group + g * across) + piece * width;
+                    if first_row + row < parts.m as usize && column < n {
+                        let at = (at + row * parts.result_stride as usize + column) / width;
+                        let mut values = Vector::<f32, N>::new(0.0);
+                        #[unroll]
+                        for i in 0..width {
+                            values.insert(i, sum.extract(comptime!(piece * width + i)));
+                        }
+                        if comptime!(accumulate) {
+                            values += result[at];
+                        }
+                        result[at] = values;
+                    }
                 }
-                if comptime!(shape.accumulate) {
-                    values += result[at];
-                }
-                result[at] = values;
             }
+        }
+        #[unroll]
+        for place in 0..comptime!((rows - STORED) * GROUPS) {
+            sums[place] = sums[comptime!(place + STORED * GROUPS)];
         }
     }
 }
 
-/// The left factor's values of a turn: `DEPTH` for each row.
+/// What the sums of a column begin with: a row, or two.
+#[cube]
+fn begin(rows: &[f32], parts: &Parts, column: usize, begin_rows: u32) -> f32 {
+    let column = select(column < parts.n as usize, column, 0);
+    let mut sum = rows[parts.first_row as usize + column];
+    if begin_rows > 1 {
+        sum += rows[parts.second_row as usize + column];
+    }
+    sum
+}
+
+/// The left factor's values of a turn: for each row those of `DEPTH` places, or, transposed, for each
+/// place those of every four rows.
 #[cube]
 fn left_values(
     left: &[Four],
@@ -211,83 +331,59 @@ fn left_values(
     first_row: usize,
     k: usize,
     to: usize,
-    #[comptime] kind: Kind,
-) -> Array<f32> {
+    #[comptime] rows: usize,
+    #[comptime] transposed: bool,
+) -> Array<Four> {
     let offset = parts.left as usize;
     let stride = parts.left_stride as usize;
     let m = parts.m as usize;
-    let mut values = Array::<f32>::new(comptime!(ROWS * DEPTH));
-    if comptime!(kind == Kind::LeftTransposed) {
+    let mut values = Array::<Four>::new(comptime!(rows * DEPTH / 4));
+    if comptime!(transposed) {
         let groups = m.div_ceil(4);
         #[unroll]
         for i in 0..DEPTH {
             let inside = k + i < to;
             let place = select(inside, k + i, to - 1);
             #[unroll]
-            for g in 0..ROWS / 4 {
+            for g in 0..rows / 4 {
                 let group = first_row / 4 + g;
                 let group = select(group < groups, group, groups - 1);
                 let four = left[offset + place * stride + group];
-                #[unroll]
-                for r in 0..4 {
-                    values[(4 * g + r) * DEPTH + i] = select(inside, four.extract(r), 0.0);
-                }
+                values[i * (rows / 4) + g] = select(inside, four, Four::new(0.0));
             }
         }
     } else {
         #[unroll]
-        for r in 0..ROWS {
+        for r in 0..rows {
             let row = select(first_row + r < m, first_row + r, m - 1);
-            let four = left[offset + row * stride + k / 4];
-            #[unroll]
-            for i in 0..DEPTH {
-                values[r * DEPTH + i] = four.extract(i);
-            }
+            values[r] = left[offset + row * stride + k / 4];
         }
     }
     values
 }
 
-/// The right factor's values of a turn: a row of the piece for each of `DEPTH` places.
+/// The right factor's values of a turn: the groups of the piece for each of `DEPTH` places.
 #[cube]
 fn right_values(
     right: &[Four],
     parts: &Parts,
     first_group: usize,
+    across: usize,
     k: usize,
-    #[comptime] kind: Kind,
-) -> Array<f32> {
+) -> Array<Four> {
     let offset = parts.right as usize;
     let stride = parts.right_stride as usize;
     let n = parts.n as usize;
-    let units = CUBE_DIM_X as usize;
-    let mut values = Array::<f32>::new(comptime!(COLUMNS * DEPTH));
-    if comptime!(kind == Kind::RightTransposed) {
+    let mut values = Array::<Four>::new(comptime!(GROUPS * DEPTH));
+    let last = n.div_ceil(4) - 1;
+    #[unroll]
+    for i in 0..DEPTH {
+        let place = select(k + i < parts.k as usize, k + i, parts.k as usize - 1);
         #[unroll]
-        for c in 0..COLUMNS {
-            let column = 4 * (first_group + c / 4 * units) + c % 4;
-            let column = select(column < n, column, n - 1);
-            let four = right[offset + column * stride + k / 4];
-            #[unroll]
-            for i in 0..DEPTH {
-                values[i * COLUMNS + c] = four.extract(i);
-            }
-        }
-    } else {
-        let last = n.div_ceil(4) - 1;
-        #[unroll]
-        for i in 0..DEPTH {
-            let place = select(k + i < parts.k as usize, k + i, parts.k as usize - 1);
-            #[unroll]
-            for g in 0..GROUPS {
-                let group = first_group + g * units;
-                let group = select(group < last, group, last);
-                let four = right[offset + place * stride + group];
-                #[unroll]
-                for c in 0..4 {
-                    values[i * COLUMNS + 4 * g + c] = four.extract(c);
-                }
-            }
+        for g in 0..GROUPS {
+            let group = first_group + g * across;
+            let group = select(group < last, group, last);
+            values[i * GROUPS + g] = right[offset + place * stride + group];
         }
     }
     values

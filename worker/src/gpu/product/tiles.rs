@@ -150,7 +150,7 @@ fn tile_kernel(
             let column = first_column + c * SIDE + x;
             if row < m && column < n {
                 let at = parts.result as usize
-                    + CUBE_POS_Z as usize * parts.slab_elements as usize
+                    + CUBE_POS_Z as usize * parts.apart as usize
                     + row * parts.result_stride as usize
                     + column;
                 let sum = sums[r * PIECE + c];

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::ROW_BLOCK;
+use super::panels::copy;
 use super::tile::GROUP;
 use crate::kernel::simd;
 
@@ -67,25 +68,39 @@ pub fn pack(packed: &mut Vec<f32>, left: Left, rows: Range<usize>, terms: Range<
             let source = left.below(rows.start + group.start).values;
             pack_rows(&source[terms.start..], left.row, target, group.len(), depth);
         }
-    } else {
-        // Terms of a row of the source in turn, all groups of a term together.
-        let mut bounds = [(0, 0); ROW_BLOCK / GROUP];
-        let groups = groups(rows.len()).zip(&mut bounds).map(|(group, bounds)| {
-            *bounds = (group.start, group.end);
-        });
-        let groups = groups.count();
-        for (k, term) in terms.enumerate() {
-            let source = &left.values[term * left.depth + rows.start..][..rows.len()];
-            for &(start, end) in &bounds[..groups] {
-                let target = &mut packed[start * depth + k * (end - start)..][..end - start];
-                let mut source = source[start..end].chunks_exact(QUAD);
-                let mut target = target.chunks_exact_mut(QUAD);
-                for (source, target) in source.by_ref().zip(target.by_ref()) {
-                    target.copy_from_slice(source);
-                }
-                for (target, source) in target.into_remainder().iter_mut().zip(source.remainder()) {
-                    *target = *source;
-                }
+    } else if depth > 0 {
+        let terms = &left.values[terms.start * left.depth + rows.start..];
+        pack_terms(terms, left.depth, packed, rows.len(), depth);
+    }
+}
+
+/// `depth` terms of `rows` elements of `source`, `stride` apart, all groups of a few terms together: a
+/// term of each group may lie in one and the same set of the first-level cache, and so may all terms
+/// of the source.
+#[inline(always)]
+fn pack_terms(source: &[f32], stride: usize, target: &mut [f32], rows: usize, depth: usize) {
+    /// Terms taken for each group in turn.
+    const TERMS: usize = 8;
+    const LINE: usize = 16;
+    let term = |k: usize| &source[k * stride..][..rows];
+    let mut bounds = [(0, 0); ROW_BLOCK / GROUP];
+    let count = groups(rows).zip(&mut bounds).map(|(group, bounds)| {
+        *bounds = (group.start, group.end);
+    });
+    let count = count.count();
+    for block in (0..depth).step_by(TERMS) {
+        let block = block..depth.min(block + TERMS);
+        // No prefetcher of the processor's follows rows so far apart.
+        for k in block.end..depth.min(block.end + TERMS) {
+            for line in term(k).chunks(LINE) {
+                simd::prefetch(line.as_ptr());
+            }
+        }
+        for &(start, end) in &bounds[..count] {
+            let width = end - start;
+            let target = &mut target[start * depth + block.start * width..];
+            for (k, target) in block.clone().zip(target.chunks_exact_mut(width)) {
+                copy::<GROUP>(&term(k)[start..end], target);
             }
         }
     }

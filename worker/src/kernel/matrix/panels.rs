@@ -142,7 +142,7 @@ impl Panels {
 
 /// Copies slices of mostly N elements, which is then a few instructions and no call.
 #[inline(always)]
-fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
+pub(super) fn copy<const N: usize>(source: &[f32], target: &mut [f32]) {
     match (source.first_chunk::<N>(), target.first_chunk_mut::<N>()) {
         (Some(source), Some(target)) => *target = *source,
         _ => target.copy_from_slice(source),

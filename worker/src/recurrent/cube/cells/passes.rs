@@ -7,10 +7,19 @@ use speech::model::DirectionRanges;
 
 use super::kernels::{Combine, Rows, Units};
 use super::{Back, Layer, Step, Trace};
-use crate::gpu::product::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
+use crate::gpu::product::{
+    Kind, Matrix, Size, Start, Transposed, multiply, multiply_long, sum_rows,
+};
 use crate::gpu::{Gpu, contiguous};
 use crate::packing::Packing;
 use crate::recurrent::{Cell, Recurrent};
+
+/// What each step of a direction multiplies with.
+struct Weights<'a> {
+    hh: Transposed<'a>,
+    /// Of a projection.
+    hr: Option<Transposed<'a>>,
+}
 
 impl Layer {
     pub fn new(
@@ -113,11 +122,24 @@ impl Layer {
                 Start::Row(ranges.bias_ih.start),
                 self.rows(&trace.gates, 0, direction, columns),
             );
+            let weights = self.weights(&gpu, &ranges);
             for i in 0..self.packing.steps() {
-                self.step_forward(&gpu, direction, &ranges, i, &trace);
+                gpu.begin_step(i);
+                self.step_forward(&gpu, direction, &ranges, &weights, i, &trace);
             }
         }
         trace
+    }
+
+    fn weights(&self, gpu: &Gpu, ranges: &DirectionRanges) -> Weights<'_> {
+        let (shape, state) = (self.shape, self.shape.state());
+        let ready =
+            |start, rows, columns| Transposed::new(gpu, self.weight(start, columns), rows, columns);
+        let projects = shape.projection > 0;
+        Weights {
+            hh: ready(ranges.weight_hh.start, self.columns(), state),
+            hr: projects.then(|| ready(ranges.weight_hr.start, state, shape.hidden)),
+        }
     }
 
     fn step_forward(
@@ -125,6 +147,7 @@ impl Layer {
         gpu: &Gpu,
         direction: usize,
         ranges: &DirectionRanges,
+        weights: &Weights,
         i: usize,
         trace: &Trace,
     ) {
@@ -138,12 +161,13 @@ impl Layer {
                 n: columns,
                 k: state,
             };
+            let (kind, weight_hh) = weights.hh.factor();
             multiply(
                 gpu,
-                Kind::RightTransposed,
+                kind,
                 size,
                 self.rows(&trace.output, row_before, direction, state),
-                self.weight(ranges.weight_hh.start, state),
+                weight_hh,
                 Start::Zero,
                 self.rows(&trace.hidden, step.row, direction, columns),
             );
@@ -155,18 +179,19 @@ impl Layer {
         };
         let output = trace.unprojected.as_ref().unwrap_or(&trace.output);
         units.forward(gpu, &self.parameters, ranges.bias_hh.start, trace, output);
-        if let Some(unprojected) = &trace.unprojected {
+        if let (Some(unprojected), Some(weight_hr)) = (&trace.unprojected, &weights.hr) {
             let size = Size {
                 m: step.count,
                 n: state,
                 k: shape.hidden,
             };
+            let (kind, weight_hr) = weight_hr.factor();
             multiply(
                 gpu,
-                Kind::RightTransposed,
+                kind,
                 size,
                 self.rows(unprojected, step.row, direction, shape.hidden),
-                self.weight(ranges.weight_hr.start, shape.hidden),
+                weight_hr,
                 Start::Zero,
                 self.rows(&trace.output, step.row, direction, state),
             );
@@ -186,6 +211,7 @@ impl Layer {
         let projected = gpu.empty([places, hidden]);
         for (direction, ranges) in self.ranges() {
             for i in (0..self.packing.steps()).rev() {
+                gpu.begin_step(i);
                 let step = self.step(direction, i);
                 let (row_after, after) = step.after;
                 if after > 0 {

@@ -6,10 +6,14 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::product::{self, Kind, Matrix, Start, multiply};
+use crate::gpu::product::{self, Kind, Matrix, Start, Transposed, multiply, multiply_slabs};
 use crate::gpu::{Gpu, arg, tanh, word};
 use crate::packing::Packing;
 use crate::recurrent::cube::{Layer, Trace};
+
+/// Gates of a step back in time whose products are added at a time: the products of a step are small,
+/// and each must keep a processor of its own busy.
+const SLAB: usize = 256;
 
 /// Sequences that have a frame in the `i`th step that a direction takes, and its first row, if there is
 /// such a step.
@@ -28,8 +32,15 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let recurrent = gpu.empty([packing.sequences(), shape.directions * 4 * hidden]);
+    let weights: Vec<Transposed> = (0..shape.directions)
+        .map(|direction| {
+            let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
+            Transposed::new(gpu, weight, 4 * hidden, hidden)
+        })
+        .collect();
     for i in 0..packing.steps() {
-        for direction in 0..shape.directions {
+        gpu.begin_step(i);
+        for (direction, weight) in weights.iter().enumerate() {
             let before = i
                 .checked_sub(1)
                 .and_then(|before| active(packing, direction, before));
@@ -53,16 +64,8 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 offset: direction * gates,
                 stride: shape.directions * gates,
             };
-            let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
-            multiply(
-                gpu,
-                Kind::RightTransposed,
-                size,
-                left,
-                weight,
-                Start::Zero,
-                result,
-            );
+            let (kind, weight) = weight.factor();
+            multiply(gpu, kind, size, left, weight, Start::Zero, result);
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: hidden units beyond the last and places beyond a step's last end at once; the rows are
@@ -90,8 +93,11 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
 pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
-    let recurrent = gpu.empty([packing.sequences(), shape.outputs()]);
+    let slabs = (4 * hidden).div_ceil(SLAB);
+    let apart = packing.sequences() * shape.outputs();
+    let recurrent = gpu.empty([slabs, apart]);
     for i in (0..packing.steps()).rev() {
+        gpu.begin_step(i);
         for direction in 0..shape.directions {
             let after = active(packing, direction, i + 1);
             let (Some(now), Some((after, after_row))) = (active(packing, direction, i), after)
@@ -115,7 +121,7 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 stride: shape.outputs(),
             };
             let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
-            multiply(gpu, Kind::Plain, size, left, weight, Start::Zero, result);
+            multiply_slabs(gpu, Kind::Plain, size, left, weight, result, (SLAB, apart));
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: as in the forward pass.
@@ -135,6 +141,8 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 word(hidden / width(layer)),
                 word(packing.steps()),
                 word(i),
+                word(slabs),
+                word(apart / width(layer)),
             );
         }
     }
@@ -240,6 +248,8 @@ fn slopes_kernel<N: Size>(
     hidden: u32,
     steps: u32,
     i: u32,
+    slabs: u32,
+    apart: u32,
 ) {
     let hidden = hidden as usize;
     let steps = steps as usize;
@@ -271,7 +281,11 @@ fn slopes_kernel<N: Size>(
         let at_place = (place * directions + direction) * hidden + unit;
         let zero = Vector::<f32, N>::new(0.0);
         let carried = select(goes_on, cells[at_after], zero);
-        let slope = slopes[at_cell] + select(goes_on, recurrent[at_place], zero);
+        let mut later = recurrent[at_place];
+        for slab in 1..slabs as usize {
+            later += recurrent[slab * apart as usize + at_place];
+        }
+        let slope = slopes[at_cell] + select(goes_on, later, zero);
         let cell_before = select(has_begun, cells[at_before], zero);
         previous[at_cell] = select(has_begun, output[at_before], zero);
         let mut cell = cells[at_cell];
