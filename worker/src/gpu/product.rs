@@ -84,8 +84,8 @@ pub fn multiply(
 }
 
 /// Writes each of the products of `slab` places of the inner dimension to a result of its own, `apart`
-/// elements from the one before, and gives their number: side by side where one alone would leave a part
-/// of the device without work. Adding them up is the caller's.
+/// elements from the one before: side by side, where one product would leave a part of the device without
+/// work. Adding them up is the caller's.
 pub fn multiply_slabs(
     gpu: &Gpu,
     kind: Kind,
@@ -94,9 +94,8 @@ pub fn multiply_slabs(
     right: Matrix,
     result: Matrix,
     (slab, apart): (usize, usize),
-) -> usize {
+) {
     assert_eq!(slab % pieces::DEPTH, 0, "whole turns");
-    let slabs = size.k.div_ceil(slab).max(1);
     let task = Task {
         kind,
         size,
@@ -105,11 +104,10 @@ pub fn multiply_slabs(
         start: Start::Zero,
         result,
         slab,
-        slabs,
+        slabs: size.k.div_ceil(slab).max(1),
         apart,
     };
     task.launch(gpu);
-    slabs
 }
 
 /// Writes the product of the transpose of `left` [k, m] and `right` [k, n], with a long inner dimension,

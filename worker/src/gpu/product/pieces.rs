@@ -52,7 +52,7 @@ pub(super) fn launch(gpu: &Gpu, task: &Task) {
         ),
     };
     let parts = task.parts((left.offset, left.stride), (right.offset, right.stride));
-    let in_fours = [n, result.offset, result.stride];
+    let in_fours = [n, result.offset, result.stride, task.apart];
     let in_fours = in_fours.iter().all(|size| size % 4 == 0);
     let rows = match in_fours {
         true => ROWS,
