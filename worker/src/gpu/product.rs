@@ -298,28 +298,6 @@ impl Task<'_> {
     }
 }
 
-/// What of a product is built into its kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Product {
-    /// How many rows from the right factor's buffer are added.
-    rows: u32,
-    accumulate: bool,
-}
-
-impl Product {
-    fn new(start: Start) -> Self {
-        let rows = match start {
-            Start::Zero | Start::Result => 0,
-            Start::Row(_) => 1,
-            Start::Rows(..) => 2,
-        };
-        Self {
-            rows,
-            accumulate: start == Start::Result,
-        }
-    }
-}
-
 /// Where a product's matrices lie, and how large they are.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub struct Parts {
@@ -336,19 +314,6 @@ pub struct Parts {
     k: u32,
     slab: u32,
     apart: u32,
-}
-
-/// What the sums of a column begin with.
-#[cube]
-fn begin(rows: &[f32], parts: &Parts, column: usize, #[comptime] shape: Product) -> f32 {
-    let column = select(column < parts.n as usize, column, 0);
-    let mut sum = 0.0f32;
-    if comptime!(shape.rows == 1) {
-        sum = rows[parts.first_row as usize + column];
-    } else if comptime!(shape.rows == 2) {
-        sum = rows[parts.first_row as usize + column] + rows[parts.second_row as usize + column];
-    }
-    sum
 }
 
 /// The sums of a slab of rows, a column a unit.

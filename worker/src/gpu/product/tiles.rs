@@ -4,7 +4,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::{Kind, Parts, Product, Task, begin};
+use super::{Kind, Parts, Start, Task};
 use crate::gpu::{Gpu, arg, word};
 
 /// Side of a hardware workgroup's piece of the result, and how much of the inner dimension it holds.
@@ -35,6 +35,28 @@ pub(super) fn launch(gpu: &Gpu, task: &Task) {
             task.kind,
             Product::new(task.start),
         );
+    }
+}
+
+/// What of a product is built into its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Product {
+    /// How many rows from the right factor's buffer are added.
+    rows: u32,
+    accumulate: bool,
+}
+
+impl Product {
+    fn new(start: Start) -> Self {
+        let rows = match start {
+            Start::Zero | Start::Result => 0,
+            Start::Row(_) => 1,
+            Start::Rows(..) => 2,
+        };
+        Self {
+            rows,
+            accumulate: start == Start::Result,
+        }
     }
 }
 
@@ -162,4 +184,17 @@ fn tile_kernel(
             }
         }
     }
+}
+
+/// What the sums of a column begin with.
+#[cube]
+fn begin(rows: &[f32], parts: &Parts, column: usize, #[comptime] shape: Product) -> f32 {
+    let column = select(column < parts.n as usize, column, 0);
+    let mut sum = 0.0f32;
+    if comptime!(shape.rows == 1) {
+        sum = rows[parts.first_row as usize + column];
+    } else if comptime!(shape.rows == 2) {
+        sum = rows[parts.first_row as usize + column] + rows[parts.second_row as usize + column];
+    }
+    sum
 }
