@@ -114,34 +114,18 @@ pub fn multiply_slabs(
 /// to `result`, whose rows follow each other without a gap.
 pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
     assert_eq!(result.stride, size.n, "rows without a gap");
+    let (kind, elements) = (Kind::LeftTransposed, size.m * size.n);
     let (slab, slabs) = slabs(size.k);
-    let task = Task {
-        kind: Kind::LeftTransposed,
-        size,
-        left,
-        right,
-        start: Start::Zero,
-        result,
-        slab,
-        slabs,
-        apart: size.m * size.n,
-    };
     if slabs == 1 {
-        task.launch(gpu);
-        return;
+        return multiply(gpu, kind, size, left, right, Start::Zero, result);
     }
-    let elements = size.m * size.n;
     let partial = gpu.empty([slabs * elements]);
     let pieces = Matrix {
         buffer: &partial,
         offset: 0,
         stride: size.n,
     };
-    let task = Task {
-        result: pieces,
-        ..task
-    };
-    task.launch(gpu);
+    multiply_slabs(gpu, kind, size, left, right, pieces, (slab, elements));
     add_slabs(
         gpu,
         &partial,
