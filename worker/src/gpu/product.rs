@@ -46,6 +46,17 @@ pub enum Start {
     Rows(usize, usize),
 }
 
+impl Start {
+    /// How many rows from the right factor's buffer are added.
+    fn rows(self) -> u32 {
+        match self {
+            Self::Zero | Self::Result => 0,
+            Self::Row(_) => 1,
+            Self::Rows(..) => 2,
+        }
+    }
+}
+
 /// `m`, `n` and the inner dimension `k`.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {

@@ -67,11 +67,6 @@ pub(super) fn launch(gpu: &Gpu, task: &Task) {
         word(m.div_ceil(UNITS / across * rows)),
         word(task.slabs),
     );
-    let begin_rows = match task.start {
-        Start::Zero | Start::Result => 0,
-        Start::Row(_) => 1,
-        Start::Rows(..) => 2,
-    };
     // SAFETY: rows, columns and places beyond the last are read as the last; what comes of them is not
     // written, or taken times zero.
     unsafe {
@@ -85,7 +80,7 @@ pub(super) fn launch(gpu: &Gpu, task: &Task) {
             arg(rows_from),
             arg(result.buffer),
             parts,
-            begin_rows,
+            task.start.rows(),
             word(across),
             rows,
             left_transposed,

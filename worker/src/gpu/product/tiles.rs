@@ -48,13 +48,8 @@ struct Product {
 
 impl Product {
     fn new(start: Start) -> Self {
-        let rows = match start {
-            Start::Zero | Start::Result => 0,
-            Start::Row(_) => 1,
-            Start::Rows(..) => 2,
-        };
         Self {
-            rows,
+            rows: start.rows(),
             accumulate: start == Start::Result,
         }
     }
