@@ -24,4 +24,5 @@ pub mod score;
 pub mod strict;
 pub mod synth;
 pub mod text;
+pub mod tolerance;
 pub mod weights;
