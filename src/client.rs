@@ -3,9 +3,16 @@
 
 use std::{error::Error as _, time::Duration};
 
-use proto::v1::{Cause, JobStatus, ListRequest, State, StatusRequest, jobs_client::JobsClient};
+use proto::{
+    pieces::{self, Joined},
+    v1::{
+        Cause, JobStatus, ListRequest, LogLine, ReportRequest, State, StatusRequest, SubmitRequest,
+        SubmitResponse, jobs_client::JobsClient,
+    },
+};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{
-    Code, Status,
+    Code, Response, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -83,20 +90,73 @@ fn innermost(error: &dyn std::error::Error) -> String {
 /// How the job `id` stands, or the one that a person most likely means: the running one, or else
 /// the newest.
 pub async fn status(jobs: &mut Jobs, id: Option<String>) -> Result<JobStatus, Failure> {
-    let Some(id) = id else {
-        let list = jobs.list(ListRequest {}).await;
-        let mut all = list.map_err(|status| refused(&status))?.into_inner().jobs;
-        let wanted = all
-            .iter()
-            .position(|job| job.state() == State::Running)
-            .or_else(|| all.len().checked_sub(1))
-            .ok_or_else(|| {
-                Failure::Data("the coordinator has no jobs; submit one first".to_owned())
-            })?;
-        return Ok(all.swap_remove(wanted));
-    };
+    let id = id.unwrap_or_default();
     let status = jobs.status(StatusRequest { id }).await;
     Ok(status.map_err(|status| refused(&status))?.into_inner())
+}
+
+/// All jobs, in the order of their submission.
+pub async fn list(jobs: &mut Jobs) -> Result<Vec<JobStatus>, Failure> {
+    let mut all = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = jobs.list(ListRequest { after }).await;
+        let page = page.map_err(|status| refused(&status))?.into_inner();
+        let end = page.next.is_empty() || page.jobs.is_empty();
+        all.extend(page.jobs);
+        if end {
+            return Ok(all);
+        }
+        after = page.next;
+    }
+}
+
+/// `report.json` of a job, as it was written; empty of one that has not ended, or has none.
+pub async fn report(jobs: &mut Jobs, id: &str) -> Result<String, Failure> {
+    let told = |status: Status| refused(&status);
+    let request = ReportRequest { id: id.to_owned() };
+    let mut report = jobs.report(request).await.map_err(told)?.into_inner();
+    let malformed = |error| Failure::Infrastructure(format!("the report of {id}: {error}"));
+    let mut joined = Joined::default();
+    while let Some(piece) = report.message().await.map_err(told)? {
+        joined.push(&piece.data).map_err(malformed)?;
+    }
+    joined.take().map_err(malformed)
+}
+
+/// Submits a job, however long its text is.
+pub async fn submit(
+    jobs: &mut Jobs,
+    request: SubmitRequest,
+) -> Result<Response<SubmitResponse>, Status> {
+    let mut parts = pieces::submission(request);
+    match parts.pop() {
+        Some(only) if parts.is_empty() => jobs.submit(only).await,
+        last => {
+            parts.extend(last);
+            jobs.submit_in_pieces(tokio_stream::iter(parts)).await
+        }
+    }
+}
+
+/// The lines of a log, those whole that come in several messages.
+pub fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<String, Status>> {
+    let mut joined = Joined::default();
+    messages.filter_map(move |message| {
+        let LogLine { json, more } = match message {
+            Ok(line) => line,
+            Err(status) => return Some(Err(status)),
+        };
+        if joined.is_empty() && !more {
+            return Some(Ok(json));
+        }
+        let whole = match joined.push(json.as_bytes()) {
+            Ok(()) if more => return None,
+            Ok(()) => joined.take(),
+            Err(error) => Err(error),
+        };
+        Some(whole.map_err(|error| Status::data_loss(format!("a line of the log: {error}"))))
+    })
 }
 
 /// A state as it is called on the command line.

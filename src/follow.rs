@@ -9,10 +9,10 @@ use proto::v1::{JobStatus, LogLine, LogsRequest, StatusRequest};
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use crate::{
-    client::{Jobs, has_ended, is_away, refused},
+    client::{self, Jobs, has_ended, is_away, refused},
     exit::Failure,
     output,
 };
@@ -118,10 +118,10 @@ async fn once(
 /// Lines that this program's version does not know are passed over: a newer coordinator may say
 /// more.
 fn parsed<T: DeserializeOwned>(
-    lines: impl Stream<Item = Result<LogLine, Status>>,
+    messages: Streaming<LogLine>,
 ) -> impl Stream<Item = Result<T, Status>> {
-    lines.filter_map(|line| match line {
-        Ok(line) => serde_json::from_str(&line.json).ok().map(Ok),
+    client::lines(messages).filter_map(|line| match line {
+        Ok(line) => serde_json::from_str(&line).ok().map(Ok),
         Err(status) => Some(Err(status)),
     })
 }

@@ -103,6 +103,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             loss,
             best,
             score: found,
+            ..
         } => {
             let loss = loss.map_or(String::new(), |loss| format!(", loss {loss:.4}"));
             let best = if *best { ", best so far" } else { "" };
@@ -193,6 +194,7 @@ mod tests {
                 accuracy: Some(0.975),
                 ..Score::default()
             },
+            confusions: Vec::new(),
         };
         assert_eq!(
             sentence(&event, true),

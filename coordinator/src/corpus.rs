@@ -4,6 +4,7 @@
 //! or who computes it.
 
 use std::{
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -51,6 +52,20 @@ pub struct Item {
     /// That the model sees.
     pub frames: u64,
     pub seconds: f64,
+}
+
+impl Item {
+    /// Bytes that it takes, at most, to name it to a worker: id, path and text, the statistics of its speaker
+    /// among `voices`, and the numbers beside them.
+    pub fn named_bytes(&self, voices: &[GlobalStats]) -> usize {
+        /// Digest, size, segment and places, with what says which is which.
+        const NUMBERS: usize = 128;
+        let voice = self.voice.and_then(|place| voices.get(place as usize));
+        let statistics = voice.map_or(0, |stats| {
+            NUMBERS + 8 * (stats.mean.len() + stats.variance.len())
+        });
+        NUMBERS + self.id.len() + self.audio.as_os_str().len() + self.text.len() + statistics
+    }
 }
 
 /// An utterance that does not.
@@ -389,7 +404,8 @@ fn digest(job: &Job, recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]
     let settings = serde_json::to_vec(&settings).expect("settings are JSON");
     hasher.update(&settings);
     if !voices.is_empty() {
-        hasher.update(&serde_json::to_vec(voices).expect("numbers are JSON"));
+        // Not by way of a string: those of 100,000 speakers take hundreds of megabytes.
+        serde_json::to_writer(io::BufWriter::new(&mut hasher), voices).expect("numbers are JSON");
     }
     for set in sets {
         hasher.update(&(set.len() as u64).to_le_bytes());

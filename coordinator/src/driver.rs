@@ -322,19 +322,20 @@ impl Driver {
         let (Some(reply), Some(pass)) = (self.waiting.remove(&worker), self.pass()) else {
             return Some(undelivered);
         };
-        let leased = Leased {
-            epoch: pass.epoch,
-            micro_batches: pass.leased(key.node),
-            key,
-            posted,
-            norm_bound: pass.norm_bound,
-            averaged: pass.averaged,
-        };
+        let leased = pass.leased(key, posted);
         if reply.send(LeaseAnswer::Lease(leased)).is_err() {
             return Some(undelivered);
         }
         self.count_in(worker);
         None
+    }
+
+    /// What `worker` was leased by `key`, for as long as that is worked on.
+    fn leased(&self, worker: WorkerId, key: Key) -> Option<Leased> {
+        let posted = self.posted.borrow().clone()?;
+        let pass = self.pass()?;
+        let asked_for = self.is_current(&key) && self.machine.expects(worker, &key);
+        asked_for.then(|| pass.leased(key, posted))
     }
 
     fn pass(&self) -> Option<&Pass> {

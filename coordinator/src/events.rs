@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use speech::score::Score;
+use speech::score::{Score, details::Taken};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -115,7 +115,11 @@ pub enum Event {
         loss: Option<f64>,
         /// Whether no epoch before was better.
         best: bool,
+        /// Without its confusions, of which the report has all.
         score: Score,
+        /// The commonest.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        confusions: Vec<Taken>,
     },
     /// The validation set's figure has not improved for long enough: the learning rate falls.
     RateLowered {
@@ -134,6 +138,7 @@ pub enum Event {
         epochs: Vec<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         loss: Option<f64>,
+        /// Without its confusions, of which the report has all.
         score: Score,
     },
     Checkpointed {

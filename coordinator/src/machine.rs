@@ -73,6 +73,8 @@ pub struct Machine {
     waiting: Vec<Waiting>,
     pass: Option<Pass>,
     scrutiny: Scrutiny,
+    /// Micro-batches of the pass in one lease.
+    most: u32,
     /// Of a micro-batch of the pass.
     cost: f64,
     /// The pass before, for answers that come late.
@@ -96,6 +98,7 @@ impl Machine {
             waiting: Vec::new(),
             pass: None,
             scrutiny: Scrutiny::None,
+            most: u32::MAX,
             cost: 1.0,
             last: None,
             barred: BTreeSet::new(),
@@ -121,10 +124,12 @@ impl Machine {
             Input::PassOpened {
                 pass,
                 micro_batches,
+                most,
                 cost,
                 scrutiny,
             } => {
                 self.close();
+                self.most = most.max(1);
                 self.cost = cost.max(f64::MIN_POSITIVE);
                 self.scrutiny = scrutiny;
                 self.open(pass, micro_batches);

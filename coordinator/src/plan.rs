@@ -124,6 +124,21 @@ pub fn evaluation(lengths: &[u64], config: BatchConfig) -> Vec<Vec<u32>> {
     batching::sequential(lengths, config.micro_batch.min(config.batch))
 }
 
+/// How many micro-batches a lease may have so that no node of that many has more than `bytes`: the
+/// largest power of two for which the aligned runs of it, which are the nodes of the reduction tree, stay
+/// below. `sizes` are the micro-batches' in bytes, in their order. 1 where a single one has more.
+pub fn most_leased(sizes: &[u64], bytes: u64) -> u32 {
+    let fits = |run: &usize| {
+        sizes
+            .chunks(*run)
+            .all(|run| run.iter().sum::<u64>() <= bytes)
+    };
+    let doubled = std::iter::successors(Some(2_usize), |run| run.checked_mul(2));
+    let beyond = doubled.take_while(|run| *run < 2 * sizes.len().max(1));
+    let fitting = beyond.take_while(fits).last().unwrap_or(1);
+    u32::try_from(fitting).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +186,27 @@ mod tests {
     fn evaluation_takes_everything_once() {
         let lengths = [5, 3, 9, 1];
         assert_eq!(evaluation(&lengths, CONFIG), [vec![3, 1, 0], vec![2]]);
+    }
+
+    #[test]
+    fn leases_are_bounded_by_the_bytes_of_the_nodes_that_they_may_be() {
+        assert_eq!(most_leased(&[], 10), 1);
+        assert_eq!(most_leased(&[99], 10), 1, "a micro-batch is not cut");
+        assert_eq!(most_leased(&[1; 100], 10), 8);
+        assert_eq!(most_leased(&[1; 100], 1000), 128);
+        assert_eq!(most_leased(&[1, 1, 1, 1, 9, 1], 9), 1);
+        assert_eq!(most_leased(&[1, 1, 1, 1, 8, 1], 9), 4);
+        let mut stream = speech::random::Stream::new(9, &[]);
+        for _ in 0..200 {
+            let sizes: Vec<u64> = (0..1 + stream.below(300))
+                .map(|_| stream.below(50))
+                .collect();
+            let bytes = 50 + stream.below(2000);
+            let most = most_leased(&sizes, bytes) as usize;
+            let largest = |run| sizes.chunks(run).map(|run| run.iter().sum::<u64>()).max();
+            assert!(most.is_power_of_two() && largest(most) <= Some(bytes));
+            assert!(most >= sizes.len() || largest(2 * most) > Some(bytes));
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::{
     times::Times,
 };
 
+/// The file's name in the run's directory.
+pub const REPORT: &str = "report.json";
+
 /// What came of a run, written when it ends, however it does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -78,6 +81,28 @@ pub struct Report {
     pub program_version: String,
 }
 
+/// What a list of jobs shows of a report.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Figures {
+    pub steps: u64,
+    pub total_steps: u64,
+    pub epochs: u32,
+    pub total_epochs: u32,
+    #[serde(default)]
+    pub loss: Option<f64>,
+    pub faults: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub times: Times,
+}
+
+impl Figures {
+    /// Of the report in `run_dir`; `None` when there is none, or none that can be read.
+    pub fn read(run_dir: &Path) -> Option<Self> {
+        let report = std::fs::read(run_dir.join(REPORT)).ok()?;
+        serde_json::from_slice(&report).ok()
+    }
+}
+
 /// A score with the loss beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -134,7 +159,7 @@ impl Best {
 impl Report {
     /// Writes `report.json` into `run_dir`.
     pub fn write(&self, run_dir: &Path) -> Result<(), StoreError> {
-        replace(&run_dir.join("report.json"), self.to_json().as_bytes())
+        replace(&run_dir.join(REPORT), self.to_json().as_bytes())
     }
 
     pub fn to_json(&self) -> String {
@@ -146,6 +171,23 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_figures_of_a_report_are_read_without_the_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Figures::read(dir.path()), None);
+        let report = Report {
+            steps: 7,
+            total_epochs: 3,
+            loss: Some(0.5),
+            faults: BTreeMap::from([("lost".to_owned(), 2)]),
+            ..Report::default()
+        };
+        report.write(dir.path()).unwrap();
+        let figures = Figures::read(dir.path()).unwrap();
+        assert_eq!((figures.steps, figures.total_epochs), (7, 3));
+        assert_eq!((figures.loss, &figures.faults), (Some(0.5), &report.faults));
+    }
 
     #[test]
     fn the_best_is_the_highest_accuracy_or_the_lowest_error_rate() {

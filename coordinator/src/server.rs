@@ -31,6 +31,7 @@ use crate::{
 
 mod gate;
 mod jobs;
+mod leases;
 mod limits;
 mod messages;
 mod refusal;

@@ -3,9 +3,9 @@
 //! to know what a job computes or what lies in its checkpoints.
 
 mod fence;
+mod jobs;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use crate::job::Job;
 pub use fence::Fence;
+pub use jobs::Jobs;
 
 /// How a data directory is laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ struct Written {
     generation: u64,
     /// Of the next job.
     next: u64,
-    jobs: BTreeMap<String, Entry>,
+    jobs: Jobs,
 }
 
 #[derive(Debug, Error)]
@@ -220,8 +221,8 @@ impl Store {
         &self.fence
     }
 
-    /// Jobs by id, which sorts as they were submitted.
-    pub const fn jobs(&self) -> &BTreeMap<String, Entry> {
+    /// Jobs by id, in the order of their submission.
+    pub const fn jobs(&self) -> &Jobs {
         &self.written.jobs
     }
 
@@ -243,7 +244,7 @@ impl Store {
         let queued = self.written.jobs.iter();
         let queued = queued.filter(|(_, entry)| entry.state == State::Queued);
         let (id, _) = queued.min_by_key(|(_, entry)| entry.turn)?;
-        Some(id.clone())
+        Some(id.to_owned())
     }
 
     /// Writes a job down as queued and gives its id.

@@ -5,6 +5,7 @@ pub mod contribution;
 pub mod convert;
 pub mod crash;
 pub mod lane;
+pub mod pieces;
 pub mod tensor;
 pub mod tree;
 pub mod wide;

@@ -101,10 +101,9 @@ pub fn keyword<R: AsRef<str>, H: AsRef<str>>(pairs: &[(R, H)], classes: &[String
         .iter()
         .filter(|(reference, hypothesis)| reference.as_ref() == hypothesis.as_ref())
         .count();
-    let mut confusion = Confusion::new(classes);
-    for (reference, hypothesis) in pairs {
-        confusion.add(reference.as_ref(), hypothesis.as_ref());
-    }
+    let texts = pairs.iter();
+    let texts = texts.map(|(reference, hypothesis)| (reference.as_ref(), hypothesis.as_ref()));
+    let confusion = Confusion::new(classes, texts);
     Score {
         utterances: pairs.len() as u64,
         accuracy: (!pairs.is_empty()).then(|| right as f64 / pairs.len() as f64),

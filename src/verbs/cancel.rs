@@ -6,13 +6,15 @@ use proto::v1::CancelRequest;
 use crate::{args, client};
 
 pub fn run(args: args::NamedJob) -> Result<()> {
-    let job = super::block_on(async {
+    let (job, report) = super::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let request = CancelRequest {
             id: args.id.clone(),
         };
         let job = client.cancel(request).await;
-        Ok(job.map_err(|status| client::refused(&status))?.into_inner())
+        let job = job.map_err(|status| client::refused(&status))?.into_inner();
+        let report = client::report(&mut client, &job.id).await?;
+        Ok((job, report))
     })?;
-    super::status::show(&job, args.output.format)
+    super::status::show(&job, &report, args.output.format)
 }

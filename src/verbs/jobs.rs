@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use proto::v1::{JobStatus, ListRequest};
+use proto::v1::JobStatus;
 use serde_json::{Map, Value, json};
 
 use crate::{args, client, output};
@@ -11,13 +11,9 @@ use crate::{args, client, output};
 pub fn run(args: args::Query) -> Result<()> {
     let jobs = super::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
-        let list = client.list(ListRequest {}).await;
-        Ok(list
-            .map_err(|status| client::refused(&status))?
-            .into_inner()
-            .jobs)
+        Ok(client::list(&mut client).await?)
     })?;
-    let values: Vec<Value> = jobs.iter().map(json).collect();
+    let values: Vec<Value> = jobs.iter().map(|job| json(job, "")).collect();
     output::print(args.output.format, &values, |_| {
         let rows = jobs.iter().map(row).collect();
         output::table(
@@ -38,8 +34,9 @@ fn row(job: &JobStatus) -> Vec<String> {
     ]
 }
 
-/// A job as scripts read it: how it stands and, at the end, what its report has.
-pub fn json(job: &JobStatus) -> Value {
+/// A job as scripts read it: how it stands and what `report` has, the text of its report where that is
+/// wanted and there is one.
+pub fn json(job: &JobStatus, report: &str) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     put("id", json!(job.id));
@@ -61,7 +58,7 @@ pub fn json(job: &JobStatus) -> Value {
         put("error", json!(job.error));
         put("cause", json!(client::cause_name(job.cause())));
     }
-    if let Ok(Value::Object(report)) = serde_json::from_str(&job.report_json) {
+    if let Ok(Value::Object(report)) = serde_json::from_str(report) {
         for (name, value) in report {
             // How it stands now counts: a resumed job still has the report of its earlier end.
             fields.entry(name).or_insert(value);

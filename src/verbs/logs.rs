@@ -1,8 +1,11 @@
 //! `logs`: a job's events, as they were written or as sentences.
 
+use std::pin::pin;
+
 use anyhow::Result;
 use coordinator::events::{Event, Record};
 use proto::v1::LogsRequest;
+use tokio_stream::StreamExt as _;
 
 use crate::{
     args, client, narrate,
@@ -18,19 +21,12 @@ pub fn run(args: args::Logs) -> Result<()> {
             follow: args.follow,
         };
         let lines = client.logs(request).await;
-        let mut lines = lines
-            .map_err(|status| client::refused(&status))?
-            .into_inner();
+        let lines = lines.map_err(|status| client::refused(&status))?;
+        let mut lines = pin!(client::lines(lines.into_inner()));
         let mut synthetic = false;
-        while let Some(line) = lines
-            .message()
-            .await
-            .map_err(|status| client::refused(&status))?
-        {
-            let text = match (
-                args.output.format,
-                serde_json::from_str::<Record>(&line.json),
-            ) {
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(|status| client::refused(&status))?;
+            let text = match (args.output.format, serde_json::from_str::<Record>(&line)) {
                 (Format::Text, Ok(record)) => {
                     if let Event::Prepared { synthetic: is, .. } = &record.event {
                         synthetic = *is;
@@ -38,7 +34,7 @@ pub fn run(args: args::Logs) -> Result<()> {
                     narrate::log_line(&record, synthetic)
                 }
                 // Of a newer version, perhaps: shown as it is.
-                _ => line.json,
+                _ => line,
             };
             output::line(&text)?;
         }

@@ -7,19 +7,22 @@ use proto::v1::JobStatus;
 use crate::{args, client, output, summary};
 
 pub fn run(args: args::OneJob) -> Result<()> {
-    let job = super::block_on(async {
+    let (job, report) = super::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
-        Ok(client::status(&mut client, args.id.clone()).await?)
+        let job = client::status(&mut client, args.id.clone()).await?;
+        let report = client::report(&mut client, &job.id).await?;
+        Ok((job, report))
     })?;
-    show(&job, args.output.format)
+    show(&job, &report, args.output.format)
 }
 
-/// Prints how a job stands.
-pub fn show(job: &JobStatus, format: output::Format) -> Result<()> {
-    output::print(format, &super::jobs::json(job), |_| text(job))
+/// Prints how a job stands; `report` is the text of its report, empty where there is none.
+pub fn show(job: &JobStatus, report: &str, format: output::Format) -> Result<()> {
+    let json = super::jobs::json(job, report);
+    output::print(format, &json, |_| text(job, report))
 }
 
-fn text(job: &JobStatus) -> String {
+fn text(job: &JobStatus, report: &str) -> String {
     let mut lines = vec![format!(
         "{} is {}: epoch {}/{}, step {}/{}{}",
         job.id,
@@ -34,7 +37,7 @@ fn text(job: &JobStatus) -> String {
     if !job.error.is_empty() {
         lines.push(format!("error: {}", job.error));
     }
-    match serde_json::from_str::<Report>(&job.report_json) {
+    match serde_json::from_str::<Report>(report) {
         Ok(report) if client::has_ended(job.state()) => {
             lines.push(summary::text(&report, &job.run_dir));
         }

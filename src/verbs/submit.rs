@@ -29,12 +29,9 @@ pub fn run(args: args::Submit) -> Result<()> {
     };
     super::block_on(async move {
         let mut client = client::connect(&args.at.coordinator).await?;
-        let id = client
-            .submit(request)
-            .await
-            .map_err(|status| client::refused(&status))?
-            .into_inner()
-            .id;
+        let submitted = client::submit(&mut client, request).await;
+        let submitted = submitted.map_err(|status| client::refused(&status))?;
+        let id = submitted.into_inner().id;
         if args.no_wait {
             return output::print(args.output.format, &json!({ "id": id }), |_| id.clone());
         }
@@ -51,7 +48,9 @@ pub fn run(args: args::Submit) -> Result<()> {
             }),
         };
         progress.finish();
-        conclude(&ended?, args.output.format)
+        let ended = ended?;
+        let report = client::report(&mut client, &id).await?;
+        conclude(&ended, &report, args.output.format)
     })
 }
 
@@ -69,9 +68,10 @@ pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
     Ok(Job::parse(&text, path, sets)?.resolve(&folder))
 }
 
-/// Prints what came of a job and turns a job that did not succeed into an error.
-pub fn conclude(job: &JobStatus, format: Format) -> Result<()> {
-    let report = serde_json::from_str::<Report>(&job.report_json);
+/// Prints what came of a job, by the text of its report, and turns a job that did not succeed into an
+/// error.
+pub fn conclude(job: &JobStatus, report: &str, format: Format) -> Result<()> {
+    let report = serde_json::from_str::<Report>(report);
     if let Ok(report) = &report {
         output::print(format, report, |report| summary::text(report, &job.run_dir))?;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use coordinator::{
+    report::REPORT,
     server::{Config, Coordinator, Running},
     store::Layout,
 };
@@ -44,7 +45,8 @@ pub fn run(args: args::Train) -> Result<()> {
         output::message(&plan.announcement());
         lead(&plan, &args, running, &mut signals).await
     })?;
-    super::submit::conclude(&status, format)
+    let report = std::fs::read_to_string(plan.run_dir.join(REPORT)).unwrap_or_default();
+    super::submit::conclude(&status, &report, format)
 }
 
 async fn lead(

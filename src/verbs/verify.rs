@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use coordinator::{job::Job, report::Report};
+use coordinator::{
+    job::Job,
+    report::{REPORT, Report},
+};
 use proto::v1::SubmitRequest;
 use serde::Serialize;
 use speech::manifest::Manifest;
@@ -187,7 +190,8 @@ impl Verification {
 impl Finding {
     fn new(workers: usize, chaos: bool, outcome: &Outcome) -> Self {
         let job = &outcome.job;
-        let report: Report = serde_json::from_str(&job.report_json).unwrap_or_default();
+        let report = std::fs::read(Path::new(&job.run_dir).join(REPORT)).unwrap_or_default();
+        let report: Report = serde_json::from_slice(&report).unwrap_or_default();
         Self {
             workers,
             chaos,

@@ -10,6 +10,7 @@ mod lease;
 mod leases;
 mod load;
 mod member;
+mod parts;
 
 use std::{sync::Arc, time::Duration};
 

@@ -81,7 +81,7 @@ impl CallError {
         matches!(self, Self::Lost(_))
     }
 
-    fn nonsense(call: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn nonsense(call: &'static str, reason: impl ToString) -> Self {
         let reason = reason.to_string();
         Self::Nonsense { call, reason }
     }
@@ -375,12 +375,15 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|broken| Err(io::Error::other(broken)))
 }
 
+/// Files of one request: the coordinator takes four times as many.
+const FETCH_FILES: usize = 1024;
+
 /// Cuts what is wanted into requests of bounded size; a file larger than that goes alone.
 fn parts(wanted: &[Wanted]) -> impl Iterator<Item = &[Wanted]> {
     let mut rest = wanted;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = rest.iter().take_while(|wanted| {
+        let fits = rest.iter().take(FETCH_FILES).take_while(|wanted| {
             bytes += wanted.bytes;
             bytes <= FETCH_BYTES
         });

@@ -42,6 +42,9 @@ impl Driver {
                 holds,
                 reply,
             } => self.lease(WorkerId(worker), generation, patience, holds, reply),
+            Command::Leased { worker, key, reply } => {
+                give(reply, self.leased(WorkerId(worker), key));
+            }
             Command::Heartbeat {
                 worker,
                 generation,
@@ -97,7 +100,7 @@ impl Driver {
                 reply,
             } => give(reply, self.reported(WorkerId(worker), key, results)),
             Command::Submit { job, reply } => give(reply, self.submit(*job).await),
-            Command::List { reply } => give(reply, self.views()),
+            Command::List { after, most, reply } => give(reply, self.views(&after, most)),
             Command::Status { id, reply } => give(reply, self.status(&id)),
             Command::Follow { id, reply } => give(reply, self.follow(&id)),
             Command::Cancel { id, reply } => self.cancel(id, reply).await,
@@ -303,7 +306,7 @@ impl Driver {
     }
 
     /// Whether a key is about the pass that is open.
-    fn is_current(&self, key: &Key) -> bool {
+    pub(super) fn is_current(&self, key: &Key) -> bool {
         let (Some(run), Some(pass)) = (&self.run, self.pass()) else {
             return false;
         };

@@ -42,6 +42,12 @@ pub enum Command {
         holds: Vec<Key>,
         reply: Reply<LeaseAnswer>,
     },
+    /// A worker wants to know once more what it was leased.
+    Leased {
+        worker: u64,
+        key: Key,
+        reply: Reply<Option<Leased>>,
+    },
     Heartbeat {
         worker: u64,
         generation: u64,
@@ -97,10 +103,14 @@ pub enum Command {
         job: Box<Job>,
         reply: Reply<Result<String, Refused>>,
     },
+    /// At most `most` jobs that were submitted after the job `after`, or from the first if that is empty.
     List {
+        after: String,
+        most: usize,
         reply: Reply<Vec<JobView>>,
     },
     Status {
+        /// Empty for the running job, or else the newest.
         id: String,
         reply: Reply<Result<JobView, Refused>>,
     },
@@ -189,7 +199,6 @@ pub struct Expected {
 #[derive(Debug)]
 pub struct Posted {
     pub job: String,
-    pub generation: u64,
     pub recipe_json: String,
     pub wire: Wire,
     pub prepared: Arc<Prepared>,
@@ -204,7 +213,7 @@ pub struct AudioFile {
 }
 
 impl Posted {
-    pub fn new(job: String, generation: u64, wire: Wire, prepared: Arc<Prepared>) -> Self {
+    pub fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
         let items = prepared.train.iter().chain(&prepared.valid);
         let audio = items
             .map(|item| {
@@ -217,7 +226,6 @@ impl Posted {
             .collect();
         Self {
             job,
-            generation,
             recipe_json: prepared.recipe.to_json(),
             wire,
             prepared,

@@ -2,7 +2,7 @@
 //! far as it is taken. It decides when the sum is whole; it refuses to know who works on it, which is
 //! the machine's.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use proto::{
     contribution::{Contribution, Digest, Key, PassKind},
@@ -11,7 +11,10 @@ use proto::{
 };
 
 use crate::{
-    driver::{command::NormBound, trouble::Refused},
+    driver::{
+        command::{Leased, NormBound, Posted},
+        trouble::Refused,
+    },
     machine::PassId,
     reduce::{ReduceError, Reducer},
     spares::Spares,
@@ -172,11 +175,19 @@ impl Pass {
             && key.step == self.step
     }
 
-    /// The micro-batches of a node with their utterances.
-    pub fn leased(&self, node: Node) -> Vec<(u32, Vec<u32>)> {
-        node.range(self.micro_batches())
-            .map(|index| (index, self.micro_batches[index as usize].clone()))
-            .collect()
+    /// What is leased by `key`: the micro-batches of its node with their utterances.
+    pub fn leased(&self, key: Key, posted: Arc<Posted>) -> Leased {
+        let micro_batches = key.node.range(self.micro_batches());
+        let micro_batches =
+            micro_batches.map(|index| (index, self.micro_batches[index as usize].clone()));
+        Leased {
+            epoch: self.epoch,
+            micro_batches: micro_batches.collect(),
+            key,
+            posted,
+            norm_bound: self.norm_bound,
+            averaged: self.averaged,
+        }
     }
 
     /// Takes in what the machine accepted.

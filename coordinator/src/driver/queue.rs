@@ -23,7 +23,7 @@ pub fn feeds(store: &Store) -> BTreeMap<String, watch::Sender<Published>> {
             true => published(&store.run_dir(id), true),
             false => Published::default(),
         };
-        (id.clone(), watch::channel(published).0)
+        (id.to_owned(), watch::channel(published).0)
     })
     .collect()
 }
@@ -66,14 +66,28 @@ impl Driver {
         faults
     }
 
-    pub(super) fn views(&self) -> Vec<JobView> {
-        let ids = self.store().jobs().keys();
-        ids.filter_map(|id| self.view(id)).collect()
+    /// At most `most` jobs behind `after`.
+    pub(super) fn views(&self, after: &str, most: usize) -> Vec<JobView> {
+        let behind = self.store().jobs().after(after).take(most);
+        behind.filter_map(|(id, _)| self.view(id)).collect()
     }
 
+    /// The job `id`, or where that is empty the running one, or else the newest.
     pub(super) fn status(&self, id: &str) -> Result<JobView, Refused> {
+        let id = match id {
+            "" => self.likely_meant().ok_or(Refused::NoJobs)?,
+            id => id,
+        };
         self.view(id)
             .ok_or_else(|| Refused::UnknownJob(id.to_owned()))
+    }
+
+    fn likely_meant(&self) -> Option<&str> {
+        if let Some(run) = &self.run {
+            return Some(&run.id);
+        }
+        let newest = self.store().jobs().iter().next_back();
+        newest.map(|(id, _)| id)
     }
 
     pub(super) fn follow(

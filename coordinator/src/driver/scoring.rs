@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use proto::contribution::PassKind;
+use speech::score::{Score, details::Taken};
 
 use super::{
     Driver,
@@ -99,7 +100,7 @@ impl Driver {
             self.note(Event::Chosen {
                 epochs,
                 loss,
-                score,
+                score: told(score).0,
             });
             return;
         }
@@ -114,11 +115,13 @@ impl Driver {
         }
         training.tally.metrics = Some(metrics);
         let figure = Figure::of(training.job.select.by, &score, loss);
+        let (score, confusions) = told(score);
         self.note(Event::Evaluated {
             epoch: pass.epoch,
             loss,
             best,
             score,
+            confusions,
         });
         self.hear(figure);
         self.draw();
@@ -139,4 +142,16 @@ impl Driver {
             self.note(Event::StoppedEarly { epoch, best_epoch });
         }
     }
+}
+
+/// A score as an event tells it, which comes with each epoch: without all confusions, and the commonest of
+/// them. Which class was taken for which grows with the classes and the utterances; the report has it once.
+fn told(score: Score) -> (Score, Vec<Taken>) {
+    const TOLD: usize = 10;
+    let confusions = score.confusion.as_ref().map(|all| all.commonest(TOLD));
+    let score = Score {
+        confusion: None,
+        ..score
+    };
+    (score, confusions.unwrap_or_default())
 }

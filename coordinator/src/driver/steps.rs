@@ -3,7 +3,10 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use proto::contribution::{Contribution, PassKind};
+use proto::{
+    contribution::{Contribution, PassKind},
+    pieces::PART_BYTES,
+};
 
 use super::{
     Active, Driver, Run, SMALL,
@@ -17,6 +20,7 @@ use crate::{
     broadcast::Board,
     events::{Event, StepMetrics},
     machine::{Input, PassId},
+    plan,
     store::{State, StoreError},
     times::Times,
     update::{Outcome, Skipped, UpdateRule as _},
@@ -122,7 +126,6 @@ impl Driver {
         tracing::info!(job = run.id, step, steps, "running");
         let posted = Posted::new(
             run.id.clone(),
-            generation,
             training.job.train.wire,
             Arc::clone(&prepared),
         );
@@ -227,9 +230,14 @@ impl Driver {
         };
         let utterances = pass.micro_batches.iter().flatten();
         let frames: u64 = utterances.map(|&place| items[place as usize].frames).sum();
+        let voices = &training.prepared.voices;
+        let bytes = |place: &u32| items[*place as usize].named_bytes(voices) as u64;
+        let bytes = |one: &Vec<u32>| one.iter().map(bytes).sum();
+        let sizes: Vec<u64> = pass.micro_batches.iter().map(bytes).collect();
         let opened = Input::PassOpened {
             pass: pass.id(&run.id),
             micro_batches: pass.micro_batches(),
+            most: plan::most_leased(&sizes, PART_BYTES as u64),
             cost: frames as f64 / pass.micro_batches.len().max(1) as f64,
             scrutiny: training.job.scrutiny(),
         };

@@ -108,6 +108,8 @@ impl RunError {
 pub enum Refused {
     #[error("there is no job `{0}`; `unisono jobs` lists them")]
     UnknownJob(String),
+    #[error("the coordinator has no jobs; submit one first")]
+    NoJobs,
     #[error("job `{0}` is not being worked on")]
     NotRunning(String),
     #[error("job `{id}` has {} already", state_name(*state))]

@@ -115,7 +115,7 @@ impl Machine {
         let state = self.workers.get(&worker)?;
         let own = (self.milliseconds(state, kind), self.busy(state));
         let share = pace::share(free, own, others.collect());
-        self.pass.as_ref()?.largest(share)
+        self.pass.as_ref()?.largest(share.min(self.most))
     }
 
     /// Milliseconds until `worker` will have done what it has.

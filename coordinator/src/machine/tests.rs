@@ -49,6 +49,7 @@ impl Bench {
         self.handle(Input::PassOpened {
             pass,
             micro_batches,
+            most: u32::MAX,
             cost: self.cost,
             scrutiny: Scrutiny::Compare { audit: self.audit },
         })

@@ -1,25 +1,28 @@
 //! The service that people talk to: jobs submitted, watched, cancelled and resumed.
 
-use std::path::Path;
+use std::{path::Path, pin::Pin};
 
 use futures::{Stream, StreamExt as _, stream};
 use proto::{
     PROGRAM_VERSION,
+    pieces::{self, PART_BYTES},
     v1::{self, jobs_server::Jobs},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{messages, refusal::Refusal};
 use crate::{
     driver::{Command, Handle, JobView, Refused},
     events::{Follower, Lines},
     job::Job,
+    report::{Figures, REPORT},
 };
 
 pub struct JobsService(pub Handle);
 
 type Answer<T> = Result<Response<T>, Status>;
-type LogLines = std::pin::Pin<Box<dyn Stream<Item = Result<v1::LogLine, Status>> + Send>>;
+type LogLines = Pin<Box<dyn Stream<Item = Result<v1::LogLine, Status>> + Send>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<v1::Piece, Status>> + Send>>;
 
 /// A submitted job, checked as far as that goes without preparing it.
 fn check(toml: &str) -> Result<Job, Refusal> {
@@ -36,15 +39,37 @@ fn check(toml: &str) -> Result<Job, Refusal> {
     Ok(job)
 }
 
-/// A view as a message; of a job that has ended, with the report beside it.
-async fn status(view: JobView) -> v1::JobStatus {
-    let report = match view.entry.state.has_ended() {
-        true => tokio::fs::read_to_string(view.run_dir.join("report.json"))
-            .await
-            .ok(),
-        false => None,
-    };
-    messages::job_status(view, report)
+/// A view as a message; of a job that has ended, with the figures of its report. Reads a file.
+fn status(view: JobView) -> v1::JobStatus {
+    let ended = view.entry.state.has_ended();
+    let figures = ended.then(|| Figures::read(&view.run_dir)).flatten();
+    messages::job_status(view, figures)
+}
+
+/// As many of `views`, from the first on, as one message should have. `all` says that there are no others
+/// behind them.
+fn page(views: Vec<JobView>, all: bool) -> v1::ListResponse {
+    let (mut jobs, mut bytes, mut all) = (Vec::with_capacity(views.len()), 0, all);
+    for view in views {
+        let job = status(view);
+        bytes += pieces::encoded_len(&job);
+        if bytes > PART_BYTES && !jobs.is_empty() {
+            all = false;
+            break;
+        }
+        jobs.push(job);
+    }
+    let last = jobs.last().filter(|_| !all);
+    let next = last.map_or(String::new(), |job| job.id.clone());
+    v1::ListResponse { jobs, next }
+}
+
+/// Does what reads files where it may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|broken| Refusal::Broken(broken.to_string()))
 }
 
 impl JobsService {
@@ -68,7 +93,7 @@ impl JobsService {
     ) -> Answer<v1::JobStatus> {
         let view = self.0.ask(command).await.map_err(Refusal::from)?;
         let view = view.map_err(Refusal::from)?;
-        Ok(Response::new(status(view).await))
+        Ok(Response::new(blocking(move || status(view)).await?))
     }
 
     async fn follow(&self, request: v1::LogsRequest, lines: Lines) -> Answer<LogLines> {
@@ -82,10 +107,7 @@ impl JobsService {
         });
         let lines = batches.flat_map(|batch| {
             stream::iter(match batch {
-                Ok(lines) => lines
-                    .into_iter()
-                    .map(|json| Ok(v1::LogLine { json }))
-                    .collect(),
+                Ok(lines) => lines.into_iter().flat_map(pieces::line).map(Ok).collect(),
                 Err(status) => vec![Err(status)],
             })
         });
@@ -97,17 +119,55 @@ impl JobsService {
 impl Jobs for JobsService {
     type LogsStream = LogLines;
     type MetricsStream = LogLines;
+    type ReportStream = Pieces;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
         let id = self.submit_job(request.into_inner()).await?;
         Ok(Response::new(v1::SubmitResponse { id }))
     }
 
-    async fn list(&self, _: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
-        let views = self.0.ask(|reply| Command::List { reply }).await;
-        let views = stream::iter(views.map_err(Refusal::from)?);
-        let jobs = views.then(status).collect().await;
-        Ok(Response::new(v1::ListResponse { jobs }))
+    async fn submit_in_pieces(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Answer<v1::SubmitResponse> {
+        /// Of a job's text. What is read from it takes several times as much memory.
+        const MOST: usize = 16 << 20;
+        let mut pieces = request.into_inner();
+        let mut whole = v1::SubmitRequest::default();
+        while let Some(piece) = pieces.message().await? {
+            if whole.job_toml.len() + piece.job_toml.len() > MOST {
+                return Err(Refusal::LongJob { most: MOST }.into());
+            }
+            whole.job_toml.push_str(&piece.job_toml);
+            whole.program_version = piece.program_version;
+        }
+        let id = self.submit_job(whole).await?;
+        Ok(Response::new(v1::SubmitResponse { id }))
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
+        /// Jobs that are looked at for a page; a message may have fewer.
+        const MOST: usize = 1000;
+        let after = request.into_inner().after;
+        let views = self.0.ask(|reply| Command::List {
+            after,
+            most: MOST,
+            reply,
+        });
+        let views = views.await.map_err(Refusal::from)?;
+        let all = views.len() < MOST;
+        Ok(Response::new(blocking(move || page(views, all)).await?))
+    }
+
+    async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<Self::ReportStream> {
+        let id = request.into_inner().id;
+        let view = self.0.ask(|reply| Command::Status { id, reply }).await;
+        let view = view.map_err(Refusal::from)?.map_err(Refusal::from)?;
+        let ended = view.entry.state.has_ended();
+        let path = view.run_dir.join(REPORT);
+        let report = blocking(move || ended.then(|| std::fs::read(path).ok()).flatten()).await?;
+        let pieces = pieces::cut(report.unwrap_or_default().into());
+        Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::JobStatus> {

@@ -1,18 +1,15 @@
 //! From the domain's answers to messages, and what of messages is for people. The way back is otherwise
 //! [`proto::convert`].
 
-use proto::v1;
-use speech::front_end::GlobalStats;
+use proto::{pieces, v1};
 
 use crate::{
-    corpus::Item,
-    driver::{Hypothesis, JobView, LeaseAnswer, Leased, Refused, Welcome, WorkerView},
+    driver::{Hypothesis, JobView, LeaseAnswer, Refused, Welcome, WorkerView},
     machine::Outcome,
-    report::Report,
+    report::Figures,
     store::{Cause, State},
     times::Times,
 };
-use proto::contribution::PassKind;
 
 /// A refusal of a join is an answer like another: it is not worth a retry.
 pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refused> {
@@ -39,69 +36,11 @@ pub fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
         LeaseAnswer::Idle => Answer::Idle(v1::Idle {}),
         LeaseAnswer::Unknown => Answer::Unknown(v1::Unknown {}),
         LeaseAnswer::Goodbye(reason) => Answer::Goodbye(v1::Goodbye { reason }),
-        LeaseAnswer::Lease(leased) => Answer::Lease(leased.into()),
+        LeaseAnswer::Lease(leased) => Answer::Lease(leased.into_message()),
     };
     v1::LeaseResponse {
         answer: Some(answer),
     }
-}
-
-impl From<Leased> for v1::Lease {
-    fn from(leased: Leased) -> Self {
-        let Leased {
-            key,
-            epoch,
-            micro_batches,
-            posted,
-            norm_bound,
-            averaged,
-        } = leased;
-        let items = match key.kind {
-            PassKind::Gradient => &posted.prepared.train,
-            PassKind::Evaluation => &posted.prepared.valid,
-        };
-        let micro_batches = micro_batches.into_iter();
-        Self {
-            key: Some(key.into()),
-            epoch,
-            norm_bound: norm_bound.map(|bound| v1::NormBound { most: bound.most }),
-            averaged,
-            micro_batches: micro_batches
-                .map(|(index, utterances)| v1::MicroBatch {
-                    index,
-                    utterances: utterances
-                        .into_iter()
-                        .map(|index| utterance(index, &items[index as usize]))
-                        .collect(),
-                })
-                .collect(),
-        }
-    }
-}
-
-fn utterance(index: u32, item: &Item) -> v1::Utterance {
-    v1::Utterance {
-        index,
-        id: item.id.clone(),
-        audio_path: item.audio.to_string_lossy().into_owned(),
-        audio_bytes: item.bytes,
-        audio_digest: item.digest.to_vec().into(),
-        text: item.text.clone(),
-        segment: item.segment.as_ref().map(|part| v1::Segment {
-            start: part.start,
-            end: part.end,
-        }),
-        voice: item.voice,
-    }
-}
-
-pub fn voices(voices: &[GlobalStats]) -> Vec<v1::Voice> {
-    let voice = |stats: &GlobalStats| v1::Voice {
-        mean: stats.mean.clone(),
-        variance: stats.variance.clone(),
-        frames: stats.frames,
-    };
-    voices.iter().map(voice).collect()
 }
 
 pub fn receipt(outcome: Outcome) -> v1::Receipt {
@@ -141,9 +80,12 @@ impl From<v1::UtteranceResult> for Hypothesis {
     }
 }
 
-/// `report` of a job that has ended, as it was written.
-pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
+/// With the figures of the report of a job that has ended.
+pub fn job_status(view: JobView, figures: Option<Figures>) -> v1::JobStatus {
+    /// Bytes of a message for people: one that names utterances may be long.
+    const SHOWN: usize = 16 << 10;
     let progress = view.progress.unwrap_or_default();
+    let error = view.entry.error.unwrap_or_default();
     let mut status = v1::JobStatus {
         id: view.id,
         name: view.entry.name,
@@ -153,8 +95,7 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         epoch: progress.epoch,
         epochs: progress.epochs,
         loss: progress.loss,
-        error: view.entry.error.unwrap_or_default(),
-        report_json: report.unwrap_or_default(),
+        error: pieces::bounded(error, SHOWN),
         submitted_at: view.entry.submitted_at.to_string(),
         run_dir: view.run_dir.to_string_lossy().into_owned(),
         workers: view.workers,
@@ -162,14 +103,14 @@ pub fn job_status(view: JobView, report: Option<String>) -> v1::JobStatus {
         faults: view.faults.into_iter().collect(),
         times: progress.times.by_name().into_iter().collect(),
     };
-    if let Ok(report) = serde_json::from_str::<Report>(&status.report_json) {
-        status.step = report.steps;
-        status.steps = report.total_steps;
-        status.epoch = report.epochs;
-        status.epochs = report.total_epochs;
-        status.loss = report.loss;
-        status.faults = report.faults.into_iter().collect();
-        status.times = report.times.by_name().into_iter().collect();
+    if let Some(figures) = figures {
+        status.step = figures.steps;
+        status.steps = figures.total_steps;
+        status.epoch = figures.epochs;
+        status.epochs = figures.total_epochs;
+        status.loss = figures.loss;
+        status.faults = figures.faults.into_iter().collect();
+        status.times = figures.times.by_name().into_iter().collect();
     }
     status
 }

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use proto::{convert::ConvertError, tensor::AssembleError};
+use proto::{convert::ConvertError, pieces, tensor::AssembleError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
@@ -29,6 +29,12 @@ pub enum Refusal {
         "the path {} is relative; a submitted job names its manifests by absolute paths on the coordinator's host", path.display()
     )]
     Relative { path: PathBuf },
+    #[error("the job has more than {most} bytes of text, which is more than a job may have")]
+    LongJob { most: usize },
+    #[error("the parts are not of one report: {0}")]
+    Parts(&'static str),
+    #[error("node {0} is not leased to this worker any more")]
+    NotLeased(String),
     #[error("a push begins with its header")]
     NoHeader,
     #[error("the vector that arrived does not have the digest that was announced")]
@@ -57,6 +63,8 @@ pub enum Refusal {
     NoAudio(String),
     #[error("{count} files were asked for at once, and {most} is the most")]
     TooManyFiles { count: usize, most: usize },
+    #[error("the audio file of digest {0} was asked for twice at once")]
+    FileTwice(String),
     #[error("{} cannot be read: {source}", path.display())]
     Audio {
         path: PathBuf,
@@ -78,6 +86,9 @@ impl Refusal {
             | Self::Manifest { .. }
             | Self::Relative { .. }
             | Self::NoHeader
+            | Self::LongJob { .. }
+            | Self::Parts(_)
+            | Self::FileTwice(_)
             | Self::TooManyFiles { .. } => Code::InvalidArgument,
             Self::Digest => Code::DataLoss,
             Self::Incomplete { .. } | Self::Stalled { .. } | Self::Unread { .. } => {
@@ -85,7 +96,9 @@ impl Refusal {
             }
             Self::TooMuch => Code::Unavailable,
             Self::Superseded | Self::Broken(_) => Code::Aborted,
-            Self::WeightsGone { .. } | Self::NoWeights | Self::NoLane => Code::FailedPrecondition,
+            Self::WeightsGone { .. } | Self::NoWeights | Self::NoLane | Self::NotLeased(_) => {
+                Code::FailedPrecondition
+            }
             Self::NoAudio(_) => Code::NotFound,
             Self::Lane(_) | Self::Audio { .. } | Self::AudioChanged { .. } | Self::Journal(_) => {
                 Code::Internal
@@ -96,7 +109,7 @@ impl Refusal {
 
 const fn code(refused: &Refused) -> Code {
     match refused {
-        Refused::UnknownJob(_) | Refused::NotRunning(_) => Code::NotFound,
+        Refused::UnknownJob(_) | Refused::NoJobs | Refused::NotRunning(_) => Code::NotFound,
         Refused::Ended { .. }
         | Refused::NotResumable { .. }
         | Refused::Version { .. }
@@ -110,6 +123,9 @@ const fn code(refused: &Refused) -> Code {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        /// A status travels in headers, percent-encoded, of which clients take 16 KiB.
+        const MOST: usize = 4 << 10;
+        let message = pieces::bounded(refusal.to_string(), MOST);
+        Self::new(refusal.code(), message)
     }
 }

@@ -5,7 +5,7 @@ mod copying;
 mod receiving;
 mod sending;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proto::{
     contribution::Digest,
@@ -82,6 +82,11 @@ impl TensorsService {
             let file = known.and_then(|digest| posted.audio.get(&digest));
             file.cloned().ok_or_else(|| Refusal::NoAudio(hex(digest)))
         };
+        // Small requests are not to fill the network: nobody needs a file twice.
+        let mut digests = BTreeSet::new();
+        if let Some(twice) = wanted.digests.iter().find(|&one| !digests.insert(one)) {
+            return Err(Refusal::FileTwice(hex(twice)));
+        }
         wanted.digests.iter().map(find).collect()
     }
 }

@@ -1,20 +1,23 @@
 //! The service that workers talk to, tensors aside.
 
-use std::time::Duration;
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use futures::{Stream, stream};
 use proto::{
     contribution::Key,
     convert::ConvertError,
+    pieces::{self, PART_BYTES},
     v1::{self, workers_server::Workers},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{messages, refusal::Refusal};
-use crate::driver::{Command, Handle, Introduction, Refused};
+use crate::driver::{Command, Handle, Hypothesis, Introduction, Posted, Refused};
 
 pub struct WorkersService(pub Handle);
 
 type Answer<T> = Result<Response<T>, Status>;
+type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn key(key: Option<v1::Key>) -> Result<Key, Refusal> {
     let key = key.ok_or(ConvertError::Missing("key"))?;
@@ -27,6 +30,24 @@ impl WorkersService {
         command: impl FnOnce(crate::driver::Reply<T>) -> Command,
     ) -> Result<T, Refusal> {
         Ok(self.0.ask(command).await?)
+    }
+
+    fn posted(&self, job: &str) -> Result<Arc<Posted>, Refusal> {
+        let posted = self.0.posted().filter(|posted| posted.job == job);
+        posted.ok_or_else(|| Refused::NotRunning(job.to_owned()).into())
+    }
+
+    async fn hear(&self, worker: u64, key: Key, results: Vec<Hypothesis>) -> Answer<v1::Receipt> {
+        let outcome = self
+            .ask(|reply| Command::Report {
+                worker,
+                key,
+                results,
+                reply,
+            })
+            .await?
+            .map_err(Refusal::from)?;
+        Ok(Response::new(messages::receipt(outcome)))
     }
 }
 
@@ -61,14 +82,39 @@ impl Workers for WorkersService {
         request: Request<v1::DescribeJobRequest>,
     ) -> Answer<v1::JobDescription> {
         let job = request.into_inner().job;
-        let posted = self.0.posted().filter(|posted| posted.job == job);
-        let posted = posted.ok_or_else(|| Refusal::from(Refused::NotRunning(job.clone())))?;
+        let posted = self.posted(&job)?;
         Ok(Response::new(v1::JobDescription {
             job,
-            recipe_json: posted.recipe_json.clone(),
-            voices: messages::voices(&posted.prepared.voices),
+            recipe_json: match posted.recipe_json.len() {
+                0..=PART_BYTES => posted.recipe_json.clone(),
+                _ => String::new(),
+            },
             wire: v1::Wire::from(posted.wire).into(),
         }))
+    }
+
+    type RecipeStream = Parts<v1::Piece>;
+
+    async fn recipe(&self, request: Request<v1::DescribeJobRequest>) -> Answer<Self::RecipeStream> {
+        let posted = self.posted(&request.get_ref().job)?;
+        let pieces = pieces::cut(posted.recipe_json.clone().into());
+        Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
+    }
+
+    type LeaseInPartsStream = Parts<v1::LeasePart>;
+
+    async fn lease_in_parts(
+        &self,
+        request: Request<v1::LeaseInPartsRequest>,
+    ) -> Answer<Self::LeaseInPartsStream> {
+        let v1::LeaseInPartsRequest { worker, key: named } = request.into_inner();
+        let key = key(named)?;
+        let node = key.node.to_string();
+        let leased = self
+            .ask(|reply| Command::Leased { worker, key, reply })
+            .await?;
+        let parts = leased.ok_or(Refusal::NotLeased(node))?.into_parts();
+        Ok(Response::new(Box::pin(stream::iter(parts.map(Ok)))))
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Answer<v1::LeaseResponse> {
@@ -112,16 +158,28 @@ impl Workers for WorkersService {
         let report = request.into_inner();
         let key = key(report.key)?;
         let results = report.results.into_iter().map(Into::into).collect();
-        let outcome = self
-            .ask(|reply| Command::Report {
-                worker: report.worker,
-                key,
-                results,
-                reply,
-            })
-            .await?
-            .map_err(Refusal::from)?;
-        Ok(Response::new(messages::receipt(outcome)))
+        self.hear(report.worker, key, results).await
+    }
+
+    async fn report_in_parts(
+        &self,
+        request: Request<Streaming<v1::EvaluationReport>>,
+    ) -> Answer<v1::Receipt> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?;
+        let v1::EvaluationReport {
+            worker,
+            key: named,
+            results,
+        } = first.ok_or(Refusal::Parts("there is none"))?;
+        let mut results: Vec<Hypothesis> = results.into_iter().map(Into::into).collect();
+        while let Some(part) = parts.message().await? {
+            if (part.worker, &part.key) != (worker, &named) {
+                return Err(Refusal::Parts("the worker or the key differs").into());
+            }
+            results.extend(part.results.into_iter().map(Hypothesis::from));
+        }
+        self.hear(worker, key(named)?, results).await
     }
 
     async fn give_back(

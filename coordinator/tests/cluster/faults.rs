@@ -67,7 +67,8 @@ async fn too_many_left_out_end_the_job() {
         "{}",
         status.error
     );
-    assert!(status.report_json.contains("\"status\": \"failed\""));
+    let report = live.report(&id).await;
+    assert!(report.contains("\"status\": \"failed\""), "{report}");
 }
 
 fn give_back(toy: &Toy, lease: &v1::Lease, fatal: bool) -> v1::GiveBackRequest {

@@ -15,5 +15,6 @@ mod lives;
 mod refusals;
 mod roads;
 mod runs;
+mod sizes;
 mod strangers;
 mod wire;

@@ -46,7 +46,7 @@ async fn a_bad_job_is_refused_with_its_reason_and_leaves_nothing() {
     let refused = live.jobs.submit(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("0.0.1"), "{refused}");
-    let jobs = live.jobs.list(v1::ListRequest {}).await.unwrap();
+    let jobs = live.jobs.list(v1::ListRequest::default()).await.unwrap();
     assert!(jobs.into_inner().jobs.is_empty());
     assert!(!site.path("data/jobs").exists());
 }

@@ -196,10 +196,26 @@ impl Live {
         };
         let mut lines = lines.unwrap().into_inner();
         let mut all = Vec::new();
+        let mut begun = String::new();
         while let Some(line) = lines.message().await.unwrap() {
-            all.push(line.json);
+            begun.push_str(&line.json);
+            if !line.more {
+                all.push(std::mem::take(&mut begun));
+            }
         }
+        assert!(begun.is_empty(), "a line has no end");
         all
+    }
+
+    /// The text of the job's report; empty where there is none.
+    pub async fn report(&mut self, id: &str) -> String {
+        let request = v1::ReportRequest { id: id.to_owned() };
+        let mut pieces = self.jobs.report(request).await.unwrap().into_inner();
+        let mut report = Vec::new();
+        while let Some(piece) = pieces.message().await.unwrap() {
+            report.extend_from_slice(&piece.data);
+        }
+        String::from_utf8(report).unwrap()
     }
 
     /// Follows the job to its end.
@@ -211,7 +227,7 @@ impl Live {
     pub async fn succeeded(&mut self, id: &str) -> Report {
         let status = self.ended(id).await;
         assert_eq!(status.state(), State::Succeeded, "{}", status.error);
-        serde_json::from_str(&status.report_json).unwrap()
+        serde_json::from_str(&self.report(id).await).unwrap()
     }
 }
 

@@ -78,7 +78,7 @@ async fn trickle(stream: &mut TcpStream, bytes: &[u8]) {
 
 async fn jobs_answer(live: &Live) {
     let mut jobs = live.jobs.clone();
-    within(jobs.list(v1::ListRequest {})).await.unwrap();
+    within(jobs.list(v1::ListRequest::default())).await.unwrap();
 }
 
 fn key(lease: &v1::Lease) -> Key {
@@ -167,7 +167,7 @@ async fn connections_that_do_not_greet_in_time_are_closed_and_others_stay() {
     let unclosed = tokio::time::timeout(Duration::from_millis(50), closed(&mut greeted)).await;
     assert!(unclosed.is_err(), "who has greeted may be silent");
     let mut jobs = v1::jobs_client::JobsClient::new(idle);
-    within(jobs.list(v1::ListRequest {})).await.unwrap();
+    within(jobs.list(v1::ListRequest::default())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

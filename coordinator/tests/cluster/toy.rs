@@ -2,6 +2,9 @@
 //! the weights and a point that each utterance has. Like a real one it depends on weights and
 //! utterances alone, and rounds.
 
+#[path = "toy/long.rs"]
+mod long;
+
 use std::{convert::Infallible, error::Error as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -33,6 +36,8 @@ pub struct Toy {
     pub absurd: Vec<String>,
     /// Computes other bits than it should.
     pub faulty: bool,
+    /// Bytes of what it hears wrong.
+    pub wordy: usize,
     /// What is lost on the way is said again, as a real worker does.
     pub patient: bool,
     _heart: Arc<Heart>,
@@ -141,6 +146,7 @@ impl Toy {
                 poison: Vec::new(),
                 absurd: Vec::new(),
                 faulty: false,
+                wordy: 0,
                 patient: false,
                 recipe: None,
                 wire: Wire::F32,
@@ -199,6 +205,7 @@ impl Toy {
     }
 
     pub async fn fulfil(&mut self, lease: &v1::Lease) -> Result<Did, Status> {
+        let lease = &self.whole(lease).await?;
         let key = Key::try_from(lease.key.clone().unwrap()).unwrap();
         match key.kind {
             PassKind::Gradient => {
@@ -225,8 +232,8 @@ impl Toy {
                     results,
                 };
                 let say = || {
-                    let (mut workers, report) = (self.workers.clone(), report.clone());
-                    async move { workers.report(report).await }
+                    let (workers, report) = (self.workers.clone(), report.clone());
+                    long::report(workers, report)
                 };
                 let receipt = persist(self.patient, say).await?.into_inner();
                 Ok(Did::Evaluation(receipt.outcome()))
@@ -247,7 +254,7 @@ impl Toy {
             index: utterance.index,
             // Wrong for one utterance of three.
             hypothesis: match utterance.index % 3 {
-                0 => units[1].clone(),
+                0 => units[1].clone() + &"x".repeat(self.wordy),
                 _ => utterance.text.clone(),
             },
             loss: Some(distance + f64::from(utterance.index) * 0.25),
@@ -265,7 +272,8 @@ impl Toy {
             };
             let described = persist(self.patient, ask).await?.into_inner();
             self.wire = described.wire().try_into().unwrap();
-            let recipe = Recipe::from_json(&described.recipe_json).unwrap();
+            let recipe_json = self.recipe_json(described).await?;
+            let recipe = Recipe::from_json(&recipe_json).unwrap();
             self.recipe = Some((job, recipe));
             self.weights = None;
         }

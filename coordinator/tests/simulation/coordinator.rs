@@ -164,6 +164,7 @@ impl Life {
         let opened = Input::PassOpened {
             pass,
             micro_batches,
+            most: if step.is_multiple_of(2) { 2 } else { u32::MAX },
             cost: f64::from(micro_batches),
             scrutiny: Scrutiny::Compare { audit: self.audit },
         };

@@ -1,19 +1,22 @@
 //! Which class was taken for which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts of utterances by what was said and what was recognised.
+use super::details::Taken;
+
+/// Counts of utterances by what was said and what was recognised. Only what occurred is counted, so that
+/// its size follows the number of utterances and not the square of the number of classes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confusion {
     pub classes: Vec<String>,
-    /// `counts[reference][hypothesis]`, both in the order of `classes`.
-    pub counts: Vec<Vec<u64>>,
-    /// For each reference class, hypotheses that are none of the classes.
-    pub outside: Vec<u64>,
+    /// By reference and hypothesis, both of the classes.
+    pub counts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By reference class, hypotheses that are none of the classes.
+    pub outside: BTreeMap<String, u64>,
     /// Utterances whose reference is none of the classes: no hypothesis can be right.
     pub unknown: u64,
 }
@@ -22,37 +25,76 @@ pub struct Confusion {
 const WIDEST: usize = 16;
 
 impl Confusion {
-    pub(super) fn new(classes: &[String]) -> Self {
+    /// Of pairs of reference and hypothesis.
+    pub(super) fn new<'a>(
+        classes: &[String],
+        pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let known: BTreeSet<&str> = classes.iter().map(String::as_str).collect();
+        let mut counts: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+        let mut outside: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut unknown = 0;
+        for (reference, hypothesis) in pairs {
+            match (known.contains(reference), known.contains(hypothesis)) {
+                (true, true) => {
+                    *counts
+                        .entry(reference)
+                        .or_default()
+                        .entry(hypothesis)
+                        .or_default() += 1;
+                }
+                (true, false) => *outside.entry(reference).or_default() += 1,
+                (false, _) => unknown += 1,
+            }
+        }
+        let counts = counts.into_iter();
         Self {
             classes: classes.to_vec(),
-            counts: vec![vec![0; classes.len()]; classes.len()],
-            outside: vec![0; classes.len()],
-            unknown: 0,
+            counts: counts
+                .map(|(reference, counts)| (reference.to_owned(), owned(counts)))
+                .collect(),
+            outside: owned(outside),
+            unknown,
         }
     }
 
-    pub(super) fn add(&mut self, reference: &str, hypothesis: &str) {
-        let place = |text: &str| self.classes.iter().position(|class| class == text);
-        match (place(reference), place(hypothesis)) {
-            (Some(row), Some(column)) => self.counts[row][column] += 1,
-            (Some(row), None) => self.outside[row] += 1,
-            (None, _) => self.unknown += 1,
-        }
+    /// How often `reference` was taken for `hypothesis`.
+    pub fn count(&self, reference: &str, hypothesis: &str) -> u64 {
+        let counts = self.counts.get(reference);
+        let count = counts.and_then(|counts| counts.get(hypothesis));
+        count.copied().unwrap_or_default()
     }
 
     /// What was taken for what and how often, the commonest first.
     pub fn mistakes(&self) -> Vec<(&str, &str, u64)> {
-        let mut mistakes = Vec::new();
-        for (row, (reference, counts)) in self.classes.iter().zip(&self.counts).enumerate() {
-            for (column, (hypothesis, &count)) in self.classes.iter().zip(counts).enumerate() {
-                if row != column && count > 0 {
-                    mistakes.push((reference.as_str(), hypothesis.as_str(), count));
-                }
-            }
-        }
+        let counts = self.counts.iter();
+        let cells = counts.flat_map(|(reference, counts)| {
+            let counts = counts.iter();
+            counts.map(|(hypothesis, count)| (reference.as_str(), hypothesis.as_str(), *count))
+        });
+        let mut mistakes: Vec<_> = cells.filter(|cell| cell.0 != cell.1).collect();
         mistakes.sort_by_key(|&(.., count)| std::cmp::Reverse(count));
         mistakes
     }
+
+    /// The `most` commonest of the mistakes.
+    pub fn commonest(&self, most: usize) -> Vec<Taken> {
+        let mistakes = self.mistakes().into_iter().take(most);
+        mistakes
+            .map(|(reference, hypothesis, count)| Taken {
+                reference: reference.to_owned(),
+                hypothesis: hypothesis.to_owned(),
+                count,
+            })
+            .collect()
+    }
+}
+
+fn owned(counts: BTreeMap<&str, u64>) -> BTreeMap<String, u64> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 impl fmt::Display for Confusion {
@@ -65,14 +107,7 @@ impl fmt::Display for Confusion {
                 write!(f, "\n  {reference} -> {hypothesis}: {count}")?;
             }
         }
-        let others: BTreeMap<&str, u64> = self
-            .classes
-            .iter()
-            .map(String::as_str)
-            .zip(self.outside.iter().copied())
-            .filter(|&(_, n)| n > 0)
-            .collect();
-        for (reference, count) in others {
+        for (reference, count) in &self.outside {
             write!(
                 f,
                 "\n{count} of {reference} recognised as none of the classes"
@@ -101,7 +136,8 @@ impl Confusion {
             .max()
             .unwrap_or(0)
             .max(length("said"));
-        let cells = self.counts.iter().flatten().map(digits).max().unwrap_or(0);
+        let counts = self.counts.values().flat_map(BTreeMap::values);
+        let cells = counts.map(digits).max().unwrap_or(1);
         let widths: Vec<usize> = self
             .classes
             .iter()
@@ -112,13 +148,12 @@ impl Confusion {
         for (class, &width) in self.classes.iter().zip(&widths) {
             write!(f, "  {class:>width$}")?;
         }
-        for (class, counts) in self.classes.iter().zip(&self.counts) {
+        for class in &self.classes {
             write!(f, "\n{class:<first$}")?;
-            for (&count, &width) in counts.iter().zip(&widths) {
-                let cell = if count == 0 {
-                    ".".to_owned()
-                } else {
-                    count.to_string()
+            for (hypothesis, &width) in self.classes.iter().zip(&widths) {
+                let cell = match self.count(class, hypothesis) {
+                    0 => ".".to_owned(),
+                    count => count.to_string(),
                 };
                 write!(f, "  {cell:>width$}")?;
             }

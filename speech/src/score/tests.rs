@@ -116,8 +116,15 @@ fn keywords_are_counted_by_class_and_strangers_do_no_harm() {
         (5, Some(0.4), None)
     );
     let confusion = score.confusion.as_ref().unwrap();
-    assert_eq!(confusion.counts, [[1, 1], [0, 1]]);
-    assert_eq!((&confusion.outside, confusion.unknown), (&vec![0, 1], 1));
+    let counts = [("no", "no"), ("no", "yes"), ("yes", "no"), ("yes", "yes")];
+    let counts = counts.map(|(reference, hypothesis)| confusion.count(reference, hypothesis));
+    assert_eq!(counts, [1, 1, 0, 1]);
+    let outside: Vec<_> = confusion.outside.iter().collect();
+    assert_eq!(
+        (outside, confusion.unknown),
+        (vec![(&"yes".to_owned(), &1)], 1)
+    );
+    assert_eq!(confusion.commonest(5)[0].hypothesis, "yes");
     assert_eq!(confusion.mistakes(), [("no", "yes", 1)]);
     assert_eq!(
         score.to_string(),
@@ -147,6 +154,24 @@ fn many_classes_show_the_commonest_confusions() {
         text.ends_with("utterances)\n  word3 -> word5: 2\n  word1 -> word2: 1"),
         "{text}"
     );
+}
+
+#[test]
+fn confusions_take_as_much_room_as_there_are_utterances_and_classes() {
+    let classes: Vec<String> = (0..10_000).map(|class| format!("word{class}")).collect();
+    let of = |at: usize| classes[at * 7919 % classes.len()].as_str();
+    let pairs: Vec<(&str, &str)> = (0..20_000).map(|at| (of(at), of(at + at % 2))).collect();
+    let score = keyword(&pairs, &classes);
+    let json = serde_json::to_string(&score).unwrap();
+    assert!(json.len() < 1_000_000, "{} bytes", json.len());
+    assert_eq!(serde_json::from_str::<Score>(&json).unwrap(), score);
+    let confusion = score.confusion.unwrap();
+    let counted: u64 = confusion
+        .counts
+        .values()
+        .flat_map(|counts| counts.values())
+        .sum();
+    assert_eq!(counted, 20_000);
 }
 
 #[test]

@@ -171,18 +171,15 @@ fn matrix(confusion: &Confusion) -> String {
     let mut headings = vec![("said", false)];
     headings.extend(confusion.classes.iter().map(|class| (class.as_str(), true)));
     let mut table = Table::new(&headings);
-    for (row, (class, counts)) in confusion.classes.iter().zip(&confusion.counts).enumerate() {
+    for class in &confusion.classes {
         let mut cells = vec![escape(class)];
-        cells.extend(
-            counts
-                .iter()
-                .enumerate()
-                .map(|(column, &count)| match count {
-                    0 => String::new(),
-                    count if row == column => count.to_string(),
-                    count => format!("<b style=\"color:#c33\">{count}</b>"),
-                }),
-        );
+        let counts = confusion.classes.iter();
+        let counts = counts.map(|other| (class == other, confusion.count(class, other)));
+        cells.extend(counts.map(|count| match count {
+            (_, 0) => String::new(),
+            (true, count) => count.to_string(),
+            (false, count) => format!("<b style=\"color:#c33\">{count}</b>"),
+        }));
         table.row(&cells);
     }
     format!(

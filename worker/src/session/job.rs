@@ -17,16 +17,8 @@ pub(super) struct Job {
     pub front_end: FrontEnd,
     pub augmenter: Augmenter,
     pub wire: Wire,
-    /// Of speakers, where features are normalised with them.
-    voices: Vec<Voice>,
     /// Of everything that features depend on, the audio and the speaker aside.
     front_end_digest: blake3::Hash,
-}
-
-/// How a speaker's utterances are normalised.
-struct Voice {
-    scaling: Scaling,
-    digest: blake3::Hash,
 }
 
 impl Job {
@@ -41,12 +33,6 @@ impl Job {
             .map_err(|error| fail(&error))?;
         let settings =
             serde_json::to_vec(&(&recipe.features, &recipe.stats)).map_err(|error| fail(&error))?;
-        let voices = description
-            .voices
-            .iter()
-            .map(|voice| Voice::new(&front_end, voice))
-            .collect::<Result<_, _>>()
-            .map_err(|error| fail(&error))?;
         Ok(Self {
             id,
             recipe,
@@ -54,7 +40,6 @@ impl Job {
             front_end,
             augmenter,
             wire: Wire::try_from(description.wire()).map_err(|error| fail(&error))?,
-            voices,
             front_end_digest: blake3::hash(&settings),
         })
     }
@@ -62,32 +47,22 @@ impl Job {
     /// How the utterance's speaker is normalised; `None` where that does not depend on who it is.
     ///
     /// # Errors
-    /// When it names a speaker that the job's description lacks.
-    pub fn scaling(&self, utterance: &Utterance) -> Result<Option<&Scaling>, UnknownVoice> {
-        Ok(self.voice(utterance)?.map(|voice| &voice.scaling))
-    }
-
-    fn voice(&self, utterance: &Utterance) -> Result<Option<&Voice>, UnknownVoice> {
-        let find = |place: u32| {
-            let voice = self.voices.get(place as usize);
-            voice.ok_or(UnknownVoice(place))
-        };
-        utterance.voice.map(find).transpose()
+    /// When the speaker's statistics do not fit the features.
+    pub fn scaling(&self, utterance: &Utterance) -> Result<Option<Scaling>, FrontEndError> {
+        let voice = utterance.voice.as_ref();
+        voice.map(|stats| self.front_end.scaling(stats)).transpose()
     }
 
     /// Names an utterance's features.
-    ///
-    /// # Errors
-    /// As [`Job::scaling`].
-    pub fn feature_key(&self, utterance: &Utterance) -> Result<Digest, UnknownVoice> {
+    pub fn feature_key(&self, utterance: &Utterance) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher
             .update(self.front_end_digest.as_bytes())
             .update(&utterance.heard());
-        if let Some(voice) = self.voice(utterance)? {
-            hasher.update(voice.digest.as_bytes());
+        if let Some(stats) = &utterance.voice {
+            hasher.update(digest(stats).as_bytes());
         }
-        Ok(*hasher.finalize().as_bytes())
+        *hasher.finalize().as_bytes()
     }
 
     /// Names the samples of audio with this digest, at the features' rate.
@@ -100,25 +75,11 @@ impl Job {
     }
 }
 
-/// A lease that does not fit its job.
-#[derive(Debug, thiserror::Error)]
-#[error("its speaker is number {0}, and the job's description has none of that number")]
-pub(super) struct UnknownVoice(u32);
-
-impl Voice {
-    fn new(front_end: &FrontEnd, voice: &v1::Voice) -> Result<Self, FrontEndError> {
-        let stats = GlobalStats {
-            mean: voice.mean.clone(),
-            variance: voice.variance.clone(),
-            frames: voice.frames,
-        };
-        let mut hasher = blake3::Hasher::new();
-        for value in stats.mean.iter().chain(&stats.variance) {
-            hasher.update(&value.to_le_bytes());
-        }
-        Ok(Self {
-            scaling: front_end.scaling(&stats)?,
-            digest: hasher.finalize(),
-        })
+/// Names a speaker's statistics.
+fn digest(stats: &GlobalStats) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for value in stats.mean.iter().chain(&stats.variance) {
+        hasher.update(&value.to_le_bytes());
     }
+    hasher.finalize()
 }

@@ -1,12 +1,13 @@
 //! Leases as they are meant: checked once, here, and trusted behind.
 
-use std::{ops::Range, path::PathBuf};
+use std::{ops::Range, path::PathBuf, sync::Arc};
 
 use proto::{
     contribution::{Digest, Key},
     convert::ConvertError,
     v1,
 };
+use speech::front_end::GlobalStats;
 
 use crate::cache::Wanted;
 
@@ -42,8 +43,8 @@ pub(super) struct Utterance {
     /// The samples of it that are meant; `None` for all of it.
     pub segment: Option<Range<u64>>,
     pub text: String,
-    /// Its speaker among the job's.
-    pub voice: Option<u32>,
+    /// Statistics of its speaker, where features are normalised with them.
+    pub voice: Option<Arc<GlobalStats>>,
 }
 
 impl Utterance {
@@ -73,10 +74,11 @@ impl TryFrom<v1::Lease> for Lease {
 
     fn try_from(lease: v1::Lease) -> Result<Self, ConvertError> {
         let key: Key = lease.key.ok_or(ConvertError::Missing("key"))?.try_into()?;
+        let voices: Vec<Arc<GlobalStats>> = lease.voices.into_iter().map(statistics).collect();
         let micro_batches = lease
             .micro_batches
             .into_iter()
-            .map(MicroBatch::try_from)
+            .map(|one| micro_batch(one, &voices))
             .collect::<Result<Vec<_>, _>>()?;
         let lease = Self {
             key,
@@ -101,55 +103,58 @@ impl TryFrom<v1::Lease> for Lease {
     }
 }
 
-impl TryFrom<v1::MicroBatch> for MicroBatch {
-    type Error = ConvertError;
-
-    fn try_from(micro_batch: v1::MicroBatch) -> Result<Self, ConvertError> {
-        if micro_batch.utterances.is_empty() {
-            return Err(ConvertError::Missing("micro_batches.utterances"));
-        }
-        let utterances = micro_batch
-            .utterances
-            .into_iter()
-            .map(Utterance::try_from)
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            index: micro_batch.index,
-            utterances,
-        })
-    }
+fn statistics(voice: v1::Voice) -> Arc<GlobalStats> {
+    Arc::new(GlobalStats {
+        mean: voice.mean,
+        variance: voice.variance,
+        frames: voice.frames,
+    })
 }
 
-impl TryFrom<v1::Utterance> for Utterance {
-    type Error = ConvertError;
-
-    fn try_from(utterance: v1::Utterance) -> Result<Self, ConvertError> {
-        let digest = Digest::try_from(utterance.audio_digest.as_ref()).map_err(|_| {
-            ConvertError::OutOfRange {
-                field: "utterance.audio_digest",
-                value: format!("{} bytes", utterance.audio_digest.len()),
-            }
-        })?;
-        let segment = utterance.segment.map(|part| part.start..part.end);
-        if let Some(part) = segment.clone().filter(Range::is_empty) {
-            return Err(ConvertError::OutOfRange {
-                field: "utterance.segment",
-                value: format!("{} to {}", part.start, part.end),
-            });
-        }
-        Ok(Self {
-            index: utterance.index,
-            id: utterance.id,
-            audio: Wanted {
-                path: PathBuf::from(utterance.audio_path),
-                bytes: utterance.audio_bytes,
-                digest,
-            },
-            segment,
-            text: utterance.text,
-            voice: utterance.voice,
-        })
+fn micro_batch(
+    wire: v1::MicroBatch,
+    voices: &[Arc<GlobalStats>],
+) -> Result<MicroBatch, ConvertError> {
+    if wire.utterances.is_empty() {
+        return Err(ConvertError::Missing("micro_batches.utterances"));
     }
+    let utterances = wire.utterances.into_iter();
+    Ok(MicroBatch {
+        index: wire.index,
+        utterances: utterances
+            .map(|one| utterance(one, voices))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+fn utterance(wire: v1::Utterance, voices: &[Arc<GlobalStats>]) -> Result<Utterance, ConvertError> {
+    let out_of_range = |field, value| ConvertError::OutOfRange { field, value };
+    let digest = Digest::try_from(wire.audio_digest.as_ref());
+    let digest = digest.map_err(|_| {
+        let value = format!("{} bytes", wire.audio_digest.len());
+        out_of_range("utterance.audio_digest", value)
+    })?;
+    let segment = wire.segment.map(|part| part.start..part.end);
+    if let Some(part) = segment.clone().filter(Range::is_empty) {
+        let value = format!("{} to {}", part.start, part.end);
+        return Err(out_of_range("utterance.segment", value));
+    }
+    let voice = wire.voice.map(|place| {
+        let voice = voices.get(place as usize).cloned();
+        voice.ok_or_else(|| out_of_range("utterance.voice", place.to_string()))
+    });
+    Ok(Utterance {
+        index: wire.index,
+        id: wire.id,
+        audio: Wanted {
+            path: PathBuf::from(wire.audio_path),
+            bytes: wire.audio_bytes,
+            digest,
+        },
+        segment,
+        text: wire.text,
+        voice: voice.transpose()?,
+    })
 }
 
 #[cfg(test)]
@@ -176,6 +181,8 @@ mod tests {
             epoch: 2,
             norm_bound: None,
             averaged: false,
+            voices: Vec::new(),
+            in_parts: false,
             micro_batches: micro_batches
                 .map(|index| v1::MicroBatch {
                     index,
@@ -210,6 +217,30 @@ mod tests {
         assert_eq!(lease.micro_batches[0].utterances[0].segment, Some(5..9));
         let error = with(9, 9).unwrap_err();
         assert!(error.to_string().contains("9 to 9"), "{error}");
+    }
+
+    #[test]
+    fn a_speaker_is_found_beside_the_utterances_or_the_lease_is_refused() {
+        let with = |place| {
+            let mut lease = wire(0, 0, 0..1);
+            lease.voices = vec![
+                v1::Voice::default(),
+                v1::Voice {
+                    frames: 5,
+                    ..v1::Voice::default()
+                },
+            ];
+            lease.micro_batches[0].utterances[0].voice = Some(place);
+            Lease::try_from(lease)
+        };
+        let lease = with(1).unwrap();
+        let voice = lease.micro_batches[0].utterances[0].voice.as_ref();
+        assert_eq!(voice.map(|stats| stats.frames), Some(5));
+        let error = with(2).unwrap_err();
+        assert!(
+            error.to_string().contains("`utterance.voice` is 2"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@ use super::{
     lease::Lease,
     load::LoadError,
     member::{Ended, Member},
+    parts,
 };
 use crate::{
     gradient::GradientError,
@@ -185,7 +186,9 @@ impl<'a> Leases<'a> {
 
     /// Computes a lease and hands its result in.
     async fn take(&self, lease: v1::Lease, ending: oneshot::Sender<()>) -> Result<(), Undone> {
-        let lease = Lease::try_from(lease)
+        let control = self.session.contact.control.clone();
+        let lease = parts::whole_lease(control, self.member.worker, lease).await;
+        let lease = Lease::try_from(lease.map_err(|error| self.undone(error))?)
             .map_err(|error| Undone::Retry(format!("the lease makes no sense: {error}")))?;
         let key = lease.key.clone();
         let outcome = self.compute(lease, ending).await?;
@@ -204,13 +207,12 @@ impl<'a> Leases<'a> {
             }
             Outcome::Evaluation(report) => {
                 let call = || {
-                    let mut control = contact.control.clone();
-                    let report = report.clone();
-                    async move { answer("Report", PATIENCE, control.report(report)).await }
+                    let (control, report) = (contact.control.clone(), report.clone());
+                    parts::report(control, report)
                 };
                 let receipt = contact.persist(call).await;
                 let receipt = receipt.map_err(|error| self.undone(error))?;
-                note(&key, receipt.get_ref().outcome());
+                note(&key, receipt.outcome());
             }
         }
         Ok(())
@@ -272,15 +274,9 @@ impl<'a> Leases<'a> {
         }
         let contact = &self.session.contact;
         let description = contact
-            .persist(|| {
-                let mut control = contact.control.clone();
-                let job = id.to_owned();
-                let request = v1::DescribeJobRequest { job };
-                async move { answer("DescribeJob", PATIENCE, control.describe_job(request)).await }
-            })
+            .persist(|| parts::describe(contact.control.clone(), id.to_owned()))
             .await
             .map_err(|error| self.undone(error))?;
-        let description = description.into_inner();
         let job = Job::new(id.to_owned(), &description).map_err(Undone::Fatal)?;
         let job = Arc::new(job);
         held.weights = None;
@@ -355,6 +351,7 @@ impl<'a> Leases<'a> {
             Undone::Ends(error) => (error.to_string(), false, Some(error)),
         };
         tracing::warn!(reason, fatal, "giving a lease back");
+        let reason = parts::shown(reason);
         give_back(&self.session.contact, self.member, key, reason, fatal).await;
         ends.map_or(Ok(()), Err)
     }

@@ -222,7 +222,6 @@ impl Loader {
         let held = match need {
             Need::Prepared => {
                 let key = job.feature_key(utterance);
-                let key = key.map_err(|error| fault(utterance, &error))?;
                 self.features.get(&key).map(Source::Prepared)
             }
             Need::Sound { epoch } => {
@@ -277,11 +276,10 @@ impl Loader {
             Need::Prepared => {
                 let speaker = job.scaling(utterance);
                 let speaker = speaker.map_err(|error| fault(utterance, &error))?;
-                let features = job.front_end.features_of(audio, speaker);
+                let features = job.front_end.features_of(audio, speaker.as_ref());
                 let features = features.map_err(|error| fault(utterance, &error))?;
                 let prepared = Arc::new(Prepared { features, seconds });
                 let key = job.feature_key(utterance);
-                let key = key.map_err(|error| fault(utterance, &error))?;
                 self.features.keep(key, Arc::clone(&prepared));
                 Source::Prepared(prepared)
             }
@@ -346,9 +344,10 @@ fn example<'a>(
                 Head::Keyword => 1,
             };
             let speaker = job.scaling(&utterance);
+            let speaker = speaker.map_err(|error| fault(&utterance, &error))?;
             let recording = Recording {
                 samples: &sound.samples,
-                speaker: speaker.map_err(|error| fault(&utterance, &error))?,
+                speaker: speaker.as_ref(),
                 others: &others(),
             };
             let features = job

@@ -4,6 +4,7 @@ mod ahead;
 mod augmented;
 pub(crate) mod coordinator;
 mod ending;
+mod long;
 
 use std::{collections::VecDeque, net::SocketAddr, path::Path, time::Duration};
 
@@ -115,6 +116,7 @@ fn says(leases: impl IntoIterator<Item = Answer>) -> Script {
 struct Job {
     script: Script,
     micro_batches: Vec<v1::MicroBatch>,
+    voices: Vec<v1::Voice>,
     audio: Vec<Vec<u8>>,
 }
 
@@ -150,6 +152,7 @@ fn job(folder: &Path) -> Job {
             ..Script::default()
         },
         micro_batches,
+        voices: Vec::new(),
         audio,
     }
 }
@@ -167,9 +170,8 @@ impl Job {
         Answer::Lease(v1::Lease {
             key: Some(key.into()),
             micro_batches: self.micro_batches.clone(),
-            epoch: 0,
-            norm_bound: None,
-            averaged: false,
+            voices: self.voices.clone(),
+            ..v1::Lease::default()
         })
     }
 

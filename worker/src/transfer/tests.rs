@@ -153,3 +153,19 @@ fn requests_are_bounded_and_lose_nothing() {
     assert_eq!(cut.len(), 6);
     assert_eq!(parts(&[]).count(), 0);
 }
+
+#[test]
+fn many_files_are_asked_for_in_requests_of_bounded_size() {
+    let file = |bytes| Wanted {
+        bytes,
+        ..wanted(b"")
+    };
+    let sizes = |files: &[Wanted]| parts(files).map(<[Wanted]>::len).collect::<Vec<_>>();
+    assert_eq!(sizes(&[]), [0; 0]);
+    assert_eq!(
+        sizes(&vec![file(100); 2 * FETCH_FILES + 1]),
+        [FETCH_FILES, FETCH_FILES, 1]
+    );
+    let large = FETCH_BYTES + 1;
+    assert_eq!(sizes(&[file(1), file(large), file(2), file(3)]), [1, 1, 2]);
+}

@@ -95,3 +95,31 @@ fn the_time_of_a_lease_begins_when_the_one_before_is_done() {
     let pace = worker.speeds[&PassKind::Gradient].milliseconds().unwrap();
     assert!((pace - 100.0).abs() < 1.0, "{pace}");
 }
+
+#[test]
+fn no_lease_has_more_micro_batches_than_the_pass_allows() {
+    for (micro_batches, most) in [(1000, 64), (37, 1), (9, 4), (5, 3)] {
+        let mut bench = Bench::new(1);
+        let pass = PassId {
+            job: "job".to_owned(),
+            kind: PassKind::Evaluation,
+            step: 0,
+        };
+        bench.handle(Input::PassOpened {
+            pass,
+            micro_batches,
+            most,
+            cost: 1.0,
+            scrutiny: Scrutiny::None,
+        });
+        let mut seen = 0;
+        while seen < micro_batches {
+            let (lease, _) = bench.lease(1);
+            let size = lease.node.range(micro_batches).len() as u32;
+            assert!((1..=most).contains(&size), "{size} of {micro_batches}");
+            seen += size;
+            assert_eq!(bench.outcome(1, &lease, 1), Outcome::Accepted);
+        }
+        assert_eq!((seen, bench.machine.missing()), (micro_batches, 0));
+    }
+}

@@ -238,6 +238,7 @@ fn where_classes_are_mixed_different_bits_are_no_finding() {
     bench.handle(Input::PassOpened {
         pass,
         micro_batches: 1,
+        most: 1,
         cost: 1.0,
         scrutiny: Scrutiny::None,
     });

@@ -87,7 +87,7 @@ fn job_of_a_speaker(folder: &Path) -> (Job, FrontEnd, GlobalStats) {
     }
     let stats = sums.finish();
     job.script.recipe_json = recipe.to_json();
-    job.script.voices = vec![v1::Voice {
+    job.voices = vec![v1::Voice {
         mean: stats.mean.clone(),
         variance: stats.variance.clone(),
         frames: stats.frames,
@@ -125,7 +125,7 @@ async fn a_speaker_is_normalised_as_the_job_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_speaker_that_the_job_lacks_is_fatal() {
+async fn a_lease_without_its_speakers_is_returned() {
     let folder = tempfile::tempdir().unwrap();
     let (mut job, ..) = job_of_a_speaker(folder.path());
     job.micro_batches[1].utterances[1].voice = Some(1);
@@ -134,7 +134,7 @@ async fn a_speaker_that_the_job_lacks_is_fatal() {
     worker(coordinator.address, None).ended().await.unwrap();
     let back = given_back(&mut coordinator).await;
     assert!(
-        back.fatal && back.reason.contains("number 1"),
+        !back.fatal && back.reason.contains("`utterance.voice` is 1"),
         "{}",
         back.reason
     );

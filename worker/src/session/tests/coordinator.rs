@@ -51,7 +51,10 @@ pub(crate) struct Script {
     /// Why it refuses every worker.
     pub refusal: Option<String>,
     pub recipe_json: String,
-    pub voices: Vec<v1::Voice>,
+    /// The recipe is told in pieces of so many bytes, if this is not 0.
+    pub piece: usize,
+    /// Of leases that come in parts.
+    pub parts: Vec<v1::LeasePart>,
     /// In order; afterwards it has nothing to say.
     pub leases: VecDeque<Answer>,
     /// Heartbeats that are answered "unknown".
@@ -177,13 +180,46 @@ impl workers_server::Workers for Fake {
     ) -> Result<Response<v1::JobDescription>, Status> {
         let job = request.into_inner().job;
         self.note(Call::Describe);
-        let recipe_json = self.script().recipe_json.clone();
+        let script = self.script();
+        let recipe_json = match script.piece {
+            0 => script.recipe_json.clone(),
+            _ => String::new(),
+        };
         Ok(Response::new(v1::JobDescription {
             job,
             recipe_json,
-            voices: self.script().voices.clone(),
             wire: v1::Wire::F32.into(),
         }))
+    }
+
+    type RecipeStream = Chunks<v1::Piece>;
+
+    async fn recipe(
+        &self,
+        _: Request<v1::DescribeJobRequest>,
+    ) -> Result<Response<Self::RecipeStream>, Status> {
+        let script = self.script();
+        let recipe = Bytes::from(script.recipe_json.clone());
+        let pieces: Vec<_> = recipe
+            .chunks(script.piece.max(1))
+            .map(|data| {
+                Ok(v1::Piece {
+                    data: recipe.slice_ref(data),
+                })
+            })
+            .collect();
+        Ok(Response::new(futures::stream::iter(pieces).boxed()))
+    }
+
+    type LeaseInPartsStream = Chunks<v1::LeasePart>;
+
+    async fn lease_in_parts(
+        &self,
+        _: Request<v1::LeaseInPartsRequest>,
+    ) -> Result<Response<Self::LeaseInPartsStream>, Status> {
+        let parts = self.script().parts.clone();
+        let parts = futures::stream::iter(parts.into_iter().map(Ok));
+        Ok(Response::new(parts.boxed()))
     }
 
     async fn lease(
@@ -225,6 +261,17 @@ impl workers_server::Workers for Fake {
         request: Request<v1::EvaluationReport>,
     ) -> Result<Response<v1::Receipt>, Status> {
         self.note(Call::Report(request.into_inner()));
+        accepted()
+    }
+
+    async fn report_in_parts(
+        &self,
+        request: Request<Streaming<v1::EvaluationReport>>,
+    ) -> Result<Response<v1::Receipt>, Status> {
+        let mut parts = request.into_inner();
+        while let Some(part) = parts.message().await? {
+            self.note(Call::Report(part));
+        }
         accepted()
     }
 
