@@ -118,6 +118,9 @@ async fn next<T>(call: &'static str, messages: &mut Streaming<T>) -> Result<Opti
 mod tests {
     use super::*;
 
+    /// An utterance's place and that of its speaker.
+    type Named = (u32, Option<u32>);
+
     #[test]
     fn a_micro_batch_that_was_cut_is_whole_again_with_its_speakers() {
         let utterance = |index, voice| v1::Utterance {
@@ -125,7 +128,7 @@ mod tests {
             voice,
             ..v1::Utterance::default()
         };
-        let part = |micro_batches: &[(u32, &[(u32, Option<u32>)])], voices| v1::LeasePart {
+        let part = |micro_batches: &[(u32, &[Named])], voices| v1::LeasePart {
             micro_batches: micro_batches
                 .iter()
                 .map(|(index, utterances)| v1::MicroBatch {
@@ -143,7 +146,7 @@ mod tests {
         );
         append(&mut lease, part(&[], 0));
         assert_eq!(lease.voices.len(), 5);
-        let found: Vec<(u32, Vec<(u32, Option<u32>)>)> = lease
+        let found: Vec<(u32, Vec<Named>)> = lease
             .micro_batches
             .iter()
             .map(|one| {
