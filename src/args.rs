@@ -7,6 +7,7 @@ mod decoding;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use speech::tolerance::MaxBad;
 
 use crate::output::Format;
 pub use bench::{
@@ -339,6 +340,10 @@ pub struct Import {
     /// fits counts.
     #[arg(long = "hold-out", value_name = "RULE=FILE.jsonl")]
     pub hold_out: Vec<String>,
+    /// How many lines and recordings that cannot be used may be left out: a count or a share (25, 2%). `0`
+    /// refuses the first. Default: 1 % or 10, whichever is more, and never more than half.
+    #[arg(long, value_name = "N|N%")]
+    pub max_bad: Option<MaxBad>,
     #[command(flatten)]
     pub output: Output,
 }

@@ -103,6 +103,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         HoldOutError => of_hold_out,
         speech::import::ImportError => |_| Code::Data,
         speech::manifest::ManifestError => of_manifest,
+        speech::output_file::OutputError => of_output,
         speech::audio::AudioError => |_| Code::Data,
         speech::text::TextError => |_| Code::Data,
         speech::strict::StrictError => of_strict,
@@ -110,7 +111,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         speech::front_end::FrontEndError => |_| Code::Data,
         speech::recipe::RecipeError => |_| Code::Data,
         speech::model::ModelConfigError => |_| Code::Data,
-        speech::lm::LmError => of_lm,
+        speech::lm::LmError => |_| Code::Data,
         speech::lm::TrainError => of_lm_training,
         speech::lexicon::LexiconError => |_| Code::Data,
         speech::decode::DecodeError => |_| Code::Data,
@@ -140,15 +141,16 @@ fn of_hold_out(error: &HoldOutError) -> Code {
 
 fn of_manifest(error: &speech::manifest::ManifestError) -> Code {
     match error {
-        speech::manifest::ManifestError::Write { .. } => Code::Infrastructure,
+        speech::manifest::ManifestError::Write(error) => of_output(error),
         _ => Code::Data,
     }
 }
 
-fn of_lm(error: &speech::lm::LmError) -> Code {
-    match error {
-        speech::lm::LmError::Write { .. } => Code::Infrastructure,
-        _ => Code::Data,
+/// An output that another command line would put elsewhere, or a disk that may have room later.
+fn of_output(error: &speech::output_file::OutputError) -> Code {
+    match error.may_pass() {
+        true => Code::Infrastructure,
+        false => Code::Usage,
     }
 }
 

@@ -1,9 +1,8 @@
-//! Free corpora from where their publishers put them: got in pieces, checked, unpacked. It refuses to know
-//! what is in them.
+//! Free corpora from where their publishers put them: got in pieces, checked, unpacked.
 
 pub mod catalogue;
 mod download;
 mod unpack;
 
-pub use download::{Source, download};
-pub use unpack::unpack;
+pub use download::{Source, download, sha256};
+pub use unpack::{Unpacked, unpack};

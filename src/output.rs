@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
+use speech::output_file::OutputFiles;
 use tracing_subscriber::EnvFilter;
 
 /// How data is printed.
@@ -25,6 +26,21 @@ pub fn print<T: Serialize>(
         Format::Json => line(&serde_json::to_string_pretty(value)?),
         Format::Text => line(text(value).trim_end_matches('\n')),
     }
+}
+
+/// As [`print`], of a command that has written `files`: where one of them is standard output, what else is to be
+/// said goes to standard error.
+pub fn print_beside<T: Serialize>(
+    files: &OutputFiles,
+    format: Format,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    if files.on_standard_output() {
+        message(text(value).trim_end_matches('\n'));
+        return Ok(());
+    }
+    print(format, value, text)
 }
 
 /// Prints a line of data. A reader that has seen enough (`| head`) ends the program quietly, as it

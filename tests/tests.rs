@@ -27,6 +27,8 @@ mod fixture;
 mod kills;
 #[path = "e2e/kinds.rs"]
 mod kinds;
+#[path = "e2e/outputs.rs"]
+mod outputs;
 #[path = "e2e/queue.rs"]
 mod queue;
 #[path = "e2e/run.rs"]

@@ -1,6 +1,6 @@
-//! Corpora as their publishers lay them out, read into utterances. It decides which format is
-//! read how, and which utterances are held out of training ([`hold_out`]); it refuses to convert
-//! audio, to correct transcripts, and to know what is done with the utterances.
+//! Corpora as their publishers lay them out, read into utterances. It decides which format is read how, what
+//! becomes of lines and recordings that cannot be used, and which utterances are held out of training
+//! ([`hold_out`]). Audio is not converted, and transcripts are not corrected.
 
 use std::fmt;
 use std::fs;
@@ -12,12 +12,14 @@ use thiserror::Error;
 
 use crate::audio::AudioError;
 use crate::manifest::Utterance;
+use crate::tolerance::{MaxBad, TooManyBad};
 
 mod an4;
 pub mod common_voice;
 mod draft;
 pub mod festvox;
 mod folders;
+mod found;
 mod fsdd;
 pub mod hold_out;
 pub mod kaldi;
@@ -27,6 +29,7 @@ pub mod ljspeech;
 mod speech_commands;
 
 pub use draft::Draft;
+pub use found::{Found, PassedOver};
 pub use hold_out::{HoldOut, HoldOutError, split};
 pub use list::{List, Place};
 
@@ -111,7 +114,28 @@ pub struct UnknownFormat {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
     pub utterance: Utterance,
+    /// What its recording is called in the corpus, where that may have several utterances.
+    pub recording: Option<String>,
     pub split: Option<String>,
+}
+
+/// What was read of a corpus.
+#[derive(Debug)]
+pub struct Corpus {
+    pub utterances: Vec<Imported>,
+    /// Lines and recordings that should be utterances and cannot be used.
+    pub left_out: Vec<ImportError>,
+    /// Files that are no part of it, by kind.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// How a corpus is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How many lines and recordings may be left out.
+    pub max_bad: MaxBad,
+    /// Ids have to be distinct within each split alone.
+    pub splits_apart: bool,
 }
 
 /// Why a corpus could not be imported.
@@ -142,12 +166,73 @@ pub enum ImportError {
         audio: PathBuf,
         hint: String,
     },
+    #[error("{told}")]
+    Recording { told: String },
+    #[error(
+        "{first}; {wrong} of the {total} lines of the file are not as they should be: it seems to be laid out otherwise"
+    )]
+    OtherLayout {
+        first: Box<Self>,
+        wrong: usize,
+        total: usize,
+    },
+    #[error("{source}:\n{}", first.join("\n"))]
+    TooManyBad {
+        /// What is wrong, as far as it is told.
+        first: Vec<String>,
+        source: TooManyBad,
+    },
+    #[error("nothing is left of the corpus that can be used:\n{}", first.join("\n"))]
+    NothingLeft { first: Vec<String> },
     #[error(transparent)]
     Audio(#[from] AudioError),
 }
 
-/// The utterances of the corpus at `source`, in an order that depends on the corpus alone.
-pub fn read(format: Format, source: &Path) -> Result<Vec<Imported>, ImportError> {
+impl ImportError {
+    fn too_many(bad: Vec<Self>, source: TooManyBad) -> Self {
+        let first = shown(&bad);
+        Self::TooManyBad { first, source }
+    }
+
+    fn nothing_left(bad: Vec<Self>) -> Self {
+        Self::NothingLeft { first: shown(&bad) }
+    }
+}
+
+/// Problems that are told one by one.
+const TOLD: usize = 5;
+
+/// The first of `bad` and how many more there are, a line each, however a file is called.
+pub fn shown(bad: &[ImportError]) -> Vec<String> {
+    let mut lines: Vec<String> = bad
+        .iter()
+        .take(TOLD)
+        .map(|one| plain(&one.to_string()))
+        .collect();
+    match bad.len().saturating_sub(TOLD) {
+        0 => {}
+        more => lines.push(format!("and {more} more")),
+    }
+    lines
+}
+
+/// `text` on one line, without what moves a terminal's cursor.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => plain.extend(character.escape_default()),
+            false => plain.push(character),
+        }
+    }
+    plain
+}
+
+/// The corpus at `source`, its utterances in an order that depends on the corpus alone.
+///
+/// # Errors
+/// When the corpus is laid out otherwise, or more of it cannot be used than `options` allow.
+pub fn read(format: Format, source: &Path, options: Options) -> Result<Corpus, ImportError> {
     if !source.is_dir() {
         let error = fs::read_dir(source)
             .err()
@@ -157,7 +242,7 @@ pub fn read(format: Format, source: &Path) -> Result<Vec<Imported>, ImportError>
             error,
         });
     }
-    let drafts = match format {
+    let found = match format {
         Format::An4 => an4::read(source),
         Format::CommonVoice => common_voice::read(source),
         Format::Festvox => festvox::read(source),
@@ -169,7 +254,9 @@ pub fn read(format: Format, source: &Path) -> Result<Vec<Imported>, ImportError>
         Format::SpeechCommands => speech_commands::read(source),
         Format::SpeechCommands12 => speech_commands::read_twelve(source),
     };
-    draft::measure(drafts?)
+    let mut found = found?;
+    found.survey(source);
+    draft::measure(found, options)
 }
 
 #[cfg(test)]

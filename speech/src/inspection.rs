@@ -1,19 +1,20 @@
 //! What manifests hold, and what in them is better looked at: lengths, words, speakers, and suspects. It
-//! decides what is suspicious and says by which number; it refuses to correct anything, and to know how
-//! it is shown.
+//! decides what is suspicious and says by which number; nothing is corrected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::manifest::{Manifest, ROUNDING, Utterance};
 use crate::text::Vocabulary;
 
+mod ends;
+mod lookalikes;
 mod sound;
 mod splits;
 
 pub use sound::{Sound, listen};
-pub use splits::shared;
+pub use splits::{Heard, shared, shared_files};
 
 /// Most frequent words that are told.
 const FREQUENT: usize = 20;
@@ -84,6 +85,18 @@ pub enum Suspicion {
     TooLong,
     /// The same samples as another utterance.
     Duplicate,
+    /// Durations end before the recordings do, as if they had been rounded down.
+    CutEnds,
+    /// Transcripts that look the same and are not.
+    LookAlike,
+    /// The same samples are in two manifests.
+    SharedRecordings,
+    /// Segments of one recording are in two manifests and overlap.
+    OverlappingSegments,
+    /// Segments of one recording are in two manifests.
+    SplitRecordings,
+    /// An id is in two manifests, of different recordings.
+    SharedIds,
     /// A speaker is in two manifests.
     SharedSpeakers,
     /// A sentence is in two manifests.
@@ -136,10 +149,25 @@ fn histogram(seconds: &[f64]) -> Vec<Bin> {
     bins
 }
 
-/// Listens to everything that `manifest` names, in parallel, and says what is there.
-pub fn inspect(manifest: &Manifest) -> Inspection {
-    let sounds = listen(&manifest.utterances);
-    describe(manifest, &sounds)
+/// Listens to everything that the named manifests name, in parallel, and says what is in each and what they
+/// share.
+pub fn inspect(manifests: &[(&str, &Manifest)]) -> (Vec<Inspection>, Vec<Suspect>) {
+    let sounds: Vec<Vec<Result<Sound, String>>> = manifests
+        .iter()
+        .map(|(_, manifest)| listen(&manifest.utterances))
+        .collect();
+    let described = manifests.iter().zip(&sounds);
+    let described = described.map(|((_, manifest), sounds)| describe(manifest, sounds));
+    let heard: Vec<Heard> = manifests
+        .iter()
+        .zip(&sounds)
+        .map(|((name, manifest), sounds)| Heard {
+            name,
+            utterances: &manifest.utterances,
+            sounds,
+        })
+        .collect();
+    (described.collect(), shared(&heard))
 }
 
 fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection {
@@ -194,7 +222,12 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
             }
         }
     }
-    let texts: BTreeSet<&str> = utterances.iter().map(|one| one.text.as_str()).collect();
+    suspects.extend(ends::cut(utterances, sounds));
+    let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
+    for utterance in utterances {
+        *texts.entry(&utterance.text).or_default() += 1;
+    }
+    suspects.extend(lookalikes::find(&texts));
     let durations: Vec<f64> = utterances.iter().map(|one| one.duration).collect();
     let characters = utterances
         .iter()

@@ -1,16 +1,25 @@
-//! The project's list of utterances: NeMo's JSON lines. It decides what a line must hold and names
-//! the file and line of one that does not; it refuses to open the audio, and to know which text a
-//! model can say.
+//! The project's list of utterances: NeMo's JSON lines, read and written. It decides what a line must hold and
+//! names the file and line of one that does not; no audio is opened, and any text is taken.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 use thiserror::Error;
+
+use crate::output_file::{self, OutputError};
+use crate::text_file;
+use crate::tolerance::{MaxBad, TooManyBad};
+
+mod ids;
+mod line;
+
+pub use line::LineProblem;
+
+use ids::Ids;
+use line::{Block, Line};
 
 /// One recording, or a segment of one, and what was said in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +63,7 @@ impl Utterance {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     pub utterances: Vec<Utterance>,
-    /// BLAKE3 of the file's bytes, in hexadecimal.
+    /// BLAKE3 of the file's text (unpacked, in UTF-8) in hexadecimal: of its bytes, where it is that.
     pub digest: String,
 }
 
@@ -63,189 +72,139 @@ pub struct Manifest {
 pub enum ManifestError {
     #[error("cannot read the manifest {}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },
-    #[error("cannot write the manifest {}: {error}", path.display())]
-    Write { path: PathBuf, error: io::Error },
+    #[error("cannot name the recordings of the manifest {}: {error}", path.display())]
+    Folder { path: PathBuf, error: io::Error },
+    #[error(transparent)]
+    Write(#[from] OutputError),
     #[error("{}: the manifest has no utterances", path.display())]
     Empty { path: PathBuf },
-    #[error("{}:{line}: {problem}", path.display())]
+    #[error("{}:{line}: {problem}{}", path.display(), and_more(*others))]
     Line {
         path: PathBuf,
         line: usize,
         problem: LineProblem,
+        /// Lines behind it that have something wrong with them too.
+        others: usize,
+    },
+    #[error("{}: {source}; the first: {first}", path.display())]
+    TooManyBad {
+        path: PathBuf,
+        first: BadLine,
+        source: TooManyBad,
     },
 }
 
-/// What is wrong with a line of a manifest.
+fn and_more(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        1 => " (and 1 line more has something wrong with it)".to_owned(),
+        others => format!(" (and {others} lines more have something wrong with them)"),
+    }
+}
+
+/// A line of a manifest that cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum LineProblem {
-    #[error("the line is longer than {MAX_LINE} bytes; a manifest has one JSON object a line")]
-    TooLong,
-    #[error("the line is not UTF-8")]
-    NotUtf8,
-    #[error("the line is not JSON: {0}; a manifest has one JSON object a line")]
-    NotJson(String),
-    #[error("the line is JSON but not an object with `audio_filepath`, `duration` and `text`")]
-    NotAnObject,
-    #[error("`{field}` is missing")]
-    Missing { field: &'static str },
-    #[error("`{field}` must be {expected} and is {found}")]
-    WrongType {
-        field: &'static str,
-        expected: &'static str,
-        found: String,
-    },
-    #[error("`{field}` is empty")]
-    EmptyField { field: &'static str },
-    #[error("`duration` must be a positive number of seconds and is {0}")]
-    Duration(f64),
-    #[error("`offset` must be a number of seconds, 0 or more, and is {0}")]
-    Offset(f64),
-    #[error("{0} is not a number in JSON; `duration` must be a positive number of seconds")]
-    NotFinite(&'static str),
-    #[error(
-        "the id {id:?} is already that of line {first}; give each utterance an `id` of its own"
-    )]
-    DuplicateId { id: String, first: usize },
-    #[error("the path of {id:?} is not UTF-8 and cannot be written as JSON")]
-    PathNotUtf8 { id: String },
+#[error("line {line}: {problem}")]
+pub struct BadLine {
+    pub line: usize,
+    pub problem: LineProblem,
 }
 
-/// Longest line in bytes: hours of speech as text, and far less than a recording taken for a manifest.
-const MAX_LINE: usize = 1 << 20;
+/// Lines with something wrong that are kept to be told; all are counted.
+const KEPT: usize = 1000;
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// A file as it was read.
+struct Parsed {
+    utterances: Vec<Utterance>,
+    digest: String,
+    /// The first [`KEPT`], in the file's order.
+    bad: Vec<BadLine>,
+    bad_count: usize,
+}
 
 impl Manifest {
-    /// Reads the manifest at `path`. Audio paths that are relative lie beside it. Blank lines and
-    /// keys of other programs are passed over.
+    /// Reads the manifest at `path`: JSON lines in UTF-8 or UTF-16, plain or packed with gzip. Audio paths that
+    /// are relative lie beside it. Blank lines and keys of other programs are passed over.
+    ///
+    /// # Errors
+    /// The first line that has something wrong with it, and how many more there are.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let unreadable = |error| ManifestError::Read {
-            path: path.to_owned(),
-            error,
-        };
-        Self::parse(BufReader::new(File::open(path).map_err(unreadable)?), path)
+        Self::strict(parse(open(path)?, path)?, path)
     }
 
     /// [`Self::read`] from `reader`; `path` is where relative audio lies beside, and stands in errors.
-    pub fn parse(mut reader: impl BufRead, path: &Path) -> Result<Self, ManifestError> {
-        let unreadable = |error| ManifestError::Read {
-            path: path.to_owned(),
-            error,
-        };
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let mut hasher = blake3::Hasher::new();
-        let mut ids = Ids::default();
-        let mut utterances = Vec::new();
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            let limit = MAX_LINE as u64 + 1;
-            if (&mut reader)
-                .take(limit)
-                .read_until(b'\n', &mut bytes)
-                .map_err(unreadable)?
-                == 0
-            {
-                break;
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(reader: impl BufRead, path: &Path) -> Result<Self, ManifestError> {
+        Self::strict(parse(reader, path)?, path)
+    }
+
+    /// As [`Self::read`], but lines that cannot be used are left out and given beside it, the first thousand of
+    /// them.
+    ///
+    /// # Errors
+    /// When more lines are bad than `bound` allows, or none is left.
+    pub fn read_with(path: &Path, bound: MaxBad) -> Result<(Self, Vec<BadLine>), ManifestError> {
+        let parsed = parse(open(path)?, path)?;
+        let total = parsed.utterances.len() + parsed.bad_count;
+        match (bound.check(parsed.bad_count, total), parsed.bad.first()) {
+            (Err(source), Some(first)) => Err(ManifestError::TooManyBad {
+                path: path.to_owned(),
+                first: first.clone(),
+                source,
+            }),
+            (_, Some(_)) if parsed.utterances.is_empty() => {
+                Self::strict(parsed, path).map(|manifest| (manifest, Vec::new()))
             }
-            hasher.update(&bytes);
-            let at_line = |problem| ManifestError::Line {
+            _ => {
+                let (utterances, digest) = (parsed.utterances, parsed.digest);
+                Ok((Self { utterances, digest }, parsed.bad))
+            }
+        }
+    }
+
+    fn strict(parsed: Parsed, path: &Path) -> Result<Self, ManifestError> {
+        match parsed.bad.into_iter().next() {
+            None => Ok(Self {
+                utterances: parsed.utterances,
+                digest: parsed.digest,
+            }),
+            Some(BadLine { line, problem }) => Err(ManifestError::Line {
                 path: path.to_owned(),
                 line,
                 problem,
-            };
-            if bytes.len() > MAX_LINE {
-                return Err(at_line(LineProblem::TooLong));
-            }
-            let start = if line == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
-                BYTE_ORDER_MARK.len()
-            } else {
-                0
-            };
-            let text =
-                std::str::from_utf8(&bytes[start..]).map_err(|_| at_line(LineProblem::NotUtf8))?;
-            if text.trim().is_empty() {
-                continue;
-            }
-            let utterance = read_line(text.trim(), folder).map_err(at_line)?;
-            ids.add(&utterance.id, line).map_err(at_line)?;
-            utterances.push(utterance);
+                others: parsed.bad_count - 1,
+            }),
         }
-        if utterances.is_empty() {
-            return Err(ManifestError::Empty {
-                path: path.to_owned(),
-            });
-        }
-        Ok(Self {
-            utterances,
-            digest: hasher.finalize().to_hex().to_string(),
-        })
     }
 
     /// Writes `utterances` as the manifest at `path`, with absolute audio paths, whole or not at all.
     pub fn write(path: &Path, utterances: &[Utterance]) -> Result<(), ManifestError> {
-        Self::write_with(path, utterances, |audio| audio)
+        let bytes = Self::encode(path, utterances)?;
+        Ok(output_file::write(path, &|out| out.write_all(&bytes))?)
     }
 
     /// As [`Self::write`], but audio in the manifest's folder is named relative to it: the folder can be
     /// moved, and the manifest's bytes do not depend on where it lies.
     pub fn write_movable(path: &Path, utterances: &[Utterance]) -> Result<(), ManifestError> {
-        let unwritable = |error| ManifestError::Write {
+        let whole = std::path::absolute(path).map_err(|error| ManifestError::Folder {
             path: path.to_owned(),
             error,
-        };
-        let whole = std::path::absolute(path).map_err(unwritable)?;
+        })?;
         let folder = whole.parent().unwrap_or(Path::new(""));
-        Self::write_with(path, utterances, |audio| {
+        let bytes = encode(path, utterances, |audio| {
             audio.strip_prefix(folder).unwrap_or(audio)
-        })
+        })?;
+        Ok(output_file::write(path, &|out| out.write_all(&bytes))?)
     }
 
-    fn write_with(
-        path: &Path,
-        utterances: &[Utterance],
-        name: impl Fn(&Path) -> &Path,
-    ) -> Result<(), ManifestError> {
-        if utterances.is_empty() {
-            return Err(ManifestError::Empty {
-                path: path.to_owned(),
-            });
-        }
-        let mut ids = Ids::default();
-        let mut text = Vec::new();
-        for (utterance, line) in utterances.iter().zip(1..) {
-            let at_line = |problem| ManifestError::Line {
-                path: path.to_owned(),
-                line,
-                problem,
-            };
-            ids.add(&utterance.id, line).map_err(at_line)?;
-            positive(utterance.duration).map_err(at_line)?;
-            not_negative(utterance.offset).map_err(at_line)?;
-            let unwritable = |error| ManifestError::Write {
-                path: path.to_owned(),
-                error,
-            };
-            let audio = std::path::absolute(&utterance.audio).map_err(unwritable)?;
-            let written = Written {
-                id: &utterance.id,
-                audio_filepath: name(&audio).to_str().ok_or_else(|| {
-                    at_line(LineProblem::PathNotUtf8 {
-                        id: utterance.id.clone(),
-                    })
-                })?,
-                offset: utterance.offset,
-                duration: utterance.duration,
-                text: &utterance.text,
-                speaker: utterance.speaker.as_deref(),
-            };
-            serde_json::to_writer(&mut text, &written).map_err(|error| unwritable(error.into()))?;
-            text.push(b'\n');
-        }
-        write_whole(path, &text).map_err(|error| ManifestError::Write {
-            path: path.to_owned(),
-            error,
-        })
+    /// The bytes that [`Self::write`] writes; `path` stands in errors.
+    ///
+    /// # Errors
+    /// When there are no utterances, or one could not be read back.
+    pub fn encode(path: &Path, utterances: &[Utterance]) -> Result<Vec<u8>, ManifestError> {
+        encode(path, utterances, |audio| audio)
     }
 
     /// Seconds of all utterances.
@@ -255,6 +214,52 @@ impl Manifest {
             .map(|utterance| utterance.duration)
             .sum()
     }
+}
+
+/// Names audio by `name` of its absolute path.
+fn encode(
+    path: &Path,
+    utterances: &[Utterance],
+    name: impl Fn(&Path) -> &Path,
+) -> Result<Vec<u8>, ManifestError> {
+    if utterances.is_empty() {
+        return Err(ManifestError::Empty {
+            path: path.to_owned(),
+        });
+    }
+    let mut ids = Ids::default();
+    let mut text = Vec::new();
+    for (utterance, line) in utterances.iter().zip(1..) {
+        let at_line = |problem| ManifestError::Line {
+            path: path.to_owned(),
+            line,
+            problem,
+            others: 0,
+        };
+        ids.add(&utterance.id, line).map_err(at_line)?;
+        line::positive(utterance.duration).map_err(at_line)?;
+        line::not_negative(utterance.offset).map_err(at_line)?;
+        let unnamed = |error| ManifestError::Folder {
+            path: path.to_owned(),
+            error,
+        };
+        let audio = std::path::absolute(&utterance.audio).map_err(unnamed)?;
+        let written = Written {
+            id: &utterance.id,
+            audio_filepath: name(&audio).to_str().ok_or_else(|| {
+                at_line(LineProblem::PathNotUtf8 {
+                    id: utterance.id.clone(),
+                })
+            })?,
+            offset: utterance.offset,
+            duration: utterance.duration,
+            text: &utterance.text,
+            speaker: utterance.speaker.as_deref(),
+        };
+        serde_json::to_writer(&mut text, &written).map_err(|error| unnamed(error.into()))?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 #[derive(Serialize)]
@@ -274,142 +279,74 @@ fn is_zero(offset: &f64) -> bool {
     *offset == 0.0
 }
 
-/// The ids seen, with the line of each.
-#[derive(Default)]
-struct Ids(BTreeMap<String, usize>);
+fn open(path: &Path) -> Result<BufReader<File>, ManifestError> {
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    Ok(BufReader::with_capacity(1 << 16, file))
+}
 
-impl Ids {
-    fn add(&mut self, id: &str, line: usize) -> Result<(), LineProblem> {
-        match self.0.insert(id.to_owned(), line) {
-            None => Ok(()),
-            Some(first) => Err(LineProblem::DuplicateId {
-                id: id.to_owned(),
-                first,
-            }),
-        }
+fn unreadable(path: &Path, error: io::Error) -> ManifestError {
+    ManifestError::Read {
+        path: path.to_owned(),
+        error,
     }
 }
 
-fn read_line(text: &str, folder: &Path) -> Result<Utterance, LineProblem> {
-    let value: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
-    let Value::Object(fields) = value else {
-        return Err(LineProblem::NotAnObject);
-    };
-    let audio = string(&fields, "audio_filepath")?.ok_or(LineProblem::Missing {
-        field: "audio_filepath",
-    })?;
-    if audio.is_empty() {
-        return Err(LineProblem::EmptyField {
-            field: "audio_filepath",
+fn parse(reader: impl BufRead, path: &Path) -> Result<Parsed, ManifestError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut reader = text_file::utf8(reader).map_err(|error| unreadable(path, error))?;
+    let mut hasher = blake3::Hasher::new();
+    let mut block = Block::default();
+    let mut bad = Vec::new();
+    let mut bad_count = 0;
+    let mut lines: Vec<(usize, Line)> = Vec::new();
+    let mut next = 1;
+    while block
+        .fill(&mut reader, &mut next, &mut hasher)
+        .map_err(|error| unreadable(path, error))?
+    {
+        for (number, line) in block.read(folder) {
+            match line {
+                Ok(None) => {}
+                Ok(Some(line)) => lines.push((number, line)),
+                Err(mut problem) => {
+                    // At the beginning, it is the whole file's, and no line of it can be read.
+                    let fatal = problem == LineProblem::Array && lines.is_empty() && bad_count == 0;
+                    if problem == LineProblem::Array && !fatal {
+                        problem = LineProblem::NotAnObject;
+                    }
+                    bad_count += 1;
+                    if bad.len() < KEPT {
+                        let line = number;
+                        bad.push(BadLine { line, problem });
+                    }
+                    if fatal {
+                        return Ok(Parsed {
+                            utterances: Vec::new(),
+                            digest: String::new(),
+                            bad,
+                            bad_count,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    let (utterances, repeated) = ids::name(lines);
+    bad_count += repeated.len();
+    bad.extend(repeated);
+    bad.sort_by_key(|one| one.line);
+    bad.truncate(KEPT);
+    if utterances.is_empty() && bad.is_empty() {
+        return Err(ManifestError::Empty {
+            path: path.to_owned(),
         });
     }
-    let duration = match fields.get("duration") {
-        None => return Err(LineProblem::Missing { field: "duration" }),
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| wrong("duration", "a number of seconds", value))?,
-    };
-    positive(duration)?;
-    let offset = match fields.get("offset") {
-        None | Some(Value::Null) => 0.0,
-        Some(value) => value
-            .as_f64()
-            .ok_or_else(|| wrong("offset", "a number of seconds", value))?,
-    };
-    not_negative(offset)?;
-    let text = string(&fields, "text")?.ok_or(LineProblem::Missing { field: "text" })?;
-    let id = string(&fields, "id")?.unwrap_or(audio);
-    if id.is_empty() {
-        return Err(LineProblem::EmptyField { field: "id" });
-    }
-    Ok(Utterance {
-        id: id.to_owned(),
-        audio: folder.join(audio),
-        offset,
-        duration,
-        text: text.to_owned(),
-        speaker: string(&fields, "speaker")?.map(str::to_owned),
+    Ok(Parsed {
+        utterances,
+        digest: hasher.finalize().to_hex().to_string(),
+        bad,
+        bad_count,
     })
-}
-
-/// The string called `field`; other programs write `null` for what they do not know.
-fn string<'a>(
-    fields: &'a Map<String, Value>,
-    field: &'static str,
-) -> Result<Option<&'a str>, LineProblem> {
-    match fields.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(wrong(field, "a string", other)),
-    }
-}
-
-fn wrong(field: &'static str, expected: &'static str, found: &Value) -> LineProblem {
-    let found = match found {
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(value) => format!("the number {value}"),
-        Value::String(_) => "a string".to_owned(),
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-    };
-    LineProblem::WrongType {
-        field,
-        expected,
-        found,
-    }
-}
-
-fn positive(duration: f64) -> Result<(), LineProblem> {
-    if duration.is_finite() && duration > 0.0 {
-        Ok(())
-    } else {
-        Err(LineProblem::Duration(duration))
-    }
-}
-
-fn not_negative(offset: f64) -> Result<(), LineProblem> {
-    if offset.is_finite() && offset >= 0.0 {
-        Ok(())
-    } else {
-        Err(LineProblem::Offset(offset))
-    }
-}
-
-/// Python writes NaN and Infinity, which JSON does not have, for a duration that it could not find.
-fn not_json(text: &str, error: &serde_json::Error) -> LineProblem {
-    let rest = text
-        .as_bytes()
-        .get(error.column().saturating_sub(1)..)
-        .unwrap_or_default();
-    for name in ["NaN", "Infinity"] {
-        if rest.starts_with(name.as_bytes()) {
-            return LineProblem::NotFinite(name);
-        }
-    }
-    let message = error.to_string();
-    // serde_json counts lines within the text that it was given, which here is always one.
-    LineProblem::NotJson(message.replace(" at line 1 column ", " at column "))
-}
-
-/// Writes a file beside `path` and moves it there: who reads `path` sees all of it or the old one.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path
-        .file_name()
-        .ok_or(io::ErrorKind::InvalidFilename)?
-        .to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let beside = path.with_file_name(name);
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    });
-    if written.is_err() {
-        // The error that counts is the first one.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
 use crate::objective::{Objective, ObjectiveError};
-use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary};
+use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary, class_label};
 
 /// The version of a written recipe. It is raised when one that was written before would be read as
 /// something else.
@@ -109,6 +109,23 @@ impl Recipe {
             });
         }
         Ok(FrontEnd::new(&self.features, self.stats.as_ref())?)
+    }
+
+    /// `text` as the model's transcripts are written: normalised by `[text]`, and of a keyword model the class
+    /// that looks the same, where there is one.
+    pub fn reference(&self, text: &str) -> String {
+        let text = self.text.normalize(text);
+        if self.vocabulary.kind != Kind::Classes {
+            return text;
+        }
+        let classes = &self.vocabulary.units;
+        let label = class_label(&text);
+        // Models that were trained before have classes as their corpora wrote them.
+        [text, label.clone()]
+            .into_iter()
+            .find(|text| classes.binary_search(text).is_ok())
+            .or_else(|| classes.iter().find(|it| class_label(it) == label).cloned())
+            .unwrap_or(label)
     }
 
     /// What its training aims at.

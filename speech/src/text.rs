@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod bytepair;
+mod label;
 mod normal;
 pub mod numbers;
 
+pub use label::class_label;
 pub use normal::{Case, Digits, Punctuation, TextConfig, TextConfigError, Unicode, Units};
 
 /// The units that a model can say, and their numbers.

@@ -1,7 +1,8 @@
 //! An archive to a folder. It decides what of an archive is believed: files and folders below the folder, no
-//! links, no more than an archive of its size can hold; it refuses to know where it came from.
+//! links, no more than an archive of its size can hold.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, BufReader, Read},
     path::{Component, Path, PathBuf},
@@ -20,23 +21,34 @@ const EXPANSION: u64 = 40;
 const ALWAYS: u64 = 64 << 20;
 const MOST_ENTRIES: u64 = 5_000_000;
 
+/// What came out of an archive.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    pub files: u64,
+    /// Entries that are not unpacked, by kind: how many, and the first of them.
+    pub passed_over: BTreeMap<&'static str, (u64, PathBuf)>,
+}
+
 /// Unpacks the tar archive (gzip, bzip2 or neither, by its bytes) into `folder`, which must not exist; it
-/// appears when all of it is there. Gives the number of files.
-pub fn unpack(archive: &Path, folder: &Path) -> Result<u64> {
+/// appears when all of it is there.
+///
+/// # Errors
+/// [`Failure::Data`] for what is wrong with the archive; others, such as a full disk's, leave it as good as it was.
+pub fn unpack(archive: &Path, folder: &Path) -> Result<Unpacked> {
     let mut name = folder.as_os_str().to_owned();
     name.push(".unpacking");
     let unfinished = PathBuf::from(name);
     // What an earlier attempt left.
     let _ = fs::remove_dir_all(&unfinished);
-    let files = into(archive, &unfinished).inspect_err(|_| {
+    let unpacked = into(archive, &unfinished).inspect_err(|_| {
         let _ = fs::remove_dir_all(&unfinished);
     })?;
     fs::rename(&unfinished, folder)
         .with_context(|| format!("cannot write {}", folder.display()))?;
-    Ok(files)
+    Ok(unpacked)
 }
 
-fn into(archive: &Path, folder: &Path) -> Result<u64> {
+fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
     let wrong = |what: String| Failure::Data(format!("{}: {what}", archive.display()));
     let file = File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
     let size = file.metadata()?.len();
@@ -54,7 +66,7 @@ fn into(archive: &Path, folder: &Path) -> Result<u64> {
         left: limit,
     });
     fs::create_dir_all(folder).with_context(|| format!("cannot write {}", folder.display()))?;
-    let mut files = 0;
+    let mut unpacked = Unpacked::default();
     for (number, entry) in (1..).zip(tar.entries()?) {
         let damaged = |error: io::Error| wrong(format!("entry {number}: {error}"));
         let mut entry = entry.map_err(damaged)?;
@@ -63,8 +75,13 @@ fn into(archive: &Path, folder: &Path) -> Result<u64> {
         }
         let name = entry.path().map_err(damaged)?.into_owned();
         let kind = entry.header().entry_type();
-        if !matches!(kind, EntryType::Regular | EntryType::Directory) {
-            // Links lead elsewhere, and no corpus needs one; the rest is of the format itself.
+        if let Some(kind) = not_unpacked(kind) {
+            let (count, _) = unpacked.passed_over.entry(kind).or_insert((0, name));
+            *count += 1;
+            continue;
+        }
+        if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
+            // Of the format itself.
             continue;
         }
         let path = below(folder, &name).ok_or_else(|| {
@@ -94,12 +111,29 @@ fn into(archive: &Path, folder: &Path) -> Result<u64> {
                 Err(error) => return Err(damaged(error).into()),
             }
         }
-        files += 1;
+        unpacked.files += 1;
     }
-    if files == 0 {
+    if unpacked.files == 0 {
         return Err(wrong("it has no files; is it a tar archive?".to_owned()).into());
     }
-    Ok(files)
+    Ok(unpacked)
+}
+
+/// What an entry is called that is not unpacked. Links lead elsewhere, and recordings are no devices.
+fn not_unpacked(kind: EntryType) -> Option<&'static str> {
+    match kind {
+        EntryType::Symlink => Some("symbolic links"),
+        EntryType::Link => Some("hard links"),
+        EntryType::Char | EntryType::Block => Some("devices"),
+        EntryType::Fifo => Some("named pipes"),
+        EntryType::Regular
+        | EntryType::Continuous
+        | EntryType::GNUSparse
+        | EntryType::Directory
+        | EntryType::XGlobalHeader
+        | EntryType::XHeader => None,
+        _ => Some("entries of an unknown kind"),
+    }
 }
 
 /// Where an entry goes; `None` where that is not below `folder`.
@@ -167,7 +201,10 @@ mod tests {
             ],
         );
         let out = dir.path().join("out");
-        assert_eq!(unpack(&path, &out).unwrap(), 1);
+        let unpacked = unpack(&path, &out).unwrap();
+        assert_eq!(unpacked.files, 1);
+        let link = ("symbolic links", (1, PathBuf::from("c/link")));
+        assert_eq!(unpacked.passed_over, BTreeMap::from([link]));
         assert_eq!(fs::read(out.join("a/b.txt")).unwrap(), b"hello");
         assert!(!out.join("c").exists());
     }

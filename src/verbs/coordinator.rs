@@ -1,12 +1,13 @@
 //! `coordinator`: leads a cluster until it is told to stop.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use coordinator::{
     server::{Config, Coordinator},
     store::Layout,
 };
+use speech::output_file;
 
 use crate::{args, exit::Failure, output, process, signals::Signals};
 
@@ -29,7 +30,8 @@ pub fn run(args: args::Coordinator) -> Result<()> {
         .await?;
         let addr = running.addr();
         if let Some(path) = &args.port_file {
-            write_whole(path, &format!("{}\n", addr.port()))?;
+            // Whoever waits for the file finds it whole.
+            output_file::write(path, &|out| writeln!(out, "{}", addr.port()))?;
         }
         output::message(&format!(
             "coordinator ready on http://{addr}, data in {}",
@@ -52,12 +54,4 @@ pub fn run(args: args::Coordinator) -> Result<()> {
                 .to_owned();
         Err(Failure::Signal { signal, told }.into())
     })
-}
-
-/// Whoever waits for the file finds it whole.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("tmp");
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, path))
-        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -5,12 +5,13 @@ mod measuring;
 mod report;
 mod speakers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 use speech::{
     manifest::Manifest,
+    output_file::OutputFiles,
     score::{
         Score,
         details::{Details, Rate, Unit},
@@ -52,6 +53,8 @@ pub struct Evaluation {
 }
 
 pub fn run(args: args::Evaluate) -> Result<()> {
+    let outputs = args.utterances.iter().chain(&args.html);
+    let outputs = OutputFiles::plan(outputs.map(PathBuf::as_path), [args.manifest.as_path()])?;
     let manifest = Manifest::read(&args.manifest)?;
     let (mut model, compute) = open(&args.model, args.device)?;
     decoding::set(&mut model, &args.decoding)?;
@@ -64,27 +67,24 @@ pub fn run(args: args::Evaluate) -> Result<()> {
         details: Details::new(&measured.recognised, measured.unit),
         efficiency: Efficiency::of(&args.model, &model, &measured, &compute),
     };
-    if let Some(path) = &args.utterances {
+    let mut texts = Vec::new();
+    if args.utterances.is_some() {
         let mut lines = String::new();
         for one in &measured.recognised {
             lines += &serde_json::to_string(one)?;
             lines.push('\n');
         }
-        write(path, &lines)?;
+        texts.push(lines);
     }
-    if let Some(path) = &args.html {
-        let outputs = outputs(&model, measured.unit);
+    if args.html.is_some() {
+        let names = outputs_of(&model, measured.unit);
         let title = format!("{} on {}", args.model.display(), args.manifest.display());
         let shown = worst(&model, &measured)?;
         let run_dir = args.model.parent();
-        let page = report::page(&title, &evaluation, &shown, &outputs, run_dir);
-        write(path, &page)?;
+        texts.push(report::page(&title, &evaluation, &shown, &names, run_dir));
     }
-    output::print(args.output.format, &evaluation, text)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    outputs.write_bytes(&texts)?;
+    output::print_beside(&outputs, args.output.format, &evaluation, text)
 }
 
 /// The utterances with most errors, of equally bad ones those with the larger loss, heard once more.
@@ -117,7 +117,7 @@ fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
 }
 
 /// What the model's outputs are called.
-fn outputs(model: &Model, unit: Unit) -> Outputs {
+fn outputs_of(model: &Model, unit: Unit) -> Outputs {
     let vocabulary = &model.recipe().vocabulary;
     let blank = (unit != Unit::Utterances).then(|| "blank".to_owned());
     let units = vocabulary.units.iter().map(|unit| match unit.as_str() {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use speech::{
     lm::{self, Discounts, NgramModel, Perplexity},
     manifest::Manifest,
+    output_file::OutputFiles,
 };
 
 use crate::{args, exit::Failure, output};
@@ -33,6 +34,12 @@ struct Made {
 }
 
 fn train(args: &args::LmTrain) -> Result<()> {
+    let inputs = args
+        .text
+        .iter()
+        .chain(&args.manifests)
+        .map(PathBuf::as_path);
+    let output = OutputFiles::plan([args.out.as_path()], inputs)?;
     let mut sentences = Vec::new();
     for path in &args.text {
         each_line(path, |line| sentences.push(line.to_owned()))?;
@@ -42,7 +49,7 @@ fn train(args: &args::LmTrain) -> Result<()> {
         sentences.extend(utterances.into_iter().map(|utterance| utterance.text));
     }
     let trained = lm::train(&sentences, args.order)?;
-    trained.model.write(&args.out)?;
+    output.write(&[&|mut out| trained.model.write_to(&mut out)])?;
     let made = Made {
         out: args.out.clone(),
         sentences: trained.sentences,
@@ -52,7 +59,7 @@ fn train(args: &args::LmTrain) -> Result<()> {
             .collect(),
         discounts: trained.discounts,
     };
-    output::print(args.output.format, &made, |made| {
+    output::print_beside(&output, args.output.format, &made, |made| {
         let mut lines = vec![format!(
             "{}: {} sentences, {} words",
             made.out.display(),

@@ -413,7 +413,7 @@ fn an_import_writes_every_manifest_or_none() {
     );
     is_refused(
         import("t.jsonl", &["index:5-9=no/such/folder/v.jsonl"]),
-        75,
+        2,
         &["no/such/folder"],
     );
     let bad = [

@@ -182,6 +182,42 @@ fn a_later_call_goes_on_and_a_server_without_ranges_begins_again() {
 }
 
 #[test]
+fn an_archive_that_could_not_be_unpacked_is_not_got_again() {
+    let file = archive();
+    let sum = sha256(&file);
+    let dir = tempfile::tempdir().unwrap();
+    // A file is where the folder is unpacked.
+    let blocked = dir.path().join("fsdd.unpacking");
+    std::fs::write(&blocked, "").unwrap();
+    for sum in [Some(sum.as_str()), None] {
+        let server = serve(file.clone(), vec![Way::Honest]);
+        let ended = fetch(dir.path(), &server, sum).expect(75);
+        assert!(
+            ended
+                .stderr
+                .contains("tar.gz is kept: the same command unpacks it"),
+            "{ended:?}"
+        );
+    }
+    std::fs::remove_file(&blocked).unwrap();
+    let server = serve(file.clone(), vec![Way::Honest]);
+    let ended = fetch(dir.path(), &server, Some(&sum)).expect(0);
+    assert!(ended.stderr.contains("is not got again"), "{ended:?}");
+    assert_eq!(server.asked.lock().unwrap().len(), 0);
+    assert_eq!(ended.json()["files"], 2);
+    // What is another file, though, is.
+    std::fs::remove_dir_all(dir.path().join("fsdd")).unwrap();
+    std::fs::write(dir.path().join("fsdd-v1.0.9.tar.gz"), "of another time").unwrap();
+    fetch(dir.path(), &server, Some(&sum)).expect(0);
+    assert_eq!(server.asked.lock().unwrap().len(), 1);
+    // And what is no archive, and has no checksum that says so, is not kept.
+    std::fs::remove_dir_all(dir.path().join("fsdd")).unwrap();
+    let other = serve(b"no archive".to_vec(), vec![Way::Honest]);
+    fetch(dir.path(), &other, None).expect(78);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn what_is_not_what_it_should_be_is_not_kept() {
     let mut file = archive();
     let sum = sha256(&file);

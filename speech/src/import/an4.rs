@@ -4,22 +4,23 @@
 use std::path::Path;
 
 use super::draft::Draft;
+use super::found::Found;
 use super::list::List;
 use super::{Format, ImportError};
 
 /// The parts of the corpus, read in this order where they are there.
 const PARTS: [&str; 2] = ["train", "test"];
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
-    let mut drafts = Vec::new();
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+    let mut found = Found::default();
     for part in PARTS {
         let fileids = source.join("etc").join(format!("an4_{part}.fileids"));
         if fileids.exists() {
             let transcription = source.join("etc").join(format!("an4_{part}.transcription"));
-            read_part(source, part, [&fileids, &transcription], &mut drafts)?;
+            read_part(source, part, [&fileids, &transcription], &mut found)?;
         }
     }
-    if drafts.is_empty() {
+    if found.is_empty() {
         return Err(ImportError::Layout {
             format: Format::An4,
             path: source.to_owned(),
@@ -27,16 +28,24 @@ pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
                 .to_owned(),
         });
     }
-    Ok(drafts)
+    Ok(found)
 }
 
 fn read_part(
     source: &Path,
     part: &str,
     [fileids, transcription]: [&Path; 2],
-    drafts: &mut Vec<Draft>,
+    found: &mut Found,
 ) -> Result<(), ImportError> {
     let (id_list, transcript_list) = (List::read(fileids)?, List::read(transcription)?);
+    // Without one of its lines, a list would be beside the wrong lines of the other.
+    if let Some(error) = id_list
+        .unreadable()
+        .chain(transcript_list.unreadable())
+        .next()
+    {
+        return Err(error);
+    }
     let trimmed = |(line, text): (usize, &'_ str)| (line, text.trim().to_owned());
     let ids: Vec<(usize, String)> = id_list.lines().map(trimmed).collect();
     let transcripts: Vec<(usize, String)> = transcript_list.lines().map(trimmed).collect();
@@ -52,7 +61,8 @@ fn read_part(
             ),
         });
     }
-    for ((id_line, id), (line, transcript)) in ids.iter().zip(&transcripts) {
+    let lines = ids.iter().zip(&transcripts);
+    let drafts = lines.map(|((id_line, id), (line, transcript))| {
         let problem = |problem: String| transcript_list.problem(*line, problem);
         let name = id.rsplit('/').next().unwrap_or(id);
         let (text, file) = transcribed(transcript)
@@ -69,17 +79,18 @@ fn read_part(
             sphere if !form("wav").exists() && sphere.exists() => sphere,
             _ => form("wav"),
         };
-        drafts.push(Draft {
+        Ok(Draft {
             id: id.clone(),
             audio,
-            part: None,
             text,
             speaker: id.rsplit('/').nth(1).map(str::to_owned),
             split: Some(part.to_owned()),
             place: Some(id_list.place(*id_line)),
-        });
-    }
-    Ok(())
+            ..Draft::default()
+        })
+    });
+    found.known.push(fileids.to_owned());
+    found.take_lines(&transcript_list, drafts.collect::<Vec<_>>())
 }
 
 /// The words and the file of `<s> WORDS </s> (file)`; the sentence marks may be missing.

@@ -1,24 +1,29 @@
-//! From what a list says of an utterance to the utterance: its recording found and measured. It decides
-//! what must hold for every corpus; it refuses to know any one's layout.
+//! From a draft of an utterance to the utterance: its recording found and measured, or what is wrong with it.
+//! It decides what must hold for every corpus, and knows no one's layout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::list::Place;
-use super::{ImportError, Imported};
-use crate::audio::{self, AudioInfo};
+use super::found::Found;
+use super::list::{Place, SOUND_EXTENSIONS};
+use super::{Corpus, ImportError, Imported, Options};
+use crate::audio::{self, AudioError, AudioInfo};
 use crate::manifest::{ROUNDING, Utterance};
 
 /// An utterance whose recording nobody has looked at yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Draft {
     pub id: String,
     pub audio: PathBuf,
     /// Seconds at which it begins and ends, where it is a part of its recording; an end of `None` is the
     /// recording's.
     pub part: Option<(f64, Option<f64>)>,
+    /// Which channel of its recording it is, from 0; `None` where nobody says.
+    pub channel: Option<u16>,
+    /// What its recording is called, where it may have several utterances.
+    pub recording: Option<String>,
     pub text: String,
     pub speaker: Option<String>,
     pub split: Option<String>,
@@ -29,44 +34,84 @@ pub struct Draft {
 /// Seconds by which a segment may reach beyond its recording, as Kaldi's `extract-segments` allows.
 const OVERSHOOT: f64 = 0.5;
 
-/// The utterances, in the drafts' order. Recordings are measured in parallel, each once; of all that is
-/// wrong, the first is told.
-pub fn measure(drafts: Vec<Draft>) -> Result<Vec<Imported>, ImportError> {
-    let mut firsts: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, draft) in drafts.iter().enumerate() {
-        if let Some(first) = firsts.insert(&draft.id, index) {
-            let told = match &drafts[first].place {
-                Some(place) => format!("{}:{}", place.list.display(), place.line),
-                None => drafts[first].audio.display().to_string(),
-            };
-            return Err(draft.problem(format!("the id {:?} is already that of {told}", draft.id)));
-        }
-    }
+/// Why a recording cannot be measured.
+enum Fault {
+    Missing,
+    Unusable(String),
+}
+
+/// The utterances, in the drafts' order, and what cannot be one. Recordings are measured in parallel, each once.
+///
+/// # Errors
+/// When more cannot be used than `options` allow.
+pub(super) fn measure(found: Found, options: Options) -> Result<Corpus, ImportError> {
+    let Found {
+        drafts,
+        bad: mut left_out,
+        passed_over,
+        ..
+    } = found;
+    let total = drafts.len() + left_out.len();
     let mut users: BTreeMap<&Path, usize> = BTreeMap::new();
     for (index, draft) in drafts.iter().enumerate().rev() {
         users.insert(&draft.audio, index);
     }
-    let infos: BTreeMap<&Path, Result<AudioInfo, ImportError>> = users
+    // In the order of the lists, which follows the disk more often than that of the names.
+    let mut files: Vec<(&Path, usize)> = users.into_iter().collect();
+    files.sort_by_key(|(_, first)| *first);
+    let infos: BTreeMap<&Path, Result<AudioInfo, Fault>> = files
         .into_par_iter()
-        .map(|(path, first)| (path, drafts[first].inspect()))
+        .map(|(path, _)| (path, inspect(path)))
         .collect();
-    // The first in the order of the drafts.
-    if let Some(draft) = drafts
-        .iter()
-        .find(|draft| infos[draft.audio.as_path()].is_err())
-    {
-        draft.inspect()?;
-    }
+    let mut firsts: BTreeMap<(Option<&str>, &str), &Draft> = BTreeMap::new();
     let mut utterances = Vec::with_capacity(drafts.len());
     for draft in &drafts {
-        if let Ok(info) = &infos[draft.audio.as_path()] {
-            utterances.push(draft.measured(info)?);
+        let split = draft.split.as_deref().filter(|_| options.splits_apart);
+        let measured = match firsts.get(&(split, draft.id.as_str())) {
+            Some(first) => Err(draft.problem(format!(
+                "the id {:?} is already that of {}",
+                draft.id,
+                first.source()
+            ))),
+            None => draft.measured(&infos[draft.audio.as_path()]),
+        };
+        match measured {
+            Ok(imported) => {
+                firsts.insert((split, &draft.id), draft);
+                utterances.push(imported);
+            }
+            Err(error) => left_out.push(error),
         }
     }
-    Ok(utterances)
+    if let Err(source) = options.max_bad.check(left_out.len(), total) {
+        return Err(ImportError::too_many(left_out, source));
+    }
+    if utterances.is_empty() {
+        return Err(ImportError::nothing_left(left_out));
+    }
+    Ok(Corpus {
+        utterances,
+        left_out,
+        passed_over: passed_over.into_list(),
+    })
+}
+
+fn inspect(path: &Path) -> Result<AudioInfo, Fault> {
+    audio::inspect(path).map_err(|error| match error {
+        AudioError::Missing { .. } => Fault::Missing,
+        error => Fault::Unusable(error.to_string()),
+    })
 }
 
 impl Draft {
+    /// Where it comes from.
+    fn source(&self) -> String {
+        match &self.place {
+            Some(place) => format!("{}:{}", place.list.display(), place.line),
+            None => self.audio.display().to_string(),
+        }
+    }
+
     fn problem(&self, problem: String) -> ImportError {
         match &self.place {
             Some(place) => ImportError::Line {
@@ -81,23 +126,24 @@ impl Draft {
         }
     }
 
-    fn inspect(&self) -> Result<AudioInfo, ImportError> {
-        match &self.place {
-            Some(place) if !self.audio.exists() => Err(ImportError::MissingAudio {
+    fn fault(&self, fault: &Fault) -> ImportError {
+        match (fault, &self.place) {
+            (Fault::Missing, Some(place)) => ImportError::MissingAudio {
                 list: place.list.to_path_buf(),
                 line: place.line,
                 audio: self.audio.clone(),
                 hint: self.hint(),
-            }),
-            Some(_) => audio::inspect(&self.audio).map_err(|error| self.problem(error.to_string())),
-            None => Ok(audio::inspect(&self.audio)?),
+            },
+            (Fault::Missing, None) => self.problem("it is not there any more".to_owned()),
+            (Fault::Unusable(told), Some(_)) => self.problem(told.clone()),
+            // It names the file.
+            (Fault::Unusable(told), None) => ImportError::Recording { told: told.clone() },
         }
     }
 
     /// What lies there instead.
     fn hint(&self) -> String {
-        let forms = ["wav", "flac", "mp3", "ogg", "sph", "raw"];
-        let other = forms
+        let other = SOUND_EXTENSIONS
             .into_iter()
             .find(|form| self.audio.with_extension(form).exists());
         other.map_or(String::new(), |form| {
@@ -110,7 +156,11 @@ impl Draft {
         })
     }
 
-    fn measured(&self, info: &AudioInfo) -> Result<Imported, ImportError> {
+    fn measured(&self, info: &Result<AudioInfo, Fault>) -> Result<Imported, ImportError> {
+        let info = info.as_ref().map_err(|fault| self.fault(fault))?;
+        if let Some(channel) = self.channel {
+            self.check_channel(channel, info.channels)?;
+        }
         let seconds = info.seconds();
         let (offset, duration) = match self.part {
             None => (0.0, seconds),
@@ -139,7 +189,25 @@ impl Draft {
                 text: self.text.clone(),
                 speaker: self.speaker.clone(),
             },
+            recording: self.recording.clone(),
             split: self.split.clone(),
         })
+    }
+
+    /// Channels are averaged, so that one of several cannot be meant.
+    fn check_channel(&self, channel: u16, channels: u16) -> Result<(), ImportError> {
+        if channel >= channels {
+            return Err(self.problem(format!(
+                "its channel is {channel}, counted from 0, and its recording has {channels}"
+            )));
+        }
+        if channels > 1 {
+            return Err(self.problem(format!(
+                "it is channel {channel} of a recording of {channels} channels, which are averaged: write each channel \
+                 to a file of its own, for example with `sox IN OUT.wav remix {}`",
+                channel + 1
+            )));
+        }
+        Ok(())
     }
 }

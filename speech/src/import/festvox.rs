@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
+use super::found::Found;
 use super::list::{List, entries, is_file_name, name};
 use super::{Format, ImportError};
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     let list = |folder: &Path| folder.join("etc/txt.done.data");
     if list(source).exists() {
         return parse(&List::read(&list(source))?, &source.join("wav"), None);
@@ -21,37 +22,35 @@ pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
                 .to_owned(),
         });
     }
-    let mut drafts = Vec::new();
+    let mut found = Found::default();
     for voice in voices {
         let list = List::read(&list(&voice))?;
-        drafts.extend(parse(&list, &voice.join("wav"), Some(name(&voice)?))?);
+        found.extend(parse(&list, &voice.join("wav"), Some(name(&voice)?))?);
     }
-    Ok(drafts)
+    Ok(found)
 }
 
 /// The lines of `txt.done.data`. Voices read the same sentences under the same ids: theirs begin with the
 /// `voice`, who is the speaker.
-pub fn parse(list: &List, wav: &Path, voice: Option<&str>) -> Result<Vec<Draft>, ImportError> {
-    list.lines()
-        .map(|(line, text)| {
-            let (id, said) = line_of(text.trim())
-                .ok_or_else(|| list.problem(line, "the line is not `( ID \"TEXT\" )`"))?;
-            if !is_file_name(id) {
-                return Err(
-                    list.problem(line, format!("the id is {id:?}, which is no file's name"))
-                );
-            }
-            Ok(Draft {
-                id: voice.map_or_else(|| id.to_owned(), |voice| format!("{voice}/{id}")),
-                audio: wav.join(format!("{id}.wav")),
-                part: None,
-                text: said,
-                speaker: voice.map(str::to_owned),
-                split: None,
-                place: Some(list.place(line)),
-            })
+pub fn parse(list: &List, wav: &Path, voice: Option<&str>) -> Result<Found, ImportError> {
+    let drafts = list.lines().map(|(line, text)| {
+        let (id, said) = line_of(text.trim())
+            .ok_or_else(|| list.problem(line, "the line is not `( ID \"TEXT\" )`"))?;
+        if !is_file_name(id) {
+            return Err(list.problem(line, format!("the id is {id:?}, which is no file's name")));
+        }
+        Ok(Draft {
+            id: voice.map_or_else(|| id.to_owned(), |voice| format!("{voice}/{id}")),
+            audio: wav.join(format!("{id}.wav")),
+            text: said,
+            speaker: voice.map(str::to_owned),
+            place: Some(list.place(line)),
+            ..Draft::default()
         })
-        .collect()
+    });
+    let mut found = Found::default();
+    found.take_lines(list, drafts)?;
+    Ok(found)
 }
 
 /// Scheme's strings: a backslash takes the next character as it is.

@@ -1,10 +1,12 @@
 //! A folder for each class with its recordings in it, as people make them by hand: `yes/a.wav`. Folders named
 //! as splits are (`train/yes/a.wav`) are splits.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::draft::Draft;
-use super::list::{entries, is_recording, name, stem};
+use super::found::Found;
+use super::list::{folders, name, recordings, stem};
 use super::{Format, ImportError};
 
 const SPLITS: [&str; 9] = [
@@ -19,60 +21,56 @@ const SPLITS: [&str; 9] = [
     "testing",
 ];
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
-    let mut folders = entries(source)?;
-    folders.retain(|path| path.is_dir());
-    let is_split = |path: &PathBuf| name(path).is_ok_and(|name| SPLITS.contains(&name));
-    let mut drafts = Vec::new();
-    if !folders.is_empty() && folders.iter().all(is_split) {
-        for split in &folders {
-            for class in entries(split)?.iter().filter(|path| path.is_dir()) {
-                read_class(class, Some(name(split)?), &mut drafts)?;
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+    let mut found = Found::default();
+    for class in folders(source)? {
+        read_class(&class, None, &mut found)?;
+    }
+    // With recordings right below them, they are classes, whatever they are called.
+    if found.is_empty() {
+        found = Found::default();
+        for split in folders(source)? {
+            let name = name(&split)?;
+            if SPLITS.contains(&name) {
+                for class in folders(&split)? {
+                    read_class(&class, Some(name), &mut found)?;
+                }
             }
         }
-    } else {
-        for class in &folders {
-            read_class(class, None, &mut drafts)?;
-        }
     }
-    if drafts.is_empty() {
+    if found.is_empty() {
         return Err(ImportError::Layout {
             format: Format::Folders,
             path: source.to_owned(),
             expected:
-                "{class}/{recording}.wav (or .flac, .mp3, .ogg) must be in it, or {split}/{class}/{recording}.wav"
+                "{class}/{recording}.wav (or any other form of recording) must be in it, or {split}/{class}/{recording}.wav"
                     .to_owned(),
         });
     }
-    Ok(drafts)
+    Ok(found)
 }
 
-fn read_class(
-    class: &Path,
-    split: Option<&str>,
-    drafts: &mut Vec<Draft>,
-) -> Result<(), ImportError> {
+fn read_class(class: &Path, split: Option<&str>, found: &mut Found) -> Result<(), ImportError> {
     let word = name(class)?;
-    let before = drafts.len();
-    for audio in entries(class)? {
-        if !is_recording(&audio) {
-            continue;
+    let mut ids = BTreeSet::new();
+    let recordings = recordings(class)?;
+    if recordings.is_empty() {
+        let shown = split.map_or_else(|| word.into(), |split| Path::new(split).join(word));
+        found.passed_over.add("folders without recordings", &shown);
+    }
+    for audio in recordings {
+        // Of `a.wav` and `a.flac`, the second is called by its whole name.
+        let mut id = format!("{word}/{}", stem(&audio)?);
+        if !ids.insert(id.clone()) {
+            id = format!("{word}/{}", name(&audio)?);
+            ids.insert(id.clone());
         }
-        let id = format!("{word}/{}", stem(&audio)?);
-        drafts.push(Draft {
+        found.drafts.push(Draft {
             id: split.map_or_else(|| id.clone(), |split| format!("{split}/{id}")),
             audio,
-            part: None,
             text: word.to_owned(),
-            speaker: None,
             split: split.map(str::to_owned),
-            place: None,
-        });
-    }
-    if drafts.len() == before {
-        return Err(ImportError::File {
-            path: class.to_owned(),
-            problem: "the folder of a class has no recordings".to_owned(),
+            ..Draft::default()
         });
     }
     Ok(())

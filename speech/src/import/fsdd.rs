@@ -3,26 +3,44 @@
 use std::path::Path;
 
 use super::draft::Draft;
-use super::list::entries;
+use super::found::Found;
+use super::list::recordings;
 use super::{Format, ImportError};
 
 const WORDS: [&str; 10] = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 ];
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     let inner = source.join("recordings");
     let folder = if inner.is_dir() {
         inner.as_path()
     } else {
         source
     };
-    let mut files = entries(folder)?;
-    files.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("wav"))
-    });
-    if files.is_empty() {
+    let mut found = Found::default();
+    for audio in recordings(folder)? {
+        let stem = audio
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or_default();
+        let Some(name) = Name::parse(stem) else {
+            found.known.push(audio.clone());
+            found.bad.push(ImportError::File {
+                path: audio,
+                problem: "the file's name is not {digit}_{speaker}_{index}.wav".to_owned(),
+            });
+            continue;
+        };
+        found.drafts.push(Draft {
+            id: stem.to_owned(),
+            text: WORDS[name.digit].to_owned(),
+            speaker: Some(name.speaker.to_owned()),
+            audio: audio.clone(),
+            ..Draft::default()
+        });
+    }
+    if found.is_empty() {
         return Err(ImportError::Layout {
             format: Format::Fsdd,
             path: source.to_owned(),
@@ -30,29 +48,7 @@ pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
                 .to_owned(),
         });
     }
-    let mut drafts = Vec::with_capacity(files.len());
-    for audio in files {
-        let stem = audio
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default();
-        let Some(name) = Name::parse(stem) else {
-            return Err(ImportError::File {
-                path: audio,
-                problem: "the file's name is not {digit}_{speaker}_{index}.wav".to_owned(),
-            });
-        };
-        drafts.push(Draft {
-            id: stem.to_owned(),
-            part: None,
-            text: WORDS[name.digit].to_owned(),
-            speaker: Some(name.speaker.to_owned()),
-            split: None,
-            place: None,
-            audio,
-        });
-    }
-    Ok(drafts)
+    Ok(found)
 }
 
 /// What the name of a recording, which is also its id, says.

@@ -17,7 +17,8 @@ pub enum HoldOut {
     Index(Vec<RangeInclusive<u32>>),
     /// `speaker:A,B`.
     Speaker(BTreeSet<String>),
-    /// `fraction:0.1`: about this share, chosen by a hash of the id. Several fractions are disjoint.
+    /// `fraction:0.1`: about this share, chosen by a hash of the id, or of the recording's where it has several
+    /// utterances: segments of one recording are on the same side. Several fractions are disjoint.
     Fraction(f64),
     /// `id:PREFIX`: what starts so, such as AN4's own test part, `id:an4test_clstk/`.
     Id(String),
@@ -31,6 +32,11 @@ pub trait Cut {
 
     /// The part of the corpus that its publisher put it in.
     fn split(&self) -> Option<&str>;
+
+    /// What a share of the corpus is chosen by: utterances for which it is the same stay together.
+    fn unit(&self) -> &str {
+        &self.utterance().id
+    }
 }
 
 impl Cut for Utterance {
@@ -50,6 +56,10 @@ impl Cut for Imported {
 
     fn split(&self) -> Option<&str> {
         self.split.as_deref()
+    }
+
+    fn unit(&self) -> &str {
+        self.recording.as_deref().unwrap_or(&self.utterance.id)
     }
 }
 
@@ -272,7 +282,7 @@ impl<'a> Test<'a> {
                 .speaker
                 .as_ref()
                 .is_some_and(|speaker| speakers.contains(speaker)),
-            Self::Share(start, end) => (*start..*end).contains(&place(&utterance.id)),
+            Self::Share(start, end) => (*start..*end).contains(&place(cut.unit())),
             Self::Id(prefix) => utterance.id.starts_with(prefix),
             Self::Split(name) => cut.split() == Some(*name),
         }
@@ -283,9 +293,9 @@ fn index(utterance: &Utterance) -> Option<u32> {
     fsdd::Name::parse(&utterance.id).map(|name| name.index)
 }
 
-/// Where the hash of an id lies in `[0, 1)`.
-fn place(id: &str) -> f64 {
-    let hash = blake3::hash(id.as_bytes());
+/// Where the hash of a name lies in `[0, 1)`.
+fn place(name: &str) -> f64 {
+    let hash = blake3::hash(name.as_bytes());
     let (first, _) = hash
         .as_bytes()
         .split_first_chunk()

@@ -5,24 +5,25 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::draft::Draft;
-use super::list::{List, entries, is_recording, name, stem};
+use super::found::Found;
+use super::list::{List, folders, name, recordings, stem};
 use super::{Format, ImportError};
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     let inner = source.join("LibriSpeech");
     let root = if inner.is_dir() { &inner } else { source };
-    let mut drafts = Vec::new();
+    let mut found = Found::default();
     // The folder of a subset, or the one that holds them all.
     if has_speakers(root)? {
-        read_subset(root, &mut drafts)?;
+        read_subset(root, &mut found)?;
     } else {
         for subset in folders(root)? {
             if has_speakers(&subset)? {
-                read_subset(&subset, &mut drafts)?;
+                read_subset(&subset, &mut found)?;
             }
         }
     }
-    if drafts.is_empty() {
+    if found.is_empty() {
         return Err(ImportError::Layout {
             format: Format::LibriSpeech,
             path: source.to_owned(),
@@ -30,13 +31,7 @@ pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
                 .to_owned(),
         });
     }
-    Ok(drafts)
-}
-
-fn folders(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
-    let mut folders = entries(folder)?;
-    folders.retain(|path| path.is_dir());
-    Ok(folders)
+    Ok(found)
 }
 
 /// Speakers are numbers.
@@ -50,11 +45,11 @@ fn has_speakers(folder: &Path) -> Result<bool, ImportError> {
     Ok(folders(folder)?.iter().any(number))
 }
 
-fn read_subset(subset: &Path, drafts: &mut Vec<Draft>) -> Result<(), ImportError> {
+fn read_subset(subset: &Path, found: &mut Found) -> Result<(), ImportError> {
     let split = name(subset)?.to_owned();
     for speaker in folders(subset)? {
         for chapter in folders(&speaker)? {
-            read_chapter(&chapter, name(&speaker)?, &split, drafts)?;
+            read_chapter(&chapter, name(&speaker)?, &split, found)?;
         }
     }
     Ok(())
@@ -64,40 +59,63 @@ fn read_chapter(
     chapter: &Path,
     speaker: &str,
     split: &str,
-    drafts: &mut Vec<Draft>,
+    found: &mut Found,
 ) -> Result<(), ImportError> {
     let prefix = format!("{speaker}-{}", name(chapter)?);
-    let list = List::read(&chapter.join(format!("{prefix}.trans.txt")))?;
+    let path = chapter.join(format!("{prefix}.trans.txt"));
     let mut named = BTreeSet::new();
-    for (line, text) in list.lines() {
-        let (id, words) = text
-            .trim()
-            .split_once(char::is_whitespace)
-            .ok_or_else(|| list.problem(line, "the line is not `ID WORDS`"))?;
-        if id.rsplit_once('-').is_none_or(|(start, _)| start != prefix) {
-            return Err(list.problem(
-                line,
-                format!("the id {id:?} is not one of chapter {prefix}"),
-            ));
+    match List::read(&path) {
+        Err(error) => found.bad.push(error),
+        Ok(list) => {
+            let drafts: Vec<Result<Draft, ImportError>> = list
+                .lines()
+                .map(|line| draft(&list, line, chapter, &prefix))
+                .collect();
+            let drafts = drafts.into_iter().map(|draft| {
+                let draft = Draft {
+                    speaker: Some(speaker.to_owned()),
+                    split: Some(split.to_owned()),
+                    ..draft?
+                };
+                named.insert(draft.id.clone());
+                Ok(draft)
+            });
+            found.take_lines(&list, drafts)?;
         }
-        named.insert(id.to_owned());
-        drafts.push(Draft {
-            id: id.to_owned(),
-            audio: chapter.join(format!("{id}.flac")),
-            part: None,
-            text: words.split_whitespace().collect::<Vec<_>>().join(" "),
-            speaker: Some(speaker.to_owned()),
-            split: Some(split.to_owned()),
-            place: Some(list.place(line)),
-        });
     }
-    for path in entries(chapter)? {
-        if is_recording(&path) && !named.contains(stem(&path)?) {
-            return Err(ImportError::File {
-                problem: format!("{} has no transcript of it", list.path.display()),
-                path,
+    for audio in recordings(chapter)? {
+        if !named.contains(stem(&audio)?) {
+            found.known.push(audio.clone());
+            found.bad.push(ImportError::File {
+                problem: format!("{} has no transcript of it", path.display()),
+                path: audio,
             });
         }
     }
     Ok(())
+}
+
+fn draft(
+    list: &List,
+    (line, text): (usize, &str),
+    chapter: &Path,
+    prefix: &str,
+) -> Result<Draft, ImportError> {
+    let (id, words) = text
+        .trim()
+        .split_once(char::is_whitespace)
+        .ok_or_else(|| list.problem(line, "the line is not `ID WORDS`"))?;
+    if id.rsplit_once('-').is_none_or(|(start, _)| start != prefix) {
+        return Err(list.problem(
+            line,
+            format!("the id {id:?} is not one of chapter {prefix}"),
+        ));
+    }
+    Ok(Draft {
+        id: id.to_owned(),
+        audio: chapter.join(format!("{id}.flac")),
+        text: words.split_whitespace().collect::<Vec<_>>().join(" "),
+        place: Some(list.place(line)),
+        ..Draft::default()
+    })
 }

@@ -1,19 +1,24 @@
-//! Lists in text, whatever their columns: lines with their numbers, so that what is wrong can be named. It
-//! refuses to know what a line says.
+//! Lists in text, whatever their columns: lines with their numbers, so that what is wrong can be named; and
+//! the files of a folder, told apart by what they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ImportError;
+use crate::audio::{self, AudioError};
+use crate::text_file;
 
 /// Longest line in bytes: hours of speech as text, and far less than a recording taken for a list.
 const MAX_LINE: usize = 1 << 20;
 
 /// A list that is text.
+#[derive(Debug)]
 pub struct List {
     pub path: Arc<Path>,
     text: String,
+    /// Lines that cannot be read, in their order, and why.
+    unreadable: Vec<(usize, String)>,
 }
 
 impl List {
@@ -32,34 +37,41 @@ impl List {
 
     /// `path` stands in errors.
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self, ImportError> {
-        let wrong = |bytes: &[u8], problem: &str| ImportError::Line {
+        let bytes = text_file::utf8_bytes(bytes).map_err(|error| ImportError::Read {
             path: path.to_owned(),
-            line: 1 + bytes.iter().filter(|&&byte| byte == b'\n').count(),
-            problem: problem.to_owned(),
-        };
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            wrong(&error.as_bytes()[..valid], "the line is not UTF-8")
+            error,
         })?;
-        let list = Self {
+        let mut unreadable = Vec::new();
+        for (line, bytes) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
+            if bytes.len() > MAX_LINE {
+                unreadable.push((line, format!("the line is longer than {MAX_LINE} bytes")));
+            } else if std::str::from_utf8(bytes).is_err() {
+                unreadable.push((line, "the line is not UTF-8".to_owned()));
+            }
+        }
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        Ok(Self {
             path: path.into(),
             text,
-        };
-        let long = list.lines().find(|(_, line)| line.len() > MAX_LINE);
-        match long.map(|(line, _)| line) {
-            Some(line) => {
-                Err(list.problem(line, format!("the line is longer than {MAX_LINE} bytes")))
-            }
-            None => Ok(list),
-        }
+            unreadable,
+        })
     }
 
     /// The lines that say something, with their numbers, without what a Windows program ends them with.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
-        (1..)
-            .zip(text.lines())
-            .filter(|(_, line)| !line.trim().is_empty())
+        (1..).zip(text.lines()).filter(|(number, line)| {
+            let readable = self.unreadable.binary_search_by_key(number, |(it, _)| *it);
+            !line.trim().is_empty() && readable.is_err()
+        })
+    }
+
+    /// What is wrong with each line that cannot be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = ImportError> {
+        self.unreadable
+            .iter()
+            .map(|(line, problem)| self.problem(*line, problem.as_str()))
     }
 
     /// That `line` has a problem.
@@ -106,6 +118,20 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     Ok(paths)
 }
 
+/// The folders among [`entries`].
+pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let mut folders = entries(folder)?;
+    folders.retain(|path| path.is_dir());
+    Ok(folders)
+}
+
+/// The recordings among [`entries`].
+pub fn recordings(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let mut files = entries(folder)?;
+    files.retain(|path| !path.is_dir() && look(path) == Seen::Recording);
+    Ok(files)
+}
+
 /// The name of a file or a folder.
 pub fn name(path: &Path) -> Result<&str, ImportError> {
     path.file_name()
@@ -129,12 +155,57 @@ pub fn is_file_name(text: &str) -> bool {
     Path::new(text).file_name() == Some(text.as_ref())
 }
 
-/// Whether the file's extension is one of a recording. What it is, its bytes tell later.
-pub fn is_recording(path: &Path) -> bool {
-    const EXTENSIONS: [&str; 6] = ["wav", "flac", "mp3", "ogg", "oga", "sph"];
-    path.extension().is_some_and(|found| {
-        EXTENSIONS
-            .iter()
-            .any(|known| found.eq_ignore_ascii_case(known))
-    })
+/// Extensions of files that are meant to be recordings, whether they can be read or not.
+pub const SOUND_EXTENSIONS: [&str; 34] = [
+    "wav", "wave", "flac", "mp3", "ogg", "oga", "opus", "sph", "nist", "m4a", "m4b", "mp4", "aac",
+    "aif", "aiff", "aifc", "webm", "mka", "caf", "au", "snd", "w64", "rf64", "bwf", "wma", "amr",
+    "3gp", "spx", "raw", "pcm", "ape", "wv", "mp2", "alac",
+];
+
+/// Extensions of files beside recordings, which nobody needs to look into.
+const OTHER_EXTENSIONS: [&str; 37] = [
+    "txt", "md", "tsv", "csv", "json", "jsonl", "xml", "html", "pdf", "png", "jpg", "jpeg", "gif",
+    "svg", "py", "sh", "pl", "ipynb", "gz", "bz2", "xz", "zip", "tar", "tgz", "lab", "phn", "wrd",
+    "textgrid", "ctm", "stm", "scp", "ark", "log", "toml", "yaml", "yml", "npy",
+];
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Or what is named as one: whether it can be read is found out when it is measured.
+    Recording,
+    /// No recording, but this.
+    Other(String),
+}
+
+pub fn is_named_as_recording(path: &Path) -> bool {
+    has_extension(path, &SOUND_EXTENSIONS).is_some()
+}
+
+fn has_extension(path: &Path, of: &[&'static str]) -> Option<&'static str> {
+    let extension = path.extension()?;
+    let found = of
+        .iter()
+        .find(|known| extension.eq_ignore_ascii_case(known))?;
+    Some(found)
+}
+
+/// What the file at `path` is: by its bytes, unless its extension says that it is meant to be a recording, or
+/// is that of another kind of file.
+pub fn look(path: &Path) -> Seen {
+    if is_named_as_recording(path) {
+        return Seen::Recording;
+    }
+    if let Some(extension) = has_extension(path, &OTHER_EXTENSIONS) {
+        return Seen::Other(format!(".{extension}"));
+    }
+    match audio::inspect(path) {
+        Err(AudioError::NotAudio { found, .. }) => Seen::Other(found.to_string()),
+        Err(AudioError::Empty { .. }) => Seen::Other("an empty file".to_owned()),
+        Err(AudioError::NotAFile { .. }) => Seen::Other("no regular file".to_owned()),
+        Err(AudioError::Missing { .. }) => Seen::Other("a link that leads nowhere".to_owned()),
+        Err(AudioError::Read { .. }) => Seen::Other("a file that cannot be read".to_owned()),
+        // Damaged or not, it begins as one.
+        Ok(_) | Err(_) => Seen::Recording,
+    }
 }

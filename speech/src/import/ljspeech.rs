@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use super::draft::Draft;
+use super::found::Found;
 use super::list::{List, is_file_name};
 use super::{Format, ImportError};
 
 /// All of it is read by one person.
 const SPEAKER: &str = "LJ";
 
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     let path = source.join("metadata.csv");
     let Some(list) = List::read_if_there(&path)? else {
         return Err(ImportError::Layout {
@@ -22,30 +23,28 @@ pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
 }
 
 /// The lines of `metadata.csv`.
-pub fn parse(list: &List, wavs: &Path) -> Result<Vec<Draft>, ImportError> {
-    list.lines()
-        .map(|(line, text)| {
-            let fields: Vec<&str> = text.split('|').collect();
-            // Numbers and abbreviations are spelled in the last one; some who took the layout over leave
-            // it out.
-            let (id, said) = match fields[..] {
-                [id, said] | [id, _, said] => (id.trim(), said),
-                _ => return Err(list.problem(line, "the line is not `ID|TEXT|TEXT AS IT IS READ`")),
-            };
-            if !is_file_name(id) {
-                return Err(
-                    list.problem(line, format!("the id is {id:?}, which is no file's name"))
-                );
-            }
-            Ok(Draft {
-                id: id.to_owned(),
-                audio: wavs.join(format!("{id}.wav")),
-                part: None,
-                text: said.trim().to_owned(),
-                speaker: Some(SPEAKER.to_owned()),
-                split: None,
-                place: Some(list.place(line)),
-            })
+pub fn parse(list: &List, wavs: &Path) -> Result<Found, ImportError> {
+    let drafts = list.lines().map(|(line, text)| {
+        let fields: Vec<&str> = text.split('|').collect();
+        // Numbers and abbreviations are spelled in the last one; some who took the layout over leave
+        // it out.
+        let (id, said) = match fields[..] {
+            [id, said] | [id, _, said] => (id.trim(), said),
+            _ => return Err(list.problem(line, "the line is not `ID|TEXT|TEXT AS IT IS READ`")),
+        };
+        if !is_file_name(id) {
+            return Err(list.problem(line, format!("the id is {id:?}, which is no file's name")));
+        }
+        Ok(Draft {
+            id: id.to_owned(),
+            audio: wavs.join(format!("{id}.wav")),
+            text: said.trim().to_owned(),
+            speaker: Some(SPEAKER.to_owned()),
+            place: Some(list.place(line)),
+            ..Draft::default()
         })
-        .collect()
+    });
+    let mut found = Found::default();
+    found.take_lines(list, drafts)?;
+    Ok(found)
 }

@@ -9,13 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::draft::Draft;
-use super::list::{List, entries, is_recording, name, stem};
+use super::found::Found;
+use super::list::{List, folders, name, recordings, stem};
 use super::{Format, ImportError};
 use crate::audio;
 
 const NOISE: &str = "_background_noise_";
 const UNKNOWN: &str = "_unknown_";
 const SILENCE: &str = "_silence_";
+const NOT_DRAWN: &str = "recordings of other words, beyond the tenth that is drawn of them";
+
+const VALIDATION: &str = "validation_list.txt";
+const TESTING: &str = "testing_list.txt";
 
 const WORDS: [&str; 10] = [
     "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go",
@@ -29,72 +34,76 @@ const SPLITS: [(&str, f64, f64); 3] = [
 ];
 
 /// Every word is a class.
-pub(super) fn read(source: &Path) -> Result<Vec<Draft>, ImportError> {
+pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+    let mut found = Found::default();
     let listed = [
-        ("validation", listed(source, "validation_list.txt")?),
-        ("testing", listed(source, "testing_list.txt")?),
+        ("validation", listed(source, VALIDATION, &mut found)?),
+        ("testing", listed(source, TESTING, &mut found)?),
     ];
-    let mut drafts = Vec::new();
-    for folder in entries(source)? {
+    for folder in folders(source)? {
         let word = name(&folder)?;
-        if !folder.is_dir() || word.starts_with('_') {
+        if word.starts_with('_') {
             continue;
         }
-        for audio in entries(&folder)? {
-            if !is_recording(&audio) {
-                continue;
-            }
+        for audio in recordings(&folder)? {
             let file = name(&audio)?;
             let Some((speaker, _)) = file.split_once("_nohash_") else {
-                return Err(ImportError::File {
+                found.known.push(audio.clone());
+                found.bad.push(ImportError::File {
                     path: audio,
                     problem: "the file's name is not {speaker}_nohash_{number}.wav".to_owned(),
                 });
+                continue;
             };
             let path = format!("{word}/{file}");
             let split = listed
                 .iter()
                 .find(|(_, listed)| listed.contains_key(&path))
                 .map_or("train", |(split, _)| *split);
-            drafts.push(Draft {
+            found.drafts.push(Draft {
                 id: format!("{word}/{}", stem(&audio)?),
-                part: None,
                 text: word.to_owned(),
                 speaker: Some(speaker.to_owned()),
                 split: Some(split.to_owned()),
-                place: None,
-                audio,
+                audio: audio.clone(),
+                ..Draft::default()
             });
         }
     }
-    if drafts.is_empty() {
+    if found.is_empty() {
         return Err(layout(Format::SpeechCommands, source));
     }
-    let there: BTreeSet<&Path> = drafts.iter().map(|draft| draft.audio.as_path()).collect();
-    for ((_, listed), file) in listed
+    let there: BTreeSet<&Path> = found
+        .drafts
         .iter()
-        .zip(["validation_list.txt", "testing_list.txt"])
-    {
-        let absent = listed
+        .map(|draft| draft.audio.as_path())
+        .collect();
+    let mut absent = Vec::new();
+    for ((_, listed), file) in listed.iter().zip([VALIDATION, TESTING]) {
+        let mut of_list: Vec<(&String, &usize)> = listed
             .iter()
             .filter(|(path, _)| !there.contains(source.join(path).as_path()))
-            .min_by_key(|(_, line)| **line);
-        if let Some((path, line)) = absent {
-            return Err(ImportError::MissingAudio {
-                list: source.join(file),
-                line: *line,
-                audio: source.join(path),
-                hint: String::new(),
-            });
-        }
+            .collect();
+        of_list.sort_by_key(|(_, line)| **line);
+        absent.extend(
+            of_list
+                .into_iter()
+                .map(|(path, line)| ImportError::MissingAudio {
+                    list: source.join(file),
+                    line: *line,
+                    audio: source.join(path),
+                    hint: String::new(),
+                }),
+        );
     }
-    Ok(drafts)
+    found.bad.extend(absent);
+    Ok(found)
 }
 
 /// Ten words, the unknown ones and silence.
-pub(super) fn read_twelve(source: &Path) -> Result<Vec<Draft>, ImportError> {
-    let all = read(source)?;
-    let mut drafts = Vec::new();
+pub(super) fn read_twelve(source: &Path) -> Result<Found, ImportError> {
+    let mut found = read(source)?;
+    let all = std::mem::take(&mut found.drafts);
     for (split, start, end) in SPLITS {
         let (wanted, mut others): (Vec<Draft>, Vec<Draft>) = all
             .iter()
@@ -102,38 +111,52 @@ pub(super) fn read_twelve(source: &Path) -> Result<Vec<Draft>, ImportError> {
             .cloned()
             .partition(|draft| WORDS.contains(&draft.text.as_str()));
         let tenth = wanted.len().div_ceil(10);
-        drafts.extend(wanted);
+        found.drafts.extend(wanted);
         others.sort_by_cached_key(|draft| *blake3::hash(draft.id.as_bytes()).as_bytes());
-        others.truncate(tenth);
+        for spare in others.split_off(tenth.min(others.len())) {
+            let shown = spare.audio.strip_prefix(source).unwrap_or(&spare.audio);
+            found.passed_over.add(NOT_DRAWN, shown);
+            found.known.push(spare.audio);
+        }
         others.sort_by(|a, b| a.id.cmp(&b.id));
-        drafts.extend(others.into_iter().map(|draft| Draft {
+        found.drafts.extend(others.into_iter().map(|draft| Draft {
             text: UNKNOWN.to_owned(),
             ..draft
         }));
-        drafts.extend(silence(source, split, start, end, tenth)?);
+        silence(source, split, [start, end], tenth, &mut found)?;
     }
-    Ok(drafts)
+    Ok(found)
 }
 
 /// `count` seconds of noise between the parts `start` and `end` of its recordings.
 fn silence(
     source: &Path,
     split: &str,
-    start: f64,
-    end: f64,
+    [start, end]: [f64; 2],
     count: usize,
-) -> Result<Vec<Draft>, ImportError> {
+    found: &mut Found,
+) -> Result<(), ImportError> {
     let folder = source.join(NOISE);
     if !folder.is_dir() {
         return Err(layout(Format::SpeechCommands12, source));
     }
     // Places that overlap by half, all of them, in the order of a hash.
     let mut places = Vec::new();
-    for audio in entries(&folder)? {
-        if !is_recording(&audio) {
-            continue;
+    for audio in recordings(&folder)? {
+        let is_new = !found.known.contains(&audio);
+        let seconds = match audio::inspect(&audio) {
+            Ok(info) => info.seconds(),
+            Err(error) => {
+                if is_new {
+                    found.bad.push(error.into());
+                    found.known.push(audio);
+                }
+                continue;
+            }
+        };
+        if is_new {
+            found.known.push(audio.clone());
         }
-        let seconds = audio::inspect(&audio)?.seconds();
         let last = (seconds * end - 1.0).max(0.0);
         for half in 0u32.. {
             let at = (seconds * start * 2.0).ceil() / 2.0 + f64::from(half) / 2.0;
@@ -163,32 +186,40 @@ fn silence(
             },
             audio: audio.clone(),
             part: Some((*at, Some(*at + 1.0))),
+            recording: Some(format!("{NOISE}/{}", stem(audio)?)),
             text: SILENCE.to_owned(),
-            speaker: None,
             split: Some(split.to_owned()),
-            place: None,
+            ..Draft::default()
         });
     }
     drafts.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(drafts)
+    found.drafts.extend(drafts);
+    Ok(())
 }
 
 /// The recordings that a list names, with their lines.
-fn listed(source: &Path, file: &str) -> Result<BTreeMap<String, usize>, ImportError> {
+fn listed(
+    source: &Path,
+    file: &str,
+    found: &mut Found,
+) -> Result<BTreeMap<String, usize>, ImportError> {
     let Some(list) = List::read_if_there(&source.join(file))? else {
         return Err(layout(Format::SpeechCommands, source));
     };
     let mut listed = BTreeMap::new();
+    let mut wrong = Vec::new();
     for (line, text) in list.lines() {
         let path = text.trim();
         let plain = path.split_once('/').is_some_and(|(word, file)| {
             !word.is_empty() && !file.is_empty() && !file.contains('/')
         });
-        if !plain || path.contains("..") {
-            return Err(list.problem(line, "the line is not `WORD/RECORDING.wav`"));
+        if plain && !path.contains("..") {
+            listed.insert(path.to_owned(), line);
+        } else {
+            wrong.push(list.problem(line, "the line is not `WORD/RECORDING.wav`"));
         }
-        listed.insert(path.to_owned(), line);
     }
+    found.take_wrong(&list, listed.len(), wrong)?;
     Ok(listed)
 }
 

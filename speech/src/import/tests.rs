@@ -8,9 +8,21 @@ use super::*;
 
 mod layouts;
 
+/// Nothing may be left out.
+const STRICT: Options = Options {
+    max_bad: MaxBad::Count(0),
+    splits_apart: false,
+};
+
+/// All that is there.
+fn all(format: Format, folder: &Path) -> Vec<Imported> {
+    let corpus = read(format, folder, STRICT).unwrap_or_else(|error| panic!("{error}"));
+    corpus.utterances
+}
+
 /// The utterances alone.
 fn utterances(format: Format, folder: &Path) -> Vec<Utterance> {
-    let imported = read(format, folder).unwrap().into_iter();
+    let imported = all(format, folder).into_iter();
     imported.map(|one| one.utterance).collect()
 }
 
@@ -40,12 +52,17 @@ fn an4(ids: &str, transcription: &str, part: &str) -> TempDir {
     folder
 }
 
+/// The first thing that is wrong, where nothing may be left out.
 fn message(format: Format, folder: &TempDir) -> String {
     let root = folder.path().display().to_string();
-    read(format, folder.path())
-        .unwrap_err()
-        .to_string()
-        .replace(&root, "ROOT")
+    let told = match read(format, folder.path(), STRICT).unwrap_err() {
+        ImportError::TooManyBad { first, .. } | ImportError::NothingLeft { first } => {
+            first[0].clone()
+        }
+        ImportError::OtherLayout { first, .. } => first.to_string(),
+        error => error.to_string(),
+    };
+    told.replace(&root, "ROOT")
 }
 
 const IDS: &str = "an4_clstk/fash/an251-fash-b\nan4_clstk/menk/cen1-menk-b\n";
@@ -83,7 +100,7 @@ fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
         "<s> RUBOUT </s> (an406-fcaw-b)\n",
         "an4_test",
     );
-    assert_eq!(read(Format::An4, test.path()).unwrap().len(), 1);
+    assert_eq!(all(Format::An4, test.path()).len(), 1);
     for file in ["etc/an4_test.fileids", "etc/an4_test.transcription"] {
         fs::copy(test.path().join(file), folder.path().join(file)).unwrap();
     }
@@ -95,12 +112,12 @@ fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
         160,
     );
     for rule in ["id:an4test_clstk/", "split:test"] {
-        let all = read(Format::An4, folder.path()).unwrap();
+        let all = all(Format::An4, folder.path());
         let (rest, held) = split(all, &[HoldOut::parse(rule).unwrap()]).unwrap();
         let text = held[0][0].utterance.text.as_str();
         assert_eq!((rest.len(), held[0].len(), text), (2, 1, "RUBOUT"));
     }
-    let all = read(Format::An4, folder.path()).unwrap();
+    let all = all(Format::An4, folder.path());
     let error = split(all, &[HoldOut::parse("split:dev").unwrap()]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -223,7 +240,7 @@ fn what_is_not_the_corpus_is_said_so() {
         );
         fs::remove_file(audio).unwrap();
     }
-    let error = read(Format::Fsdd, &PathBuf::from("no/such/corpus"))
+    let error = read(Format::Fsdd, &PathBuf::from("no/such/corpus"), STRICT)
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("cannot read no/such/corpus: "), "{error}");

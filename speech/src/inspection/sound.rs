@@ -2,6 +2,7 @@
 //! decoded once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -23,26 +24,41 @@ pub struct Sound {
     pub at_full_scale: f64,
     /// BLAKE3 of the samples.
     pub digest: [u8; 32],
+    /// Seconds of the whole recording, which the utterance may be a segment of, and BLAKE3 of its samples.
+    pub recording_seconds: f64,
+    pub recording: [u8; 32],
 }
 
 impl Sound {
-    fn of(samples: &[f32], sample_rate: u32) -> Self {
+    /// Of the samples `part` of a recording with the digest `whole`.
+    fn of(recording: &Audio, part: Range<usize>, whole: [u8; 32]) -> Self {
+        let samples = &recording.samples[part.clone()];
         let full = samples.iter().filter(|value| value.abs() >= FULL).count();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&sample_rate.to_le_bytes());
-        for value in samples {
-            hasher.update(&value.to_le_bytes());
-        }
         Self {
-            sample_rate,
-            seconds: samples.len() as f64 / f64::from(sample_rate),
+            sample_rate: recording.sample_rate,
+            seconds: samples.len() as f64 / f64::from(recording.sample_rate),
             peak: samples
                 .iter()
                 .fold(0.0, |peak, value| value.abs().max(peak)),
             at_full_scale: full as f64 / samples.len().max(1) as f64,
-            digest: *hasher.finalize().as_bytes(),
+            digest: match part.len() == recording.samples.len() {
+                true => whole,
+                false => digest(recording, part),
+            },
+            recording_seconds: recording.seconds(),
+            recording: whole,
         }
     }
+}
+
+/// BLAKE3 of the samples `part` and of their rate.
+fn digest(recording: &Audio, part: Range<usize>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&recording.sample_rate.to_le_bytes());
+    for value in &recording.samples[part] {
+        hasher.update(&value.to_le_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// Each utterance's sound, or what is wrong with its recording, in the order given.
@@ -55,9 +71,12 @@ pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
     let mut heard: Vec<(usize, Result<Sound, String>)> = files
         .into_par_iter()
         .flat_map_iter(|(path, places)| {
-            let recording = audio::read(path);
+            let recording = audio::read(path).map(|recording| {
+                let whole = digest(&recording, 0..recording.samples.len());
+                (recording, whole)
+            });
             let hear = |place: usize| match &recording {
-                Ok(recording) => (place, part(&utterances[place], recording)),
+                Ok((recording, whole)) => (place, part(&utterances[place], recording, *whole)),
                 Err(error) => (place, Err(error.to_string())),
             };
             places.into_iter().map(hear).collect::<Vec<_>>()
@@ -67,7 +86,7 @@ pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
     heard.into_iter().map(|(_, sound)| sound).collect()
 }
 
-fn part(utterance: &Utterance, recording: &Audio) -> Result<Sound, String> {
+fn part(utterance: &Utterance, recording: &Audio, whole: [u8; 32]) -> Result<Sound, String> {
     let held = recording.samples.len();
     let part = utterance
         .segment(held as u64, recording.sample_rate)
@@ -80,5 +99,5 @@ fn part(utterance: &Utterance, recording: &Audio) -> Result<Sound, String> {
             utterance.offset
         ));
     }
-    Ok(Sound::of(&recording.samples[part], recording.sample_rate))
+    Ok(Sound::of(recording, part, whole))
 }

@@ -32,8 +32,6 @@ const UNSAID: f32 = -100.0;
 pub enum LmError {
     #[error("cannot read the language model {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write the language model {}: {source}", path.display())]
-    Write { path: PathBuf, source: io::Error },
     #[error("{}:{line}: {problem}", path.display())]
     Line {
         path: PathBuf,

@@ -1,32 +1,12 @@
 //! Writes a model as an ARPA file. Numbers are written with as many digits as they need, so that
 //! reading them back gives the same bits.
 
-use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
-use super::{LmError, NgramModel, UNKNOWN};
+use super::{NgramModel, UNKNOWN};
 
 impl NgramModel {
-    /// Writes the model to the file at `path`.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn write(&self, path: &Path) -> Result<(), LmError> {
-        let write = || {
-            let mut file = BufWriter::new(File::create(path)?);
-            self.write_to(&mut file)?;
-            file.flush()
-        };
-        write().map_err(|source| LmError::Write {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    /// As [`write`](Self::write). Equal models give equal bytes.
+    /// Writes the model as an ARPA file. Equal models give equal bytes.
     ///
     /// # Errors
     /// Those of `out`.

@@ -1,5 +1,8 @@
 //! Manifests that are read, written and refused.
 
+use std::fs;
+
+use super::line::MAX_LINE;
 use super::*;
 
 const LINE: &str = r#"{"audio_filepath": "a.wav", "duration": 1.5, "text": "YES"}"#;
@@ -123,8 +126,8 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
         "`duration` must be a number of seconds and is a string"
     );
     assert_eq!(
-        problem(&LINE.replace("\"YES\"", "7")).to_string(),
-        "`text` must be a string and is the number 7"
+        problem(&LINE.replace("\"YES\"", "true")).to_string(),
+        "`text` must be a string and is true"
     );
     let duplicate = problem(&LINE.replace("a.wav", "x\", \"id\": \"first"));
     assert_eq!(
@@ -134,6 +137,159 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
             first: 1
         }
     );
+}
+
+/// The ids of a manifest of these lines.
+fn ids(lines: &[&str]) -> Vec<String> {
+    let manifest = read(lines.join("\n").as_bytes()).unwrap();
+    manifest.utterances.into_iter().map(|it| it.id).collect()
+}
+
+#[test]
+fn lines_of_one_recording_have_ids_of_their_own() {
+    let line = |rest: &str| format!(r#"{{"audio_filepath": "a.wav", "text": "yes", {rest}}}"#);
+    let first = line(r#""offset": 0.5, "duration": 0.3"#);
+    let second = line(r#""offset": 0.8, "duration": 0.3"#);
+    let longer = line(r#""offset": 0.8, "duration": 0.4"#);
+    let whole = line(r#""duration": 1.3"#);
+    assert_eq!(ids(&[&first]), ["a.wav"]);
+    let expected = ["a.wav@0.5+0.3", "a.wav@0.8+0.3", "a.wav@0.8+0.4"];
+    assert_eq!(ids(&[&first, &second, &longer]), expected);
+    // The same lines get the same ids, whatever is beside them.
+    let other = LINE.replace("a.wav", "b.wav");
+    assert_eq!(
+        ids(&[&longer, &other, &first]),
+        ["a.wav@0.8+0.4", "b.wav", "a.wav@0.5+0.3"]
+    );
+    // A line that is repeated to weigh more.
+    assert_eq!(
+        ids(&[&whole, &whole, &whole]),
+        ["a.wav@0+1.3", "a.wav@0+1.3#2", "a.wav@0+1.3#3"]
+    );
+    // Ids that a line has keep what they are, and no made one is like them.
+    let named = |id: &str| line(&format!(r#""duration": 1.3, "id": "{id}""#));
+    assert_eq!(
+        ids(&[&whole, &named("a.wav"), &named("a.wav@0+1.3")]),
+        ["a.wav@0+1.3#1", "a.wav", "a.wav@0+1.3"]
+    );
+}
+
+#[test]
+fn numbers_are_read_where_a_name_or_a_text_may_be_one() {
+    let line = r#"{"id": 12, "audio_filepath": "a", "duration": 1, "text": 7, "speaker": 8463}"#;
+    let manifest = read(line.as_bytes()).unwrap();
+    let one = &manifest.utterances[0];
+    assert_eq!(
+        (one.id.as_str(), one.text.as_str(), one.speaker.as_deref()),
+        ("12", "7", Some("8463"))
+    );
+    assert_eq!(
+        problem(&line.replace("8463", "[8463]")).to_string(),
+        "`speaker` must be a string and is an array"
+    );
+    assert_eq!(
+        problem(&line.replace("\"a\"", "5")).to_string(),
+        "`audio_filepath` must be a string and is the number 5"
+    );
+}
+
+#[test]
+fn the_label_of_a_keyword_is_its_text() {
+    for (fields, text) in [
+        (r#""label": "yes""#, "yes"),
+        (r#""command": "no""#, "no"),
+        (r#""text": null, "label": 3"#, "3"),
+        (r#""text": "", "label": "yes""#, ""),
+    ] {
+        let line = format!(r#"{{"audio_filepath": "a", "duration": 1, {fields}}}"#);
+        assert_eq!(read(line.as_bytes()).unwrap().utterances[0].text, text);
+    }
+}
+
+#[test]
+fn a_manifest_is_the_same_packed_or_in_utf16() {
+    let text = format!("{LINE}\r\n{}", LINE.replace("a.wav", "ü.wav"));
+    let plain = read(text.as_bytes()).unwrap();
+    let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+    let utf16: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+    let ids = |manifest: &Manifest| -> Vec<String> {
+        manifest.utterances.iter().map(|it| it.id.clone()).collect()
+    };
+    for other in [utf16, packed.finish().unwrap()] {
+        let other = read(&other).unwrap();
+        assert_eq!(ids(&other), ids(&plain));
+        assert_eq!(other.digest, plain.digest);
+    }
+    let error = read(b"\x28\xb5\x2f\xfd and more").unwrap_err().to_string();
+    assert!(
+        error.contains("it is packed with zstd: unpack it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_json_array_is_called_so() {
+    let lines = vec![LINE; 3].join(",\n");
+    let long = vec![LINE; 30_000].join(",");
+    for array in [
+        format!("[{lines}]"),
+        format!("\n [\n{lines}\n]"),
+        format!("[{long}]"),
+    ] {
+        let error = read(array.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("the file is a JSON array"), "{error}");
+    }
+}
+
+#[test]
+fn bad_lines_are_left_out_as_far_as_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.jsonl");
+    let mut lines: Vec<String> = (0..100)
+        .map(|n| LINE.replace("a.wav", &format!("{n}.wav")))
+        .collect();
+    lines[3] = "oops".to_owned();
+    lines[40] = LINE.replace("1.5", "-1");
+    lines[41] = LINE.replace("a.wav", "x\", \"id\": \"70");
+    lines[70] = LINE.replace("a.wav", "y\", \"id\": \"70");
+    lines[99] = "z".repeat(MAX_LINE + 5);
+    fs::write(&path, lines.join("\n")).unwrap();
+    let (manifest, bad) = Manifest::read_with(&path, MaxBad::Default).unwrap();
+    assert_eq!(manifest.utterances.len(), 96);
+    assert_eq!(
+        bad.iter().map(|one| one.line).collect::<Vec<_>>(),
+        [4, 41, 71, 100]
+    );
+    assert_eq!(bad[3].problem, LineProblem::TooLong);
+    let error = Manifest::read_with(&path, MaxBad::Count(3))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("m.jsonl: 4 of 100 cannot be used, and at most 3 may be left out")
+            && error.contains("the first: line 4: the line is not JSON"),
+        "{error}"
+    );
+    let error = Manifest::read(&path).unwrap_err().to_string();
+    assert!(error.contains("m.jsonl:4: the line is not JSON"), "{error}");
+    assert!(
+        error.ends_with("(and 3 lines more have something wrong with them)"),
+        "{error}"
+    );
+    // Of a file of which nothing can be used, nothing is left to go on with.
+    fs::write(&path, "a\nb\n").unwrap();
+    assert!(Manifest::read_with(&path, MaxBad::Count(9)).is_err());
+}
+
+#[test]
+fn a_long_manifest_is_read_in_its_order() {
+    let line = |n: usize| LINE.replace("a.wav", &format!("{n:0200}.wav"));
+    let text: Vec<String> = (0..40_000).map(line).collect();
+    let manifest = read(text.join("\n").as_bytes()).unwrap();
+    assert_eq!(manifest.utterances.len(), 40_000);
+    let ordered = manifest.utterances.iter().enumerate();
+    ordered.for_each(|(n, it)| assert_eq!(it.id, format!("{n:0200}.wav")));
 }
 
 #[test]
@@ -226,7 +382,7 @@ fn what_could_not_be_read_back_is_not_written() {
     fs::create_dir(&path).unwrap();
     assert!(matches!(
         Manifest::write(&path, &[utterance("a")]),
-        Err(ManifestError::Write { .. })
+        Err(ManifestError::Write(_))
     ));
     assert_eq!(
         fs::read_dir(folder.path()).unwrap().count(),

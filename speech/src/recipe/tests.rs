@@ -183,3 +183,31 @@ fn a_recipe_of_another_format_is_refused_before_its_fields_are() {
             .contains("`format` is 3")
     );
 }
+
+#[test]
+fn a_keyword_is_the_class_that_looks_the_same() {
+    let with = |classes: &[&str]| Recipe {
+        vocabulary: Vocabulary::classes(classes).unwrap(),
+        ..recipe()
+    };
+    let trained = with(&["seven", "turn on"]);
+    for (text, class) in [
+        ("seven", "seven"),
+        (" seven\n", "seven"),
+        ("turn  on", "turn on"),
+        ("eight ", "eight"),
+    ] {
+        assert_eq!(trained.reference(text), class);
+    }
+    // Of a model whose classes nobody wrote in one way.
+    let before = with(&["eight ", "seven", "seven "]);
+    for (text, class) in [
+        ("seven ", "seven "),
+        ("seven", "seven"),
+        ("eight", "eight "),
+        ("\tseven", "seven"),
+    ] {
+        assert_eq!(before.reference(text), class);
+    }
+    assert_eq!(recipe().reference(" YES "), " YES ");
+}

@@ -1,6 +1,7 @@
 //! `corpus fetch`: a free corpus from its publisher, with its licence told before anything is got.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -8,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use speech::import::plain;
 
 use crate::{
     args,
@@ -27,6 +29,8 @@ struct Fetched {
     home: &'static str,
     folder: PathBuf,
     files: u64,
+    /// Entries of the archive that are not unpacked, by kind.
+    passed_over: BTreeMap<&'static str, u64>,
     sha256: String,
     /// Whether that is what it should be; `None` where nobody publishes that.
     verified: Option<bool>,
@@ -73,13 +77,25 @@ pub fn run(args: args::Fetch) -> Result<()> {
         (None, Checksum::Unpublished) => None,
     };
     let archive = args.out.join(archive_name(&entry));
-    let sha256 = get(&Source { url, checksum }, &archive)?;
+    let source = Source { url, checksum };
+    let sha256 = match there(&source, &archive)? {
+        Some(sha256) => sha256,
+        None => get(&source, &archive)?,
+    };
     if checksum.is_none() {
         output::message(&format!(
             "no checksum of it is published; what came has the SHA-256 {sha256}"
         ));
     }
-    let files = fetch::unpack(&archive, &folder)?;
+    let unpacked = fetch::unpack(&archive, &folder)
+        .inspect_err(|error| keep_or_remove(error, &archive, checksum.is_some()))?;
+    for (kind, (count, first)) in &unpacked.passed_over {
+        let more = if *count > 1 { ", …" } else { "" };
+        output::message(&format!(
+            "not unpacked: {count} {kind}: {}{more}",
+            plain(&first.display().to_string())
+        ));
+    }
     if !args.keep {
         fs::remove_file(&archive)
             .with_context(|| format!("cannot remove {}", archive.display()))?;
@@ -90,7 +106,12 @@ pub fn run(args: args::Fetch) -> Result<()> {
         licence: entry.licence,
         home: entry.home,
         folder: folder.join(entry.folder),
-        files,
+        files: unpacked.files,
+        passed_over: unpacked
+            .passed_over
+            .into_iter()
+            .map(|(kind, (count, _))| (kind, count))
+            .collect(),
         sha256,
         verified: checksum.map(|_| true),
         format: entry.format,
@@ -131,6 +152,46 @@ fn list(args: &args::Fetch) -> Result<()> {
 fn archive_name(entry: &Entry) -> String {
     let file = entry.url.rsplit('/').next().unwrap_or_default();
     format!("{}-{file}", entry.name)
+}
+
+/// The SHA-256 of an archive that an earlier call has got and could not unpack; one that is not what it should be
+/// is removed.
+fn there(source: &Source<'_>, archive: &Path) -> Result<Option<String>> {
+    if !archive.is_file() {
+        return Ok(None);
+    }
+    let found = fetch::sha256(archive)?;
+    if source
+        .checksum
+        .is_some_and(|it| !it.eq_ignore_ascii_case(&found))
+    {
+        output::message(&format!(
+            "{} is there already, and is not what it should be: it is got again",
+            archive.display()
+        ));
+        fs::remove_file(archive).with_context(|| format!("cannot remove {}", archive.display()))?;
+        return Ok(None);
+    }
+    output::message(&format!(
+        "{} is there already and is not got again",
+        archive.display()
+    ));
+    Ok(Some(found))
+}
+
+/// After a failed unpacking: says that the archive is kept, or removes what may be the reason, so that the next
+/// call does not meet it again.
+fn keep_or_remove(error: &anyhow::Error, archive: &Path, is_verified: bool) {
+    let is_damaged = matches!(error.downcast_ref(), Some(Failure::Data(_)));
+    if is_damaged && !is_verified {
+        // What it was is in the error.
+        let _ = fs::remove_file(archive);
+        return;
+    }
+    output::message(&format!(
+        "{} is kept: the same command unpacks it without getting it again",
+        archive.display()
+    ));
 }
 
 /// The archive, with a bar for a person to see.

@@ -1,4 +1,5 @@
-//! `corpus import`: manifests of a corpus as its publishers lay it out, all of them or none.
+//! `corpus import`: manifests of a corpus as its publishers lay it out, all of them or none; and what of it is
+//! in none, and why.
 
 use std::{
     collections::BTreeSet,
@@ -9,8 +10,10 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 use speech::{
-    import::{self, Format, HoldOut, Imported},
+    import::{self, Corpus, Format, HoldOut, Imported, Options, PassedOver, plain},
+    inspection,
     manifest::{Manifest, Utterance},
+    output_file::OutputFiles,
 };
 
 use crate::{
@@ -18,6 +21,11 @@ use crate::{
     exit::Failure,
     output::{self, duration},
 };
+
+/// What is left out and told by name; all of it is in the JSON.
+const NAMED: usize = 10;
+/// Kinds of files that are told of.
+const KINDS: usize = 8;
 
 #[derive(Debug, Serialize)]
 struct Written {
@@ -27,9 +35,47 @@ struct Written {
     rule: Option<String>,
     utterances: usize,
     hours: f64,
+    /// Of the corpus: lines and recordings that cannot be used, and files of no use. With the first manifest.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    rest: Option<Rest>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rest {
+    left_out: Vec<String>,
+    passed_over: Vec<Passed>,
+}
+
+#[derive(Debug, Serialize)]
+struct Passed {
+    kind: String,
+    count: usize,
+    examples: Vec<String>,
+}
+
+/// A manifest that is to be written.
+struct Part {
+    path: PathBuf,
+    rule: Option<String>,
+    utterances: Vec<Utterance>,
 }
 
 pub fn run(args: args::Import) -> Result<()> {
+    let out = args.out.clone();
+    let made = is_folder(&out) && !out.is_dir();
+    if made {
+        fs::create_dir_all(&out)
+            .map_err(|error| Failure::Usage(format!("{}: {error}", out.display())))?;
+    }
+    import(args).inspect_err(|_| {
+        if made {
+            // With something in it, it stays.
+            let _ = fs::remove_dir(&out);
+        }
+    })
+}
+
+fn import(args: args::Import) -> Result<()> {
     let format: Format = args.layout.parse()?;
     let mut rules = Vec::new();
     let mut targets = Vec::new();
@@ -40,39 +86,91 @@ pub fn run(args: args::Import) -> Result<()> {
             ))
         })?;
         rules.push(HoldOut::parse(rule)?);
-        targets.push((Some(rule.to_owned()), PathBuf::from(file)));
+        targets.push((rule.to_owned(), PathBuf::from(file)));
     }
-    let imported = import::read(format, &args.source)?;
-    let (rest, held) = import::split(imported, &rules)?;
-    let rest = if is_folder(&args.out) {
-        fs::create_dir_all(&args.out)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", args.out.display())))?;
-        by_split(rest, &args.out)
-    } else {
-        hint(&rest);
-        vec![(None, args.out, rest)]
+    let by_split = is_folder(&args.out);
+    // What is in the way is told before a large corpus is read.
+    let file = (!by_split).then_some(args.out.as_path());
+    let named = targets.iter().map(|(_, file)| file.as_path());
+    OutputFiles::plan(file.into_iter().chain(named), [])?;
+
+    let options = Options {
+        max_bad: args.max_bad.unwrap_or_default(),
+        splits_apart: by_split,
     };
-    let (mut parts, mut all): (Vec<_>, Vec<_>) = rest
+    let Corpus {
+        utterances,
+        left_out,
+        passed_over,
+    } = import::read(format, &args.source, options)?;
+    let (rest, held) = import::split(utterances, &rules)?;
+    let mut parts = match by_split {
+        true => split_parts(rest, &args.out),
+        false => {
+            hint(&rest);
+            vec![Part {
+                path: args.out.clone(),
+                rule: None,
+                utterances: bare(rest),
+            }]
+        }
+    };
+    parts.extend(
+        targets
+            .into_iter()
+            .zip(held)
+            .map(|((rule, path), held)| Part {
+                path,
+                rule: Some(rule),
+                utterances: bare(held),
+            }),
+    );
+    let files = write(&parts)?;
+
+    tell_shared(&parts);
+    let used: usize = parts.iter().map(|part| part.utterances.len()).sum();
+    tell_passed_over(&passed_over);
+    let left_out: Vec<String> = left_out.iter().map(|one| plain(&one.to_string())).collect();
+    tell_left_out(&left_out, used);
+    let mut rest = Some(Rest {
+        left_out,
+        passed_over: passed_over.into_iter().map(Passed::from).collect(),
+    });
+    let written: Vec<Written> = parts
         .into_iter()
-        .map(|(rule, path, part)| (part, (rule, path)))
-        .unzip();
-    parts.extend(held);
-    all.extend(targets);
-    let (targets, parts): (_, Vec<Vec<Utterance>>) = (all, parts.into_iter().map(bare).collect());
-    distinct(&targets)?;
-    write(&targets, &parts)?;
-    let written: Vec<Written> = targets
-        .into_iter()
-        .zip(&parts)
-        .map(|((rule, manifest), part)| Written {
-            manifest,
-            rule,
-            utterances: part.len(),
-            hours: part.iter().map(|utterance| utterance.duration).sum::<f64>() / 3600.0,
+        .map(|part| Written {
+            utterances: part.utterances.len(),
+            hours: part.utterances.iter().map(|it| it.duration).sum::<f64>() / 3600.0,
+            manifest: part.path,
+            rule: part.rule,
+            rest: rest.take(),
         })
         .collect();
-    output::print(args.output.format, &written, |written| {
-        let lines = written.iter().map(|one| {
+    output::print_beside(&files, args.output.format, &written, |written| {
+        text(written)
+    })
+}
+
+impl From<PassedOver> for Passed {
+    fn from(passed: PassedOver) -> Self {
+        let PassedOver {
+            kind,
+            count,
+            examples,
+        } = passed;
+        let examples = examples.iter().map(|path| path.display().to_string());
+        Self {
+            kind,
+            count,
+            examples: examples.collect(),
+        }
+    }
+}
+
+fn text(written: &[Written]) -> String {
+    let mut lines: Vec<String> = written
+        .iter()
+        .map(|one| {
             let rule = one
                 .rule
                 .as_deref()
@@ -83,9 +181,15 @@ pub fn run(args: args::Import) -> Result<()> {
                 one.utterances,
                 duration(one.hours * 3600.0)
             )
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    })
+        })
+        .collect();
+    let used: usize = written.iter().map(|one| one.utterances).sum();
+    let left_out = written.first().and_then(|one| one.rest.as_ref());
+    match left_out.map_or(0, |rest| rest.left_out.len()) {
+        0 => {}
+        count => lines.push(format!("left out: {count} of {}", used + count)),
+    }
+    lines.join("\n")
 }
 
 /// Whether manifests are to be written into `path`.
@@ -94,23 +198,23 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// A manifest in `folder` for each split, in the order of the corpus; `all.jsonl` for what is in none.
-fn by_split(
-    imported: Vec<Imported>,
-    folder: &Path,
-) -> Vec<(Option<String>, PathBuf, Vec<Imported>)> {
-    let mut parts: Vec<(Option<String>, Vec<Imported>)> = Vec::new();
+fn split_parts(imported: Vec<Imported>, folder: &Path) -> Vec<Part> {
+    let mut parts: Vec<(Option<String>, Vec<Utterance>)> = Vec::new();
     for one in imported {
         match parts.iter_mut().find(|(split, _)| *split == one.split) {
-            Some((_, part)) => part.push(one),
-            None => parts.push((one.split.clone(), vec![one])),
+            Some((_, part)) => part.push(one.utterance),
+            None => parts.push((one.split, vec![one.utterance])),
         }
     }
     parts
         .into_iter()
-        .map(|(split, part)| {
+        .map(|(split, utterances)| {
             let name = split.as_deref().unwrap_or("all");
-            let path = folder.join(format!("{name}.jsonl"));
-            (split.map(|split| format!("split:{split}")), path, part)
+            Part {
+                path: folder.join(format!("{name}.jsonl")),
+                rule: split.map(|split| format!("split:{split}")),
+                utterances,
+            }
         })
         .collect()
 }
@@ -132,37 +236,67 @@ fn bare(imported: Vec<Imported>) -> Vec<Utterance> {
     imported.into_iter().map(|one| one.utterance).collect()
 }
 
-fn distinct(targets: &[(Option<String>, PathBuf)]) -> Result<()> {
-    for (place, (_, path)) in targets.iter().enumerate() {
-        if targets[..place].iter().any(|(_, other)| other == path) {
-            let told = format!("two manifests would be written to {}", path.display());
-            return Err(Failure::Usage(told).into());
-        }
+/// Says which recordings have segments in two manifests.
+fn tell_shared(parts: &[Part]) {
+    let names: Vec<String> = parts
+        .iter()
+        .map(|part| part.path.display().to_string())
+        .collect();
+    let named: Vec<(&str, &[Utterance])> = names
+        .iter()
+        .zip(parts)
+        .map(|(name, part)| (name.as_str(), part.utterances.as_slice()))
+        .collect();
+    for told in inspection::shared_files(&named) {
+        output::message(&format!("note: {}", plain(&told)));
     }
-    Ok(())
 }
 
-/// Each manifest is made beside its place first, and put there when all are made.
-fn write(targets: &[(Option<String>, PathBuf)], parts: &[Vec<Utterance>]) -> Result<()> {
-    let made: Vec<PathBuf> = targets.iter().map(|(_, path)| beside(path)).collect();
-    let all = || -> Result<()> {
-        for (path, part) in made.iter().zip(parts) {
-            Manifest::write(path, part)?;
-        }
-        for (from, (_, to)) in made.iter().zip(targets) {
-            fs::rename(from, to)?;
-        }
-        Ok(())
-    };
-    all().inspect_err(|_| {
-        for path in &made {
-            let _ = fs::remove_file(path);
-        }
-    })
+fn tell_passed_over(passed_over: &[PassedOver]) {
+    for one in passed_over.iter().take(KINDS) {
+        let examples: Vec<String> = one
+            .examples
+            .iter()
+            .map(|path| plain(&path.display().to_string()))
+            .collect();
+        let more = match one.count > examples.len() {
+            true => ", …",
+            false => "",
+        };
+        let (count, kind) = (one.count, &one.kind);
+        let examples = examples.join(", ");
+        output::message(&format!("passed over: {count} {kind}: {examples}{more}"));
+    }
+    let others = passed_over.iter().skip(KINDS);
+    let files: usize = others.clone().map(|one| one.count).sum();
+    if files > 0 {
+        let kinds = others.count();
+        output::message(&format!(
+            "passed over: {files} files of {kinds} other kinds"
+        ));
+    }
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    PathBuf::from(name)
+fn tell_left_out(left_out: &[String], used: usize) {
+    for told in left_out.iter().take(NAMED) {
+        output::message(&format!("left out: {told}"));
+    }
+    if left_out.len() > NAMED {
+        let more = left_out.len() - NAMED;
+        output::message(&format!("left out: and {more} more; `-o json` has all"));
+    }
+    if !left_out.is_empty() {
+        let (count, total) = (left_out.len(), left_out.len() + used);
+        output::message(&format!("{count} of {total} could not be used"));
+    }
+}
+
+fn write(parts: &[Part]) -> Result<OutputFiles> {
+    let mut encoded = Vec::with_capacity(parts.len());
+    for part in parts {
+        encoded.push(Manifest::encode(&part.path, &part.utterances)?);
+    }
+    let files = OutputFiles::plan(parts.iter().map(|part| part.path.as_path()), [])?;
+    files.write_bytes(&encoded)?;
+    Ok(files)
 }

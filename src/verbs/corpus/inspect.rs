@@ -49,15 +49,14 @@ pub fn run(args: args::Inspect) -> Result<()> {
     let named: Vec<_> = names
         .iter()
         .zip(&manifests)
-        .map(|(name, manifest)| (name.as_str(), manifest.utterances.as_slice()))
+        .map(|(name, manifest)| (name.as_str(), manifest))
         .collect();
-    let suspects = inspection::shared(&named);
-    let inspected = args.manifests.into_iter().zip(&manifests);
-    let mut inspected: Vec<Inspected> = inspected
-        .map(|(manifest, read)| Inspected {
-            manifest,
-            found: inspection::inspect(read),
-        })
+    let (found, suspects) = inspection::inspect(&named);
+    let mut inspected: Vec<Inspected> = args
+        .manifests
+        .into_iter()
+        .zip(found)
+        .map(|(manifest, found)| Inspected { manifest, found })
         .collect();
     let problems: usize = inspected.iter().map(|one| one.found.problems.len()).sum();
     match inspected.len() {

@@ -10,8 +10,9 @@ use libfuzzer_sys::fuzz_target;
 use speech::manifest::Manifest;
 
 fuzz_target!(|bytes: &[u8]| {
-    // A line is read into a buffer, taken apart as JSON, and kept as an utterance.
-    bounded(bytes, 256, 1 << 20, || {
+    // Lines are read in blocks of some mebibytes, which what is packed may fill; each is taken apart as JSON, and
+    // kept as an utterance.
+    bounded(bytes, 256, 1 << 26, || {
         let Ok(manifest) = Manifest::parse(bytes, Path::new("/corpus/m.jsonl")) else {
             return;
         };

@@ -77,7 +77,7 @@ fn kaldi_data_directories_are_read_with_segments_and_without() {
         (
             "segments",
             "s1-rec1-1 rec1 0.00\n",
-            "segments:1: the line is not `UTTERANCE RECORDING START END`",
+            "segments:1: the line is not `UTTERANCE RECORDING START END [CHANNEL]`",
         ),
         (
             "segments",
