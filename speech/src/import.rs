@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::audio::AudioError;
@@ -255,6 +256,7 @@ pub fn read(format: Format, source: &Path, options: Options) -> Result<Corpus, I
         Format::SpeechCommands12 => speech_commands::read_twelve(source),
     };
     let mut found = found?;
+    found.drafts.par_iter_mut().for_each(Draft::find_form);
     found.survey(source);
     draft::measure(found, options)
 }

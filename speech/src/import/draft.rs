@@ -34,6 +34,9 @@ pub struct Draft {
 /// Seconds by which a segment may reach beyond its recording, as Kaldi's `extract-segments` allows.
 const OVERSHOOT: f64 = 0.5;
 
+/// Extensions of samples without a header, which nobody can read who is not told how they are stored.
+const RAW: [&str; 2] = ["raw", "pcm"];
+
 /// Why a recording cannot be measured.
 enum Fault {
     Missing,
@@ -141,18 +144,27 @@ impl Draft {
         }
     }
 
+    /// Where its recording lies in another form than the layout has, as converted corpora do, that form is taken.
+    pub(super) fn find_form(&mut self) {
+        if self.audio.exists() {
+            return;
+        }
+        let forms = SOUND_EXTENSIONS.iter().filter(|form| !RAW.contains(form));
+        let other = forms
+            .map(|form| self.audio.with_extension(form))
+            .find(|path| path.exists());
+        if let Some(other) = other {
+            self.audio = other;
+        }
+    }
+
     /// What lies there instead.
     fn hint(&self) -> String {
-        let other = SOUND_EXTENSIONS
+        let other = RAW
             .into_iter()
             .find(|form| self.audio.with_extension(form).exists());
         other.map_or(String::new(), |form| {
-            let what = if form == "raw" {
-                ": samples without a header, convert them to WAV first"
-            } else {
-                ""
-            };
-            format!(" (there is a .{form}{what})")
+            format!(" (there is a .{form}: samples without a header, convert them to WAV first)")
         })
     }
 

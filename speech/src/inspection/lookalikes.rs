@@ -17,32 +17,44 @@ pub(super) fn find(texts: &BTreeMap<&str, usize>) -> Vec<Suspect> {
     for (text, count) in texts {
         groups.entry(seen(text)).or_default().push((text, *count));
     }
-    groups.retain(|_, group| group.len() > 1);
+    let mut suspects = told(
+        &groups,
+        "transcripts that look the same differ in white space, in characters that nobody sees or in their Unicode form",
+    );
+    // Of sentences, case says little; of the names of classes, it is a slip.
+    let utterances: usize = texts.values().sum();
+    if texts.len() * 2 <= utterances {
+        let mut cases: BTreeMap<String, Vec<(&str, usize)>> = BTreeMap::new();
+        for (seen, group) in &groups {
+            cases
+                .entry(seen.to_lowercase())
+                .or_default()
+                .extend(group.first());
+        }
+        suspects.extend(told(&cases, "transcripts differ in case alone"));
+    }
+    suspects
+}
+
+/// A suspicion for each of the groups that have more than one text, as far as they are told one by one.
+fn told(groups: &BTreeMap<String, Vec<(&str, usize)>>, what: &str) -> Vec<Suspect> {
     let suspect = |why| Suspect {
         suspicion: Suspicion::LookAlike,
         utterance: None,
         why,
     };
-    let mut suspects: Vec<Suspect> = groups
-        .values()
-        .take(TOLD)
-        .map(|group| {
-            let named: Vec<String> = group
-                .iter()
-                .map(|(text, count)| format!("{} ({count})", revealed(text)))
-                .collect();
-            suspect(format!(
-                "transcripts that look the same differ in white space, in characters that nobody sees or in their \
-                 Unicode form: {}",
-                named.join(", ")
-            ))
-        })
-        .collect();
-    if groups.len() > TOLD {
-        let more = groups.len() - TOLD;
-        suspects.push(suspect(format!(
-            "{more} more transcripts are written in ways that look the same"
-        )));
+    let groups = groups.values().filter(|group| group.len() > 1);
+    let named = |group: &Vec<(&str, usize)>| {
+        let named: Vec<String> = group
+            .iter()
+            .map(|(text, count)| format!("{} ({count})", revealed(text)))
+            .collect();
+        suspect(format!("{what}: {}", named.join(", ")))
+    };
+    let more = groups.clone().count().saturating_sub(TOLD);
+    let mut suspects: Vec<Suspect> = groups.take(TOLD).map(named).collect();
+    if more > 0 {
+        suspects.push(suspect(format!("{what}: {more} more")));
     }
     suspects
 }

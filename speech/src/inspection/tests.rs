@@ -263,12 +263,12 @@ fn transcripts_that_look_the_same_are_told() {
         ("o ne", 1),
         ("o\u{200b} ne", 1),
         ("Seven", 1),
-        ("eight", 1),
+        ("eight", 9),
     ]);
     let found = lookalikes::find(&texts);
     let told: Vec<&str> = found
         .iter()
-        .map(|one| one.why.rsplit("form: ").next().unwrap())
+        .map(|one| one.why.split_once(": ").unwrap().1)
         .collect();
     assert_eq!(
         told,
@@ -276,6 +276,20 @@ fn transcripts_that_look_the_same_are_told() {
             "\"cafe\\u{301}\" (1), \"café\" (1)",
             "\"o ne\" (1), \"o\\u{a0}ne\" (1), \"o\\u{200b} ne\" (1)",
             "\"seven\" (3), \"seven \" (2)",
+            "\"Seven\" (1), \"seven\" (3)",
         ]
     );
+    assert_eq!(
+        found[3].why.split_once(':').unwrap().0,
+        "transcripts differ in case alone"
+    );
+    // Sentences, each of them once.
+    let sentences = BTreeMap::from([("Go on.", 1), ("go on.", 1), ("Stop.", 1)]);
+    assert_eq!(lookalikes::find(&sentences), []);
+    let many: Vec<String> = (0..15)
+        .flat_map(|n| [format!("{n}"), format!("{n} ")])
+        .collect();
+    let many = lookalikes::find(&many.iter().map(|text| (text.as_str(), 1)).collect());
+    assert_eq!(many.len(), 11);
+    assert!(many[10].why.ends_with(": 5 more"));
 }

@@ -304,6 +304,33 @@ fn what_no_list_names_is_counted() {
 }
 
 #[test]
+fn recordings_may_be_in_another_form_than_the_layout_has() {
+    let folder = tree(&[
+        ("metadata.csv", "a|yes\nb|no\n"),
+        ("wavs/a.FLAC", "#1600"),
+        ("wavs/a.opus", "#1600"),
+        ("wavs/a.flac", "#1600"),
+        ("wavs/b.raw", "samples"),
+    ]);
+    let (ids, left_out, _) = told(Format::LjSpeech, &folder, Options::default());
+    assert_eq!(ids, ["a"]);
+    assert_eq!(
+        left_out,
+        [
+            "metadata.csv:2: the audio wavs/b.wav is missing (there is a .raw: samples without a header, convert them to \
+          WAV first)"
+        ]
+    );
+    let corpus = read(Format::LjSpeech, folder.path(), Options::default()).unwrap();
+    assert!(
+        corpus.utterances[0]
+            .utterance
+            .audio
+            .ends_with("wavs/a.flac")
+    );
+}
+
+#[test]
 fn kaldi_segments_have_channels_and_subsets_share_ids() {
     let segments = |channel: &str| format!("u1 r 0 0.05 {channel}\nu2 r 0.05 -1\n");
     let folder = tree(&[
