@@ -16,9 +16,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             generation,
             resumed_from: Some(file),
         } => format!("goes on from {file} (generation {generation})"),
-        Event::CheckpointDamaged { reason } => {
-            format!("{reason}; the checkpoint before it is used")
-        }
+        Event::CheckpointDamaged { reason } => reason.clone(),
         Event::Prepared {
             train_utterances,
             train_hours,

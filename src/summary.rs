@@ -46,9 +46,14 @@ pub fn text(report: &Report, place: &str) -> String {
     }
     if let Some(loss) = report.loss {
         let clipped = percent(report.clipped_share);
+        let clamped = report.clamped_share.map(|share| {
+            let share = percent(share);
+            format!(", {share} of the gradient's elements clamped in a step")
+        });
+        let clamped = clamped.unwrap_or_default();
         say(
             "last loss",
-            format!("{loss:.4} ({clipped} of the steps clipped)"),
+            format!("{loss:.4} ({clipped} of the steps clipped{clamped})"),
         );
     }
     if report.quarantined > 0 {

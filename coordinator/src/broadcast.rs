@@ -62,23 +62,35 @@ pub struct Board {
     wire: Wire,
     /// Somebody on this host reads lanes.
     shared: AtomicBool,
-    lanes: Mutex<Lanes>,
+    lanes: Arc<Mutex<Lanes>>,
 }
 
-/// Two lanes by turns: while one is written, the version before can still be read.
+/// Two lanes: while one is written, the newest finished version lies in the other and can be read.
 #[derive(Debug, Default)]
 struct Lanes {
     made: [Option<Arc<Lane>>; 2],
-    /// Versions written so far.
+    /// Versions begun so far; each has a number of its own, also one that is never finished.
     number: u64,
+    /// The place in `made` of the newest finished version. A draft never begins there: a skipped
+    /// step drops its draft, and the weights stay those of that version, however often in a row.
+    newest: Option<usize>,
 }
 
-/// A version that is being written into a lane.
+impl Lanes {
+    /// The place where the next version is written.
+    fn free(&self) -> usize {
+        self.newest.map_or(0, |newest| 1 - newest)
+    }
+}
+
+/// A version that is being written into a lane. Dropped, it leaves the version before as it was.
 pub struct Draft {
     lane: Arc<Lane>,
+    place: usize,
     number: u64,
     wire: Wire,
     failed: AtomicBool,
+    lanes: Arc<Mutex<Lanes>>,
 }
 
 impl Board {
@@ -86,7 +98,7 @@ impl Board {
         Self {
             wire,
             shared: AtomicBool::new(false),
-            lanes: Mutex::default(),
+            lanes: Arc::default(),
         }
     }
 
@@ -115,21 +127,23 @@ impl Board {
         // Nothing panics while it is held.
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.number += 1;
-        let number = lanes.number;
-        let turn = &mut lanes.made[(number % 2) as usize];
-        let lane = match turn {
+        let (number, place) = (lanes.number, lanes.free());
+        let made = &mut lanes.made[place];
+        let lane = match made {
             Some(lane) => Arc::clone(lane),
             None => {
                 let bytes = (self.wire.bytes() * elements) as u64;
-                Arc::clone(turn.insert(Arc::new(Lane::create(bytes, false)?)))
+                Arc::clone(made.insert(Arc::new(Lane::create(bytes, false)?)))
             }
         };
         lane.begin()?;
         Ok(Draft {
             lane,
+            place,
             number,
             wire: self.wire,
             failed: AtomicBool::new(false),
+            lanes: Arc::clone(&self.lanes),
         })
     }
 }
@@ -153,13 +167,17 @@ impl Draft {
     pub fn finish(self) -> Option<Encoded> {
         let Self {
             lane,
+            place,
             number,
             wire,
             failed,
+            lanes,
         } = self;
         if failed.into_inner() || lane.commit(number).is_err() {
             return None;
         }
+        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.newest = Some(place);
         Some(Encoded {
             wire,
             bytes: OnceLock::new(),
@@ -211,5 +229,38 @@ mod tests {
         writing.write(0, &[3.0]);
         let third = writing.finish().unwrap();
         assert_eq!((number(&third), first.bytes()), (3, None));
+    }
+
+    #[test]
+    fn drafts_that_are_dropped_leave_the_newest_version_however_many_they_are() {
+        let board = Board::new(Wire::F32);
+        board.share();
+        for applied in 1..6 {
+            let value = applied as f32;
+            let current = publish(&board, &[value]);
+            for _skipped in 0..applied {
+                let draft = board.draft(1).unwrap();
+                draft.write(0, &[-1.0]);
+                drop(draft);
+                let (lane, number) = current.in_lane().unwrap();
+                assert_eq!(lane.number(), number);
+            }
+            assert_eq!(current.bytes(), Some(tensor::encode(&[value], Wire::F32)));
+        }
+    }
+
+    #[test]
+    fn a_version_that_went_to_memory_spares_neither_lane() {
+        // As where a draft could not be finished: the weights are then sent from memory, and the next
+        // draft may use either lane.
+        let board = Board::new(Wire::F32);
+        board.share();
+        let first = publish(&board, &[1.0]);
+        drop(board.draft(1).unwrap());
+        let second = Encoded::new(&[2.0], board.wire());
+        let third = publish(&board, &[3.0]);
+        assert_eq!(first.bytes(), Some(tensor::encode(&[1.0], Wire::F32)));
+        assert_eq!(second.bytes(), Some(tensor::encode(&[2.0], Wire::F32)));
+        assert_eq!(third.bytes(), Some(tensor::encode(&[3.0], Wire::F32)));
     }
 }

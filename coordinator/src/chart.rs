@@ -1,22 +1,18 @@
 //! A run's chart: loss, gradient norm and clip coefficient over the steps, as one SVG file that a
 //! person can open. It decides what is drawn and how much of it, and refuses to know how a run goes.
 
-use std::fs;
-use std::ops::Range;
-use std::path::Path;
+use std::{fs, io, ops::Range, path::Path};
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordu64;
 use plotters::prelude::*;
 
-use crate::curves::{Curve, Curves, CurvesError};
+use crate::curves::{Curves, Point, Series};
 
 const WIDTH: u32 = 960;
 const PANEL_HEIGHT: u32 = 240;
 const TITLE_HEIGHT: u32 = 48;
-/// Of a line: more would not be seen at this width, and makes the file heavy.
-const MAX_POINTS: usize = 1500;
 /// A smoothed line looks back over this share of the run.
 const SMOOTHING: f64 = 0.02;
 
@@ -33,7 +29,7 @@ struct Panel<'a> {
 
 struct Line<'a> {
     label: &'static str,
-    curve: &'a Curve,
+    series: &'a Series,
     kind: LineKind,
 }
 
@@ -51,7 +47,7 @@ const COEFFICIENT: &str = "Clip coefficient";
 type Source = (&'static str, &'static str, LineKind);
 
 /// What is drawn, in this order, where the run has it.
-const PANELS: [(&str, &[Source]); 4] = [
+const PANELS: [(&str, &[Source]); 5] = [
     (
         "Loss",
         &[
@@ -75,24 +71,27 @@ const PANELS: [(&str, &[Source]); 4] = [
         COEFFICIENT,
         &[("coefficient", "clip_coef", LineKind::Steps)],
     ),
+    (
+        "Share of elements clamped",
+        &[("share", "share_clamped", LineKind::Steps)],
+    ),
 ];
+
+/// Whether the figure of this name is drawn.
+pub fn shows(name: &str) -> bool {
+    let mut sources = PANELS.iter().flat_map(|(_, sources)| *sources);
+    sources.any(|(_, source, _)| *source == name)
+}
 
 /// Draws `curves` to `path`, whole or not at all.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn draw(curves: &Curves, title: &str, path: &Path) -> Result<(), CurvesError> {
-    let svg = render(curves, title).map_err(|reason| CurvesError::Draw {
-        path: path.to_owned(),
-        reason,
-    })?;
+/// When the chart cannot be drawn, or its file cannot be written.
+pub fn draw(curves: &Curves, title: &str, path: &Path) -> io::Result<()> {
+    let svg = render(curves, title).map_err(io::Error::other)?;
     let partial = path.with_extension("svg.partial");
-    fs::write(&partial, svg)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(|source| CurvesError::Write {
-            path: path.to_owned(),
-            source,
-        })
+    fs::write(&partial, svg)?;
+    fs::rename(&partial, path)
 }
 
 fn render(curves: &Curves, title: &str) -> Result<String, String> {
@@ -103,18 +102,23 @@ fn render(curves: &Curves, title: &str) -> Result<String, String> {
             lines: lines
                 .iter()
                 .filter_map(|&(label, name, kind)| {
-                    let curve = curves.get(name).filter(|curve| !curve.is_empty())?;
-                    Some(Line { label, curve, kind })
+                    let series = curves.get(name).filter(|series| !series.is_empty())?;
+                    Some(Line {
+                        label,
+                        series,
+                        kind,
+                    })
                 })
                 .collect(),
         })
         .filter(|panel| !panel.lines.is_empty())
         .collect();
     // Every panel shows the same stretch of the run.
-    let all = || panels.iter().flat_map(|panel| &panel.lines);
-    let all = || all().flat_map(|line| line.curve.keys().copied());
-    let first = all().min().unwrap_or(0);
-    let steps = first..all().max().unwrap_or(0).max(first + 1);
+    let lines = panels.iter().flat_map(|panel| &panel.lines);
+    let spans: Vec<(u64, u64)> = lines.filter_map(|line| line.series.steps()).collect();
+    let first = spans.iter().map(|span| span.0).min().unwrap_or(0);
+    let last = spans.iter().map(|span| span.1).max().unwrap_or(0);
+    let steps = first..last.max(first + 1);
     let height = TITLE_HEIGHT + PANEL_HEIGHT * panels.len().max(1) as u32;
     let mut svg = String::new();
     {
@@ -185,7 +189,7 @@ impl Panel<'_> {
             .draw()?;
         let mut colors = [HELD_OUT, SMOOTH].into_iter().cycle();
         for line in &self.lines {
-            let points = thin(line.curve);
+            let points: Vec<Point> = line.series.points().collect();
             match line.kind {
                 LineKind::Steps => {
                     let smooth = smooth(&points);
@@ -227,7 +231,7 @@ impl Panel<'_> {
     fn values(&self) -> (f64, f64) {
         self.lines
             .iter()
-            .flat_map(|line| line.curve.values().copied())
+            .flat_map(|line| line.series.points().map(|(_, value)| value))
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
                 (low.min(value), high.max(value))
             })
@@ -242,28 +246,6 @@ impl Panel<'_> {
 
 fn key(x: i32, y: i32, color: RGBColor) -> PathElement<(i32, i32)> {
     PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2))
-}
-
-/// At most [`MAX_POINTS`] of a curve: for each run of steps its smallest and its largest value, so
-/// that a spike is never thinned away.
-fn thin(curve: &Curve) -> Vec<(u64, f64)> {
-    let points: Vec<_> = curve.iter().map(|(step, value)| (*step, *value)).collect();
-    if points.len() <= MAX_POINTS {
-        return points;
-    }
-    let run = points.len().div_ceil(MAX_POINTS / 2);
-    points
-        .chunks(run)
-        .flat_map(|chunk| {
-            let by_value = |a: &&(u64, f64), b: &&(u64, f64)| a.1.total_cmp(&b.1);
-            let low = chunk.iter().min_by(by_value).copied();
-            let high = chunk.iter().max_by(by_value).copied();
-            let mut pair: Vec<_> = low.into_iter().chain(high).collect();
-            pair.sort_by_key(|(step, _)| *step);
-            pair.dedup();
-            pair
-        })
-        .collect()
 }
 
 /// An exponential moving average, corrected for its start as Adam's moments are.
@@ -294,23 +276,22 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn curves(lines: &str) -> Curves {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("metrics.jsonl"), lines).unwrap();
-        Curves::of_run(dir.path()).unwrap()
+    fn curves(values: &[(&str, u64, f64)]) -> Curves {
+        let mut curves = Curves::default();
+        for (name, step, value) in values {
+            curves.push(name, *step, *value);
+        }
+        curves
     }
 
     #[test]
     fn the_chart_shows_what_the_run_has_and_nothing_else() {
-        let lines: String = (1..=50)
-            .map(|step| {
-                format!(
-                    "{{\"step\":{step},\"loss\":{},\"grad_norm\":{step}}}\n",
-                    3.0 / f64::from(step)
-                )
-            })
-            .collect();
-        let svg = render(&curves(&lines), "digits").unwrap();
+        let mut run = Curves::default();
+        for step in 1..=50u32 {
+            run.push("loss", step.into(), 3.0 / f64::from(step));
+            run.push("grad_norm", step.into(), step.into());
+        }
+        let svg = render(&run, "digits").unwrap();
         assert!(svg.contains("digits") && svg.contains("Loss") && svg.contains("Gradient norm"));
         assert!(!svg.contains("Clip coefficient") && !svg.contains("Held-out rate"));
         assert!(svg.contains("<polyline"));
@@ -319,23 +300,14 @@ mod tests {
     #[test]
     fn a_run_of_one_step_or_none_has_a_chart_too() {
         assert!(render(&Curves::default(), "nothing yet").is_ok());
-        assert!(
-            render(
-                &curves("{\"step\":1,\"loss\":1.0,\"clip_coef\":1.0}\n"),
-                "one"
-            )
-            .is_ok()
-        );
-        assert!(render(&curves("{\"step\":1,\"loss\":0.0}\n"), "zero").is_ok());
+        let one = [("loss", 1, 1.0), ("clip_coef", 1, 1.0)];
+        assert!(render(&curves(&one), "one").is_ok());
+        assert!(render(&curves(&[("loss", 1, 0.0)]), "zero").is_ok());
     }
 
     #[test]
-    fn a_spike_survives_thinning() {
-        let mut curve: Curve = (0..100_000).map(|step| (step, 1.0)).collect();
-        curve.insert(77_777, 50.0);
-        let thinned = thin(&curve);
-        assert!(thinned.len() <= MAX_POINTS);
-        assert!(thinned.contains(&(77_777, 50.0)));
+    fn what_is_drawn_is_known_by_name() {
+        assert!(shows("loss") && shows("valid.wer") && !shows("update_s"));
     }
 
     #[test]

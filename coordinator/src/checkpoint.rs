@@ -33,6 +33,7 @@ use file::{Reader, Tensor};
 pub enum CheckpointError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    /// It was read, and is not what was written.
     #[error("{}: the file is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     /// It is whole, but not this job's.
@@ -54,7 +55,7 @@ pub struct Checkpoint<P> {
 pub struct Latest<P> {
     /// `None` when there is none.
     pub found: Option<(PathBuf, Checkpoint<P>)>,
-    /// Newer ones that cannot be used, the newest first, each with its path and reason.
+    /// Newer ones that are damaged, the newest first, each with its path and reason.
     pub damaged: Vec<CheckpointError>,
 }
 
@@ -183,10 +184,12 @@ pub fn load<P: DeserializeOwned>(
     })
 }
 
-/// Finds the newest checkpoint in `dir` that is whole; a missing folder holds none.
+/// Finds the newest checkpoint in `dir` that is whole; a missing folder holds none. Only a file that
+/// was read and found damaged is passed over: one that cannot be read may be whole, and going on
+/// without it would train those steps again and, in time, delete it.
 ///
 /// # Errors
-/// When the folder cannot be read, or the newest whole checkpoint is another model's.
+/// When the folder or a file cannot be read, or the newest whole checkpoint is another model's.
 pub fn latest<P: DeserializeOwned>(
     dir: &Path,
     spec: &ModelSpec,
@@ -198,22 +201,42 @@ pub fn latest<P: DeserializeOwned>(
                 let found = Some((path, checkpoint));
                 return Ok(Latest { found, damaged });
             }
-            Err(foreign @ CheckpointError::Foreign { .. }) => return Err(foreign),
-            Err(error) => damaged.push(error),
+            Err(error @ CheckpointError::Damaged { .. }) => damaged.push(error),
+            Err(error) => return Err(error),
         }
     }
     let found = None;
     Ok(Latest { found, damaged })
 }
 
-/// Removes all but the newest `keep` checkpoints (at least one stays; with two or more, a damaged one
-/// costs little), and what interrupted writes left behind. Gives what it removed.
+/// Renames a damaged checkpoint at `path`, so that it is neither tried again nor counted among those
+/// that are kept, and a person can still look at it. Gives its new path.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, CheckpointError> {
-    let mut old: Vec<PathBuf> = list(dir)?.into_iter().map(|(_, path)| path).collect();
-    old.truncate(old.len().saturating_sub(keep.max(1)));
+pub fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".damaged");
+    let aside = path.with_file_name(name);
+    fs::rename(path, &aside)
+        .and_then(|()| file::sync_parent(path))
+        .map_err(|source| CheckpointError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(aside)
+}
+
+/// Removes checkpoints of earlier steps than `step`, whose own was just written, until `keep` are left
+/// with it (with two or more, a damaged one costs little), and what interrupted writes left behind.
+/// Checkpoints of later steps are neither counted nor removed. Gives what it removed.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn prune(dir: &Path, keep: usize, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
+    let earlier = list(dir)?.into_iter().filter(|(other, _)| *other < step);
+    let mut old: Vec<PathBuf> = earlier.map(|(_, path)| path).collect();
+    old.truncate(old.len().saturating_sub(keep.saturating_sub(1)));
     let is_left_over = |path: &PathBuf| path.extension().is_some_and(|it| it == file::UNFINISHED);
     old.extend(entries(dir)?.into_iter().filter(is_left_over));
     for path in &old {

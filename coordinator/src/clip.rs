@@ -122,6 +122,15 @@ impl Clipping {
         }
     }
 
+    /// What no element's magnitude exceeds once a gradient of this norm is clipped.
+    pub(crate) fn bound(self, norm: f64) -> f64 {
+        match self {
+            Self::Nothing => norm,
+            Self::Scale(factor) => norm * f64::from(factor),
+            Self::Clamp(bound) => norm.min(f64::from(bound)),
+        }
+    }
+
     /// Clips a part of the gradient, and counts the elements that were clamped.
     #[inline]
     pub(crate) fn block(self, block: &mut [f32]) -> usize {

@@ -1,173 +1,303 @@
-//! A run's figures as curves: each number of `metrics.jsonl`, and of the evaluations among its
-//! events, at each step. It decides which line counts when a step was written twice (the later one)
-//! and refuses to know what the numbers mean.
+//! A run's figures over its steps in bounded memory, whatever the number of steps: each is a series of at
+//! most [`MAX_POINTS`] points, thinned by keeping the smallest and the largest value of each stretch.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use serde_json::{Value, json};
-use thiserror::Error;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::events::Lines;
 
-/// Why a run's chart or TensorBoard file could not be written.
-#[derive(Debug, Error)]
-pub enum CurvesError {
-    #[error("cannot read {}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} line {line}: not a metrics line: {reason}", path.display())]
-    Line {
-        path: PathBuf,
-        line: usize,
-        reason: String,
-    },
-    #[error("cannot write {}: {source}", path.display())]
-    Write { path: PathBuf, source: io::Error },
-    #[error("cannot draw {}: {reason}", path.display())]
-    Draw { path: PathBuf, reason: String },
+/// The most points that a series gives: more would not be seen in a chart, and make its file heavy.
+pub const MAX_POINTS: usize = 1500;
+
+/// A step and the value there.
+pub type Point = (u64, f64);
+
+/// Values in the order of steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// Values that a full stretch stands for: a power of two; 0 of an empty series.
+    width: u64,
+    /// In order of steps.
+    stretches: Vec<Stretch>,
+    last_step: u64,
 }
 
-/// A number at each step.
-pub type Curve = BTreeMap<u64, f64>;
+/// Neighbouring values, of which the smallest and the largest are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Stretch {
+    first_step: u64,
+    count: u64,
+    low: Point,
+    high: Point,
+}
 
-/// Every curve of a run, by the name of its number.
-#[derive(Clone, Debug, Default, PartialEq)]
+impl Stretch {
+    fn merge(&mut self, later: &Self) {
+        self.count += later.count;
+        if later.low.1 < self.low.1 {
+            self.low = later.low;
+        }
+        if later.high.1 > self.high.1 {
+            self.high = later.high;
+        }
+    }
+
+    /// The kept values by step; one where they are the same.
+    fn points(&self) -> impl Iterator<Item = Point> + use<> {
+        let (first, second) = match self.low.0 <= self.high.0 {
+            true => (self.low, self.high),
+            false => (self.high, self.low),
+        };
+        std::iter::once(first).chain((first != second).then_some(second))
+    }
+}
+
+impl Series {
+    /// Adds the value at `step`. Steps rise; when one comes again, because a run was taken up from an
+    /// earlier checkpoint, the values from there on are forgotten first.
+    pub fn push(&mut self, step: u64, value: f64) {
+        if !self.stretches.is_empty() && step <= self.last_step {
+            self.forget_from(step);
+        }
+        self.last_step = step;
+        self.width = self.width.max(1);
+        let one = Stretch {
+            first_step: step,
+            count: 1,
+            low: (step, value),
+            high: (step, value),
+        };
+        match self.stretches.last_mut() {
+            Some(last) if last.count < self.width => last.merge(&one),
+            _ => self.stretches.push(one),
+        }
+        while self.stretches.len() * self.width.min(2) as usize > MAX_POINTS {
+            self.halve();
+        }
+    }
+
+    /// Joins neighbouring stretches.
+    fn halve(&mut self) {
+        self.width *= 2;
+        let pairs = self.stretches.chunks(2);
+        self.stretches = pairs
+            .map(|pair| {
+                let mut joined = pair[0];
+                pair[1..].iter().for_each(|later| joined.merge(later));
+                joined
+            })
+            .collect();
+    }
+
+    /// Removes the values of `step` and later ones. Of a stretch that reaches across, what is kept of
+    /// it before `step` stays.
+    fn forget_from(&mut self, step: u64) {
+        while let Some(last) = self.stretches.last_mut() {
+            if last.first_step < step {
+                let kept = [last.low, last.high];
+                let mut kept = kept.into_iter().filter(|point| point.0 < step);
+                match (kept.next(), kept.next()) {
+                    (Some(_), Some(_)) => {}
+                    (Some(only), None) => (last.low, last.high) = (only, only),
+                    (None, _) => {
+                        self.stretches.pop();
+                    }
+                }
+                return;
+            }
+            self.stretches.pop();
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
+    /// At most [`MAX_POINTS`] of the values, by step; all of them where they are so few.
+    pub fn points(&self) -> impl Iterator<Item = Point> {
+        self.stretches.iter().flat_map(Stretch::points)
+    }
+
+    /// The first and the last step.
+    pub fn steps(&self) -> Option<(u64, u64)> {
+        let first = self.stretches.first()?.first_step;
+        Some((first, self.last_step))
+    }
+}
+
+/// Series by the names of their figures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Curves {
-    by_name: BTreeMap<String, Curve>,
+    by_name: BTreeMap<String, Series>,
 }
 
 impl Curves {
-    /// Reads the lines in `run_dir`. A last line without its end is one that is being written: it
-    /// is left for the next time. Evaluations come out as `valid.loss`, `valid.wer` and so on.
-    ///
-    /// # Errors
-    /// When a file cannot be read, or a complete line is not an object with a `step`.
-    pub fn of_run(run_dir: &Path) -> Result<Self, CurvesError> {
-        let mut curves = Self::default();
-        for lines in [Lines::Metrics, Lines::Events] {
-            let path = lines.path(run_dir);
-            let text = match fs::read_to_string(&path) {
-                Ok(text) => text,
-                // Nothing was written yet.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(CurvesError::Read { path, source }),
-            };
-            let parsed = curves.parse(lines, &text);
-            parsed.map_err(|(line, reason)| CurvesError::Line { path, line, reason })?;
-        }
-        Ok(curves)
-    }
-
-    fn parse(&mut self, lines: Lines, text: &str) -> Result<(), (usize, String)> {
-        for (index, line) in text.split_inclusive('\n').enumerate() {
-            let Some(line) = line.strip_suffix('\n') else {
-                break;
-            };
-            let fail = |reason: String| (index + 1, reason);
-            let value: Value =
-                serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
-            let Value::Object(fields) = value else {
-                return Err(fail("an object is wanted".to_owned()));
-            };
-            let step = fields
-                .get("step")
-                .and_then(Value::as_u64)
-                .ok_or_else(|| fail("it has no `step`".to_owned()))?;
-            match lines {
-                Lines::Metrics => {
-                    for (name, value) in fields.iter().filter(|(name, _)| *name != "step") {
-                        self.add(name, step, value);
-                    }
-                }
-                Lines::Events if fields.get("event") == Some(&json!("evaluated")) => {
-                    let scores = fields.get("score").and_then(Value::as_object);
-                    let loss = fields.get("loss").map(|loss| ("loss", loss));
-                    let scores = scores.into_iter().flatten();
-                    let scores = scores.filter(|(name, _)| *name != "utterances");
-                    for (name, value) in scores
-                        .map(|(name, value)| (name.as_str(), value))
-                        .chain(loss)
-                    {
-                        self.add(&format!("valid.{name}"), step, value);
-                    }
-                }
-                Lines::Events => {}
+    pub fn push(&mut self, name: &str, step: u64, value: f64) {
+        match self.by_name.get_mut(name) {
+            Some(series) => series.push(step, value),
+            None => {
+                let mut series = Series::default();
+                series.push(step, value);
+                self.by_name.insert(name.to_owned(), series);
             }
         }
-        Ok(())
     }
 
-    /// What is no number (a confusion matrix, a flag) has no curve.
-    fn add(&mut self, name: &str, step: u64, value: &Value) {
-        if let Some(number) = value.as_f64() {
-            let curve = self.by_name.entry(name.to_owned()).or_default();
-            curve.insert(step, number);
-        }
-    }
-
-    pub fn get(&self, name: &str) -> Option<&Curve> {
+    pub fn get(&self, name: &str) -> Option<&Series> {
         self.by_name.get(name)
     }
+}
 
-    /// All of them, in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Curve)> {
-        self.by_name
-            .iter()
-            .map(|(name, curve)| (name.as_str(), curve))
+/// The figures of one line.
+#[derive(Debug, PartialEq)]
+pub struct Figures {
+    pub step: u64,
+    pub values: Vec<(String, f64)>,
+}
+
+/// Reads a line of `metrics.jsonl` or `events.jsonl`: every number of the one; of the other those of
+/// evaluations, as `valid.loss`, `valid.wer` and so on. What is no number (a confusion matrix, a flag)
+/// has no curve. `None` for a line without figures.
+///
+/// # Errors
+/// When it is not an object with a `step`.
+pub fn figures(lines: Lines, line: &[u8]) -> Result<Option<Figures>, String> {
+    if lines == Lines::Events && !contains(line, br#""evaluated""#) {
+        return Ok(None);
     }
+    let fields: Map<String, Value> =
+        serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let step = fields.get("step").and_then(Value::as_u64);
+    let step = step.ok_or("it has no `step`")?;
+    let numbers = |fields: &Map<String, Value>, without: &str, prefix: &str| {
+        let numbers = fields.iter().filter(|(name, _)| *name != without);
+        let numbers = numbers.filter_map(|(name, value)| Some((name, value.as_f64()?)));
+        let named = numbers.map(|(name, value)| (format!("{prefix}{name}"), value));
+        named.collect::<Vec<_>>()
+    };
+    let values = match lines {
+        Lines::Metrics => numbers(&fields, "step", ""),
+        Lines::Events if fields.get("event").and_then(Value::as_str) == Some("evaluated") => {
+            let score = fields.get("score").and_then(Value::as_object);
+            let score = score.map(|score| numbers(score, "utterances", "valid."));
+            let mut values = score.unwrap_or_default();
+            let loss = fields.get("loss").and_then(Value::as_f64);
+            values.extend(loss.map(|loss| ("valid.loss".to_owned(), loss)));
+            values
+        }
+        Lines::Events => return Ok(None),
+    };
+    Ok(Some(Figures { step, values }))
+}
+
+fn contains(line: &[u8], word: &[u8]) -> bool {
+    line.windows(word.len()).any(|window| window == word)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn parse(lines: Lines, text: &str) -> Result<Curves, (usize, String)> {
-        let mut curves = Curves::default();
-        curves.parse(lines, text).map(|()| curves)
+    fn series(values: impl IntoIterator<Item = Point>) -> Series {
+        let mut series = Series::default();
+        values
+            .into_iter()
+            .for_each(|(step, value)| series.push(step, value));
+        series
     }
 
     #[test]
-    fn a_step_written_twice_counts_as_it_was_written_last() {
-        let text =
-            "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":1,\"loss\":1.5}\n";
-        let curves = parse(Lines::Metrics, text).unwrap();
-        let loss: Vec<_> = curves.get("loss").unwrap().iter().collect();
-        assert_eq!(loss, [(&1, &1.5), (&2, &2.0)]);
-    }
-
-    #[test]
-    fn a_line_that_is_still_being_written_is_left_for_later() {
-        let text = "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"lo";
-        let curves = parse(Lines::Metrics, text).unwrap();
-        assert_eq!(curves.get("loss").unwrap().len(), 1);
-    }
-
-    #[test]
-    fn evaluations_become_curves_and_other_events_do_not() {
-        let text = concat!(
-            "{\"step\":4,\"event\":\"evaluated\",\"loss\":0.5,\"score\":{\"utterances\":9,\"wer\":0.25}}\n",
-            "{\"step\":4,\"event\":\"left-out\",\"loss\":0.125}\n"
-        );
-        let curves = parse(Lines::Events, text).unwrap();
-        let found: Vec<_> = curves
-            .iter()
-            .map(|(name, curve)| (name, curve[&4]))
+    fn a_short_series_is_kept_whole() {
+        let values: Vec<Point> = (1..=MAX_POINTS as u64)
+            .map(|step| (3 * step, (step % 7) as f64))
             .collect();
-        assert_eq!(found, [("valid.loss", 0.5), ("valid.wer", 0.25)]);
+        let kept: Vec<Point> = series(values.clone()).points().collect();
+        assert_eq!(kept, values);
+        assert!(Series::default().points().next().is_none());
+        assert_eq!(Series::default().steps(), None);
     }
 
     #[test]
-    fn a_broken_line_is_named_by_its_number() {
-        let (line, _) = parse(Lines::Metrics, "{\"step\":1}\nnonsense\n").unwrap_err();
-        assert_eq!(line, 2);
-        let (line, reason) = parse(Lines::Metrics, "{\"loss\":1}\n").unwrap_err();
-        assert_eq!((line, reason.as_str()), (1, "it has no `step`"));
+    fn a_long_series_is_thinned_and_a_spike_survives() {
+        let value = |step| if step == 777_777 { 50.0 } else { 1.0 };
+        let thinned = series((0..1_000_000).map(|step| (step, value(step))));
+        let points: Vec<Point> = thinned.points().collect();
+        assert!(points.len() <= MAX_POINTS && points.len() > MAX_POINTS / 8);
+        assert!(points.contains(&(777_777, 50.0)));
+        assert!(points.is_sorted_by(|one, other| one.0 < other.0));
+        assert_eq!(thinned.steps(), Some((0, 999_999)));
     }
 
     #[test]
-    fn a_run_that_wrote_nothing_has_no_curves() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Curves::of_run(dir.path()).unwrap(), Curves::default());
+    fn a_step_that_comes_again_counts_as_it_came_last() {
+        let again = series([(1, 3.0), (2, 2.0), (1, 1.5)]);
+        assert_eq!(again.points().collect::<Vec<_>>(), [(1, 1.5)]);
+        let mut long = series((0..100_000).map(|step| (step, 5.0)));
+        (60_000..61_000).for_each(|step| long.push(step, 4.0));
+        assert_eq!(long.steps(), Some((0, 60_999)));
+        assert!(
+            long.points()
+                .all(|(step, value)| value == 5.0 || step >= 60_000)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_thinned_series_keeps_its_extremes_wherever_runs_were_taken_up(
+            lives in prop::collection::vec((0u64..4000, 1u64..6000), 1..5)
+        ) {
+            let mut found = Series::default();
+            let mut wanted: BTreeMap<u64, f64> = BTreeMap::new();
+            for (life, (start, length)) in lives.into_iter().enumerate() {
+                // A life begins where the one before ended or earlier.
+                let last = wanted.last_key_value().map_or(0, |(step, _)| step + 1);
+                let start = start.min(last);
+                wanted.split_off(&start);
+                for step in start..start + length {
+                    let value = ((step * 7919 + life as u64 * 13) % 1009) as f64;
+                    wanted.insert(step, value);
+                    found.push(step, value);
+                }
+            }
+            let points: Vec<Point> = found.points().collect();
+            prop_assert!(points.len() <= MAX_POINTS);
+            prop_assert!(points.is_sorted_by(|one, other| one.0 < other.0));
+            for (step, value) in &points {
+                prop_assert_eq!(wanted.get(step), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn evaluations_have_figures_and_other_events_do_not() {
+        let line = br#"{"step":4,"event":"evaluated","loss":0.5,"score":{"utterances":9,"wer":0.25,"confusions":[[1]]}}"#;
+        let found = figures(Lines::Events, line).unwrap().unwrap();
+        let wanted = [
+            ("valid.wer".to_owned(), 0.25),
+            ("valid.loss".to_owned(), 0.5),
+        ];
+        assert_eq!((found.step, &found.values[..]), (4, &wanted[..]));
+        let others: [&[u8]; 2] = [
+            br#"{"step":4,"event":"left-out","loss":0.125}"#,
+            br#"{"step":4,"event":"failed","error":"\"evaluated\""}"#,
+        ];
+        for line in others {
+            assert_eq!(figures(Lines::Events, line), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_metrics_is_refused() {
+        assert!(figures(Lines::Metrics, b"nonsense").is_err());
+        assert!(figures(Lines::Metrics, b"[1]").is_err());
+        let told = figures(Lines::Metrics, br#"{"loss":1}"#).unwrap_err();
+        assert_eq!(told, "it has no `step`");
+        let found = figures(Lines::Metrics, br#"{"step":1,"loss":2.5,"clipped":true}"#);
+        assert_eq!(found.unwrap().unwrap().values, [("loss".to_owned(), 2.5)]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -45,6 +45,7 @@ pub use trouble::{Refused, RunError};
 use ending::Ending;
 use pass::Pass;
 use roster::Roster;
+use showing::Drawing;
 use training::{Next, Training};
 use work::Done;
 
@@ -100,7 +101,7 @@ struct Run {
     before: machine::Counters,
     /// What it comes to, once that is known.
     ending: Option<Ending>,
-    drawing: Arc<Mutex<()>>,
+    drawing: Drawing,
 }
 
 struct Active {

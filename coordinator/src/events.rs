@@ -27,7 +27,7 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<String>,
     },
-    /// The newest checkpoint cannot be used; the one before it is.
+    /// A checkpoint is damaged and was set aside; an earlier one is used, or none where none is whole.
     CheckpointDamaged {
         reason: String,
     },
@@ -186,6 +186,9 @@ pub struct StepMetrics {
     /// What the gradient was multiplied by.
     pub clip_coef: Option<f64>,
     pub clipped: bool,
+    /// The share of the gradient's elements that `clip.policy = "value"` clamped; absent under others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_clamped: Option<f64>,
     pub lr: Option<f64>,
     /// What the step's utterances weigh together, in the job's unit.
     pub weight: f64,
@@ -330,8 +333,11 @@ impl Journal {
 /// What followers of a job may read that nobody works on.
 pub fn published(run_dir: &Path, ended: bool) -> Published {
     let length = |lines: Lines| {
-        let bytes = std::fs::read(lines.path(run_dir)).unwrap_or_default();
-        whole_lines(&bytes) as u64
+        let length = File::open(lines.path(run_dir)).and_then(|mut file| {
+            let end = file.metadata()?.len();
+            whole_lines_before(&mut file, end)
+        });
+        length.unwrap_or_default()
     };
     Published {
         offsets: Offsets {
@@ -345,6 +351,25 @@ pub fn published(run_dir: &Path, ended: bool) -> Published {
 fn whole_lines(bytes: &[u8]) -> usize {
     let newline = bytes.iter().rposition(|&byte| byte == b'\n');
     newline.map_or(0, |at| at + 1)
+}
+
+/// How many of the first `end` bytes of `file` are whole lines. Reads backwards from `end` to the last
+/// line break alone, so that it takes as long for a run of ten million steps as for one of a thousand.
+fn whole_lines_before(file: &mut File, end: u64) -> io::Result<u64> {
+    const BLOCK: u64 = 1 << 16;
+    let mut bytes = Vec::new();
+    let mut end = end;
+    while end > 0 {
+        let start = end.saturating_sub(BLOCK);
+        bytes.resize((end - start) as usize, 0);
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut bytes)?;
+        match whole_lines(&bytes) {
+            0 => end = start,
+            whole => return Ok(start + whole as u64),
+        }
+    }
+    Ok(0)
 }
 
 #[derive(Debug)]
@@ -363,9 +388,8 @@ impl Appender {
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
-            let mut kept = Vec::new();
-            (&file).take(offset).read_to_end(&mut kept)?;
-            let length = whole_lines(&kept) as u64;
+            let end = file.metadata()?.len().min(offset);
+            let length = whole_lines_before(&mut file, end)?;
             file.set_len(length)?;
             file.seek(SeekFrom::End(0))?;
             Ok((file, length))

@@ -25,8 +25,10 @@ use crate::{
     machine::Scrutiny,
     optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
-    select::SelectConfig,
+    select::{Measure, SelectConfig},
 };
+
+mod unused;
 
 /// What is to be trained, on what, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,6 +187,16 @@ pub enum JobError {
     Section { path: PathBuf, reason: String },
 }
 
+impl JobError {
+    fn unused(unused: &unused::Unused, path: &Path) -> Self {
+        Self::Field {
+            path: path.to_owned(),
+            field: unused.field(),
+            reason: unused.reason(),
+        }
+    }
+}
+
 impl Job {
     /// Reads a job from `text`, the contents of the file at `path`, with `sets` (`section.key=value`)
     /// laid over it. Files that `sets` names are relative to the working directory and come out
@@ -229,6 +241,24 @@ impl Job {
         Ok(job)
     }
 
+    /// Refuses keys that a person wrote, in `text` or in `sets`, and that have no effect in this job,
+    /// which was parsed from them. A run's own `job.toml` has every key.
+    ///
+    /// # Errors
+    /// The first such key, with the choice that it belongs to.
+    pub fn check_written(&self, text: &str, path: &Path, sets: &[String]) -> Result<(), JobError> {
+        let mut written: toml::Table = toml::from_str(text).unwrap_or_default();
+        for argument in sets {
+            strict::set(&mut written, argument)?;
+        }
+        let is_written = |unused: &unused::Unused| {
+            let section = written.get(unused.section).and_then(toml::Value::as_table);
+            section.is_some_and(|section| section.contains_key(unused.key))
+        };
+        let found = unused::unused(self).into_iter().find(is_written);
+        found.map_or(Ok(()), |unused| Err(JobError::unused(&unused, path)))
+    }
+
     /// Makes the paths of manifests, language model and lexicon absolute; relative ones lie below `base`.
     #[must_use]
     pub fn resolve(mut self, base: &Path) -> Self {
@@ -240,6 +270,13 @@ impl Job {
             source.resolve(base);
         }
         self
+    }
+
+    /// The first key that goes by the validation set's figure (`select.by`), if one does.
+    pub fn needs_scores(&self) -> Option<&'static str> {
+        let plateau = self.schedule.kind == ScheduleKind::Plateau;
+        let plateau = plateau.then_some("schedule.kind");
+        plateau.or(self.select.needs_scores())
     }
 
     /// How far the answers of its workers are trusted.
@@ -325,14 +362,13 @@ impl Job {
             let reason = "weighs classes, and `model.head` is \"ctc\", which has none";
             return refuse("train.class_balance", reason.to_owned());
         }
-        let plateau = self.schedule.kind == ScheduleKind::Plateau;
-        let needs_scores = plateau.then_some("schedule.kind");
+        if self.select.by == Measure::Cer && self.model.head == Head::Keyword {
+            let reason = "is \"cer\", and a model with `model.head = \"keyword\"` has no character error rate; take \"score\" (its accuracy) or \"loss\"";
+            return refuse("select.by", reason.to_owned());
+        }
         let synthetic = corpus.synthetic.as_ref();
         let scored = corpus.valid.is_some() || synthetic.is_some_and(|made| made.valid > 0);
-        if let Some(field) = needs_scores
-            .or(self.select.needs_scores())
-            .filter(|_| !scored)
-        {
+        if let Some(field) = self.needs_scores().filter(|_| !scored) {
             let reason = "goes by scores on a validation set, and `corpus.valid` names none";
             return refuse(field, reason.to_owned());
         }
@@ -369,7 +405,8 @@ impl Job {
             }
             decode.check().map_err(|error| section(error.to_string()))?;
         }
-        Ok(())
+        let unused = unused::first_changed(self);
+        unused.map_or(Ok(()), |unused| Err(JobError::unused(&unused, path)))
     }
 }
 

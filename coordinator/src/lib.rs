@@ -16,6 +16,7 @@ pub mod machine;
 pub mod norms;
 pub mod optimizer;
 pub mod plan;
+pub mod plots;
 pub mod reduce;
 pub mod report;
 pub mod schedule;

@@ -85,6 +85,15 @@ impl OptimizerConfig {
         )
     }
 
+    /// The magnitude from which on a finite element of the gradient may make this optimizer's vectors
+    /// infinite in one step: Adam's second moment holds squares.
+    pub fn gradient_limit(&self) -> f64 {
+        match self.kind {
+            OptimizerKind::Sgd => f64::INFINITY,
+            OptimizerKind::Adam | OptimizerKind::AdamW => f64::from(f32::MAX).sqrt(),
+        }
+    }
+
     /// The names of the vectors that an optimizer of this kind keeps.
     pub fn vectors(&self) -> &'static [&'static str] {
         match self.kind {
@@ -247,6 +256,15 @@ pub(crate) struct Block<'a> {
     pub weights: &'a mut [f32],
     /// In the order of [`OptimizerConfig::vectors`]; empty where there are fewer.
     state: [&'a mut [f32]; 2],
+}
+
+impl Block<'_> {
+    /// The elements `place` of the weights and of each of the optimizer's vectors.
+    pub(crate) fn vectors(&self, place: &Range<usize>) -> impl Iterator<Item = &[f32]> {
+        let state = self.state.iter().filter(|vector| !vector.is_empty());
+        let vectors = std::iter::once(&self.weights).chain(state);
+        vectors.map(|vector| &vector[place.clone()])
+    }
 }
 
 /// What a step does to each element.

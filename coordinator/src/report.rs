@@ -60,6 +60,9 @@ pub struct Report {
     pub loss: Option<f64>,
     /// Share of the applied steps whose gradient was clipped.
     pub clipped_share: f64,
+    /// Mean share of the gradient's elements that were clamped in a step (`clip.policy = "value"`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamped_share: Option<f64>,
     /// Micro-batches left out because their gradient was not finite.
     pub quarantined: u64,
     /// Counts of what workers and networks did, by kind.

@@ -52,6 +52,17 @@ pub enum Measure {
     Loss,
 }
 
+impl Measure {
+    /// As a job names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Score => "score",
+            Self::Cer => "cer",
+            Self::Loss => "loss",
+        }
+    }
+}
+
 /// Most weights that are averaged: each is as large as the model, in memory and in every checkpoint.
 const MOST: usize = 64;
 

@@ -1,132 +1,139 @@
 //! A run's metrics as an event file that TensorBoard reads: records framed as in a TFRecord file
-//! (length, masked CRC-32C, `Event` message, masked CRC-32C). It decides which steps are new since
-//! the file was last extended, so that TensorBoard can follow a run, and refuses to know what a
-//! curve means.
+//! (length, masked CRC-32C, `Event` message, masked CRC-32C). It is only ever extended, so that
+//! TensorBoard can follow a run, and a step that a run makes again after a restart is not written twice.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+};
 
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
-use crate::curves::{Curves, CurvesError};
+use crate::curves::Figures;
 
 /// TensorBoard looks for `tfevents` in the name.
 pub const FILE_NAME: &str = "events.out.tfevents.unisono";
 
-/// Extends the event file in `dir` by what `curves` holds beyond its last step, stamped with
-/// `wall_time` (seconds since 1970). A tail that a crash left incomplete is cut off first.
-///
-/// # Errors
-/// When the folder or the file cannot be read or written.
-pub fn extend(curves: &Curves, dir: &Path, wall_time: f64) -> Result<(), CurvesError> {
-    let path = dir.join(FILE_NAME);
-    let wrap = |source: io::Error| CurvesError::Write {
-        path: path.clone(),
-        source,
-    };
-    fs::create_dir_all(dir).map_err(wrap)?;
-    let written = match fs::read(&path) {
-        Ok(bytes) => Written::of(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Written::default(),
-        Err(error) => return Err(wrap(error)),
-    };
-    let mut bytes = Vec::new();
-    if written.bytes == 0 {
-        record(
-            &mut bytes,
-            &Event {
-                wall_time,
-                step: 0,
-                file_version: Some("brain.Event:2".to_owned()),
-                summary: None,
-            },
-        );
-    }
-    for (step, values) in by_step(curves, &written) {
-        record(
-            &mut bytes,
-            &Event {
-                wall_time,
-                step: step as i64,
-                file_version: None,
-                summary: Some(Summary { value: values }),
-            },
-        );
-    }
-    append(&path, written.bytes, &bytes).map_err(wrap)
-}
+/// Bytes that are gathered before they are written.
+const PENDING: usize = 1 << 20;
 
-fn append(path: &Path, kept: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut file: File = OpenOptions::new().create(true).append(true).open(path)?;
-    file.set_len(kept)?;
-    file.write_all(bytes)
-}
-
-/// What is not written yet. `epoch` is where a step lies rather than something to look at.
-fn by_step(curves: &Curves, written: &Written) -> BTreeMap<u64, Vec<SummaryValue>> {
-    let mut steps: BTreeMap<u64, Vec<SummaryValue>> = BTreeMap::new();
-    for (name, curve) in curves.iter().filter(|(name, _)| *name != "epoch") {
-        let tag = name.replace('.', "/");
-        let next = written.next_step.get(&tag).copied().unwrap_or_default();
-        for (step, value) in curve.range(next..) {
-            steps.entry(*step).or_default().push(SummaryValue {
-                tag: tag.clone(),
-                simple_value: Some(*value as f32),
-            });
-        }
-    }
-    steps
-}
-
-/// What an event file holds already.
-#[derive(Debug, Default, PartialEq)]
-struct Written {
-    /// Up to the end of its last whole record.
+/// How far an event file was written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extent {
     bytes: u64,
     /// Of each tag, the first step that may follow: an epoch's score comes after its last step.
     next_step: BTreeMap<String, u64>,
 }
 
-impl Written {
-    fn of(mut bytes: &[u8]) -> Self {
-        let mut written = Self::default();
-        while let Some((event, rest)) = next_record(bytes) {
-            written.bytes += (bytes.len() - rest.len()) as u64;
-            for value in event.summary.into_iter().flat_map(|summary| summary.value) {
-                let next = written.next_step.entry(value.tag).or_default();
-                *next = (*next).max(event.step.cast_unsigned() + 1);
-            }
-            bytes = rest;
+impl Extent {
+    /// Whether the file in `dir` holds what was written: another one, or one that was cut, does not.
+    pub fn is_in(&self, dir: &Path) -> bool {
+        let found = fs::metadata(dir.join(FILE_NAME)).map_or(0, |file| file.len());
+        found >= self.bytes
+    }
+}
+
+/// Extends an event file.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    extent: Extent,
+    pending: Vec<u8>,
+    /// Of the records, in seconds since 1970.
+    wall_time: f64,
+}
+
+impl Writer {
+    /// Opens the file in `dir`, which is made if it is missing, to go on behind `extent`: what lies
+    /// there was left by a process that died before it could say so, and is cut off.
+    ///
+    /// # Errors
+    /// When the folder or the file cannot be written.
+    pub fn open(dir: &Path, extent: Extent, wall_time: f64) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let path = dir.join(FILE_NAME);
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(extent.bytes)?;
+        let mut writer = Self {
+            file,
+            extent,
+            pending: Vec::new(),
+            wall_time,
+        };
+        if writer.extent.bytes == 0 {
+            writer.record(&Event {
+                wall_time,
+                step: 0,
+                file_version: Some("brain.Event:2".to_owned()),
+                summary: None,
+            });
         }
-        written
+        Ok(writer)
     }
-}
 
-/// The first record of `bytes`, when it is whole and undamaged, and what follows it.
-fn next_record(bytes: &[u8]) -> Option<(Event, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<8>()?;
-    let (length_crc, rest) = rest.split_first_chunk::<4>()?;
-    if masked_crc(length) != u32::from_le_bytes(*length_crc) {
-        return None;
+    /// Adds figures that were not written yet. `epoch` is where a step lies rather than something to
+    /// look at.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn add(&mut self, figures: &Figures) -> io::Result<()> {
+        let step = figures.step;
+        let mut values = Vec::new();
+        for (name, value) in figures.values.iter().filter(|(name, _)| name != "epoch") {
+            let tag = name.replace('.', "/");
+            let next = self.extent.next_step.entry(tag.clone()).or_default();
+            if step >= *next {
+                *next = step + 1;
+                values.push(SummaryValue {
+                    tag,
+                    simple_value: Some(*value as f32),
+                });
+            }
+        }
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.record(&Event {
+            wall_time: self.wall_time,
+            step: step.cast_signed(),
+            file_version: None,
+            summary: Some(Summary { value: values }),
+        });
+        if self.pending.len() >= PENDING {
+            self.flush()?;
+        }
+        Ok(())
     }
-    let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    let (data, rest) = rest.split_at_checked(length)?;
-    let (data_crc, rest) = rest.split_first_chunk::<4>()?;
-    if masked_crc(data) != u32::from_le_bytes(*data_crc) {
-        return None;
-    }
-    Some((Event::decode(data).ok()?, rest))
-}
 
-fn record(out: &mut Vec<u8>, event: &Event) {
-    let data = event.encode_to_vec();
-    let length = (data.len() as u64).to_le_bytes();
-    out.extend_from_slice(&length);
-    out.extend_from_slice(&masked_crc(&length).to_le_bytes());
-    out.extend_from_slice(&data);
-    out.extend_from_slice(&masked_crc(&data).to_le_bytes());
+    /// Writes what is left, and gives how far the file goes now.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(mut self) -> io::Result<Extent> {
+        self.flush()?;
+        Ok(self.extent)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.pending)?;
+        self.extent.bytes += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn record(&mut self, event: &Event) {
+        let data = event.encode_to_vec();
+        let length = (data.len() as u64).to_le_bytes();
+        self.pending.extend_from_slice(&length);
+        self.pending
+            .extend_from_slice(&masked_crc(&length).to_le_bytes());
+        self.pending.extend_from_slice(&data);
+        self.pending
+            .extend_from_slice(&masked_crc(&data).to_le_bytes());
+    }
 }
 
 /// TFRecord masks its checksums, so that the checksum of data that holds checksums stays sound.
@@ -169,9 +176,36 @@ struct SummaryValue {
 mod tests {
     use super::*;
 
-    fn curves(dir: &Path, lines: &str) -> Curves {
-        fs::write(dir.join("metrics.jsonl"), lines).unwrap();
-        Curves::of_run(dir).unwrap()
+    /// The first record of `bytes`, when it is whole and undamaged, and what follows it.
+    fn next_record(bytes: &[u8]) -> Option<(Event, &[u8])> {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        let (length_crc, rest) = rest.split_first_chunk::<4>()?;
+        if masked_crc(length) != u32::from_le_bytes(*length_crc) {
+            return None;
+        }
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (data, rest) = rest.split_at_checked(length)?;
+        let (data_crc, rest) = rest.split_first_chunk::<4>()?;
+        if masked_crc(data) != u32::from_le_bytes(*data_crc) {
+            return None;
+        }
+        Some((Event::decode(data).ok()?, rest))
+    }
+
+    fn figures(step: u64, values: &[(&str, f64)]) -> Figures {
+        let values = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), *value));
+        Figures {
+            step,
+            values: values.collect(),
+        }
+    }
+
+    fn extend(dir: &Path, extent: Extent, figures: &[Figures]) -> Extent {
+        let mut writer = Writer::open(dir, extent, 10.0).unwrap();
+        figures.iter().for_each(|one| writer.add(one).unwrap());
+        writer.finish().unwrap()
     }
 
     fn events(dir: &Path) -> Vec<Event> {
@@ -194,47 +228,47 @@ mod tests {
     }
 
     #[test]
-    fn every_step_is_written_once_however_often_the_file_is_extended() {
+    fn every_step_is_written_once_however_often_a_run_makes_it() {
         let dir = tempfile::tempdir().unwrap();
-        let first = curves(
-            dir.path(),
-            "{\"step\":1,\"loss\":2.0}\n{\"step\":2,\"loss\":0.0,\"epoch\":1}\n",
-        );
-        extend(&first, dir.path(), 10.0).unwrap();
-        extend(&first, dir.path(), 11.0).unwrap();
-        let second = curves(
-            dir.path(),
-            "{\"step\":2,\"loss\":0.0}\n{\"step\":3,\"loss\":0.5}\n",
-        );
-        extend(&second, dir.path(), 12.0).unwrap();
-        let scored = "{\"step\":3,\"event\":\"evaluated\",\"score\":{\"wer\":0.25}}\n";
-        fs::write(dir.path().join("events.jsonl"), scored).unwrap();
-        let second = Curves::of_run(dir.path()).unwrap();
-        extend(&second, dir.path(), 12.0).unwrap();
+        let first = [
+            figures(1, &[("loss", 2.0)]),
+            figures(2, &[("epoch", 1.0), ("loss", 0.0)]),
+        ];
+        let extent = extend(dir.path(), Extent::default(), &first);
+        let second = [
+            figures(2, &[("loss", 0.0)]),
+            figures(3, &[("loss", 0.5)]),
+            figures(3, &[("valid.wer", 0.25)]),
+        ];
+        let extent = extend(dir.path(), extent, &second);
+        assert!(extent.is_in(dir.path()));
         let events = events(dir.path());
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
         let steps: Vec<i64> = events[1..].iter().map(|event| event.step).collect();
         assert_eq!(steps, [1, 2, 3, 3]);
-        let tag = |event: &Event| event.summary.as_ref().unwrap().value[0].tag.clone();
-        assert_eq!([tag(&events[3]), tag(&events[4])], ["loss", "valid/wer"]);
-        assert_eq!(
-            events[2].summary.as_ref().unwrap().value[0].simple_value,
-            Some(0.0)
-        );
+        let values = |event: &Event| event.summary.clone().unwrap().value;
+        assert_eq!(values(&events[2])[0].simple_value, Some(0.0));
+        let tags = [3, 4].map(|place: usize| values(&events[place])[0].tag.clone());
+        assert_eq!(tags, ["loss", "valid/wer"]);
     }
 
     #[test]
-    fn a_record_cut_short_by_a_crash_is_written_again() {
+    fn what_a_process_that_died_left_behind_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
-        let both = curves(
+        let first = extend(
             dir.path(),
-            "{\"step\":1,\"loss\":2.0}\n{\"step\":2,\"loss\":1.0}\n",
+            Extent::default(),
+            &[figures(1, &[("loss", 2.0)])],
         );
-        extend(&both, dir.path(), 10.0).unwrap();
         let path = dir.path().join(FILE_NAME);
+        let next = [figures(2, &[("loss", 1.0)])];
+        extend(dir.path(), first.clone(), &next);
         let whole = fs::read(&path).unwrap();
+        // It died in the middle of the second record, and nobody knows of either half.
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
-        extend(&both, dir.path(), 10.0).unwrap();
+        extend(dir.path(), first.clone(), &next);
         assert_eq!(fs::read(&path).unwrap(), whole);
+        fs::write(&path, "").unwrap();
+        assert!(!first.is_in(dir.path()));
     }
 }

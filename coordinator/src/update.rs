@@ -67,7 +67,7 @@ pub enum UpdateError {
         expected: usize,
     },
     #[error(
-        "step {step}: `{parameter}` holds weights that are not finite after the update; \
+        "step {step}: `{parameter}` or what the optimizer keeps of it is not finite after the update; \
          lower `optimizer.learning_rate` and resume from the last checkpoint"
     )]
     Diverged { step: u64, parameter: String },
@@ -101,7 +101,7 @@ pub struct Applied {
 }
 
 /// A step that left weights, optimizer and schedule as they were.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Skipped {
     /// Every micro-batch was left out by its worker.
     NothingToAdd,
@@ -109,6 +109,15 @@ pub enum Skipped {
     NoWeight,
     /// Finite gradients added up to one that is not.
     NotFinite { parameter: String },
+    /// The clipped gradient, of norm `norm`, may make the optimizer's vectors infinite.
+    TooLarge { norm: f64 },
+}
+
+impl Skipped {
+    /// Whether there were gradients, and they cannot be used: training diverges.
+    pub fn is_divergence(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::TooLarge { .. })
+    }
 }
 
 /// How a [`Trainer`] updates.
@@ -322,6 +331,9 @@ impl UpdateRule for Trainer {
         }
         let norm = squares.iter().sum::<f64>().sqrt();
         let (clipping, coefficient) = Clipping::new(norm, &self.config.clip);
+        if clipping.bound(norm) >= self.config.optimizer.gradient_limit() {
+            return Ok(self.skip(Skipped::TooLarge { norm }));
+        }
         let config = &self.config;
         let lr = config.schedule.learning_rate(
             config.optimizer.learning_rate,

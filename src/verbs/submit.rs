@@ -65,7 +65,9 @@ pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
     } else {
         folder
     })?;
-    Ok(Job::parse(&text, path, sets)?.resolve(&folder))
+    let job = Job::parse(&text, path, sets)?;
+    job.check_written(&text, path, sets)?;
+    Ok(job.resolve(&folder))
 }
 
 /// Prints what came of a job, by the text of its report, and turns a job that did not succeed into an

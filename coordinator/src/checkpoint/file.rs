@@ -100,7 +100,7 @@ fn write_synced(path: &Path, header: &[u8], tensors: &[Tensor<'_>]) -> io::Resul
 }
 
 /// Makes a rename in the folder of `path` outlast a power cut.
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(parent) => File::open(parent)?.sync_all(),

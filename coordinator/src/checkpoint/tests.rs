@@ -136,7 +136,7 @@ fn a_missing_newest_checkpoint_and_an_interrupted_write_do_no_harm() {
     fs::rename(newest(dir.path()), &unfinished).unwrap();
     let latest = latest::<Value>(dir.path(), &spec()).unwrap();
     assert_eq!(latest.found.unwrap().1.trainer, state(2));
-    assert_eq!(prune(dir.path(), 5).unwrap(), [unfinished]);
+    assert_eq!(prune(dir.path(), 5, 2).unwrap(), [unfinished]);
 }
 
 #[test]
@@ -173,12 +173,69 @@ fn a_header_that_claims_a_terabyte_is_not_believed() {
 fn pruning_keeps_the_newest() {
     let dir = folder();
     assert_eq!(
-        prune(dir.path(), 2).unwrap(),
+        prune(dir.path(), 2, 3).unwrap(),
         [dir.path().join("step-00000001.safetensors")]
     );
-    assert!(prune(dir.path(), 2).unwrap().is_empty());
-    prune(dir.path(), 0).unwrap();
+    assert!(prune(dir.path(), 2, 3).unwrap().is_empty());
+    prune(dir.path(), 0, 3).unwrap();
     assert_eq!(entries(dir.path()).unwrap(), [newest(dir.path())]);
+}
+
+#[test]
+fn what_was_just_written_is_kept_whatever_has_a_later_step() {
+    for keep in 1..4 {
+        let dir = folder();
+        // As after a restart from step 1: what lies ahead neither counts nor goes.
+        save(dir.path(), &spec(), &state(2), &held(2), &progress(2)).unwrap();
+        prune(dir.path(), keep, 2).unwrap();
+        let left: Vec<u64> = list(dir.path())
+            .unwrap()
+            .iter()
+            .map(|(step, _)| *step)
+            .collect();
+        let expected: &[u64] = if keep == 1 { &[2, 3] } else { &[1, 2, 3] };
+        assert_eq!(left, expected, "keep {keep}");
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_set_aside_and_tried_no_more() {
+    let dir = folder();
+    for round in 0..2 {
+        fs::write(newest(dir.path()), "not a checkpoint").unwrap();
+        let found = latest::<Value>(dir.path(), &spec()).unwrap();
+        let [CheckpointError::Damaged { path, .. }] = &found.damaged[..] else {
+            panic!("round {round}: {:?}", found.damaged);
+        };
+        let aside = set_aside(path).unwrap();
+        assert_eq!(fs::read(aside).unwrap(), b"not a checkpoint");
+        let again = latest::<Value>(dir.path(), &spec()).unwrap();
+        assert!(again.damaged.is_empty());
+        assert_eq!(again.found.unwrap().1.trainer, state(2));
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_an_error_and_not_damage() {
+    use std::os::unix::fs::symlink;
+    // A folder can be opened and not read, on any system and by root too; a link that leads nowhere
+    // cannot be opened, and one that leads to itself cannot be followed.
+    let make: [fn(&Path); 3] = [
+        |path| fs::create_dir(path).unwrap(),
+        |path| symlink("nowhere", path).unwrap(),
+        |path| symlink(path.file_name().unwrap(), path).unwrap(),
+    ];
+    for make in make {
+        let dir = folder();
+        fs::remove_file(newest(dir.path())).unwrap();
+        make(&newest(dir.path()));
+        let error = latest::<Value>(dir.path(), &spec()).unwrap_err();
+        assert!(
+            matches!(&error, CheckpointError::Io { path, .. } if *path == newest(dir.path())),
+            "{error}"
+        );
+        assert_eq!(entries(dir.path()).unwrap().len(), 3, "nothing was removed");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::PROGRAM_VERSION;
 
-use super::{Active, Driver, Run, training::Training, trouble::RunError, work};
+use super::{Active, Driver, Run, training::Training, trouble::RunError};
 use crate::{
     events::{Event, Journal, published},
     job::ComputeClassPolicy,
@@ -67,7 +67,7 @@ impl Driver {
         }
         let report = report(&run, &ending, &counters);
         let feed = self.feeds.get(&run.id).cloned();
-        let (id, dir, chart) = (run.id.clone(), run.dir.clone(), run.chart());
+        let (id, dir, draw) = (run.id.clone(), run.dir.clone(), run.last_drawing());
         let (state, error, event) = (ending.state(), ending.error(), ending.event());
         let (step, active) = (report.steps, run.active.take());
         let written = self.write(move |store| {
@@ -87,7 +87,7 @@ impl Driver {
                     None
                 }
             });
-            work::draw(&chart);
+            draw();
             // On a full disk the job has ended all the same, though not well without its report.
             let reported = report.write(&dir);
             let (state, error) = match &reported {
@@ -175,6 +175,7 @@ fn fill(report: &mut Report, training: &Training) {
     });
     report.loss = tally.loss;
     report.clipped_share = training.clipped_share();
+    report.clamped_share = training.clamped_share();
     report.quarantined = tally.quarantined;
     report.workers = tally.workers.len() as u64;
     report.lives = tally.lives;

@@ -8,6 +8,7 @@ use speech::score::{Score, details::Taken};
 
 use super::{
     Driver,
+    trouble::RunError,
     work::{self, Done, Scored},
 };
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
     machine::Input,
     plan,
     report::{Best, Metrics},
-    select::Figure,
+    select::{Figure, Measure},
 };
 
 impl Driver {
@@ -114,7 +115,11 @@ impl Driver {
             training.tally.best = this;
         }
         training.tally.metrics = Some(metrics);
-        let figure = Figure::of(training.job.select.by, &score, loss);
+        let by = training.job.select.by;
+        let figure = Figure::of(by, &score, loss);
+        // A loss that is not finite is a figure of this epoch alone; what is not there at all never comes.
+        let never = figure.is_none() && (by != Measure::Loss || loss.is_none());
+        let missing = training.job.needs_scores().filter(|_| never);
         let (score, confusions) = told(score);
         self.note(Event::Evaluated {
             epoch: pass.epoch,
@@ -123,6 +128,10 @@ impl Driver {
             score,
             confusions,
         });
+        if let Some(field) = missing {
+            self.fail(RunError::NoFigure { field, by });
+            return;
+        }
         self.hear(figure);
         self.draw();
     }
@@ -140,6 +149,14 @@ impl Driver {
         }
         if stopped {
             self.note(Event::StoppedEarly { epoch, best_epoch });
+        }
+        if let Some(training) = self.training()
+            && let Some(field) = training.job.needs_scores()
+            && training.is_over()
+            && best_epoch == 0
+        {
+            let by = training.job.select.by;
+            self.fail(RunError::NeverFinite { field, by });
         }
     }
 }

@@ -13,11 +13,13 @@ use super::{
     command::{Posted, Weights},
     ending::Ending,
     pass::Pass,
+    showing::Drawing,
     trouble::RunError,
     work::{self, Beginning, Begun, Done, Updated},
 };
 use crate::{
     broadcast::Board,
+    clip::ClipPolicy,
     events::{Event, StepMetrics},
     machine::{Input, PassId},
     plan,
@@ -53,7 +55,7 @@ impl Driver {
             cancel: Vec::new(),
             before: *self.machine.counters(),
             ending: None,
-            drawing: Arc::default(),
+            drawing: Drawing::default(),
         };
         match (job, self.feeds.get(&id)) {
             (Ok(job), Some(feed)) => {
@@ -92,7 +94,7 @@ impl Driver {
                     run.ending = Some(Ending::Succeeded { weights_sha256 });
                 }
             }
-            Done::Drawn => {}
+            Done::Drawn(took) => self.drawn(took),
             Done::Begun(Err(error)) | Done::Updated(Err(error)) | Done::Finished(Err(error)) => {
                 self.fail(error);
             }
@@ -138,6 +140,13 @@ impl Driver {
             board: Arc::new(Board::new(training.job.train.wire)),
         }));
         self.posted.send_replace(Some(Arc::new(posted)));
+        let suffix = if prepared.synthetic {
+            " (synthetic speech)"
+        } else {
+            ""
+        };
+        let title = format!("{}{suffix}", run.name);
+        run.drawing = Drawing::begin(&run.dir, title, journal.offsets());
         run.active = Some(Active { training, journal });
 
         let anew = resumed_from.is_none();
@@ -384,6 +393,7 @@ impl Driver {
             grad_norm: None,
             clip_coef: None,
             clipped: false,
+            share_clamped: None,
             lr: None,
             weight: sum.weight,
             seconds,
@@ -404,21 +414,46 @@ impl Driver {
                 metrics.grad_norm = Some(applied.grad_norm);
                 metrics.clip_coef = Some(applied.clip_coef);
                 metrics.clipped = applied.clipped;
+                metrics.share_clamped = (training.job.clip.policy == ClipPolicy::Value)
+                    .then_some(applied.share_clamped);
                 metrics.lr = Some(applied.lr);
                 metrics.dominated_by = Some(applied.dominated_by);
                 None
             }
-            Outcome::Skipped(skipped) => Some(in_words(&skipped)),
+            Outcome::Skipped(skipped) => {
+                if skipped.is_divergence() {
+                    metrics.quarantined = pass.micro_batches().into();
+                }
+                Some(in_words(&skipped))
+            }
         };
+        // Those that workers left out are counted already.
+        let newly_left_out = metrics.quarantined - sum.quarantined.len() as u64;
+        training.tally.quarantined += newly_left_out;
         training.tally.norms.record(&sum.norms);
         training.tally.skipped_steps += u64::from(skipped.is_some());
         training.record(counts, &metrics);
         if let Err(error) = journal.metrics(&metrics) {
             run.fail(error.into());
         }
-        if let Some(reason) = skipped {
-            tracing::warn!(step = counts.step, "a step was skipped: {reason}");
-            self.note(Event::StepSkipped { reason });
+        let Some(reason) = skipped else { return };
+        tracing::warn!(step = counts.step, "a step was skipped: {reason}");
+        self.note(Event::StepSkipped {
+            reason: reason.clone(),
+        });
+        let Some(training) = self.training() else {
+            return;
+        };
+        let (count, limit) = (
+            training.tally.quarantined,
+            training.job.train.max_quarantined,
+        );
+        if newly_left_out > 0 && count > limit {
+            self.fail(RunError::Diverges {
+                count,
+                limit,
+                reason,
+            });
         }
     }
 }
@@ -429,6 +464,11 @@ fn in_words(skipped: &Skipped) -> String {
         Skipped::NoWeight => "what the gradient is divided by is 0".to_owned(),
         Skipped::NotFinite { parameter } => {
             format!("the sum of finite gradients is not finite in `{parameter}`")
+        }
+        Skipped::TooLarge { norm } => {
+            format!(
+                "the gradient is too large for the optimizer (its norm is {norm:e}); clip it, or lower `optimizer.learning_rate`"
+            )
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     pass::Pass,
 };
 use crate::{
+    clip::ClipPolicy,
     corpus::Prepared,
     course::{Course, Heard, Held},
     events::{Offsets, StepMetrics},
@@ -40,6 +41,9 @@ pub struct Tally {
     #[serde(default)]
     pub norms: Norms,
     pub skipped_steps: u64,
+    /// The shares of elements that were clamped, added over the steps.
+    #[serde(default)]
+    pub shares_clamped: f64,
     pub faults: BTreeMap<String, u64>,
     /// Names of the workers that were granted a lease.
     pub workers: BTreeSet<String>,
@@ -181,7 +185,7 @@ impl Training {
     }
 
     /// Every step is made that will be.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.tally.course.stopped || self.counts.step == self.plan.total_steps()
     }
 
@@ -267,6 +271,7 @@ impl Training {
         self.tally.seconds += metrics.seconds;
         self.tally.audio_seconds += metrics.audio_seconds;
         self.tally.times.add(&metrics.times);
+        self.tally.shares_clamped += metrics.share_clamped.unwrap_or(0.0);
         let pace = self.pace.unwrap_or(metrics.seconds);
         self.pace = Some(pace + NEWEST * (metrics.seconds - pace));
         if metrics.loss.is_some() {
@@ -293,6 +298,13 @@ impl Training {
         self.progress.loss = self.tally.loss;
         self.progress.times = self.tally.times;
         self.progress.eta_seconds = self.pace.map(|pace| pace * left);
+    }
+
+    /// The mean over applied steps of the share of elements that were clamped, where clipping is by
+    /// value.
+    pub fn clamped_share(&self) -> Option<f64> {
+        let by_value = self.job.clip.policy == ClipPolicy::Value;
+        by_value.then(|| self.tally.shares_clamped / self.counts.applied_steps.max(1) as f64)
     }
 
     /// The share of applied steps in which clipping changed the gradient.

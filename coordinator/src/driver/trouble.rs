@@ -11,6 +11,7 @@ use crate::{
     optimizer::RestoreError,
     plan::PlanError,
     reduce::ReduceError,
+    select::Measure,
     store::{Cause, State, StoreError},
     update::UpdateError,
 };
@@ -49,6 +50,22 @@ pub enum RunError {
         utterances: String,
         reason: String,
     },
+    #[error(
+        "{count} micro-batches were left out, more than `train.max_quarantined = {limit}` allows; all of the last step for this: {reason}"
+    )]
+    Diverges {
+        count: u64,
+        limit: u64,
+        reason: String,
+    },
+    #[error(
+        "`{field}` goes by `select.by = \"{}\"`, and the validation set does not give that figure (every reference is empty, or too long for its recording); choose another figure, or another validation set", by.name()
+    )]
+    NoFigure { field: &'static str, by: Measure },
+    #[error(
+        "`{field}` goes by `select.by = \"{}\"`, and in no epoch was that a finite number: training diverges; lower `optimizer.learning_rate`", by.name()
+    )]
+    NeverFinite { field: &'static str, by: Measure },
     #[error("worker {worker} ({name}) cannot go on with step {step}: {reason}")]
     Data {
         worker: u64,
@@ -97,8 +114,13 @@ impl RunError {
             | Self::Checkpoint(_)
             | Self::Restore(_)
             | Self::Changed { .. }
+            | Self::NoFigure { .. }
             | Self::Data { .. } => Cause::Data,
-            Self::Update(_) | Self::TooManyQuarantined { .. } | Self::Reduce(_) => Cause::Training,
+            Self::Update(_)
+            | Self::TooManyQuarantined { .. }
+            | Self::Diverges { .. }
+            | Self::NeverFinite { .. }
+            | Self::Reduce(_) => Cause::Training,
         }
     }
 }

@@ -5,10 +5,10 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use proto::contribution::Contribution;
@@ -26,18 +26,15 @@ use super::{
 };
 use crate::{
     broadcast::{Board, Draft, Encoded},
-    chart,
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
     course::Held,
-    curves::Curves,
     events::{Journal, Published},
     job::Job,
     plan::Plan,
     reduce::ReduceError,
     spares::Spares,
     store::{StoreError, replace},
-    tensorboard,
     update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
 };
 
@@ -50,7 +47,8 @@ pub enum Done {
     Scored(Box<Scored>),
     Checkpointed(Box<Checkpointed>),
     Finished(Result<String, RunError>),
-    Drawn,
+    /// How long it took.
+    Drawn(Duration),
 }
 
 /// What a run needs to begin.
@@ -102,7 +100,10 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         ema: train.ema,
     };
     let latest = checkpoint::latest::<Tally>(&checkpoints(&run_dir), &prepared.spec)?;
-    let damaged = latest.damaged.iter().map(ToString::to_string).collect();
+    let mut damaged = set_aside(&latest.damaged)?;
+    if latest.found.is_none() && !damaged.is_empty() {
+        damaged.push("no whole checkpoint is left: the run begins at step 0 again".to_owned());
+    }
     let (trainer, remembered, saved, resumed_from) = match latest.found {
         Some((path, checkpoint)) => {
             let Checkpoint {
@@ -150,6 +151,18 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         resumed_from,
         damaged,
     })
+}
+
+/// Puts damaged checkpoints out of the way; gives what is to be told of each.
+fn set_aside(damaged: &[CheckpointError]) -> Result<Vec<String>, CheckpointError> {
+    let mut told = Vec::new();
+    for error in damaged {
+        if let CheckpointError::Damaged { path, .. } = error {
+            let aside = checkpoint::set_aside(path)?;
+            told.push(format!("{error}; it is kept as {}", name(&aside)));
+        }
+    }
+    Ok(told)
 }
 
 fn checkpoints(run_dir: &Path) -> PathBuf {
@@ -258,7 +271,7 @@ pub fn save(
     let write = || {
         ready()?;
         let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), held, tally)?;
-        checkpoint::prune(&dir, keep)?;
+        checkpoint::prune(&dir, keep, step)?;
         Ok(name(&path))
     };
     Checkpointed {
@@ -284,31 +297,4 @@ pub fn finish(run_dir: &Path, weights: &[f32], prepared: &Prepared) -> Result<St
         replace(&dir.join(name), &bytes)?;
     }
     Ok(checkpoint::weights_sha256(weights))
-}
-
-/// Where a run's curves are drawn, by one thread at a time.
-#[derive(Clone, Debug)]
-pub struct Chart {
-    pub run_dir: PathBuf,
-    pub title: String,
-    pub drawing: Arc<Mutex<()>>,
-}
-
-/// Draws the run's curves anew. They are for people: a run does not fail for them.
-pub fn draw(chart: &Chart) {
-    let Chart {
-        run_dir,
-        title,
-        drawing,
-    } = chart;
-    let _one_at_a_time = drawing.lock();
-    let draw = || {
-        let curves = Curves::of_run(run_dir)?;
-        chart::draw(&curves, title, &run_dir.join("chart.svg"))?;
-        let now = crate::store::now().as_millisecond() as f64 / 1000.0;
-        tensorboard::extend(&curves, &run_dir.join("tensorboard"), now)
-    };
-    if let Err(error) = draw() {
-        tracing::warn!(run_dir = %run_dir.display(), "the chart is not drawn: {error}");
-    }
 }

@@ -118,3 +118,66 @@ fn manifests_and_synthetic_speech_exclude_each_other() {
     let both = format!("{SMALL}synthetic = {{ task = \"digits\" }}");
     assert!(message(&both, &[]).contains("`corpus.synthetic` stands beside manifests"));
 }
+
+#[test]
+fn a_key_of_another_choice_is_refused_with_that_choice() {
+    for (set, belongs_to) in [
+        ("optimizer.momentum=0.9", "\"sgd\""),
+        ("schedule.gamma=0.1", "\"plateau\""),
+        ("schedule.step_size=10", "\"step\""),
+        ("schedule.patience=9", "\"plateau\""),
+        ("schedule.final_fraction=0.1", "\"cosine\""),
+        ("clip.max_value=0.0001", "clip.policy = \"value\""),
+        ("features.cepstra=5", "\"mfcc\""),
+        ("augment.noise_snr_db=[-5,0]", "augment.noise"),
+        ("augment.reverb_seconds=[0.2,0.3]", "augment.reverb"),
+        ("augment.freq_width=3", "augment.freq_masks"),
+        ("select.by=\"loss\"", "select.keep"),
+    ] {
+        let told = message(SMALL, &[set]);
+        let key = set.split_once('=').unwrap().0;
+        assert!(
+            told.contains(&format!("`{key}`")) && told.contains(belongs_to),
+            "{told}"
+        );
+    }
+    let value = ["clip.policy=\"value\"", "clip.max_norm=3.0"];
+    assert!(message(SMALL, &value).contains("\"global-norm\""));
+    let sgd = ["optimizer.kind=\"sgd\"", "optimizer.beta1=0.8"];
+    assert!(message(SMALL, &sgd).contains("\"adamw\""));
+    assert!(parse(SMALL, &["clip.policy=\"value\"", "clip.max_value=0.5"]).is_ok());
+}
+
+#[test]
+fn a_key_without_effect_is_refused_as_it_is_written_and_not_where_a_run_wrote_it() {
+    let path = Path::new("job.toml");
+    let text = format!("{SMALL}[clip]\nmax_value = 1.0\n");
+    // The value is the one that it has when it is left out.
+    let job = parse(&text, &[]).unwrap();
+    let told = job.check_written(&text, path, &[]).unwrap_err();
+    assert!(told.to_string().contains("`clip.max_value`"), "{told}");
+    let set = ["clip.max_value=1.0".to_owned()];
+    assert!(job.check_written(SMALL, path, &set).is_err());
+    assert!(job.check_written(SMALL, path, &[]).is_ok());
+    let own = job.to_toml().unwrap();
+    assert!(own.contains("max_value"));
+    assert_eq!(Job::parse(&own, path, &[]).unwrap(), job);
+}
+
+#[test]
+fn a_run_is_not_steered_by_a_figure_that_its_model_has_not() {
+    for steered in [
+        "select.keep=\"best\"",
+        "select.patience=2",
+        "schedule.kind=\"plateau\"",
+    ] {
+        let by = ["corpus.valid=v.jsonl", "select.by=\"cer\"", steered];
+        let keyword = [&by[..], &["model.head=\"keyword\""]].concat();
+        assert!(
+            message(SMALL, &keyword).contains("`select.by`"),
+            "{steered}"
+        );
+        let ctc = [&by[..], &["model.head=\"ctc\""]].concat();
+        assert!(parse(SMALL, &ctc).is_ok(), "{steered}");
+    }
+}

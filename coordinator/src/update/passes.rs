@@ -99,7 +99,7 @@ fn divide(values: &mut [f32], weight: f64) {
 pub(super) struct Moved {
     /// Elements of the gradient that were clamped.
     pub clamped: usize,
-    /// The first parameter that holds a weight which is not finite.
+    /// The first parameter with a weight, or a value of the optimizer's, which is not finite.
     pub not_finite: Option<usize>,
 }
 
@@ -145,7 +145,7 @@ fn move_block(
         let place = start..start + gradient.len();
         clamped += clipping.block(gradient);
         rule.run(part, place.clone(), gradient);
-        finite &= all_finite(&part.weights[place]);
+        finite &= part.vectors(&place).all(all_finite);
     }
     (clamped, finite)
 }

@@ -135,6 +135,73 @@ fn weights_that_overflow_stop_the_job_by_the_parameters_name() {
 }
 
 #[test]
+fn a_gradient_that_adam_cannot_square_is_skipped() {
+    let adam = |clip: ClipConfig| TrainerConfig {
+        clip,
+        optimizer: OptimizerConfig::default(),
+        schedule: ScheduleConfig::default(),
+        total_steps: 10,
+        ema: None,
+    };
+    let policy = |policy| ClipConfig {
+        policy,
+        ..ClipConfig::default()
+    };
+    // 1.8e19 squared is the largest f32.
+    for (policy, value, taken) in [
+        (policy(ClipPolicy::None), 1e18, true),
+        (policy(ClipPolicy::None), 2e19, false),
+        (policy(ClipPolicy::GlobalNorm), 1e30, true),
+        (policy(ClipPolicy::Value), 1e30, true),
+    ] {
+        let mut trainer = Trainer::new(&spec(), adam(policy), spec().initialize(1));
+        let before = trainer.state();
+        let outcome = trainer.apply(sum(value, 1.0)).unwrap();
+        assert_eq!(
+            matches!(outcome, Outcome::Applied(_)),
+            taken,
+            "{policy:?} {value}"
+        );
+        let state = trainer.state();
+        let finite = |vector: &[f32]| vector.iter().all(|value| value.is_finite());
+        assert!(state.optimizer.iter().all(|(_, vector)| finite(vector)));
+        assert!(taken || state.weights == before.weights && state.optimizer == before.optimizer);
+    }
+}
+
+#[test]
+fn an_optimizer_vector_that_overflows_stops_the_job() {
+    // Its weights stay finite: only the momentum buffer, which grows by a half each step, overflows.
+    let config = TrainerConfig {
+        clip: ClipConfig {
+            policy: ClipPolicy::None,
+            ..ClipConfig::default()
+        },
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-30,
+            momentum: 0.99,
+            kind: OptimizerKind::Sgd,
+            ..OptimizerConfig::default()
+        },
+        schedule: ScheduleConfig::default(),
+        total_steps: 10,
+        ema: None,
+    };
+    let mut trainer = Trainer::new(&spec(), config, spec().initialize(1));
+    let outcomes: Vec<_> = (0..9).map(|_| trainer.apply(sum(1e38, 1.0))).collect();
+    assert!(outcomes[0].is_ok() && outcomes.iter().any(Result::is_err));
+    let told = outcomes
+        .into_iter()
+        .find_map(Result::err)
+        .unwrap()
+        .to_string();
+    assert!(
+        told.contains("`lstm.weight_ih_l0`") && told.contains("optimizer"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_gradient_of_another_model_is_refused() {
     let short = Contribution {
         sum: Some(vec![1.0]),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use coordinator::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::{self, Checkpoint, CheckpointError},
     course::Held,
     machine::Millis,
     update::TrainerState,
@@ -61,7 +61,8 @@ impl Disk {
         let dir = self.dir.path();
         let saved = checkpoint::save(dir, &toy::spec(), state, held, progress);
         let path = saved.map_err(|error| error.to_string())?;
-        checkpoint::prune(dir, KEEP).map_err(|error| error.to_string())?;
+        let step = state.counts.step;
+        checkpoint::prune(dir, KEEP, step).map_err(|error| error.to_string())?;
         self.newest = Some((now + SYNC, path));
         Ok(())
     }
@@ -70,8 +71,11 @@ impl Disk {
     pub fn load(&self, faults: &mut Faults) -> Result<Option<Checkpoint<Progress>>, Violation> {
         let latest = checkpoint::latest(self.dir.path(), &toy::spec());
         let latest = latest.map_err(|error| error.to_string())?;
-        for _ in &latest.damaged {
+        for damaged in &latest.damaged {
             faults.count("damaged checkpoint passed over");
+            if let CheckpointError::Damaged { path, .. } = damaged {
+                checkpoint::set_aside(path).map_err(|error| error.to_string())?;
+            }
         }
         Ok(latest.found.map(|(_, checkpoint)| checkpoint))
     }
