@@ -3,6 +3,7 @@
 
 mod bench;
 mod decoding;
+mod evaluation;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
 pub use decoding::{Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat};
+pub use evaluation::{Compare, Evaluate};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -266,47 +268,6 @@ pub struct Model {
     /// Change a key of the job: `model.kind=gru`. May be given often.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Evaluate {
-    /// A run's `final` folder.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// The utterances to measure on.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Write a page with rates, confusions and the worst utterances, in one file.
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Write what was said and heard in each utterance, as JSON lines, for `compare`.
-    #[arg(long, value_name = "FILE")]
-    pub utterances: Option<PathBuf>,
-    #[command(flatten)]
-    pub decoding: Decoding,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
-    #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Compare {
-    /// A run's `final` folder, or what `evaluate --utterances` wrote.
-    #[arg(value_name = "MODEL_A")]
-    pub first: PathBuf,
-    /// What it is compared with.
-    #[arg(value_name = "MODEL_B")]
-    pub second: PathBuf,
-    /// The utterances to measure models on.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
     #[command(flatten)]
     pub output: Output,
 }

@@ -1,7 +1,7 @@
 //! A run's events as sentences for people.
 
 use coordinator::events::{Event, Record, Set};
-use speech::score::Score;
+use speech::{left_out::escaped, score::Score};
 
 use crate::output::{duration, percent};
 
@@ -47,13 +47,16 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             utterance,
             set,
             reason,
-        } => {
-            let set = match set {
-                Set::Train => "training",
-                Set::Valid => "validation",
-            };
-            format!("{set} utterance {utterance} is left out: {reason}")
+        } => format!(
+            "{} utterance {} is left out: {}",
+            name(*set),
+            escaped(utterance),
+            escaped(reason)
+        ),
+        Event::LeftOut { set, left_out } => {
+            left_out.sentence(&format!("{} utterances", name(*set)))
         }
+        Event::UnknownText { unknown } => format!("validation set: {unknown}"),
         Event::Pinned { compute_class } => format!("compute class {compute_class}"),
         Event::WorkerJoined {
             name,
@@ -129,6 +132,14 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
         Event::Cancelled => "cancelled".to_owned(),
         Event::Failed { error, .. } => format!("failed: {error}"),
         Event::Succeeded { weights_sha256 } => format!("succeeded, weights {weights_sha256}"),
+    }
+}
+
+/// What a set is called.
+pub const fn name(set: Set) -> &'static str {
+    match set {
+        Set::Train => "training",
+        Set::Valid => "validation",
     }
 }
 

@@ -98,11 +98,13 @@ impl Progress {
                 match self.left_out - 1 {
                     ..NAMED => {}
                     NAMED => {
-                        return self.message("more utterances are left out; the log names them");
+                        return self.message("more utterances are left out; `unisono logs` names them, and the end counts them");
                     }
                     _ => return,
                 }
             }
+            // What is found from here on is named anew.
+            Event::LeftOut { .. } => self.left_out = 0,
             Event::Evaluated { .. } => self.pace.pause(),
             Event::Checkpointed { .. } | Event::Succeeded { .. } | Event::Failed { .. } => return,
             _ => {}

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::report::Report;
+use coordinator::{
+    events::Set,
+    report::{LeftOutOf, Report},
+};
 
 use crate::{
     narrate,
@@ -79,8 +82,23 @@ pub fn text(report: &Report, place: &str) -> String {
     if let Some(faults) = faults(&report.faults) {
         say("seen", faults);
     }
+    if !report.unknown_text.is_empty() {
+        say("unknown", report.unknown_text.to_string());
+    }
     say("run", place.to_owned());
+    lines.extend(left_out(&report.left_out));
     lines.join("\n")
+}
+
+/// How many utterances took no part; `None` where all did.
+fn left_out(sets: &LeftOutOf) -> Option<String> {
+    let named = [(Set::Train, &sets.train), (Set::Valid, &sets.valid)];
+    let told: Vec<String> = named
+        .into_iter()
+        .filter(|(_, left_out)| !left_out.is_empty())
+        .map(|(set, left_out)| left_out.sentence(&format!("{} utterances", narrate::name(set))))
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Where the time of `steps` steps went, from seconds by name: the workers' in shares, the

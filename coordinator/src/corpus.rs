@@ -15,12 +15,14 @@ use speech::{
     decode::{Kept, KeptError, ctc_required_frames},
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats},
+    left_out::{Reason, TooManyLeftOut},
     manifest::{Manifest, ManifestError, Utterance},
     model::{Head, ModelSpec},
     objective,
     recipe::{Recipe, RecipeError},
     synth::{self, SynthError},
     text::{TextError, Units, Vocabulary},
+    unknown_text::UnknownText,
 };
 use thiserror::Error;
 
@@ -30,10 +32,12 @@ use crate::{
     store::Cause,
 };
 
+mod excluded;
 mod recordings;
 mod statistics;
 
-use recordings::inspect_all;
+pub use excluded::{Excluded, Named};
+use recordings::{Unusable, inspect_all};
 
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,14 +72,6 @@ impl Item {
     }
 }
 
-/// An utterance that does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    pub utterance: String,
-    pub set: Set,
-    pub reason: String,
-}
-
 /// A job made ready.
 #[derive(Debug)]
 pub struct Prepared {
@@ -83,7 +79,10 @@ pub struct Prepared {
     pub spec: ModelSpec,
     pub train: Vec<Item>,
     pub valid: Vec<Item>,
-    pub left_out: Vec<LeftOut>,
+    /// Of the training manifest and of the validation manifest.
+    pub left_out: [Excluded; 2],
+    /// Transcripts of the validation set that the model cannot say.
+    pub unknown: UnknownText,
     /// What the model is to be decoded with.
     pub decoding: Option<Kept>,
     /// Statistics of speakers, those of the training set before those of the validation set.
@@ -100,20 +99,16 @@ pub enum CorpusError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     Synth(#[from] SynthError),
-    #[error("utterance {utterance:?}: {source}{}", and_more(*others))]
+    /// The system failed, and not the recording.
+    #[error("utterance {utterance:?}: {source}")]
     Audio {
         utterance: String,
         source: Arc<AudioError>,
-        others: usize,
     },
-    #[error(
-        "utterance {utterance:?} has audio at {found} Hz where the job says {wanted} Hz; resample it, or set `features.resample = true`{}", and_more(*others)
-    )]
-    Rate {
-        utterance: String,
-        found: u32,
-        wanted: u32,
-        others: usize,
+    #[error("{}: {source}", path.display())]
+    TooManyLeftOut {
+        path: PathBuf,
+        source: TooManyLeftOut,
     },
     #[error("{}: {source}", path.display())]
     Vocabulary { path: PathBuf, source: TextError },
@@ -121,19 +116,13 @@ pub enum CorpusError {
         "{}: the keyword head needs two classes or more, and every transcript is {only:?}", path.display()
     )]
     OneClass { path: PathBuf, only: String },
-    #[error("{}: utterance {utterance:?}: {source}{}", path.display(), and_more(*others))]
-    Text {
-        path: PathBuf,
-        utterance: String,
-        source: TextError,
-        others: usize,
-    },
     #[error(
-        "{}: none of the {of} utterances can be trained on; the first, {utterance:?}, {reason}", path.display()
+        "{}: none of the {of} utterances can be {purpose}; the first, {utterance:?}: {reason}", path.display()
     )]
     NothingLeft {
         path: PathBuf,
-        of: usize,
+        of: u64,
+        purpose: &'static str,
         utterance: String,
         reason: String,
     },
@@ -153,27 +142,23 @@ pub enum CorpusError {
 }
 
 impl CorpusError {
-    /// Data does not mend itself.
+    /// Data does not mend itself; a disk or a network may.
     pub const fn cause(&self) -> Cause {
         match self {
-            Self::Abandoned => Cause::Infrastructure,
+            Self::Abandoned | Self::Audio { .. } => Cause::Infrastructure,
             _ => Cause::Data,
         }
-    }
-}
-
-fn and_more(others: usize) -> String {
-    match others {
-        0 => String::new(),
-        others => format!(" (and {others} more like it)"),
     }
 }
 
 /// Makes `job` ready. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. Gives
 /// up soon after `abandoned` is set.
 ///
+/// What cannot be used is left out by name.
+///
 /// # Errors
-/// The first utterance, in the manifests' order, that has something wrong with it.
+/// When more is left out than `corpus.max_bad` allows or nothing is left, when a recording cannot be read for a
+/// failure of the system, or when the job cannot be made of what its manifests hold.
 pub fn prepare(
     job: &Job,
     synthetic_dir: &Path,
@@ -192,16 +177,18 @@ pub fn prepare(
             only: only.clone(),
         });
     }
-    check_texts(&paths.valid.unwrap_or_default(), &valid, &vocabulary)?;
+    let transcripts = valid.iter().map(|it| (it.id.as_str(), it.text.as_str()));
+    let unknown = UnknownText::of(&vocabulary, transcripts);
 
     // Without statistics, which it is to compute.
     let front_end = FrontEnd::new(&job.features, None)?;
+    let bound = job.corpus.max_bad;
+    let mut train_left_out = Excluded::none(Set::Train, &paths.train, bound, train.len());
+    let valid_path = paths.valid.unwrap_or_default();
+    let mut valid_left_out = Excluded::none(Set::Valid, &valid_path, bound, valid.len());
     let inspect = |utterances| inspect_all(job, utterances, &front_end, abandoned);
     let (train, valid) = (inspect(train)?, inspect(valid)?);
-
-    let mut left_out = Vec::new();
-    let of = train.len();
-    let mut train = keep(train, Set::Train, &mut left_out, |item| {
+    let mut train = keep(job, train, &mut train_left_out, |item| {
         let labels = vocabulary.encode(&item.text).unwrap_or_default();
         match job.model.head {
             Head::Ctc => {
@@ -211,24 +198,26 @@ pub fn prepare(
             Head::Keyword => 1,
         }
     });
-    if let ([], [first, ..]) = (train.as_slice(), left_out.as_slice()) {
-        return Err(CorpusError::NothingLeft {
-            path: paths.train,
-            of,
-            utterance: first.utterance.clone(),
-            reason: first.reason.clone(),
-        });
-    }
     // A transcript too long for CTC has no loss but is decoded and scored all the same.
-    let mut valid = keep(valid, Set::Valid, &mut left_out, |_| 1);
+    let mut valid = keep(job, valid, &mut valid_left_out, |_| 1);
+    train_left_out.check(train.len())?;
+    valid_left_out.check(valid.len())?;
 
     let (mut stats, mut voices) = (None, Vec::new());
     match job.features.normalization {
         Normalization::None | Normalization::Utterance => {}
-        Normalization::Global => stats = Some(statistics::global(&train, &front_end, abandoned)?),
+        Normalization::Global => {
+            let computed = statistics::global(&train, &front_end, abandoned)?;
+            stats = Some(computed.stats);
+            exclude(&mut train, &mut train_left_out, computed.unusable)?;
+        }
         Normalization::Speaker => {
-            for items in [&mut train, &mut valid] {
-                statistics::of_speakers(items, &front_end, abandoned, &mut voices)?;
+            for (items, left_out) in [
+                (&mut train, &mut train_left_out),
+                (&mut valid, &mut valid_left_out),
+            ] {
+                let unusable = statistics::of_speakers(items, &front_end, abandoned, &mut voices)?;
+                exclude(items, left_out, unusable)?;
             }
         }
     }
@@ -253,7 +242,8 @@ pub fn prepare(
         spec,
         train,
         valid,
-        left_out,
+        left_out: [train_left_out, valid_left_out],
+        unknown,
         decoding,
         voices,
         synthetic: job.corpus.synthetic.is_some(),
@@ -328,50 +318,67 @@ fn manifests(job: &Job, synthetic_dir: &Path) -> Result<Paths, CorpusError> {
     })
 }
 
-fn check_texts(
-    path: &Path,
-    utterances: &[Utterance],
-    vocabulary: &Vocabulary,
-) -> Result<(), CorpusError> {
-    let unknown = utterances.iter().filter_map(|utterance| {
-        let error = vocabulary.encode(&utterance.text).err()?;
-        Some((utterance, error))
-    });
-    let mut unknown = unknown.fuse();
-    match unknown.next() {
-        None => Ok(()),
-        Some((utterance, source)) => Err(CorpusError::Text {
-            path: path.to_owned(),
-            utterance: utterance.id.clone(),
-            source,
-            others: unknown.count(),
-        }),
-    }
-}
-
-/// Keeps the items with at least as many frames as they need.
+/// Keeps the items with at least as many frames as they need, and no more seconds than the job allows.
 fn keep(
-    items: Vec<Item>,
-    set: Set,
-    left_out: &mut Vec<LeftOut>,
+    job: &Job,
+    inspected: Vec<Result<Item, Unusable>>,
+    left_out: &mut Excluded,
     needed: impl Fn(&Item) -> u64,
 ) -> Vec<Item> {
-    let (kept, short): (Vec<_>, Vec<_>) = items
-        .into_iter()
-        .map(|item| (needed(&item), item))
-        .partition(|(needed, item)| item.frames >= *needed);
-    left_out.extend(short.into_iter().map(|(needed, item)| {
-        let reason = match item.frames {
-            0 => "is too short to give a frame of features".to_owned(),
-            frames => format!("has {frames} frames where CTC needs {needed} for its transcript"),
+    let longest = job.corpus.max_seconds.unwrap_or(f64::INFINITY);
+    let mut kept = Vec::with_capacity(inspected.len());
+    for item in inspected {
+        let item = match item {
+            Ok(item) => item,
+            Err(Unusable {
+                utterance,
+                reason,
+                told,
+            }) => {
+                left_out.add(&utterance, reason, told);
+                continue;
+            }
         };
-        LeftOut {
-            utterance: item.id,
-            set,
-            reason,
-        }
-    }));
-    kept.into_iter().map(|(_, item)| item).collect()
+        let needed = needed(&item);
+        let frames = item.frames;
+        let (reason, told) = if item.seconds > longest {
+            let told = format!(
+                "lasts {:.1} s, and `corpus.max_seconds = {longest}` allows no more",
+                item.seconds
+            );
+            (Reason::TooLong, told)
+        } else if frames == 0 {
+            let told = "is too short to give a frame of features".to_owned();
+            (Reason::TooShort, told)
+        } else if frames < needed {
+            let told = format!("has {frames} frames where CTC needs {needed} for its transcript");
+            (Reason::TooShortForTranscript, told)
+        } else {
+            kept.push(item);
+            continue;
+        };
+        left_out.add(&item.id, reason, told);
+    }
+    kept
+}
+
+/// Takes the items that turned out to be unusable (places, ascending) out of `items`.
+fn exclude(
+    items: &mut Vec<Item>,
+    left_out: &mut Excluded,
+    unusable: Vec<(usize, Unusable)>,
+) -> Result<(), CorpusError> {
+    let mut places = unusable.iter().map(|(place, _)| *place).peekable();
+    let mut place = 0;
+    items.retain(|_| {
+        let is_out = places.next_if_eq(&place).is_some();
+        place += 1;
+        !is_out
+    });
+    for (_, one) in unusable {
+        left_out.add(&one.utterance, one.reason, one.told);
+    }
+    left_out.check(items.len())
 }
 
 /// Of each class of the vocabulary; none where all are equal.

@@ -31,6 +31,7 @@ mod showing;
 mod steps;
 mod training;
 mod trouble;
+mod unusable;
 mod work;
 
 pub(crate) use command::{

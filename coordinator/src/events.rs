@@ -10,7 +10,11 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use speech::score::{Score, details::Taken};
+use speech::{
+    left_out::LeftOut,
+    score::{Score, details::Taken},
+    unknown_text::UnknownText,
+};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -48,6 +52,15 @@ pub enum Event {
         utterance: String,
         set: Set,
         reason: String,
+    },
+    /// How many utterances of a set take no part, and why; the first of them were named before.
+    LeftOut {
+        set: Set,
+        left_out: LeftOut,
+    },
+    /// Transcripts of the validation set have characters or classes that the model lacks.
+    UnknownText {
+        unknown: UnknownText,
     },
     /// The compute class that the run's bits belong to from now on.
     Pinned {

@@ -17,6 +17,7 @@ use speech::{
     strict::{self, StrictError},
     synth::SyntheticConfig,
     text::TextConfig,
+    tolerance::MaxBad,
 };
 use thiserror::Error;
 
@@ -86,6 +87,12 @@ pub struct CorpusConfig {
     pub valid: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<SyntheticConfig>,
+    /// How many utterances of each manifest may be left out because their recording cannot be used.
+    #[serde(skip_serializing_if = "MaxBad::is_default")]
+    pub max_bad: MaxBad,
+    /// Utterances that last longer are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seconds: Option<f64>,
 }
 
 /// The `[train]` section.
@@ -321,6 +328,11 @@ impl Job {
                 return refuse("corpus.synthetic", reason.to_owned());
             }
             _ => {}
+        }
+        let seconds = corpus.max_seconds;
+        if let Some(seconds) = seconds.filter(|it| !it.is_finite() || *it <= 0.0) {
+            let reason = format!("is {seconds}; it is a finite number of seconds above 0");
+            return refuse("corpus.max_seconds", reason);
         }
         for (field, value, most) in [
             ("train.epochs", u64::from(self.train.epochs), 1_000_000),

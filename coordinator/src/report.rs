@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
-use speech::score::Score;
+use speech::{left_out::LeftOut, score::Score, unknown_text::UnknownText};
 
 use crate::{
     store::{Cause, State, StoreError, replace},
@@ -65,6 +65,12 @@ pub struct Report {
     pub clamped_share: Option<f64>,
     /// Micro-batches left out because their gradient was not finite.
     pub quarantined: u64,
+    /// Utterances that took no part.
+    #[serde(default)]
+    pub left_out: LeftOutOf,
+    /// Transcripts of the validation set that the model cannot say.
+    #[serde(default, skip_serializing_if = "UnknownText::is_empty")]
+    pub unknown_text: UnknownText,
     /// Counts of what workers and networks did, by kind.
     pub faults: BTreeMap<String, u64>,
     /// Workers that were granted a lease.
@@ -104,6 +110,15 @@ impl Figures {
         let report = std::fs::read(run_dir.join(REPORT)).ok()?;
         serde_json::from_slice(&report).ok()
     }
+}
+
+/// Utterances that took no part, of each of a job's manifests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LeftOutOf {
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub train: LeftOut,
+    #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
+    pub valid: LeftOut,
 }
 
 /// A score with the loss beside it.

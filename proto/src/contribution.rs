@@ -36,6 +36,15 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// An utterance that was left out of its micro-batch because its recording, whose bytes are those that the job
+/// was planned with, cannot be decoded, or is too short once it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Its place in the training set.
+    pub utterance: u32,
+    pub reason: String,
+}
+
 /// The sum over the micro-batches of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contribution {
@@ -53,6 +62,8 @@ pub struct Contribution {
     /// Seconds of audio.
     pub audio_seconds: f64,
     pub quarantined: Vec<Quarantined>,
+    /// In the order of the micro-batches.
+    pub unusable: Vec<Unusable>,
     /// L2 norms of the micro-batches' mean gradients, in order, where the job bounds them: of every
     /// one that is finite, also of those that were left out.
     pub norms: Vec<f64>,
@@ -90,6 +101,7 @@ impl Contribution {
         self.frames += right.frames;
         self.audio_seconds += right.audio_seconds;
         self.quarantined.extend(right.quarantined);
+        self.unusable.extend(right.unusable);
         self.norms.extend(right.norms);
         self
     }
@@ -203,6 +215,20 @@ mod tests {
             .map(|value| value.to_bits())
             .collect();
         assert_eq!(bits, [1.5f32.to_bits(), (-0.0f32).to_bits()]);
+    }
+
+    #[test]
+    fn merging_keeps_the_order_of_what_is_left_out() {
+        let with = |utterance| Contribution {
+            unusable: vec![Unusable {
+                utterance,
+                reason: String::new(),
+            }],
+            ..Contribution::default()
+        };
+        let merged = with(7).merge(with(2)).merge(with(5));
+        let places: Vec<u32> = merged.unusable.iter().map(|one| one.utterance).collect();
+        assert_eq!(places, [7, 2, 5]);
     }
 
     #[test]

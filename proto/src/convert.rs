@@ -5,7 +5,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined},
+    contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined, Unusable},
     lane::{Place, Token},
     tree::Node,
     v1,
@@ -168,6 +168,24 @@ impl From<v1::Quarantined> for Quarantined {
     }
 }
 
+impl From<Unusable> for v1::Unusable {
+    fn from(unusable: Unusable) -> Self {
+        Self {
+            utterance: unusable.utterance,
+            reason: unusable.reason,
+        }
+    }
+}
+
+impl From<v1::Unusable> for Unusable {
+    fn from(unusable: v1::Unusable) -> Self {
+        Self {
+            utterance: unusable.utterance,
+            reason: unusable.reason,
+        }
+    }
+}
+
 impl v1::ContributionHeader {
     /// The header of `contribution`; its vector follows in chunks.
     pub fn new(worker: u64, key: Key, contribution: &Contribution, spent: v1::Spent) -> Self {
@@ -204,6 +222,12 @@ impl v1::ContributionHeader {
             spent: Some(spent),
             norms: contribution.norms.clone(),
             in_lane: 0,
+            unusable: contribution
+                .unusable
+                .iter()
+                .cloned()
+                .map(Into::into)
+                .collect(),
         }
     }
 
@@ -252,6 +276,7 @@ impl v1::ContributionHeader {
             frames: self.frames,
             audio_seconds: self.audio_seconds,
             quarantined: self.quarantined.into_iter().map(Into::into).collect(),
+            unusable: self.unusable.into_iter().map(Into::into).collect(),
             norms: self.norms,
         })
     }
@@ -309,6 +334,10 @@ mod tests {
         let contribution = Contribution {
             weight: 4.0,
             loss: 1.0,
+            unusable: vec![Unusable {
+                utterance: 3,
+                reason: "it ends in the middle".to_owned(),
+            }],
             ..Contribution::default()
         };
         let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());

@@ -1,16 +1,21 @@
 //! `compare`: whether one model is better than another on the same utterances, or by chance.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::Result;
 use serde::Serialize;
 use speech::{
+    left_out::{LeftOut, Reason},
     manifest::Manifest,
     score::{
         bootstrap::{self, Difference},
         details::{Details, Rate, Recognised, Unit},
         significance::{self, Name, Test},
     },
+    tolerance::MaxBad,
 };
 use worker::{compute::Compute, inference::Model};
 
@@ -34,6 +39,9 @@ struct Comparison {
     /// Absent for fewer than two utterances.
     test: Option<Test>,
     significant: bool,
+    /// Utterances that are on one side alone.
+    #[serde(skip_serializing_if = "LeftOut::is_empty")]
+    left_out: LeftOut,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,14 +69,15 @@ pub fn run(args: args::Compare) -> Result<()> {
         [false, false] => None,
         _ => Some(compute(args.device)?),
     };
+    let max_bad = args.max_bad.unwrap_or_default();
     let hear = |path: &Path| match (&compute, path.is_file()) {
-        (Some(compute), false) => model(path, args.manifest.as_deref(), compute),
+        (Some(compute), false) => model(path, args.manifest.as_deref(), compute, max_bad),
         _ => read(path),
     };
-    let (first, second) = (hear(&args.first)?, hear(&args.second)?);
+    let (mut first, mut second) = (hear(&args.first)?, hear(&args.second)?);
     let unit = unit([&first, &second])?;
-    let second_recognised = in_order(&first.recognised, &second.recognised)?;
-    let samples = [&first.recognised, &second_recognised].map(|all| unit.samples(all));
+    let left_out = meet(&mut first.recognised, &mut second.recognised, max_bad)?;
+    let samples = [&first.recognised, &second.recognised].map(|all| unit.samples(all));
     let test = match unit {
         Unit::Utterances => Some(significance::mcnemar(&samples[0], &samples[1])),
         Unit::Words | Unit::Characters => significance::matched_pairs(&samples[0], &samples[1]),
@@ -85,12 +94,18 @@ pub fn run(args: args::Compare) -> Result<()> {
         test,
         first: side(&args.first, first),
         second: side(&args.second, second),
+        left_out,
     };
     output::print(args.output.format, &comparison, text)
 }
 
 /// Measures the model in a folder.
-fn model(path: &Path, manifest: Option<&Path>, compute: &Compute) -> Result<Heard> {
+fn model(
+    path: &Path,
+    manifest: Option<&Path>,
+    compute: &Compute,
+    max_bad: MaxBad,
+) -> Result<Heard> {
     let Some(manifest) = manifest else {
         let message = format!(
             "{} is a model: `--manifest` says what to measure it on",
@@ -99,7 +114,7 @@ fn model(path: &Path, manifest: Option<&Path>, compute: &Compute) -> Result<Hear
         return Err(Failure::Usage(message).into());
     };
     let model = Model::load(path, compute)?;
-    let measured = measure(&model, Manifest::read(manifest)?, manifest)?;
+    let measured = measure(&model, Manifest::read(manifest)?, manifest, max_bad)?;
     Ok(Heard {
         efficiency: Some(Efficiency::of(path, &model, &measured, compute)),
         unit: Some(measured.unit),
@@ -137,30 +152,65 @@ fn unit(sides: [&Heard; 2]) -> Result<Unit> {
     }
 }
 
-/// The second's utterances in the order of the first's: they have to be the same ones.
-fn in_order(first: &[Recognised], second: &[Recognised]) -> Result<Vec<Recognised>> {
-    let by_id: BTreeMap<&str, &Recognised> =
-        second.iter().map(|one| (one.id.as_str(), one)).collect();
+/// Keeps the utterances that are on both sides, the second's in the order of the first's. Those on one side alone
+/// are left out, as many as `max_bad` allows of all.
+fn meet(
+    first: &mut Vec<Recognised>,
+    second: &mut Vec<Recognised>,
+    max_bad: MaxBad,
+) -> Result<LeftOut> {
     let refuse = |reason: String| Err(Failure::Data(reason).into());
-    if by_id.len() != second.len() || first.len() != second.len() {
-        return refuse(format!(
-            "{} utterances stand against {} of {} names: both sides need the same ones, each once",
-            first.len(),
-            second.len(),
-            by_id.len()
-        ));
-    }
-    let mut ordered = Vec::with_capacity(first.len());
-    for one in first {
-        match by_id.get(one.id.as_str()) {
-            Some(&other) if other.reference == one.reference => ordered.push(other.clone()),
-            Some(_) => {
-                return refuse(format!("utterance {}: the references differ", one.id));
-            }
-            None => return refuse(format!("utterance {} is only on one side", one.id)),
+    let mut by_id = BTreeMap::new();
+    for one in second.drain(..) {
+        if let Some(twice) = by_id.insert(one.id.clone(), one) {
+            return refuse(format!(
+                "utterance {:?} stands twice in the second",
+                twice.id
+            ));
         }
     }
-    Ok(ordered)
+    let names: BTreeSet<&str> = first.iter().map(|one| one.id.as_str()).collect();
+    if names.len() != first.len() {
+        let told = format!(
+            "{} utterances of the first have {} names: each stands once",
+            first.len(),
+            names.len()
+        );
+        return refuse(told);
+    }
+    let only_second: Vec<String> = by_id
+        .keys()
+        .filter(|id| !names.contains(id.as_str()))
+        .cloned()
+        .collect();
+    let mut left_out = LeftOut::of(first.len() + only_second.len());
+    let mut differs = None;
+    first.retain(|one| match by_id.remove(&one.id) {
+        Some(other) => {
+            if other.reference != one.reference {
+                differs.get_or_insert_with(|| one.id.clone());
+            }
+            second.push(other);
+            true
+        }
+        None => {
+            left_out.add(&one.id, Reason::OneSide, "it is only in the first");
+            false
+        }
+    });
+    if let Some(id) = differs {
+        return refuse(format!("utterance {id:?}: the references differ"));
+    }
+    for id in only_second {
+        left_out.add(&id, Reason::OneSide, "it is only in the second");
+    }
+    if first.is_empty() {
+        return refuse("no utterance is on both sides".to_owned());
+    }
+    match left_out.check(max_bad) {
+        Ok(()) => Ok(left_out),
+        Err(error) => refuse(format!("utterances to compare: {error}")),
+    }
 }
 
 fn text(comparison: &Comparison) -> String {
@@ -208,6 +258,9 @@ fn text(comparison: &Comparison) -> String {
         };
         lines.push(format!("p = {:.4} ({name}): {verdict}", test.p_value));
     }
+    if !comparison.left_out.is_empty() {
+        lines.push(comparison.left_out.sentence("utterances"));
+    }
     lines.join("\n")
 }
 
@@ -226,19 +279,35 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_need_the_same_utterances() {
-        let (a, b) = (recognised("a", "one"), recognised("b", "two"));
-        let ordered = in_order(&[a.clone(), b.clone()], &[b.clone(), a.clone()]).unwrap();
-        assert_eq!(ordered, [a.clone(), b.clone()]);
-        let refused = |first: &[Recognised], second: &[Recognised]| {
-            in_order(first, second).unwrap_err().to_string()
+    fn utterances_on_one_side_alone_are_left_out_within_a_bound() {
+        let [a, b, c, d] = [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")]
+            .map(|(id, reference)| recognised(id, reference));
+        let met = |first: &[Recognised], second: &[Recognised], max_bad| {
+            let (mut first, mut second) = (first.to_vec(), second.to_vec());
+            let left_out = meet(&mut first, &mut second, max_bad);
+            left_out.map(|left_out| (first, second, left_out))
         };
-        let pair = [a.clone(), b.clone()];
-        assert!(refused(&pair, &pair[..1]).contains("2 utterances stand against 1"));
-        assert!(refused(&pair, &[a.clone(), a.clone()]).contains("of 1 names"));
-        assert!(
-            refused(&pair, &[a.clone(), recognised("c", "x")]).contains("b is only on one side")
-        );
-        assert!(refused(&pair, &[a, recognised("b", "x")]).contains("b: the references differ"));
+        let all = [a.clone(), b.clone(), c.clone()];
+        let other = [d.clone(), b.clone(), a.clone()];
+        let (first, second, left_out) = met(&all, &other, MaxBad::Default).unwrap();
+        assert_eq!(first, [a.clone(), b.clone()]);
+        assert_eq!(second, first);
+        assert_eq!((left_out.utterances, left_out.of), (2, 4));
+        let same = met(&all, &all, MaxBad::Count(0)).unwrap();
+        assert!(same.2.is_empty());
+
+        let refused = |first: &[Recognised], second: &[Recognised]| {
+            met(first, second, MaxBad::Count(1))
+                .unwrap_err()
+                .to_string()
+        };
+        let told = refused(&all, &other);
+        assert!(told.contains("2 of 4") && told.contains("\"c\""), "{told}");
+        assert!(refused(&all, &[d]).contains("no utterance is on both sides"));
+        let twice = [a.clone(), a.clone()];
+        assert!(refused(&all, &twice).contains("\"a\" stands twice"));
+        assert!(refused(&twice, &all).contains("1 names"));
+        let differs = [a, recognised("b", "x"), c];
+        assert!(refused(&all, &differs).contains("\"b\": the references differ"));
     }
 }

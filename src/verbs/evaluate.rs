@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Serialize;
 use speech::{
+    left_out::LeftOut,
     manifest::Manifest,
     output_file::OutputFiles,
     score::{
         Score,
         details::{Details, Rate, Unit},
     },
+    unknown_text::UnknownText,
 };
 use worker::{
     compute::{Compute, DeviceChoice},
@@ -47,6 +49,11 @@ pub struct Evaluation {
     greedy: Option<Greedy>,
     /// Mean over the utterances that have one.
     loss: Option<f64>,
+    #[serde(skip_serializing_if = "LeftOut::is_empty")]
+    left_out: LeftOut,
+    /// Transcripts that the model cannot say.
+    #[serde(skip_serializing_if = "UnknownText::is_empty")]
+    unknown_text: UnknownText,
     details: Details,
     #[serde(flatten)]
     efficiency: Efficiency,
@@ -58,12 +65,15 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     let manifest = Manifest::read(&args.manifest)?;
     let (mut model, compute) = open(&args.model, args.device)?;
     decoding::set(&mut model, &args.decoding)?;
-    let measured = measure(&model, manifest, &args.manifest)?;
+    let max_bad = args.max_bad.unwrap_or_default();
+    let mut measured = measure(&model, manifest, &args.manifest, max_bad)?;
     let losses: Vec<f64> = measured.losses.iter().copied().flatten().collect();
     let evaluation = Evaluation {
         score: measured.score.clone(),
         greedy: measured.greedy,
         loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
+        left_out: std::mem::take(&mut measured.left_out),
+        unknown_text: std::mem::take(&mut measured.unknown),
         details: Details::new(&measured.recognised, measured.unit),
         efficiency: Efficiency::of(&args.model, &model, &measured, &compute),
     };
@@ -190,6 +200,12 @@ fn text(evaluation: &Evaluation) -> String {
         efficiency.parameters,
         report::bytes(efficiency.model_bytes)
     ));
+    if !evaluation.unknown_text.is_empty() {
+        lines.push(evaluation.unknown_text.to_string());
+    }
+    if !evaluation.left_out.is_empty() {
+        lines.push(evaluation.left_out.sentence("utterances"));
+    }
     lines.join("\n")
 }
 

@@ -7,7 +7,7 @@ use speech::features::Features;
 use speech::model::Head;
 use speech::objective::Objective;
 
-use crate::loss::{self, Example};
+use crate::loss::{self, Example, OutOfMemory};
 use crate::network::dropout::Dropout;
 use crate::network::{Batch, Network, Parameters};
 
@@ -86,6 +86,11 @@ pub enum GradientError {
          is not finite"
     )]
     Nothing,
+    #[error("utterance {position} of the micro-batch: {source}")]
+    Memory {
+        position: usize,
+        source: OutOfMemory,
+    },
     #[error("the device failed: {0}")]
     Device(String),
 }
@@ -201,8 +206,13 @@ impl Forward<'_> {
             })
             .collect();
         let right = |example: &&Example| loss::argmax(example.logits) == example.target[0] as usize;
+        let losses = loss::training_losses(head, &examples, outputs, &self.objective);
+        let losses = losses.map_err(|source| GradientError::Memory {
+            position: kept[source.position],
+            source,
+        })?;
         Ok(Passed {
-            losses: loss::training_losses(head, &examples, outputs, &self.objective),
+            losses,
             correct: (head == Head::Keyword).then(|| examples.iter().filter(right).count() as u32),
             batch,
             leaves,

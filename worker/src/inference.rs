@@ -148,8 +148,9 @@ impl Model {
     }
 
     /// What each utterance's loss is against its labels (see [`Vocabulary::encode`]); `None` where
-    /// it has none, because CTC cannot align the labels with so few frames.
-    pub fn losses(&self, heard: &[Recognition], labels: &[&[u32]]) -> Vec<Option<f64>> {
+    /// it has none, because CTC cannot align the labels with so few frames, or because there are no labels: the
+    /// model cannot say the transcript.
+    pub fn losses(&self, heard: &[Recognition], labels: &[Option<&[u32]>]) -> Vec<Option<f64>> {
         losses(self.network.spec(), heard, labels)
     }
 
@@ -194,31 +195,29 @@ pub(crate) fn recognise(
 pub(crate) fn losses(
     spec: &ModelSpec,
     heard: &[Recognition],
-    labels: &[&[u32]],
+    labels: &[Option<&[u32]>],
 ) -> Vec<Option<f64>> {
     let head = spec.config.head;
-    let feasible = |(heard, labels): &(&Recognition, &&[u32])| {
-        loss::is_feasible(head, heard.log_probs.len() / spec.outputs, labels)
+    let is_feasible = |(heard, labels): (&Recognition, &Option<&[u32]>)| {
+        let frames = heard.log_probs.len() / spec.outputs;
+        labels.is_some_and(|labels| loss::is_feasible(head, frames, labels))
     };
-    let pairs: Vec<(&Recognition, &&[u32])> = heard.iter().zip(labels).collect();
+    let feasible: Vec<bool> = heard.iter().zip(labels).map(is_feasible).collect();
     // Log-probabilities are logits whose softmax is themselves.
-    let examples: Vec<Example> = pairs
+    let examples: Vec<Example> = heard
         .iter()
-        .filter(|pair| feasible(pair))
-        .map(|(heard, target)| Example {
+        .zip(labels)
+        .zip(&feasible)
+        .filter(|(_, feasible)| **feasible)
+        .map(|((heard, target), _)| Example {
             logits: &heard.log_probs,
-            target,
+            target: target.unwrap_or_default(),
         })
         .collect();
-    let mut found = loss::losses(head, &examples, spec.outputs).into_iter();
-    pairs
-        .iter()
-        .map(|pair| {
-            feasible(pair)
-                .then(|| found.next())
-                .flatten()
-                .map(|loss| loss.value)
-        })
+    let mut found = loss::values(head, &examples, spec.outputs).into_iter();
+    feasible
+        .into_iter()
+        .map(|feasible| feasible.then(|| found.next()).flatten())
         .collect()
 }
 

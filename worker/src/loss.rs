@@ -9,6 +9,7 @@ mod objective;
 
 use rayon::prelude::*;
 use speech::{model::Head, objective::Objective};
+use thiserror::Error;
 
 /// One utterance's outputs before the softmax, and what they should have been.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,25 @@ pub struct Loss {
     pub gradient: Vec<f32>,
 }
 
+/// There is no memory for what an utterance's loss needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("there are no {bytes} bytes of memory for the loss of an utterance of its length")]
+pub struct OutOfMemory {
+    /// Among the examples.
+    pub position: usize,
+    pub bytes: usize,
+}
+
+impl OutOfMemory {
+    /// For `elements` of 8 bytes; whose they are is not known yet.
+    fn new(elements: usize) -> Self {
+        Self {
+            position: 0,
+            bytes: elements.saturating_mul(size_of::<f64>()),
+        }
+    }
+}
+
 /// Whether a target can come out of `frames` frames at all. CTC needs a frame for each label and one
 /// between equal neighbours (Graves et al. 2006), and at least one.
 pub fn is_feasible(head: Head, frames: usize, target: &[u32]) -> bool {
@@ -42,31 +62,68 @@ pub fn is_feasible(head: Head, frames: usize, target: &[u32]) -> bool {
         }
 }
 
-/// The negative log-likelihoods of `examples`, shared out among rayon's threads.
+/// The negative log-likelihoods of `examples` without their gradients, shared out among rayon's threads: in
+/// memory that grows with frames and with labels, and not with both.
 ///
 /// # Panics
 /// If an example is not feasible, or a target's class is not among `outputs`.
-pub fn losses(head: Head, examples: &[Example], outputs: usize) -> Vec<Loss> {
+pub fn values(head: Head, examples: &[Example], outputs: usize) -> Vec<f64> {
+    examples
+        .par_iter()
+        .map(|example| {
+            let Example { logits, target } = *example;
+            check(head, *example, outputs);
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                return f64::NAN;
+            }
+            match head {
+                Head::Keyword => {
+                    let mut log_probs = vec![0.0; logits.len()];
+                    log_softmax(logits, outputs, &mut log_probs);
+                    -log_probs[target[0] as usize]
+                }
+                Head::Ctc => ctc::value(logits, outputs, target),
+            }
+        })
+        .collect()
+}
+
+/// The negative log-likelihoods of `examples` with their gradients, shared out among rayon's threads.
+///
+/// # Errors
+/// When there is no memory for one of them.
+///
+/// # Panics
+/// As [`values`].
+pub fn losses(head: Head, examples: &[Example], outputs: usize) -> Result<Vec<Loss>, OutOfMemory> {
     training_losses(head, examples, outputs, &Objective::default())
 }
 
 /// What training makes small for `examples`: their negative log-likelihoods as `objective` shapes them.
 ///
+/// # Errors
+/// As [`losses`].
+///
 /// # Panics
-/// Likewise.
+/// As [`values`].
 pub fn training_losses(
     head: Head,
     examples: &[Example],
     outputs: usize,
     objective: &Objective,
-) -> Vec<Loss> {
-    examples
+) -> Result<Vec<Loss>, OutOfMemory> {
+    let losses: Vec<Result<Loss, OutOfMemory>> = examples
         .par_iter()
-        .map(|example| loss(head, *example, outputs, objective))
-        .collect()
+        .enumerate()
+        .map(|(position, example)| {
+            let loss = loss(head, *example, outputs, objective);
+            loss.map_err(|error| OutOfMemory { position, ..error })
+        })
+        .collect();
+    losses.into_iter().collect()
 }
 
-fn loss(head: Head, example: Example, outputs: usize, objective: &Objective) -> Loss {
+fn check(head: Head, example: Example, outputs: usize) {
     let Example { logits, target } = example;
     assert!(
         target.iter().all(|&label| (label as usize) < outputs),
@@ -76,29 +133,39 @@ fn loss(head: Head, example: Example, outputs: usize, objective: &Objective) -> 
         is_feasible(head, logits.len() / outputs, target),
         "a feasible utterance"
     );
+}
+
+fn loss(
+    head: Head,
+    example: Example,
+    outputs: usize,
+    objective: &Objective,
+) -> Result<Loss, OutOfMemory> {
+    let Example { logits, target } = example;
+    check(head, example, outputs);
     if !logits.iter().all(|logit| logit.is_finite()) {
-        return Loss {
+        return Ok(Loss {
             value: f64::NAN,
             gradient: vec![f32::NAN; logits.len()],
-        };
+        });
     }
     let mut log_probs = vec![0.0; logits.len()];
     log_softmax(logits, outputs, &mut log_probs);
     let likelihood = match head {
         Head::Keyword => cross_entropy(&log_probs, target),
-        Head::Ctc => ctc::loss(&log_probs, outputs, target),
+        Head::Ctc => ctc::loss(&log_probs, outputs, target)?,
     };
     if objective.is_plain() {
-        return likelihood;
+        return Ok(likelihood);
     }
-    crate::kernel::Level::detect().run(objective::Shaped {
+    Ok(crate::kernel::Level::detect().run(objective::Shaped {
         head,
         log_probs: &log_probs,
         outputs,
         target,
         objective,
         likelihood,
-    })
+    }))
 }
 
 /// The logarithm of the softmax of each row of `logits` [rows, outputs].
@@ -141,7 +208,7 @@ mod tests {
     use speech::random::Stream;
 
     fn loss(head: Head, example: Example, outputs: usize) -> Loss {
-        super::loss(head, example, outputs, &Objective::default())
+        super::loss(head, example, outputs, &Objective::default()).unwrap()
     }
 
     fn logits(stream: &mut Stream, elements: usize) -> Vec<f32> {
@@ -262,7 +329,9 @@ mod tests {
         ];
         for (head, frames, target, objective) in cases {
             let logits = logits(&mut stream, frames * 5);
-            let at = |logits: &[f32]| super::loss(head, Example { logits, target }, 5, objective);
+            let at = |logits: &[f32]| {
+                super::loss(head, Example { logits, target }, 5, objective).unwrap()
+            };
             let gradient = at(&logits).gradient;
             for k in 0..logits.len() {
                 let mut moved = logits.clone();

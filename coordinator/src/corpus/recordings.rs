@@ -16,20 +16,53 @@ use rayon::prelude::*;
 use speech::{
     audio::{self, AudioError, AudioInfo},
     front_end::FrontEnd,
+    left_out::Reason,
     manifest::Utterance,
 };
 
 use super::{CorpusError, Item};
 use crate::job::Job;
 
+/// An utterance whose recording cannot be used.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    pub utterance: String,
+    pub reason: Reason,
+    /// What is wrong, with the file's path.
+    pub told: String,
+}
+
+impl Unusable {
+    /// What an error of its audio means for an utterance.
+    ///
+    /// # Errors
+    /// When the system failed, and not the recording.
+    pub fn audio(utterance: &str, error: &Arc<AudioError>) -> Result<Self, CorpusError> {
+        match Reason::of_audio(error) {
+            Some(reason) => Ok(Self {
+                utterance: utterance.to_owned(),
+                reason,
+                told: error.to_string(),
+            }),
+            None => Err(CorpusError::Audio {
+                utterance: utterance.to_owned(),
+                source: Arc::clone(error),
+            }),
+        }
+    }
+}
+
 /// Reads each file once, however many utterances are in it: its header is checked and its bytes are
-/// digested. Errors are counted over all utterances and the first is told.
+/// digested. Gives an item, or why there is none, for each utterance in order.
+///
+/// # Errors
+/// The first failure of the system, in that order.
 pub(super) fn inspect_all(
     job: &Job,
     utterances: Vec<Utterance>,
     front_end: &FrontEnd,
     abandoned: &AtomicBool,
-) -> Result<Vec<Item>, CorpusError> {
+) -> Result<Vec<Result<Item, Unusable>>, CorpusError> {
     let mut users: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (place, utterance) in utterances.iter().enumerate() {
         users.entry(&utterance.audio).or_default().push(place);
@@ -37,7 +70,8 @@ pub(super) fn inspect_all(
     // In the order of the manifest, which follows the disk more often than that of the names.
     let mut files: Vec<(&Path, Vec<usize>)> = users.into_iter().collect();
     files.sort_by_key(|(_, users)| users[0]);
-    let inspected: Vec<Vec<(usize, Result<Item, CorpusError>)>> = files
+    type Inspected = Result<Result<Item, Unusable>, CorpusError>;
+    let inspected: Vec<Vec<(usize, Inspected)>> = files
         .into_par_iter()
         .map(|(path, users)| {
             if abandoned.load(Ordering::Relaxed) {
@@ -51,21 +85,9 @@ pub(super) fn inspect_all(
             users.iter().map(item).collect()
         })
         .collect();
-    let mut inspected: Vec<(usize, Result<Item, CorpusError>)> =
-        inspected.into_iter().flatten().collect();
+    let mut inspected: Vec<(usize, Inspected)> = inspected.into_iter().flatten().collect();
     inspected.sort_by_key(|(place, _)| *place);
-    let failed = inspected.iter().filter(|(_, item)| item.is_err()).count();
-    let items: Result<Vec<Item>, CorpusError> =
-        inspected.into_iter().map(|(_, item)| item).collect();
-    items.map_err(|mut error| {
-        match &mut error {
-            CorpusError::Audio { others, .. } | CorpusError::Rate { others, .. } => {
-                *others = failed - 1
-            }
-            _ => {}
-        }
-        error
-    })
+    inspected.into_iter().map(|(_, item)| item).collect()
 }
 
 /// What is known of a recording, whoever is heard in it.
@@ -95,27 +117,28 @@ fn inspect(
     utterance: &Utterance,
     file: &Result<Recording, Arc<AudioError>>,
     front_end: &FrontEnd,
-) -> Result<Item, CorpusError> {
-    let fault = |source| CorpusError::Audio {
-        utterance: utterance.id.clone(),
-        source,
-        others: 0,
-    };
+) -> Result<Result<Item, Unusable>, CorpusError> {
+    let fault = |error: &Arc<AudioError>| Unusable::audio(&utterance.id, error).map(Err);
     let Recording {
         info,
         bytes,
         digest,
     } = match file {
         Ok(recording) => recording,
-        Err(error) => return Err(fault(Arc::clone(error))),
+        Err(error) => return fault(error),
     };
     if !job.features.resample && info.sample_rate != job.features.sample_rate {
-        return Err(CorpusError::Rate {
+        let told = format!(
+            "{}: audio at {} Hz where the job says {} Hz; resample it, or set `features.resample = true`",
+            utterance.audio.display(),
+            info.sample_rate,
+            job.features.sample_rate
+        );
+        return Ok(Err(Unusable {
             utterance: utterance.id.clone(),
-            found: info.sample_rate,
-            wanted: job.features.sample_rate,
-            others: 0,
-        });
+            reason: Reason::SamplingRate,
+            told,
+        }));
     }
     let segment = utterance.segment(info.frames, info.sample_rate);
     if let Some(part) = segment.clone().filter(Range::is_empty) {
@@ -124,12 +147,12 @@ fn inspect(
             part,
             held: info.frames,
         };
-        return Err(fault(error.into()));
+        return fault(&error.into());
     }
     let samples = segment
         .as_ref()
         .map_or(info.frames, |part| part.end - part.start);
-    Ok(Item {
+    Ok(Ok(Item {
         id: utterance.id.clone(),
         audio: utterance.audio.clone(),
         bytes: *bytes,
@@ -140,7 +163,7 @@ fn inspect(
         voice: None,
         frames: front_end.output_frames(samples, info.sample_rate) as u64,
         seconds: samples as f64 / f64::from(info.sample_rate.max(1)),
-    })
+    }))
 }
 
 fn digest_file(path: &Path) -> io::Result<(u64, [u8; 32])> {

@@ -7,10 +7,10 @@ use proto::PROGRAM_VERSION;
 
 use super::{Active, Driver, Run, training::Training, trouble::RunError};
 use crate::{
-    events::{Event, Journal, published},
+    events::{Event, Journal, Set, published},
     job::ComputeClassPolicy,
     machine::{Counters, Input},
-    report::{Chosen, Report},
+    report::{Chosen, LeftOutOf, Report},
     store::{Cause, State, StoreError},
 };
 
@@ -177,6 +177,12 @@ fn fill(report: &mut Report, training: &Training) {
     report.clipped_share = training.clipped_share();
     report.clamped_share = training.clamped_share();
     report.quarantined = tally.quarantined;
+    let left_out = |set| tally.undecodable.left_out(set, prepared);
+    report.left_out = LeftOutOf {
+        train: left_out(Set::Train),
+        valid: left_out(Set::Valid),
+    };
+    report.unknown_text.clone_from(&prepared.unknown);
     report.workers = tally.workers.len() as u64;
     report.lives = tally.lives;
     report.seconds = tally.seconds;

@@ -28,6 +28,8 @@ pub struct Hypothesis {
     pub index: u32,
     pub text: String,
     pub loss: Option<f64>,
+    /// Why its sound cannot be used; then it has neither text nor loss.
+    pub unusable: Option<String>,
 }
 
 /// Names the bits of a node's results.
@@ -37,9 +39,10 @@ pub fn digest(results: &[Hypothesis]) -> Digest {
         hasher.update(&result.index.to_le_bytes());
         hasher.update(&(result.text.len() as u64).to_le_bytes());
         hasher.update(result.text.as_bytes());
-        match result.loss {
-            Some(loss) => hasher.update(&[1]).update(&loss.to_le_bytes()),
-            None => hasher.update(&[0]),
+        match (result.loss, &result.unusable) {
+            (Some(loss), None) => hasher.update(&[1]).update(&loss.to_le_bytes()),
+            (None, None) => hasher.update(&[0]),
+            (_, Some(_)) => hasher.update(&[2]),
         };
     }
     *hasher.finalize().as_bytes()
@@ -373,6 +376,7 @@ mod tests {
                 index,
                 text: String::new(),
                 loss: None,
+                unusable: None,
             };
             indices.iter().map(result).collect()
         };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broadcast::Encoded,
     course::{self, Heard},
-    events::Event,
+    events::{Event, Set},
     machine::Input,
     plan,
     report::{Best, Metrics},
@@ -82,7 +82,12 @@ impl Driver {
     }
 
     pub(super) fn scored(&mut self, scored: Scored) {
-        let Scored { score, loss } = scored;
+        let Scored {
+            score,
+            loss,
+            unusable,
+        } = scored;
+        self.record_unusable(Set::Valid, unusable);
         let Some(training) = self.training_mut() else {
             return;
         };

@@ -1,7 +1,10 @@
 //! The life of a run: begun, pass after pass, to its final model. Each function begins one thing or
 //! takes up what came of it; which one is due is [`super::training`]'s to say.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use proto::{
     contribution::{Contribution, PassKind},
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     broadcast::Board,
     clip::ClipPolicy,
-    events::{Event, StepMetrics},
+    events::{Event, Set, StepMetrics},
     machine::{Input, PassId},
     plan,
     store::{State, StoreError},
@@ -159,13 +162,7 @@ impl Driver {
             resumed_from,
         });
         if anew {
-            for left_out in &prepared.left_out {
-                self.note(Event::UtteranceLeftOut {
-                    utterance: left_out.utterance.clone(),
-                    set: left_out.set,
-                    reason: left_out.reason.clone(),
-                });
-            }
+            self.note_left_out(&prepared);
             let hours = |items: &[crate::corpus::Item]| {
                 items.iter().map(|item| item.seconds).sum::<f64>() / 3600.0
             };
@@ -455,6 +452,14 @@ impl Driver {
                 reason,
             });
         }
+        // Of the step's utterances alone, whatever a worker says.
+        let places: BTreeSet<u32> = match sum.unusable.is_empty() {
+            true => BTreeSet::new(),
+            false => pass.micro_batches.iter().flatten().copied().collect(),
+        };
+        let mut unusable = sum.unusable;
+        unusable.retain(|one| places.contains(&one.utterance));
+        self.record_unusable(Set::Train, unusable);
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{NormBound, Progress},
     pass::Pass,
+    unusable::Undecodable,
 };
 use crate::{
     clip::ClipPolicy,
@@ -45,6 +46,9 @@ pub struct Tally {
     #[serde(default)]
     pub shares_clamped: f64,
     pub faults: BTreeMap<String, u64>,
+    /// Utterances whose sound workers could not decode.
+    #[serde(default)]
+    pub undecodable: Undecodable,
     /// Names of the workers that were granted a lease.
     pub workers: BTreeSet<String>,
     /// Coordinator starts that worked on it.

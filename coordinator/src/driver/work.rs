@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto::contribution::Contribution;
+use proto::contribution::{Contribution, Unusable};
 use speech::{
     decode::Kept,
     model::Head,
@@ -227,25 +227,43 @@ pub struct Scored {
     pub score: Score,
     /// Mean over the utterances that have one.
     pub loss: Option<f64>,
+    /// Utterances that could not be decoded, which the score leaves out.
+    pub unusable: Vec<Unusable>,
 }
 
-/// Scores every utterance of the validation set; one without a result counts as not recognised.
+/// Scores the utterances of the validation set that could be decoded; one without a result counts as not
+/// recognised.
 pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> Scored {
     let pairs: Vec<(&str, &str)> = (0..)
         .zip(&prepared.valid)
-        .map(|(index, item)| {
+        .filter_map(|(index, item)| {
             let result = results.get(&index);
-            let hypothesis = result.map_or("", |result| result.text.as_str());
-            (item.text.as_str(), hypothesis)
+            let hypothesis = match result {
+                Some(result) if result.unusable.is_some() => return None,
+                Some(result) => result.text.as_str(),
+                None => "",
+            };
+            Some((item.text.as_str(), hypothesis))
         })
         .collect();
+    let unusable = results.values().filter_map(|result| {
+        let reason = result.unusable.clone()?;
+        Some(Unusable {
+            utterance: result.index,
+            reason,
+        })
+    });
     let losses: Vec<f64> = results.values().filter_map(|result| result.loss).collect();
     let loss = (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64);
     let score = match prepared.recipe.model.head {
         Head::Keyword => score::keyword(&pairs, &prepared.recipe.vocabulary.units),
         Head::Ctc => score::transcripts(&pairs),
     };
-    Scored { score, loss }
+    Scored {
+        score,
+        loss,
+        unusable: unusable.collect(),
+    }
 }
 
 /// A checkpoint that was written, or could not be.

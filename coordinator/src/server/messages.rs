@@ -76,6 +76,7 @@ impl From<v1::UtteranceResult> for Hypothesis {
             index: result.index,
             text: result.hypothesis,
             loss: result.loss.filter(|loss| loss.is_finite()),
+            unusable: result.unusable,
         }
     }
 }

@@ -3,12 +3,16 @@
 use std::{path::Path, sync::atomic::AtomicBool};
 
 use coordinator::{
-    corpus::{Prepared, prepare},
+    corpus::{Item, Prepared, prepare},
     events::Set,
     job::Job,
 };
 use proto::v1::{Cause, State};
-use speech::manifest::{Manifest, Utterance};
+use speech::{
+    audio::{Audio, float_wav},
+    left_out::Reason,
+    manifest::{Manifest, Utterance},
+};
 
 use crate::site::{Site, events};
 
@@ -65,11 +69,12 @@ fn utterances_that_ctc_cannot_align_are_left_out_by_name_and_scored_all_the_same
     });
     let prepared = prepared(&site, &["model.head=ctc"]).unwrap();
     assert_eq!((prepared.train.len(), prepared.valid.len()), (25, 7));
-    let [left_out] = prepared.left_out.as_slice() else {
-        panic!("one cannot be aligned: {:?}", prepared.left_out);
+    let [train, valid] = &prepared.left_out;
+    let [left_out] = train.named.as_slice() else {
+        panic!("one cannot be aligned: {train:?}");
     };
     assert_eq!(
-        (left_out.utterance.as_str(), left_out.set),
+        (left_out.utterance.as_str(), train.set),
         ("train5", Set::Train)
     );
     assert!(
@@ -77,47 +82,189 @@ fn utterances_that_ctc_cannot_align_are_left_out_by_name_and_scored_all_the_same
         "{}",
         left_out.reason
     );
+    assert_eq!(
+        train.summary.by_reason,
+        [(Reason::TooShortForTranscript, 1)].into()
+    );
+    assert_eq!((train.summary.utterances, train.summary.of), (1, 26));
+    assert!(valid.summary.is_empty());
 }
 
 #[test]
-fn transcripts_outside_the_vocabulary_are_an_error_that_names_the_utterance() {
+fn what_the_model_cannot_say_is_named_and_scored_all_the_same() {
     let site = Site::new();
     change(&site, "valid", |index, it| {
         if index >= 4 {
             it.text = "zëro".to_owned();
         }
     });
-    let error = prepared(&site, &["model.head=ctc"]).unwrap_err();
-    assert!(
-        error.contains("valid4") && error.contains("U+00EB") && error.contains("2 more"),
-        "{error}"
-    );
-    let error = prepared(&site, &[]).unwrap_err();
-    assert!(
-        error.contains("valid4") && error.contains("\"three\""),
-        "{error}"
-    );
+    for sets in [
+        &["model.head=ctc"][..],
+        &["model.head=ctc", "text.units=bytepair", "text.size=30"],
+        &[],
+    ] {
+        let prepared = prepared(&site, sets).unwrap();
+        assert_eq!(prepared.valid.len(), 7);
+        let unknown = prepared.unknown;
+        assert_eq!((unknown.utterances, unknown.of), (3, 7), "{sets:?}");
+        assert_eq!(unknown.examples, ["valid4", "valid5", "valid6"]);
+        let lacking = if sets.is_empty() { "zëro" } else { "z" };
+        assert!(unknown.units.iter().any(|it| it == lacking), "{unknown:?}");
+    }
+}
+
+/// A WAV file of floats, the middle one of which is no number.
+fn not_a_number() -> Vec<u8> {
+    let mut samples = vec![0.1f32; 1200];
+    samples[600] = f32::NAN;
+    let audio = Audio {
+        sample_rate: 8000,
+        samples,
+    };
+    float_wav(&audio).unwrap()
 }
 
 #[test]
-fn audio_that_cannot_be_used_is_named_with_its_utterance() {
+fn recordings_that_cannot_be_used_are_left_out_by_name_and_bounded() {
     let site = Site::new();
-    std::fs::write(site.path("train3.wav"), "not a recording").unwrap();
-    std::fs::write(site.path("train9.wav"), "").unwrap();
-    let error = prepared(&site, &[]).unwrap_err();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(site.path(name), bytes).unwrap();
+    write("train3.wav", b"not a recording");
+    write("train9.wav", b"");
+    write("valid2.wav", b"");
+    std::fs::remove_file(site.path("train11.wav")).unwrap();
+    std::fs::remove_file(site.path("train12.wav")).unwrap();
+    std::fs::create_dir(site.path("train12.wav")).unwrap();
+    change(&site, "train", |index, it| {
+        if index == 20 {
+            (it.offset, it.duration) = (100.0, 1.0);
+        }
+        if index == 21 {
+            it.audio = it.audio.join("below a file.wav");
+        }
+    });
+    let prepared = |sets: &[&str]| prepared(&site, sets);
+    let found = prepared(&[]).unwrap();
+    assert_eq!((found.train.len(), found.valid.len()), (20, 6));
+    let [train, valid] = &found.left_out;
+    let named: Vec<&str> = train.named.iter().map(|it| it.utterance.as_str()).collect();
+    assert_eq!(
+        named,
+        [
+            "train3", "train9", "train11", "train12", "train20", "train21"
+        ]
+    );
     assert!(
-        error.contains("\"train3\"") && error.contains("train3.wav") && error.contains("1 more"),
+        train.named[0].reason.contains("train3.wav"),
+        "{}",
+        train.named[0].reason
+    );
+    assert_eq!(
+        train.summary.by_reason,
+        [
+            (Reason::Missing, 2),
+            (Reason::Unreadable, 1),
+            (Reason::Damaged, 2),
+            (Reason::Segment, 1)
+        ]
+        .into()
+    );
+    assert_eq!(valid.named[0].utterance, "valid2");
+
+    for (bound, set) in [("0", "train"), ("5", "train"), ("10%", "train")] {
+        let error = prepared(&[&format!("corpus.max_bad={bound}")]).unwrap_err();
+        let wanted = [
+            &format!("{set}.jsonl"),
+            "6 of 26",
+            "\"train3\"",
+            "train3.wav",
+        ];
+        assert!(
+            wanted.iter().all(|it| error.contains(*it)),
+            "{bound}: {error}"
+        );
+    }
+    assert!(prepared(&["corpus.max_bad=6"]).is_ok());
+    // All of them, each file at another rate than the job's.
+    let rates = ["features.resample=false", "features.sample_rate=16000"];
+    let error = prepared(&rates).unwrap_err();
+    assert!(
+        error.contains("26 of 26") && error.contains("8000 Hz") && error.contains("16000 Hz"),
         "{error}"
     );
-    let error = prepared(
-        &Site::new(),
-        &["features.resample=false", "features.sample_rate=16000"],
-    )
-    .unwrap_err();
-    assert!(
-        error.contains("8000 Hz") && error.contains("16000 Hz"),
-        "{error}"
+    let all = [&rates[..], &["corpus.max_bad=100%"]].concat();
+    let error = prepared(&all).unwrap_err();
+    assert!(error.contains("none of the 26"), "{error}");
+}
+
+#[test]
+fn a_set_of_which_nothing_is_left_is_an_error_that_names_it() {
+    for (name, purpose) in [("train", "trained on"), ("valid", "evaluated")] {
+        let site = Site::new();
+        change(&site, name, |_, it| it.duration = 0.01);
+        // Segments, which are shorter than a frame.
+        let error = prepared(&site, &[]).unwrap_err();
+        let wanted = [
+            &format!("{name}.jsonl"),
+            "none of the",
+            purpose,
+            "too short",
+        ];
+        assert!(wanted.iter().all(|it| error.contains(*it)), "{error}");
+    }
+}
+
+#[test]
+fn utterances_that_are_too_long_are_left_out_before_they_are_tried() {
+    let site = Site::new();
+    let all = prepared(&site, &[]).unwrap();
+    let longest = "corpus.max_seconds=0.25";
+    let shorter = prepared(&site, &[longest]).unwrap();
+    let expected = |items: &[Item]| items.iter().filter(|it| it.seconds <= 0.25).count();
+    assert_eq!(shorter.train.len(), expected(&all.train));
+    assert_eq!(shorter.valid.len(), expected(&all.valid));
+    assert!(shorter.train.len() < all.train.len() && !shorter.train.is_empty());
+    let [train, _] = &shorter.left_out;
+    let left = all.train.len() - shorter.train.len();
+    assert_eq!(
+        train.summary.by_reason,
+        [(Reason::TooLong, left as u64)].into()
     );
+    assert!(train.named[0].reason.contains("max_seconds = 0.25"));
+    // Bounded where that is asked for.
+    let error = prepared(&site, &[longest, "corpus.max_bad=0"]).unwrap_err();
+    assert!(error.contains("train.jsonl"), "{error}");
+    for wrong in ["0", "-1", "nan", "inf"] {
+        let set = [format!("corpus.max_seconds={wrong}")];
+        assert!(
+            Job::parse(&site.job(), Path::new("job.toml"), &set).is_err(),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn statistics_are_those_of_the_recordings_that_can_be_decoded() {
+    for normalization in ["global", "speaker"] {
+        let set = format!("features.normalization={normalization}");
+        let site = Site::new();
+        for name in ["train", "valid"] {
+            change(&site, name, |index, it| {
+                it.speaker = Some(format!("{}", index % 2))
+            });
+        }
+        std::fs::write(site.path("train3.wav"), not_a_number()).unwrap();
+        let with = prepared(&site, &[&set]).unwrap();
+        let [train, _] = &with.left_out;
+        assert_eq!(train.summary.by_reason, [(Reason::Damaged, 1)].into());
+        assert_eq!(train.named[0].utterance, "train3");
+        let path = site.path("train.jsonl");
+        let mut utterances = Manifest::read(&path).unwrap().utterances;
+        utterances.remove(3);
+        Manifest::write(&path, &utterances).unwrap();
+        let without = prepared(&site, &[&set]).unwrap();
+        assert_eq!(with.digest, without.digest, "{normalization}");
+        assert!(without.left_out[0].summary.is_empty());
+    }
 }
 
 #[test]
@@ -189,7 +336,8 @@ async fn a_job_with_a_bad_corpus_fails_for_good_and_the_next_one_runs() {
     site.manifest("other", 8);
     std::fs::write(site.path("train3.wav"), "not a recording").unwrap();
     let mut live = site.start().await;
-    let bad = live.submit(&site.job()).await;
+    let strict = site.job().replace("[corpus]", "[corpus]\nmax_bad = 0");
+    let bad = live.submit(&strict).await;
     let good = live
         .submit(&site.job().replace("train.jsonl", "other.jsonl"))
         .await;

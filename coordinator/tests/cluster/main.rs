@@ -8,6 +8,7 @@ mod toy;
 
 mod corpora;
 mod courses;
+mod damaged;
 mod doubts;
 mod faults;
 mod lanes;

@@ -10,7 +10,7 @@ use std::{convert::Infallible, error::Error as _, sync::Arc, time::Duration};
 use bytes::Bytes;
 use proto::{
     PROGRAM_VERSION,
-    contribution::{Contribution, Key, PassKind, Quarantined},
+    contribution::{Contribution, Key, PassKind, Quarantined, Unusable},
     tensor::{self, Assembler},
     tree,
     v1::{
@@ -32,6 +32,8 @@ pub struct Toy {
     pub generation: u64,
     /// Micro-batches with one of these utterances have gradients that are not finite.
     pub poison: Vec<String>,
+    /// Utterances that cannot be decoded.
+    pub damaged: Vec<String>,
     /// Micro-batches with one of these have gradients that are finite, and absurd.
     pub absurd: Vec<String>,
     /// Computes other bits than it should.
@@ -144,6 +146,7 @@ impl Toy {
                 worker: welcome.worker,
                 generation: welcome.generation,
                 poison: Vec::new(),
+                damaged: Vec::new(),
                 absurd: Vec::new(),
                 faulty: false,
                 wordy: 0,
@@ -252,6 +255,10 @@ impl Toy {
         let utterances = lease.micro_batches.iter().flat_map(|it| &it.utterances);
         let result = |utterance: &v1::Utterance| v1::UtteranceResult {
             index: utterance.index,
+            unusable: self
+                .damaged
+                .contains(&utterance.id)
+                .then(|| "it ends in the middle".to_owned()),
             // Wrong for one utterance of three.
             hypothesis: match utterance.index % 3 {
                 0 => units[1].clone() + &"x".repeat(self.wordy),
@@ -321,9 +328,22 @@ impl Toy {
                 ..Contribution::default()
             };
         }
+        let all = micro_batch.utterances.iter();
+        let (damaged, whole): (Vec<_>, Vec<_>) = all.partition(|it| self.damaged.contains(&it.id));
+        let unusable = damaged.iter().map(|it| Unusable {
+            utterance: it.index,
+            reason: "it ends in the middle".to_owned(),
+        });
+        let unusable = unusable.collect();
+        if whole.is_empty() {
+            return Contribution {
+                unusable,
+                ..Contribution::default()
+            };
+        }
         let mut sum = vec![0.0f32; weights.len()];
         let mut loss = 0.0;
-        for utterance in &micro_batch.utterances {
+        for utterance in &whole {
             let mut point = Stream::new(9, &[u64::from(utterance.index)]);
             for (sum, weight) in sum.iter_mut().zip(weights) {
                 let difference = weight - point.between(-1.0, 1.0) as f32;
@@ -337,8 +357,9 @@ impl Toy {
         if self.faulty {
             sum[0] += 1e-3;
         }
-        let utterances = micro_batch.utterances.len();
+        let utterances = whole.len();
         Contribution {
+            unusable,
             sum: Some(sum),
             weight: utterances as f64,
             loss,

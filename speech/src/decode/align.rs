@@ -6,19 +6,40 @@ use std::ops::Range;
 
 use super::{BLANK, search::log_add};
 
+/// Bytes of steps that are kept for all frames; beyond that, those of some frames at a time are.
+const WHOLE: usize = 32 << 20;
+
 /// The frames of each label in the most probable alignment: from its first to behind its last. None
 /// where the frames are too few, or no alignment has a probability.
 ///
 /// `rows` are the log-probabilities `[frames, classes]` of as many frames as there are.
 pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<Range<usize>>> {
+    spans_within(WHOLE, rows, classes, labels)
+}
+
+/// [`spans`] with other bytes of steps that are kept for all frames. Steps grow with the square of a recording's
+/// length. Beyond `whole` the states' scores are kept at the first frame of each block of frames, and the steps of
+/// a block are found once more when the way back comes to it.
+fn spans_within(
+    whole: usize,
+    rows: &[f32],
+    classes: usize,
+    labels: &[u32],
+) -> Option<Vec<Range<usize>>> {
     let frames = rows.len() / classes.max(1);
     let states = 2 * labels.len() + 1;
     let mut best = start(rows.get(..classes)?, labels);
-    // From which state each was reached: so many below.
-    let mut steps = vec![0u8; frames * states];
-    for frame in 1..frames {
+    let block = match frames.saturating_mul(states) <= whole {
+        true => frames,
+        false => (frames as f64).sqrt().ceil() as usize,
+    };
+    // From which state each was reached in the frames of a block: so many below.
+    let mut steps = vec![0u8; block * states];
+    // The scores before the first frame of each block but the first.
+    let mut before: Vec<Vec<f64>> = Vec::new();
+    let take = |frame: usize, best: &mut [f64], steps: &mut [u8]| {
         let row = &rows[frame * classes..(frame + 1) * classes];
-        let steps = &mut steps[frame * states..(frame + 1) * states];
+        let steps = &mut steps[frame % block * states..][..states];
         // From the last state down, so that those below are still the frame's before.
         for state in (0..states).rev() {
             let mut from = (best[state], 0);
@@ -30,6 +51,12 @@ pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<
             best[state] = from.0 + at(row, label(labels, state));
             steps[state] = from.1;
         }
+    };
+    for frame in 1..frames {
+        if frame.is_multiple_of(block) {
+            before.push(best.clone());
+        }
+        take(frame, &mut best, &mut steps);
     }
     let last = states - 1;
     let mut state = if last > 0 && best[last - 1] > best[last] {
@@ -46,7 +73,20 @@ pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<
             let span: &mut Range<usize> = &mut spans[state / 2];
             *span = frame..span.end.max(frame + 1);
         }
-        state -= usize::from(steps[frame * states + state]);
+        // Nothing comes before the first frame.
+        if frame > 0 {
+            state -= usize::from(steps[frame % block * states + state]);
+        }
+        if frame.is_multiple_of(block) && frame > 0 {
+            let first = frame - block;
+            let mut best = match first {
+                0 => start(&rows[..classes], labels),
+                _ => before[first / block - 1].clone(),
+            };
+            for frame in first.max(1)..frame {
+                take(frame, &mut best, &mut steps);
+            }
+        }
     }
     Some(spans)
 }
@@ -113,6 +153,23 @@ fn at(row: &[f32], label: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_of_some_frames_at_a_time_lead_the_same_way_back() {
+        let mut stream = crate::random::Stream::new(3, &[]);
+        let classes = 4;
+        for frames in (1..40).chain([99, 100, 101, 400]) {
+            let rows = (0..frames * classes).map(|_| (stream.normal() * 3.0) as f32);
+            let rows: Vec<f32> = rows.collect();
+            for count in [0, 1, frames / 3, frames / 2] {
+                let label = |_| 1 + stream.below(classes as u64 - 1) as u32;
+                let labels: Vec<u32> = (0..count).map(label).collect();
+                let whole = spans_within(usize::MAX, &rows, classes, &labels);
+                let few = spans_within(0, &rows, classes, &labels);
+                assert_eq!(whole, few, "{frames} frames, {count} labels");
+            }
+        }
+    }
 
     #[test]
     fn labels_lie_where_the_best_path_has_them() {

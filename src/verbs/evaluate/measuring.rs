@@ -1,5 +1,5 @@
 //! What a model makes of every utterance of a manifest, and what that costs. It decides in what portions
-//! recordings are read; it refuses to know what is shown of the result.
+//! recordings are read. Utterances that cannot be used are left out by name, within a bound.
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
@@ -8,23 +8,27 @@ use serde::Serialize;
 use speech::{
     audio::{self, Audio},
     features::Features,
-    front_end::Scaling,
+    front_end::{FrontEndError, Scaling},
+    left_out::{LeftOut, Reason, escaped},
     manifest::{Manifest, Utterance},
     score::{
         self, Score,
         details::{Recognised, Unit},
     },
     text::Kind,
+    tolerance::MaxBad,
+    unknown_text::UnknownText,
 };
 use worker::{compute::Compute, inference::Model};
 
 use super::speakers;
-use crate::exit::Failure;
+use crate::{exit::Failure, output};
 
-/// Recordings in memory at once.
+/// Recordings in memory at once: so many at most, and no more than [`SAMPLES`] unless one has more.
 pub(super) const AT_ONCE: usize = 64;
-/// Bad transcripts and recordings are named up to this many.
-const NAMED: usize = 5;
+const SAMPLES: usize = 8 << 20;
+/// Utterances that are left out are named one by one up to this many.
+const NAMED: u64 = 5;
 
 /// What a model made of a manifest.
 pub struct Measured {
@@ -33,7 +37,10 @@ pub struct Measured {
     /// Where there is one.
     pub greedy: Option<Greedy>,
     pub unit: Unit,
-    /// In the manifest's order, as all that follows.
+    pub left_out: LeftOut,
+    /// Transcripts that the model cannot say.
+    pub unknown: UnknownText,
+    /// Those that were recognised, in the manifest's order, as all that follows.
     pub utterances: Vec<Utterance>,
     pub recognised: Vec<Recognised>,
     /// How each speaker is normalised, where the model asks who speaks.
@@ -85,29 +92,52 @@ impl Efficiency {
     }
 }
 
-/// Recognises every utterance of `manifest`, which was read from `path`.
-pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measured> {
-    let mut utterances = manifest.utterances;
-    for utterance in &mut utterances {
+/// Recognises the utterances of `manifest`, which was read from `path`; so many as `max_bad` says may be left out.
+pub fn measure(
+    model: &Model,
+    manifest: Manifest,
+    path: &Path,
+    max_bad: MaxBad,
+) -> Result<Measured> {
+    let mut all = manifest.utterances;
+    for utterance in &mut all {
         utterance.text = model.recipe().text.normalize(&utterance.text);
     }
-    let labels = labels(model, &utterances, path)?;
+    let vocabulary = &model.recipe().vocabulary;
+    let transcripts = all.iter().map(|it| (it.id.as_str(), it.text.as_str()));
+    let unknown = UnknownText::of(vocabulary, transcripts);
+    if !unknown.is_empty() {
+        output::message(&format!("{}: {unknown}", path.display()));
+    }
     let begun = Instant::now();
-    let speakers = speakers::scalings(model, &utterances)?;
-    let (mut recognised, mut losses, mut audio_seconds) = (Vec::new(), Vec::new(), 0.0);
-    let mut greedy = Vec::new();
-    for (utterances, labels) in utterances.chunks(AT_ONCE).zip(labels.chunks(AT_ONCE)) {
-        let recordings = read(utterances)?;
-        let features = features(model, &recordings, utterances, &speakers)?;
-        let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
-        let labels: Vec<&[u32]> = labels.iter().map(Vec::as_slice).collect();
+    let speakers = speakers::scalings(model, &all)?;
+    let mut leaving = Leaving {
+        path,
+        bound: max_bad,
+        left_out: LeftOut::of(all.len()),
+    };
+    let (mut utterances, mut recognised, mut losses) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut audio_seconds, mut greedy) = (0.0, Vec::new());
+    let mut rest = all.into_iter();
+    while rest.len() > 0 {
+        let portion = portion(model, &mut rest, &speakers, &mut leaving)?;
+        let features: Vec<&Features> = portion.iter().map(|one| &one.features).collect();
+        let heard = model.recognise(&features)?;
+        let labels = portion
+            .iter()
+            .map(|one| vocabulary.encode(&one.utterance.text).ok());
+        let labels: Vec<Option<Vec<u32>>> = labels.collect();
+        let labels: Vec<Option<&[u32]>> = labels.iter().map(Option::as_deref).collect();
         losses.extend(model.losses(&heard, &labels));
         let decoded = match model.decoder() {
             Some(_) => model.hypotheses(&heard)?,
             None => Vec::new(),
         };
         let mut decoded = decoded.into_iter();
-        for ((utterance, heard), recording) in utterances.iter().zip(heard).zip(&recordings) {
+        for (one, heard) in portion.into_iter().zip(heard) {
+            let Ready {
+                utterance, seconds, ..
+            } = one;
             let best = decoded.next().and_then(|found| found.into_iter().next());
             let hypothesis = match best {
                 Some(best) => {
@@ -116,7 +146,6 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
                 }
                 None => heard.text,
             };
-            let seconds = seconds(recording);
             audio_seconds += seconds;
             recognised.push(Recognised {
                 id: utterance.id.clone(),
@@ -125,14 +154,15 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
                 reference: utterance.text.clone(),
                 hypothesis,
             });
+            utterances.push(utterance);
         }
     }
+    let left_out = leaving.finish(recognised.len())?;
     let seconds = begun.elapsed().as_secs_f64();
     let pairs: Vec<(&str, &str)> = recognised
         .iter()
         .map(|one| (one.reference.as_str(), one.hypothesis.as_str()))
         .collect();
-    let vocabulary = &model.recipe().vocabulary;
     let (unit, score) = match vocabulary.kind {
         Kind::Classes => (Unit::Utterances, score::keyword(&pairs, &vocabulary.units)),
         _ => (Unit::Words, score::transcripts(&pairs)),
@@ -145,6 +175,8 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
         score,
         greedy,
         unit,
+        left_out,
+        unknown,
         utterances,
         recognised,
         speakers,
@@ -152,6 +184,112 @@ pub fn measure(model: &Model, manifest: Manifest, path: &Path) -> Result<Measure
         audio_seconds,
         seconds,
     })
+}
+
+/// An utterance that can be recognised.
+struct Ready {
+    utterance: Utterance,
+    /// Of its recording.
+    seconds: f64,
+    features: Features,
+}
+
+/// The next utterances that fit into memory together, without those that cannot be used.
+fn portion(
+    model: &Model,
+    rest: &mut impl Iterator<Item = Utterance>,
+    speakers: &BTreeMap<String, Scaling>,
+    leaving: &mut Leaving,
+) -> Result<Vec<Ready>> {
+    let (mut utterances, mut recordings, mut samples) = (Vec::new(), Vec::<Audio>::new(), 0);
+    while recordings.len() < AT_ONCE && samples < SAMPLES {
+        let Some(utterance) = rest.next() else { break };
+        match audio::read_utterance(&utterance) {
+            Ok(recording) => {
+                samples += recording.samples.len();
+                recordings.push(recording);
+                utterances.push(utterance);
+            }
+            Err(error) => {
+                leaving.leave_out(&utterance, Reason::of_audio(&error), &error.to_string())?;
+            }
+        }
+    }
+    let found = features_of(model, &recordings, &utterances, speakers);
+    let mut ready = Vec::with_capacity(utterances.len());
+    for ((utterance, recording), features) in utterances.into_iter().zip(&recordings).zip(found) {
+        match features {
+            Ok(features) => ready.push(Ready {
+                seconds: seconds(recording),
+                utterance,
+                features,
+            }),
+            Err(error) => {
+                let told = format!("{}: {error}", utterance.audio.display());
+                match Reason::of_front_end(&error) {
+                    None if !matches!(error, FrontEndError::Audio(_)) => {
+                        return Err(Failure::Data(told).into());
+                    }
+                    reason => leaving.leave_out(&utterance, reason, &told)?,
+                }
+            }
+        }
+    }
+    Ok(ready)
+}
+
+/// The account of what is left out of an evaluation.
+struct Leaving<'a> {
+    /// Of the manifest.
+    path: &'a Path,
+    bound: MaxBad,
+    left_out: LeftOut,
+}
+
+impl Leaving<'_> {
+    /// Names and counts an utterance that cannot be used; without a reason, the system failed.
+    fn leave_out(
+        &mut self,
+        utterance: &Utterance,
+        reason: Option<Reason>,
+        told: &str,
+    ) -> Result<()> {
+        let Some(reason) = reason else {
+            let told = format!("utterance {:?}: {told}", utterance.id);
+            return Err(Failure::Infrastructure(told).into());
+        };
+        match self.left_out.utterances {
+            ..NAMED => output::message(&format!(
+                "utterance {} is left out: {}",
+                escaped(&utterance.id),
+                escaped(told)
+            )),
+            NAMED => output::message("more utterances are left out; the end counts them"),
+            _ => {}
+        }
+        self.left_out.add(&utterance.id, reason, told);
+        let path = self.path.display();
+        self.left_out
+            .check(self.bound)
+            .map_err(|error| Failure::Data(format!("{path}: {error}")).into())
+    }
+
+    /// What was left out, unless that is all.
+    fn finish(self, recognised: usize) -> Result<LeftOut> {
+        match self.left_out.examples.first() {
+            Some(first) if recognised == 0 => {
+                let told = format!(
+                    "{}: none of the {} utterances can be evaluated; the first, {:?}: {}",
+                    self.path.display(),
+                    self.left_out.of,
+                    first.utterance,
+                    escaped(&first.reason)
+                );
+                Err(Failure::Data(told).into())
+            }
+            _ => Ok(self.left_out),
+        }
+    }
 }
 
 pub fn read(utterances: &[Utterance]) -> Result<Vec<Audio>> {
@@ -163,18 +301,26 @@ pub fn seconds(audio: &Audio) -> f64 {
     audio.samples.len() as f64 / f64::from(audio.sample_rate)
 }
 
-/// The features of each utterance's recording, normalised by its speaker if that is among `speakers`; an
-/// error names the utterance.
+/// The features of each utterance's recording, normalised by its speaker if that is among `speakers`.
+fn features_of(
+    model: &Model,
+    recordings: &[Audio],
+    utterances: &[Utterance],
+    speakers: &BTreeMap<String, Scaling>,
+) -> Vec<Result<Features, FrontEndError>> {
+    let whose = |utterance: &Utterance| speakers.get(utterance.speaker.as_ref()?);
+    let whose: Vec<Option<&Scaling>> = utterances.iter().map(whose).collect();
+    model.features_of(recordings, &whose)
+}
+
+/// [`features_of`] utterances that were recognised before; an error names the utterance.
 pub fn features(
     model: &Model,
     recordings: &[Audio],
     utterances: &[Utterance],
     speakers: &BTreeMap<String, Scaling>,
 ) -> Result<Vec<Features>> {
-    let whose = |utterance: &Utterance| speakers.get(utterance.speaker.as_ref()?);
-    let whose: Vec<Option<&Scaling>> = utterances.iter().map(whose).collect();
-    let found = model.features_of(recordings, &whose);
-    found
+    features_of(model, recordings, utterances, speakers)
         .into_iter()
         .zip(utterances)
         .map(|(features, utterance)| {
@@ -182,33 +328,4 @@ pub fn features(
             features.map_err(|error| told(error).into())
         })
         .collect()
-}
-
-/// What the transcripts are to the model, or an error that names those it cannot say.
-fn labels(model: &Model, utterances: &[Utterance], path: &Path) -> Result<Vec<Vec<u32>>> {
-    let vocabulary = &model.recipe().vocabulary;
-    let mut labels = Vec::with_capacity(utterances.len());
-    let mut wrong: BTreeMap<String, Vec<&Utterance>> = BTreeMap::new();
-    for utterance in utterances {
-        match vocabulary.encode(&utterance.text) {
-            Ok(encoded) => labels.push(encoded),
-            Err(error) => wrong.entry(error.to_string()).or_default().push(utterance),
-        }
-    }
-    if wrong.is_empty() {
-        return Ok(labels);
-    }
-    let count: usize = wrong.values().map(Vec::len).sum();
-    let named: Vec<String> = wrong
-        .iter()
-        .take(NAMED)
-        .map(|(error, utterances)| format!("{}: {error}", utterances[0].id))
-        .collect();
-    Err(Failure::Data(format!(
-        "{}: {count} of {} transcripts cannot be said by the model: {}",
-        path.display(),
-        utterances.len(),
-        named.join("; ")
-    ))
-    .into())
 }

@@ -98,6 +98,12 @@ fn overview(evaluation: &Evaluation) -> String {
     let mut costs = Table::new(&[("", false), ("", true)]);
     let mut say = |name: &str, value: String| costs.row(&[name.to_owned(), escape(&value)]);
     say("utterances", details.all.utterances.to_string());
+    if !evaluation.left_out.is_empty() {
+        say("left out", evaluation.left_out.sentence("utterances"));
+    }
+    if !evaluation.unknown_text.is_empty() {
+        say("unknown", evaluation.unknown_text.to_string());
+    }
     say("speech", duration(efficiency.audio_seconds));
     say(
         "real-time factor",

@@ -9,6 +9,7 @@ use speech::{
     audio,
     features::{Features, Normalization},
     front_end::{Scaling, SpeakerStats},
+    left_out::Reason,
     manifest::Utterance,
 };
 use worker::inference::Model;
@@ -27,21 +28,36 @@ pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<Stri
         .filter_map(|utterance| Some((utterance.speaker.as_deref()?, utterance)))
         .collect();
     for named in named.chunks(AT_ONCE) {
-        let features: Vec<Features> = named
+        let features: Vec<Option<Features>> = named
             .par_iter()
-            .map(|(_, utterance)| {
-                let recording = audio::read_utterance(utterance)?;
-                let features = model.front_end().raw_features(&recording);
-                let told = |error| Failure::Data(format!("{}: {error}", utterance.id));
-                features.map_err(|error| told(error).into())
-            })
+            .map(|(_, utterance)| raw_features(model, utterance))
             .collect::<Result<_>>()?;
         for ((speaker, _), features) in named.iter().zip(&features) {
-            sums.add(speaker, features);
+            if let Some(features) = features {
+                sums.add(speaker, features);
+            }
         }
     }
     sums.finish()
         .into_iter()
         .map(|(name, stats)| Ok((name, model.front_end().scaling(&stats)?)))
         .collect()
+}
+
+/// What a speaker's statistics are made of; `None` for an utterance that cannot be used, which is named where it
+/// would be recognised.
+fn raw_features(model: &Model, utterance: &Utterance) -> Result<Option<Features>> {
+    let recording = match audio::read_utterance(utterance) {
+        Ok(recording) => recording,
+        Err(error) if Reason::of_audio(&error).is_some() => return Ok(None),
+        Err(error) => {
+            let told = format!("utterance {:?}: {error}", utterance.id);
+            return Err(Failure::Infrastructure(told).into());
+        }
+    };
+    match model.front_end().raw_features(&recording) {
+        Ok(features) => Ok(Some(features)),
+        Err(error) if Reason::of_front_end(&error).is_some() => Ok(None),
+        Err(error) => Err(Failure::Data(format!("{}: {error}", utterance.id)).into()),
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use burn::tensor::Device;
 use proto::{
-    contribution::{Contribution, PassKind, Quarantined},
+    contribution::{Contribution, PassKind, Quarantined, Unusable},
     crash::{self, Place},
     tree, v1,
 };
@@ -213,7 +213,7 @@ impl Work<'_> {
         let examples = &loaded.examples;
         let micro_batch = MicroBatch {
             features: features(examples),
-            targets: labels(examples),
+            targets: examples.iter().map(targets).collect(),
             step: self.lease.key.step,
             index: loaded.index,
         };
@@ -229,10 +229,19 @@ impl Work<'_> {
         };
         let all: Vec<usize> = (0..examples.len()).collect();
         let mut quarantined = Vec::new();
-        if !result.left_out.is_empty() {
-            let reason = "too few frames for the transcript".to_owned();
-            quarantined.push(leave_out(&result.left_out, reason));
-        }
+        // The plan has none that is too short by its file's header: what was decoded is shorter.
+        let mut unusable = loaded.unusable.clone();
+        unusable.extend(result.left_out.iter().map(|&position| {
+            let Example { utterance, .. } = &examples[position];
+            let frames = examples[position].features().frames;
+            Unusable {
+                utterance: utterance.index,
+                reason: format!(
+                    "{}: what was decoded gives {frames} frames, too few for the transcript",
+                    utterance.audio.path.display()
+                ),
+            }
+        }));
         if result.gradient.is_none() {
             let culprits: Vec<String> = result.not_finite.iter().map(id).collect();
             let reason = match culprits.as_slice() {
@@ -272,6 +281,7 @@ impl Work<'_> {
             frames: kept.iter().map(|one| one.features().frames as u64).sum(),
             audio_seconds: kept.iter().map(|one| one.seconds).sum(),
             quarantined,
+            unusable,
             norms: norm.into_iter().collect(),
         })
     }
@@ -286,12 +296,24 @@ impl Work<'_> {
                 &features(&loaded.examples),
             );
             let heard = heard.map_err(|source| failed(&loaded, source))?;
-            let losses = inference::losses(self.network.spec(), &heard, &labels(&loaded.examples));
+            let labels: Vec<Option<&[u32]>> = loaded
+                .examples
+                .iter()
+                .map(|one| one.labels.as_deref())
+                .collect();
+            let losses = inference::losses(self.network.spec(), &heard, &labels);
             let of_each = loaded.examples.iter().zip(heard).zip(losses);
             results.extend(of_each.map(|((example, heard), loss)| v1::UtteranceResult {
                 index: example.utterance.index,
                 hypothesis: heard.text,
                 loss,
+                unusable: None,
+            }));
+            let unusable = loaded.unusable.into_iter();
+            results.extend(unusable.map(|one| v1::UtteranceResult {
+                index: one.utterance,
+                unusable: Some(one.reason),
+                ..v1::UtteranceResult::default()
             }));
         }
         Ok(Outcome::Evaluation(v1::EvaluationReport {
@@ -306,11 +328,27 @@ fn features(examples: &[Example]) -> Vec<&Features> {
     examples.iter().map(Example::features).collect()
 }
 
-fn labels(examples: &[Example]) -> Vec<&[u32]> {
-    examples.iter().map(|one| one.labels.as_slice()).collect()
+/// Of an utterance that is trained on, which always has them.
+fn targets(example: &Example) -> &[u32] {
+    example.labels.as_deref().unwrap_or_default()
 }
 
 fn failed(loaded: &Loaded, source: GradientError) -> ComputingError {
+    // Of memory, one utterance has the fault.
+    let longest = match source {
+        GradientError::Memory { position, .. } => loaded.examples.get(position),
+        _ => None,
+    };
+    if let Some(longest) = longest {
+        let Example {
+            utterance, seconds, ..
+        } = longest;
+        return ComputingError::Compute {
+            micro_batch: loaded.index,
+            utterances: format!("`{}`, {seconds:.1} s long", utterance.id),
+            source,
+        };
+    }
     let ids: Vec<&str> = loaded
         .examples
         .iter()

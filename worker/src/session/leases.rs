@@ -231,6 +231,7 @@ impl<'a> Leases<'a> {
                 .await;
             loaded.map_err(|error| match error {
                 LoadError::Data(reason) => Undone::Fatal(reason),
+                LoadError::System(reason) => Undone::Retry(reason),
                 LoadError::Call(error) => self.undone(error),
             })
         };
@@ -384,6 +385,11 @@ fn miscomputed(error: &ComputingError) -> Undone {
             source: GradientError::Device(_),
             ..
         } => Undone::Ends(SessionError::Computing { reason }),
+        // A machine with more memory may do.
+        ComputingError::Compute {
+            source: GradientError::Memory { .. },
+            ..
+        } => Undone::Retry(reason),
         ComputingError::Compute { .. } => Undone::Fatal(reason),
         ComputingError::Weights(_) | ComputingError::Incomplete => Undone::Retry(reason),
     }

@@ -1,15 +1,18 @@
 //! From the utterances of a lease to features, ahead of the thread that computes. It decides where
-//! audio comes from and what a fault in it means; it refuses to know what is computed.
+//! audio comes from and what a fault in it means: bytes that were verified and cannot be decoded cannot be decoded
+//! anywhere, so that the utterance is left out, by name; what the system refuses is tried again.
 
 use std::sync::Arc;
 
-use proto::contribution::PassKind;
+use proto::contribution::{PassKind, Unusable};
 use rayon::prelude::*;
 use speech::{
-    audio::{self, Audio},
+    audio::{self, Audio, AudioError},
     augment::{Occasion, Recording},
     decode::ctc_required_frames,
     features::Features,
+    front_end::FrontEndError,
+    left_out::Reason,
     model::Head,
 };
 use tokio::sync::mpsc;
@@ -32,6 +35,8 @@ use crate::{
 pub(super) enum LoadError {
     /// Every worker would meet it: the job cannot go on.
     Data(String),
+    /// The system failed: here or elsewhere it may work the next time.
+    System(String),
     Call(CallError),
 }
 
@@ -42,7 +47,8 @@ pub(super) struct Example {
     heard: Heard,
     /// Of its audio, as it was recorded.
     pub seconds: f64,
-    pub labels: Vec<u32>,
+    /// `None` where the model lacks a character or class of its transcript; only in an evaluation.
+    pub labels: Option<Vec<u32>>,
 }
 
 /// What the model sees of an utterance.
@@ -69,12 +75,14 @@ enum Source {
     Prepared(Arc<Prepared>),
     /// And the epoch that makes features of it.
     Sound(Arc<Sound>, u32),
+    /// There is none: what is wrong with the recording.
+    Unusable(String),
 }
 
 impl Source {
     fn samples(&self) -> &[f32] {
         match self {
-            Self::Prepared(_) => &[],
+            Self::Prepared(_) | Self::Unusable(_) => &[],
             Self::Sound(sound, _) => &sound.samples,
         }
     }
@@ -93,7 +101,9 @@ enum Need {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub index: u32,
+    /// Without those that cannot be used.
     pub examples: Vec<Example>,
+    pub unusable: Vec<Unusable>,
 }
 
 #[derive(Debug)]
@@ -238,11 +248,11 @@ impl Loader {
                 .map(|bytes| self.hear(job, utterance, &bytes, need))
                 .transpose();
         };
-        self.recordings
-            .find(&self.audio, &utterance.audio, part)
-            .map_err(|error| fault(utterance, &error))?
-            .map(|audio| self.keep(job, utterance, &audio, need))
-            .transpose()
+        match self.recordings.find(&self.audio, &utterance.audio, part) {
+            Ok(None) => Ok(None),
+            Ok(Some(audio)) => self.keep(job, utterance, &audio, need).map(Some),
+            Err(error) => undecodable(utterance, &error).map(Some),
+        }
     }
 
     fn hear(
@@ -259,8 +269,10 @@ impl Loader {
                 .recordings
                 .hear(&self.audio, &utterance.audio, bytes, part),
         };
-        let audio = audio.map_err(|error| fault(utterance, &error))?;
-        self.keep(job, utterance, &audio, need)
+        match audio {
+            Ok(audio) => self.keep(job, utterance, &audio, need),
+            Err(error) => undecodable(utterance, &error),
+        }
     }
 
     /// What is made of `audio`, and kept.
@@ -276,18 +288,20 @@ impl Loader {
             Need::Prepared => {
                 let speaker = job.scaling(utterance);
                 let speaker = speaker.map_err(|error| fault(utterance, &error))?;
-                let features = job.front_end.features_of(audio, speaker.as_ref());
-                let features = features.map_err(|error| fault(utterance, &error))?;
+                let features = match job.front_end.features_of(audio, speaker.as_ref()) {
+                    Ok(features) => features,
+                    Err(error) => return unheard(utterance, &error),
+                };
                 let prepared = Arc::new(Prepared { features, seconds });
                 let key = job.feature_key(utterance);
                 self.features.keep(key, Arc::clone(&prepared));
                 Source::Prepared(prepared)
             }
             Need::Sound { epoch } => {
-                let samples = job.front_end.samples(audio);
-                let samples = samples
-                    .map_err(|error| fault(utterance, &error))?
-                    .into_owned();
+                let samples = match job.front_end.samples(audio) {
+                    Ok(samples) => samples.into_owned(),
+                    Err(error) => return unheard(utterance, &error),
+                };
                 let sound = Arc::new(Sound { samples, seconds });
                 let key = job.sound_key(&utterance.heard());
                 self.sound.keep(key, Arc::clone(&sound));
@@ -305,8 +319,21 @@ fn finish(
     sources: Vec<Source>,
     epoch: Option<u32>,
 ) -> Result<Loaded, LoadError> {
-    let sounds: Vec<&[f32]> = sources.iter().map(Source::samples).collect();
-    let examples = (micro_batch.utterances, &sources)
+    let mut unusable = Vec::new();
+    let (mut usable, mut heard) = (Vec::new(), Vec::new());
+    for (utterance, source) in micro_batch.utterances.into_iter().zip(sources) {
+        if let Source::Unusable(reason) = source {
+            unusable.push(Unusable {
+                utterance: utterance.index,
+                reason,
+            });
+            continue;
+        }
+        usable.push(utterance);
+        heard.push(source);
+    }
+    let sounds: Vec<&[f32]> = heard.iter().map(Source::samples).collect();
+    let made: Vec<Result<Example, Unusable>> = (usable, &heard)
         .into_par_iter()
         .enumerate()
         .map(|(place, (utterance, source))| {
@@ -314,9 +341,17 @@ fn finish(
             example(job, utterance, source, epoch, others)
         })
         .collect::<Result<_, LoadError>>()?;
+    let mut examples = Vec::with_capacity(made.len());
+    for one in made {
+        match one {
+            Ok(example) => examples.push(example),
+            Err(one) => unusable.push(one),
+        }
+    }
     Ok(Loaded {
         index: micro_batch.index,
         examples,
+        unusable,
     })
 }
 
@@ -326,12 +361,13 @@ fn example<'a>(
     source: &Source,
     epoch: Option<u32>,
     others: impl Fn() -> Vec<&'a [f32]>,
-) -> Result<Example, LoadError> {
-    let labels = job
-        .recipe
-        .vocabulary
-        .encode(&utterance.text)
-        .map_err(|error| fault(&utterance, &error))?;
+) -> Result<Result<Example, Unusable>, LoadError> {
+    let labels = match job.recipe.vocabulary.encode(&utterance.text) {
+        Ok(labels) => Some(labels),
+        // It is scored all the same.
+        Err(_) if epoch.is_none() => None,
+        Err(error) => return Err(fault(&utterance, &error)),
+    };
     let on = |epoch| Occasion {
         epoch,
         utterance: utterance.index,
@@ -339,9 +375,11 @@ fn example<'a>(
     let (seconds, mut heard) = match source {
         Source::Prepared(prepared) => (prepared.seconds, Heard::Plain(Arc::clone(prepared))),
         Source::Sound(sound, epoch) => {
-            let needed = match job.recipe.model.head {
-                Head::Ctc => job.recipe.model.input_frames(ctc_required_frames(&labels)),
-                Head::Keyword => 1,
+            let needed = match (job.recipe.model.head, &labels) {
+                (Head::Ctc, Some(labels)) => {
+                    job.recipe.model.input_frames(ctc_required_frames(labels))
+                }
+                _ => 1,
             };
             let speaker = job.scaling(&utterance);
             let speaker = speaker.map_err(|error| fault(&utterance, &error))?;
@@ -353,9 +391,16 @@ fn example<'a>(
             let features = job
                 .augmenter
                 .features(&job.front_end, recording, on(*epoch), needed);
-            let features = features.map_err(|error| fault(&utterance, &error))?;
-            (sound.seconds, Heard::Augmented(features))
+            match features {
+                Ok(features) => (sound.seconds, Heard::Augmented(features)),
+                Err(error) => match Reason::of_front_end(&error) {
+                    Some(_) => return Ok(Err(unusable(&utterance, error.to_string()))),
+                    None => return Err(fault(&utterance, &error)),
+                },
+            }
         }
+        // They were put aside before.
+        Source::Unusable(reason) => return Ok(Err(unusable(&utterance, reason.clone()))),
     };
     if let Some(epoch) = epoch.filter(|_| job.augmenter.masks()) {
         let mut features = match heard {
@@ -365,12 +410,42 @@ fn example<'a>(
         job.augmenter.mask(&mut features, on(epoch));
         heard = Heard::Augmented(features);
     }
-    Ok(Example {
+    Ok(Ok(Example {
         utterance,
         heard,
         seconds,
         labels,
-    })
+    }))
+}
+
+fn unusable(utterance: &Utterance, reason: String) -> Unusable {
+    Unusable {
+        utterance: utterance.index,
+        reason,
+    }
+}
+
+/// What it means that verified bytes give no audio.
+fn undecodable(utterance: &Utterance, error: &AudioError) -> Result<Source, LoadError> {
+    match Reason::of_audio(error) {
+        // Its bytes were there a moment ago, and verified: what vanished or cannot be opened is no damage.
+        Some(Reason::Missing | Reason::Unreadable) | None => Err(LoadError::System(format!(
+            "utterance `{}`: {error}",
+            utterance.id
+        ))),
+        Some(_) => Ok(Source::Unusable(error.to_string())),
+    }
+}
+
+/// What it means that audio gives no features.
+fn unheard(utterance: &Utterance, error: &FrontEndError) -> Result<Source, LoadError> {
+    match Reason::of_front_end(error) {
+        Some(_) => Ok(Source::Unusable(format!(
+            "{}: {error}",
+            utterance.audio.path.display()
+        ))),
+        None => Err(fault(utterance, error)),
+    }
 }
 
 fn fault(utterance: &Utterance, error: &dyn std::error::Error) -> LoadError {
