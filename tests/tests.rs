@@ -27,6 +27,8 @@ mod fixture;
 mod kills;
 #[path = "e2e/kinds.rs"]
 mod kinds;
+#[path = "e2e/left_out.rs"]
+mod left_out;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/queue.rs"]

@@ -58,18 +58,23 @@ impl Reason {
         match error {
             AudioError::Missing { .. } => Some(Self::Missing),
             AudioError::NotAFile { .. } => Some(Self::Unreadable),
-            AudioError::Read { source, .. } => match source.kind() {
-                ErrorKind::PermissionDenied => Some(Self::Unreadable),
-                // A path that no file can have.
-                ErrorKind::NotFound
-                | ErrorKind::NotADirectory
-                | ErrorKind::InvalidFilename
-                | ErrorKind::InvalidInput => Some(Self::Missing),
-                _ => None,
-            },
+            AudioError::Read { source, .. } => Self::of_io(source.kind()),
             AudioError::Write { .. } => None,
             AudioError::Segment { .. } => Some(Self::Segment),
             _ => Some(Self::Damaged),
+        }
+    }
+
+    /// What it means that a file cannot be opened or read; `None` as for [`Reason::of_audio`].
+    pub const fn of_io(kind: ErrorKind) -> Option<Self> {
+        match kind {
+            ErrorKind::PermissionDenied => Some(Self::Unreadable),
+            // The last three: a path that no file can have.
+            ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::InvalidFilename
+            | ErrorKind::InvalidInput => Some(Self::Missing),
+            _ => None,
         }
     }
 

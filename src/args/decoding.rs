@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use speech::tolerance::MaxBad;
 
 use super::{Device, Output};
 
@@ -67,6 +68,10 @@ pub struct Transcribe {
     /// Hypotheses of each piece that JSON has.
     #[arg(long, value_name = "N")]
     pub n_best: Option<usize>,
+    /// How many recordings may fail without an exit code that says so: a count, or a share such as 2%. All
+    /// others are transcribed however many fail. Default: none.
+    #[arg(long, value_name = "N|N%", conflicts_with = "stream")]
+    pub max_bad: Option<MaxBad>,
     #[command(flatten)]
     pub decoding: Decoding,
     /// Where to compute.

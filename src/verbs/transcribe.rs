@@ -3,6 +3,7 @@
 
 mod files;
 mod live;
+mod printing;
 mod show;
 mod sources;
 

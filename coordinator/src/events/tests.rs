@@ -1,6 +1,6 @@
 //! Journals on disk: flat records, cut-off lines, checkpoints that say more than a file holds.
 
-use super::*;
+use super::{follower::read_lines, *};
 
 fn journal(dir: &Path, offsets: Offsets) -> (Journal, watch::Receiver<Published>) {
     let (feed, published) = watch::channel(Published::default());

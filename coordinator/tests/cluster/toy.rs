@@ -4,6 +4,7 @@
 
 #[path = "toy/long.rs"]
 mod long;
+mod transfer;
 
 use std::{convert::Infallible, error::Error as _, sync::Arc, time::Duration};
 
@@ -11,8 +12,7 @@ use bytes::Bytes;
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind, Quarantined, Unusable},
-    tensor::{self, Assembler},
-    tree,
+    tensor, tree,
     v1::{
         self, lease_response::Answer, receipt::Outcome, tensors_client::TensorsClient,
         workers_client::WorkersClient,
@@ -22,7 +22,11 @@ use proto::{
 use speech::{random::Stream, recipe::Recipe};
 use tonic::{Code, Status, transport::Channel};
 
+use transfer::{pull, push};
+
 pub const CLASS: &str = "toy cpu";
+/// What is said of [`Toy::damaged`].
+const DAMAGE: &str = "it ends in the middle";
 
 #[derive(Clone)]
 pub struct Toy {
@@ -255,10 +259,7 @@ impl Toy {
         let utterances = lease.micro_batches.iter().flat_map(|it| &it.utterances);
         let result = |utterance: &v1::Utterance| v1::UtteranceResult {
             index: utterance.index,
-            unusable: self
-                .damaged
-                .contains(&utterance.id)
-                .then(|| "it ends in the middle".to_owned()),
+            unusable: self.is_damaged(utterance).then(|| DAMAGE.to_owned()),
             // Wrong for one utterance of three.
             hypothesis: match utterance.index % 3 {
                 0 => units[1].clone() + &"x".repeat(self.wordy),
@@ -267,6 +268,10 @@ impl Toy {
             loss: Some(distance + f64::from(utterance.index) * 0.25),
         };
         Ok(utterances.map(result).collect())
+    }
+
+    fn is_damaged(&self, utterance: &v1::Utterance) -> bool {
+        self.damaged.contains(&utterance.id)
     }
 
     pub async fn recipe(&mut self, job: &str) -> Result<&Recipe, Status> {
@@ -329,10 +334,10 @@ impl Toy {
             };
         }
         let all = micro_batch.utterances.iter();
-        let (damaged, whole): (Vec<_>, Vec<_>) = all.partition(|it| self.damaged.contains(&it.id));
+        let (damaged, whole): (Vec<_>, Vec<_>) = all.partition(|it| self.is_damaged(it));
         let unusable = damaged.iter().map(|it| Unusable {
             utterance: it.index,
-            reason: "it ends in the middle".to_owned(),
+            reason: DAMAGE.to_owned(),
         });
         let unusable = unusable.collect();
         if whole.is_empty() {
@@ -461,36 +466,6 @@ fn bounded(
     }
     gradient.norms = vec![norm];
     gradient
-}
-
-async fn pull(
-    mut tensors: TensorsClient<Channel>,
-    request: v1::PullRequest,
-    elements: usize,
-    wire: Wire,
-) -> Result<Vec<f32>, Status> {
-    let mut chunks = tensors.pull(request).await?.into_inner();
-    let mut assembler = Assembler::new(elements as u64, elements).unwrap().of(wire);
-    while let Some(chunk) = chunks.message().await? {
-        assembler.push(&chunk).unwrap();
-    }
-    assembler
-        .finish()
-        .map_err(|error| Status::data_loss(error.to_string()))
-}
-
-async fn push(
-    mut tensors: TensorsClient<Channel>,
-    header: v1::ContributionHeader,
-    vector: Bytes,
-    wire: Wire,
-) -> Result<Outcome, Status> {
-    use v1::push_request::Part;
-    let chunks = tensor::chunks(vector, wire).map(Part::Chunk);
-    let parts = std::iter::once(Part::Header(header)).chain(chunks);
-    let parts = parts.map(|part| v1::PushRequest { part: Some(part) });
-    let receipt = tensors.push(tokio_stream::iter(parts)).await?;
-    Ok(receipt.into_inner().outcome())
 }
 
 /// What a toy says that it spent on a contribution.

@@ -1,22 +1,26 @@
 //! Recordings that are there: each is cut where it is quiet if it is long, and pieces of all of them are
-//! recognised together, so many at a time.
+//! recognised together, so many at a time. A transcript is printed as soon as it is whole; a recording that cannot
+//! be transcribed is named, and the others go on.
 
-use std::path::Path;
+use std::{collections::VecDeque, io, path::Path};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use speech::{
-    audio::{Audio, raw::RawFormat},
+    audio::{Audio, AudioError, raw::RawFormat},
     front_end::FrontEndError,
+    left_out::{LeftOut, Reason, escaped},
     pauses::{Cutter, Lengths, Piece},
     text::Kind,
+    tolerance::MaxBad,
 };
 use worker::inference::Model;
 
 use super::{
-    show::{self, Segment, Transcript},
+    printing::Printer,
+    show::{Segment, Transcript},
     sources::{self, Source},
 };
-use crate::{args, exit::Failure};
+use crate::{args, exit::Failure, output};
 
 /// Pieces that are recognised together are so many at most, and no more seconds than this unless one
 /// is: what is in memory at once.
@@ -26,93 +30,189 @@ const SECONDS: f64 = 60.0;
 pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let lengths =
         Lengths::up_to(args.longest).map_err(|error| Failure::Usage(error.to_string()))?;
-    // Every header is read before anything is said, so that a bad one is not found halfway.
-    for path in args.files.iter().filter(|path| !sources::is_stdin(path)) {
-        match format {
-            Some(_) => drop(Source::open(path, format)?),
-            None => drop(speech::audio::inspect(path)?),
-        }
-    }
     let mut heard = Heard {
         model,
         is_keyword: model.recipe().vocabulary.kind == Kind::Classes,
-        transcripts: Vec::new(),
+        printer: Printer::new(args.format, args.files.len()),
+        printed: 0,
+        transcripts: VecDeque::new(),
         waiting: Vec::new(),
         seconds: 0.0,
+        failures: Failures {
+            left_out: LeftOut::of(args.files.len()),
+            passing: 0,
+        },
     };
     for path in &args.files {
-        heard.file(path, format, lengths)?;
+        if let Err(error) = heard.file(path, format, lengths) {
+            heard.fail(error)?;
+        }
     }
     heard.flush()?;
-    show::all(args.format, &heard.transcripts)
+    heard.failures.judge(args.max_bad)
+}
+
+/// Why a file ended before it was transcribed.
+enum Ended {
+    /// It cannot be read or heard; the others go on.
+    File(Error),
+    /// The model, the device or the output failed.
+    All(Error),
+}
+
+/// A transcript that is not printed yet.
+struct Unprinted {
+    transcript: Transcript,
+    /// Pieces of it that wait to be recognised.
+    waiting: usize,
+    is_read: bool,
+    error: Option<String>,
 }
 
 struct Heard<'a> {
     model: &'a Model,
     is_keyword: bool,
-    transcripts: Vec<Transcript>,
-    /// Pieces and their transcripts' places.
+    printer: Printer,
+    /// Transcripts that were printed, or passed over.
+    printed: usize,
+    /// Those behind them, in the order of the files.
+    transcripts: VecDeque<Unprinted>,
+    /// Pieces and their transcripts' places among all.
     waiting: Vec<(usize, Piece, u32)>,
     seconds: f64,
+    failures: Failures,
 }
 
 impl Heard<'_> {
-    fn file(&mut self, path: &Path, format: Option<RawFormat>, lengths: Lengths) -> Result<()> {
-        let place = self.transcripts.len();
-        let mut source = Source::open(path, format)?;
+    fn file(
+        &mut self,
+        path: &Path,
+        format: Option<RawFormat>,
+        lengths: Lengths,
+    ) -> Result<(), Ended> {
+        let place = self.printed + self.transcripts.len();
+        self.transcripts.push_back(Unprinted {
+            transcript: Transcript::new(sources::name(path)),
+            waiting: 0,
+            is_read: false,
+            error: None,
+        });
+        let mut source = Source::open(path, format).map_err(Ended::File)?;
         let rate = source.rate();
-        self.transcripts.push(Transcript::new(sources::name(path)));
         // One class is said of a whole recording.
-        let mut cutter = Cutter::new(
-            rate,
-            if self.is_keyword {
-                Lengths {
-                    longest: f64::MAX,
-                    ..lengths
-                }
-            } else {
-                lengths
-            },
-        );
+        let longest = if self.is_keyword {
+            f64::MAX
+        } else {
+            lengths.longest
+        };
+        let mut cutter = Cutter::new(rate, Lengths { longest, ..lengths });
         let mut samples = 0;
-        while let Some(some) = source.next()? {
+        while let Some(some) = source.next().map_err(Ended::File)? {
             samples += some.len() as u64;
             for piece in cutter.push(&some) {
-                self.piece(place, piece, rate)?;
+                self.piece(place, piece, rate).map_err(Ended::All)?;
             }
         }
-        self.transcripts[place].seconds = samples as f64 / f64::from(rate);
-        match cutter.finish() {
-            Some(piece) => self.piece(place, piece, rate),
-            None => {
-                Err(Failure::Data(format!("{}: there is no sound", sources::name(path))).into())
+        self.of(place).transcript.seconds = samples as f64 / f64::from(rate);
+        let Some(piece) = cutter.finish() else {
+            let told = format!("{}: there is no sound", sources::name(path));
+            return Err(Ended::File(Failure::Data(told).into()));
+        };
+        self.piece(place, piece, rate).map_err(Ended::All)?;
+        self.of(place).is_read = true;
+        self.print().map_err(Ended::All)
+    }
+
+    /// Of the transcripts that are not printed yet, the one with this place among all: it is not printed before
+    /// its file has ended and no piece of it waits.
+    fn of(&mut self, place: usize) -> &mut Unprinted {
+        &mut self.transcripts[place - self.printed]
+    }
+
+    /// Gives up the file that was read last, or everything.
+    fn fail(&mut self, ended: Ended) -> Result<()> {
+        let error = match ended {
+            Ended::File(error) => error,
+            Ended::All(error) => return Err(error),
+        };
+        let place = self.printed + self.transcripts.len() - 1;
+        self.give_up(place, error)?;
+        self.of(place).is_read = true;
+        self.print()
+    }
+
+    /// Names the recording at `place`, which cannot be transcribed, and forgets what of it was heard.
+    ///
+    /// # Errors
+    /// The error itself where there is no other recording.
+    fn give_up(&mut self, place: usize, error: Error) -> Result<()> {
+        if self.failures.left_out.of == 1 {
+            return Err(error);
+        }
+        self.waiting.retain(|(of, ..)| *of != place);
+        let seconds =
+            |(_, piece, rate): &(usize, Piece, u32)| piece.samples.len() as f64 / f64::from(*rate);
+        self.seconds = self.waiting.iter().map(seconds).sum();
+        let one = self.of(place);
+        one.waiting = 0;
+        if one.error.is_some() {
+            return Ok(());
+        }
+        let (name, told) = (one.transcript.file.clone(), format!("{error:#}"));
+        one.error = Some(told.clone());
+        let told = match told.contains(&name) {
+            true => told,
+            false => format!("{name}: {told}"),
+        };
+        output::message(&format!("left out: {}", escaped(&told)));
+        self.failures.add(&name, &error, &told);
+        Ok(())
+    }
+
+    /// Prints the transcripts that are whole, up to the first that is not.
+    fn print(&mut self) -> Result<()> {
+        let is_whole = |one: &Unprinted| one.is_read && one.waiting == 0;
+        while self.transcripts.front().is_some_and(is_whole) {
+            let Some(one) = self.transcripts.pop_front() else {
+                break;
+            };
+            self.printed += 1;
+            match &one.error {
+                None => self.printer.transcript(&one.transcript)?,
+                Some(error) => self.printer.failed(&one.transcript.file, error)?,
             }
         }
+        Ok(())
     }
 
     fn piece(&mut self, place: usize, piece: Piece, rate: u32) -> Result<()> {
+        // A piece that was recognised already may have shown that the recording cannot be used.
+        if self.of(place).error.is_some() {
+            return Ok(());
+        }
         let seconds = piece.samples.len() as f64 / f64::from(rate);
         if self.seconds + seconds > SECONDS || self.waiting.len() == AT_ONCE {
             self.flush()?;
         }
         self.seconds += seconds;
+        self.of(place).waiting += 1;
         self.waiting.push((place, piece, rate));
         Ok(())
     }
 
+    /// Recognises the pieces that wait, and prints the transcripts that are whole then.
     fn flush(&mut self) -> Result<()> {
         self.seconds = 0.0;
-        let mut starts = Vec::new();
-        let mut recordings = Vec::new();
-        for (place, piece, sample_rate) in self.waiting.drain(..) {
+        let (mut starts, mut recordings) = (Vec::new(), Vec::new());
+        for (place, piece, sample_rate) in std::mem::take(&mut self.waiting) {
+            self.of(place).waiting -= 1;
             starts.push((place, piece.start as f64 / f64::from(sample_rate)));
             recordings.push(Audio {
                 sample_rate,
                 samples: piece.samples,
             });
         }
-        let mut features = Vec::new();
-        let mut whose = Vec::new();
+        let (mut features, mut whose) = (Vec::new(), Vec::new());
         let found = self.model.features(&recordings);
         for ((found, (place, start)), audio) in found.into_iter().zip(starts).zip(&recordings) {
             match found {
@@ -123,8 +223,9 @@ impl Heard<'_> {
                 // What is left of a long recording may be too short to be anything.
                 Err(FrontEndError::TooShort { .. }) if start > 0.0 => {}
                 Err(error) => {
-                    let name = &self.transcripts[place].file;
-                    return Err(Failure::Data(format!("{name}: {error}")).into());
+                    let name = &self.of(place).transcript.file;
+                    let error = Error::new(error).context(name.clone());
+                    self.give_up(place, error)?;
                 }
             }
         }
@@ -134,17 +235,67 @@ impl Heard<'_> {
             for (heard, (place, ..)) in heard.into_iter().zip(whose) {
                 let classes = self.model.classes(&heard);
                 let probability = classes.first().map(|(_, probability)| *probability);
-                self.transcripts[place].keyword(heard.text, probability);
+                self.of(place).transcript.keyword(heard.text, probability);
             }
-            return Ok(());
+            return self.print();
         }
         let row_seconds = self.model.row_seconds();
         for (found, (place, start, seconds)) in
             self.model.hypotheses(&heard)?.into_iter().zip(whose)
         {
             let segment = Segment::new(&found, start, start + seconds, row_seconds);
-            self.transcripts[place].add(segment);
+            self.of(place).transcript.add(segment);
+        }
+        self.print()
+    }
+}
+
+/// The account of recordings that could not be transcribed.
+struct Failures {
+    left_out: LeftOut,
+    /// For failures of the system, which may have passed in a minute.
+    passing: u64,
+}
+
+impl Failures {
+    fn add(&mut self, name: &str, error: &Error, told: &str) {
+        let reason = reason(error);
+        self.passing += u64::from(reason.is_none());
+        self.left_out
+            .add(name, reason.unwrap_or(Reason::Unreadable), told);
+    }
+
+    /// Says how many there were; an error where they are more than `max_bad` allows. By itself it allows none:
+    /// whoever asks for transcripts of files wants all of them, and a script has to see that some are missing.
+    fn judge(self, max_bad: Option<MaxBad>) -> Result<()> {
+        let Self { left_out, passing } = self;
+        if left_out.is_empty() {
+            return Ok(());
+        }
+        let told = left_out.sentence("recordings");
+        match left_out.check(max_bad.unwrap_or(MaxBad::Count(0))) {
+            Ok(()) => output::message(&told),
+            Err(_) if passing == left_out.utterances => {
+                return Err(Failure::Infrastructure(told).into());
+            }
+            Err(_) => return Err(Failure::Data(told).into()),
         }
         Ok(())
     }
+}
+
+/// What an error means for the recording; `None` for a failure of the system.
+fn reason(error: &Error) -> Option<Reason> {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<AudioError>() {
+            return Reason::of_audio(error);
+        }
+        if let Some(error) = cause.downcast_ref::<FrontEndError>() {
+            return Reason::of_front_end(error).or(Some(Reason::Damaged));
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return Reason::of_io(error.kind());
+        }
+    }
+    Some(Reason::Damaged)
 }

@@ -1,13 +1,10 @@
-//! How transcripts are printed: text, JSON, subtitles (SubRip), and the time-marked words of NIST's tools
+//! The forms of a transcript: text, JSON, subtitles (SubRip), and the time-marked words of NIST's tools
 //! (CTM).
 
 use std::path::Path;
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::decode::Hypothesis;
-
-use crate::{args::TranscriptFormat, output};
 
 /// Subtitles are no longer than this, in characters and seconds, and end where nothing is said for so
 /// long.
@@ -82,7 +79,7 @@ impl Transcript {
         self.segments.push(segment);
     }
 
-    fn words(&self) -> Vec<&Word> {
+    pub fn words(&self) -> Vec<&Word> {
         self.segments
             .iter()
             .flat_map(|segment| &segment.words)
@@ -118,30 +115,6 @@ impl Segment {
                     score: other.score,
                 })
                 .collect(),
-        }
-    }
-}
-
-pub fn all(format: TranscriptFormat, transcripts: &[Transcript]) -> Result<()> {
-    match format {
-        TranscriptFormat::Text => output::line(&match transcripts {
-            [one] => one.text.clone(),
-            many => {
-                let lines = many.iter().map(|one| format!("{}\t{}", one.file, one.text));
-                lines.collect::<Vec<_>>().join("\n")
-            }
-        }),
-        TranscriptFormat::Json => output::line(&serde_json::to_string_pretty(transcripts)?),
-        TranscriptFormat::Srt => {
-            let words: Vec<&Word> = transcripts.iter().flat_map(Transcript::words).collect();
-            output::line(srt(&words, 1).0.trim_end())
-        }
-        TranscriptFormat::Ctm => {
-            let lines: Vec<String> = transcripts
-                .iter()
-                .map(|one| ctm(&one.file, &one.words()))
-                .collect();
-            output::line(lines.concat().trim_end())
         }
     }
 }

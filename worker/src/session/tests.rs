@@ -5,6 +5,7 @@ mod augmented;
 pub(crate) mod coordinator;
 mod ending;
 mod long;
+mod unusable;
 
 use std::{collections::VecDeque, net::SocketAddr, path::Path, time::Duration};
 
@@ -370,29 +371,6 @@ async fn an_evaluation_lease_is_reported_utterance_by_utterance() {
         assert!(["no", "yes"].contains(&result.hypothesis.as_str()));
         assert!(result.loss.unwrap().is_finite());
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn audio_that_cannot_be_read_is_fatal_and_its_utterance_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut job = job(folder.path());
-    let text = b"a text file";
-    let utterance = &mut job.micro_batches[1].utterances[0];
-    utterance.audio_bytes = text.len() as u64;
-    utterance.audio_digest = blake3::hash(text).as_bytes().to_vec().into();
-    let leases = [job.lease(PassKind::Gradient, 0), goodbye()];
-    let mut script = job.leases(leases);
-    script
-        .audio
-        .insert(*blake3::hash(text).as_bytes(), text.to_vec());
-    let mut coordinator = Coordinator::start(script).await;
-    worker(coordinator.address, None).ended().await.unwrap();
-    let back = given_back(&mut coordinator).await;
-    assert!(
-        back.fatal && back.reason.contains("`tone2`"),
-        "{}",
-        back.reason
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

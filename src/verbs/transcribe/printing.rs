@@ -1,0 +1,75 @@
+//! Transcripts as they are finished, in the order in which their files were named: what was printed is not lost
+//! when a later file cannot be transcribed or the program is interrupted.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::show::{self, Transcript, Word};
+use crate::{args::TranscriptFormat, output};
+
+/// Prints one entry for each of so many files.
+pub struct Printer {
+    format: TranscriptFormat,
+    files: usize,
+    printed: usize,
+}
+
+/// What stands in JSON for a file that could not be transcribed.
+#[derive(Serialize)]
+struct Failed<'a> {
+    file: &'a str,
+    error: &'a str,
+}
+
+impl Printer {
+    pub const fn new(format: TranscriptFormat, files: usize) -> Self {
+        Self {
+            format,
+            files,
+            printed: 0,
+        }
+    }
+
+    /// Prints the next file's transcript.
+    pub fn transcript(&mut self, one: &Transcript) -> Result<()> {
+        let words = || -> Vec<&Word> { one.words() };
+        match self.format {
+            TranscriptFormat::Json => return self.element(one),
+            TranscriptFormat::Text if self.files == 1 => output::line(&one.text)?,
+            TranscriptFormat::Text => output::line(&format!("{}\t{}", one.file, one.text))?,
+            TranscriptFormat::Srt => output::line(show::srt(&words(), 1).0.trim_end())?,
+            TranscriptFormat::Ctm => {
+                let lines = show::ctm(&one.file, &words());
+                if !lines.is_empty() {
+                    output::line(lines.trim_end())?;
+                }
+            }
+        }
+        self.printed += 1;
+        Ok(())
+    }
+
+    /// Passes over the next file, which could not be transcribed.
+    pub fn failed(&mut self, file: &str, error: &str) -> Result<()> {
+        if self.format == TranscriptFormat::Json {
+            return self.element(&Failed { file, error });
+        }
+        self.printed += 1;
+        Ok(())
+    }
+
+    /// An element of the array that the whole output is in JSON.
+    fn element(&mut self, value: &impl Serialize) -> Result<()> {
+        if self.printed == 0 {
+            output::line("[")?;
+        }
+        self.printed += 1;
+        let is_last = self.printed == self.files;
+        let text = serde_json::to_string_pretty(value)?.replace('\n', "\n  ");
+        output::line(&format!("  {text}{}", if is_last { "" } else { "," }))?;
+        if is_last {
+            output::line("]")?;
+        }
+        Ok(())
+    }
+}
