@@ -4,6 +4,7 @@
 
 #[path = "toy/long.rs"]
 mod long;
+#[path = "toy/transfer.rs"]
 mod transfer;
 
 use std::{convert::Infallible, error::Error as _, sync::Arc, time::Duration};
