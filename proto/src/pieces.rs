@@ -208,6 +208,7 @@ mod tests {
                 index,
                 hypothesis: "x".repeat(length),
                 loss: Some(f64::from(index)),
+                unusable: None,
             };
             let report = v1::EvaluationReport {
                 worker: 7,
