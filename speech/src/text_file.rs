@@ -50,8 +50,11 @@ fn invalid(problem: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
+/// A reader of which the first bytes were looked at.
+type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
+
 /// The first bytes of `from`, and all of it.
-fn peek<R: BufRead>(mut from: R) -> io::Result<(Vec<u8>, io::Chain<Cursor<Vec<u8>>, R>)> {
+fn peek<R: BufRead>(mut from: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
     let mut start = Vec::with_capacity(START);
     (&mut from).take(START as u64).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(from)))
