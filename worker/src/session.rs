@@ -10,6 +10,7 @@ mod lease;
 mod leases;
 mod load;
 mod member;
+mod memory;
 mod parts;
 
 use std::{sync::Arc, time::Duration};
@@ -112,7 +113,11 @@ impl Session {
                 threads: u32::try_from(config.threads).unwrap_or(u32::MAX),
             },
             loader: Arc::new(Loader::open(&config.cache)?),
-            computing: Computing::start(config.compute.device)?,
+            computing: Computing::start(
+                config.compute.device,
+                // Hardware has memory of its own.
+                memory::limit().filter(|_| !config.compute.hardware),
+            )?,
         })
     }
 

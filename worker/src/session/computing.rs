@@ -24,6 +24,7 @@ use super::{
     lease::Lease,
     listed,
     load::{Example, Loaded},
+    memory,
 };
 use crate::{
     gradient::{self, GradientError, MicroBatch},
@@ -67,6 +68,17 @@ pub(super) enum ComputingError {
         utterances: String,
         source: GradientError,
     },
+    #[error(
+        "utterance `{utterance}` is {seconds:.1} s long: its micro-batch takes {needed} bytes of memory at least, and there \
+         are {limit}; leave such utterances out with `corpus.max_seconds`, lower `train.micro_batch`, or give the worker \
+         more memory"
+    )]
+    TooLarge {
+        utterance: String,
+        seconds: f64,
+        needed: u64,
+        limit: u64,
+    },
     #[error(transparent)]
     Weights(#[from] WrongParameters),
     #[error("the lease's micro-batches did not all come")]
@@ -79,9 +91,11 @@ pub(super) struct Computing {
 }
 
 impl Computing {
+    /// `memory` is what there is for computing on this device, in bytes, where that is known.
+    ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(device: Device) -> Result<Self, SessionError> {
+    pub fn start(device: Device, memory: Option<u64>) -> Result<Self, SessionError> {
         let (tasks, incoming) = mpsc::channel::<Task>();
         let run = move || {
             let mut held = None;
@@ -114,6 +128,7 @@ impl Computing {
                     spent,
                     ending: Some(ending),
                     done: &done,
+                    memory,
                 };
                 let outcome = work.run();
                 idle_since = Some(Instant::now());
@@ -163,6 +178,8 @@ struct Work<'a> {
     micro_batches: stream::Receiver<Loaded>,
     spent: v1::Spent,
     ending: Option<oneshot::Sender<()>>,
+    /// Bytes of it, where that is known.
+    memory: Option<u64>,
     done: &'a oneshot::Sender<Result<Outcome, ComputingError>>,
 }
 
@@ -186,7 +203,27 @@ impl Work<'_> {
             // Whoever would hear it may be gone.
             let _ = self.ending.take().map(|ending| ending.send(()));
         }
+        self.check_memory(&loaded)?;
         Ok(loaded)
+    }
+
+    /// Refuses a micro-batch that cannot fit, while it can still be said which.
+    fn check_memory(&self, loaded: &Loaded) -> Result<(), ComputingError> {
+        let Some(limit) = self.memory else {
+            return Ok(());
+        };
+        let frames = loaded.examples.iter().map(|one| one.features().frames);
+        let frames: Vec<usize> = frames.collect();
+        let kind = self.lease.key.kind;
+        memory::check(self.network.spec(), kind, &frames, limit).map_err(|too_large| {
+            let longest = &loaded.examples[too_large.longest];
+            ComputingError::TooLarge {
+                utterance: longest.utterance.id.clone(),
+                seconds: longest.seconds,
+                needed: too_large.needed,
+                limit,
+            }
+        })
     }
 
     fn gradient(&mut self) -> Result<Outcome, ComputingError> {

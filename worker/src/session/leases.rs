@@ -391,7 +391,9 @@ fn miscomputed(error: &ComputingError) -> Undone {
             ..
         } => Undone::Retry(reason),
         ComputingError::Compute { .. } => Undone::Fatal(reason),
-        ComputingError::Weights(_) | ComputingError::Incomplete => Undone::Retry(reason),
+        ComputingError::TooLarge { .. }
+        | ComputingError::Weights(_)
+        | ComputingError::Incomplete => Undone::Retry(reason),
     }
 }
 

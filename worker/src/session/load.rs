@@ -323,10 +323,7 @@ fn finish(
     let (mut usable, mut heard) = (Vec::new(), Vec::new());
     for (utterance, source) in micro_batch.utterances.into_iter().zip(sources) {
         if let Source::Unusable(reason) = source {
-            unusable.push(Unusable {
-                utterance: utterance.index,
-                reason,
-            });
+            unusable.push(left_out(&utterance, &reason));
             continue;
         }
         usable.push(utterance);
@@ -394,13 +391,13 @@ fn example<'a>(
             match features {
                 Ok(features) => (sound.seconds, Heard::Augmented(features)),
                 Err(error) => match Reason::of_front_end(&error) {
-                    Some(_) => return Ok(Err(unusable(&utterance, error.to_string()))),
+                    Some(_) => return Ok(Err(left_out(&utterance, &error.to_string()))),
                     None => return Err(fault(&utterance, &error)),
                 },
             }
         }
         // They were put aside before.
-        Source::Unusable(reason) => return Ok(Err(unusable(&utterance, reason.clone()))),
+        Source::Unusable(reason) => return Ok(Err(left_out(&utterance, reason))),
     };
     if let Some(epoch) = epoch.filter(|_| job.augmenter.masks()) {
         let mut features = match heard {
@@ -418,10 +415,12 @@ fn example<'a>(
     }))
 }
 
-fn unusable(utterance: &Utterance, reason: String) -> Unusable {
+/// With as much of the reason as travels: a lease may have many such utterances.
+fn left_out(utterance: &Utterance, reason: &str) -> Unusable {
+    const LONGEST: usize = 300;
     Unusable {
         utterance: utterance.index,
-        reason,
+        reason: reason.chars().take(LONGEST).collect(),
     }
 }
 
