@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
+use rayon::prelude::*;
 use speech::{
     audio::AudioError,
     decode::{Kept, KeptError, ctc_required_frames},
@@ -32,21 +33,23 @@ use crate::{
     store::Cause,
 };
 
+mod cache;
 mod excluded;
+mod index;
 mod recordings;
 mod statistics;
 
 pub use excluded::{Excluded, Named};
+use index::Index;
 use recordings::{Unusable, inspect_all};
+use statistics::Hearing;
 
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub id: String,
-    pub audio: PathBuf,
-    /// Of the audio file, and BLAKE3 of them.
-    pub bytes: u64,
-    pub digest: [u8; 32],
+    /// Shared by all utterances in it.
+    pub recording: Arc<Recording>,
     /// The samples of it that are meant, where it is not all of them.
     pub segment: Option<Range<u64>>,
     pub text: String,
@@ -56,6 +59,15 @@ pub struct Item {
     /// That the model sees.
     pub frames: u64,
     pub seconds: f64,
+}
+
+/// An audio file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub path: PathBuf,
+    pub bytes: u64,
+    /// BLAKE3 of its bytes.
+    pub digest: [u8; 32],
 }
 
 impl Item {
@@ -68,7 +80,8 @@ impl Item {
         let statistics = voice.map_or(0, |stats| {
             NUMBERS + 8 * (stats.mean.len() + stats.variance.len())
         });
-        NUMBERS + self.id.len() + self.audio.as_os_str().len() + self.text.len() + statistics
+        let path = self.recording.path.as_os_str().len();
+        NUMBERS + self.id.len() + path + self.text.len() + statistics
     }
 }
 
@@ -151,8 +164,9 @@ impl CorpusError {
     }
 }
 
-/// Makes `job` ready. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. Gives
-/// up soon after `abandoned` is set.
+/// Makes `job` ready. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. What was found out
+/// about recordings is kept in `cache_dir`, if there is one, and not found out again while they stay as they are.
+/// Gives up soon after `abandoned` is set.
 ///
 /// What cannot be used is left out by name.
 ///
@@ -162,6 +176,7 @@ impl CorpusError {
 pub fn prepare(
     job: &Job,
     synthetic_dir: &Path,
+    cache_dir: Option<&Path>,
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
     let paths = manifests(job, synthetic_dir)?;
@@ -186,8 +201,15 @@ pub fn prepare(
     let mut train_left_out = Excluded::none(Set::Train, &paths.train, bound, train.len());
     let valid_path = paths.valid.unwrap_or_default();
     let mut valid_left_out = Excluded::none(Set::Valid, &valid_path, bound, valid.len());
-    let inspect = |utterances| inspect_all(job, utterances, &front_end, abandoned);
-    let (train, valid) = (inspect(train)?, inspect(valid)?);
+    let inspect = |utterances, manifest: &Path| {
+        let index = Index::load(cache_dir, manifest);
+        inspect_all(job, utterances, &front_end, index, abandoned)
+    };
+    let train = inspect(train, &paths.train)?;
+    let valid = match valid.is_empty() {
+        true => Vec::new(),
+        false => inspect(valid, &valid_path)?,
+    };
     let mut train = keep(job, train, &mut train_left_out, |item| {
         let labels = vocabulary.encode(&item.text).unwrap_or_default();
         match job.model.head {
@@ -203,11 +225,17 @@ pub fn prepare(
     train_left_out.check(train.len())?;
     valid_left_out.check(valid.len())?;
 
+    let hearing = Hearing {
+        front_end: &front_end,
+        features: &job.features,
+        cache_dir,
+        abandoned,
+    };
     let (mut stats, mut voices) = (None, Vec::new());
     match job.features.normalization {
         Normalization::None | Normalization::Utterance => {}
         Normalization::Global => {
-            let computed = statistics::global(&train, &front_end, abandoned)?;
+            let computed = statistics::global(&train, &hearing)?;
             stats = Some(computed.stats);
             exclude(&mut train, &mut train_left_out, computed.unusable)?;
         }
@@ -216,7 +244,7 @@ pub fn prepare(
                 (&mut train, &mut train_left_out),
                 (&mut valid, &mut valid_left_out),
             ] {
-                let unusable = statistics::of_speakers(items, &front_end, abandoned, &mut voices)?;
+                let unusable = statistics::of_speakers(items, &hearing, &mut voices)?;
                 exclude(items, left_out, unusable)?;
             }
         }
@@ -254,9 +282,9 @@ pub fn prepare(
 /// The utterances of a manifest, with their transcripts as the job's models learn them.
 fn read(job: &Job, path: &Path) -> Result<Vec<Utterance>, ManifestError> {
     let mut utterances = Manifest::read(path)?.utterances;
-    for utterance in &mut utterances {
+    utterances.par_iter_mut().for_each(|utterance| {
         utterance.text = job.text.normalize(&utterance.text);
-    }
+    });
     Ok(utterances)
 }
 
@@ -323,11 +351,13 @@ fn keep(
     job: &Job,
     inspected: Vec<Result<Item, Unusable>>,
     left_out: &mut Excluded,
-    needed: impl Fn(&Item) -> u64,
+    needed: impl Fn(&Item) -> u64 + Sync,
 ) -> Vec<Item> {
+    let frames = |item: &Result<Item, Unusable>| item.as_ref().map_or(0, &needed);
+    let needed: Vec<u64> = inspected.par_iter().map(frames).collect();
     let longest = job.corpus.max_seconds.unwrap_or(f64::INFINITY);
     let mut kept = Vec::with_capacity(inspected.len());
-    for item in inspected {
+    for (item, needed) in inspected.into_iter().zip(needed) {
         let item = match item {
             Ok(item) => item,
             Err(Unusable {
@@ -339,7 +369,6 @@ fn keep(
                 continue;
             }
         };
-        let needed = needed(&item);
         let frames = item.frames;
         let (reason, told) = if item.seconds > longest {
             let told = format!(
@@ -414,15 +443,18 @@ fn digest(job: &Job, recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]
         // Not by way of a string: those of 100,000 speakers take hundreds of megabytes.
         serde_json::to_writer(io::BufWriter::new(&mut hasher), voices).expect("numbers are JSON");
     }
+    let mut line = Vec::new();
     for set in sets {
         hasher.update(&(set.len() as u64).to_le_bytes());
         for item in set {
-            let line = (&item.id, &item.text, item.frames);
-            hasher.update(&serde_json::to_vec(&line).expect("strings are JSON"));
+            let described = (&item.id, &item.text, item.frames);
+            line.clear();
+            serde_json::to_writer(&mut line, &described).expect("strings are JSON");
+            hasher.update(&line);
             if let Some(voice) = item.voice {
                 hasher.update(&voice.to_le_bytes());
             }
-            hasher.update(&item.digest);
+            hasher.update(&item.recording.digest);
             if let Some(part) = &item.segment {
                 hasher.update(&part.start.to_le_bytes());
                 hasher.update(&part.end.to_le_bytes());

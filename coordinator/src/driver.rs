@@ -35,8 +35,7 @@ mod unusable;
 mod work;
 
 pub(crate) use command::{
-    Announced, AudioFile, Command, Expected, Handle, LeaseAnswer, Leased, Posted, Reply, Weights,
-    Welcome,
+    Announced, Command, Expected, Handle, LeaseAnswer, Leased, Posted, Reply, Weights, Welcome,
 };
 pub use command::{JobView, Progress};
 pub(crate) use pass::Hypothesis;
@@ -66,6 +65,8 @@ pub(crate) struct Driver {
     heartbeat: Duration,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
+    /// Where facts about corpora are kept.
+    cache_dir: Option<PathBuf>,
     fence: Fence,
     /// Another coordinator has taken the directory over: this one is to end.
     fenced: Option<StoreError>,
@@ -121,6 +122,7 @@ enum Stop {
 /// Starts the driver of `store`'s jobs. Workers are asked for a `heartbeat` and lost after `silence`.
 pub(crate) fn spawn(
     store: Store,
+    cache_dir: Option<PathBuf>,
     heartbeat: Duration,
     silence: Duration,
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
@@ -147,6 +149,7 @@ pub(crate) fn spawn(
         fence: store.fence().clone(),
         fenced: None,
         store: Some(store),
+        cache_dir,
         roster: Roster::default(),
         waiting: BTreeMap::new(),
         run: None,

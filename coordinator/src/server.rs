@@ -5,6 +5,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -53,6 +54,9 @@ pub struct Config {
     /// Whether an address that other hosts reach may be listened on, although nothing that is sent
     /// is encrypted or authenticated.
     pub allow_plaintext: bool,
+    /// Where digests of recordings and statistics over them are kept, so that the next start need not read a
+    /// corpus again; `None` keeps none.
+    pub cache_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Error)]
@@ -108,6 +112,7 @@ impl Coordinator {
             listen,
             layout,
             allow_plaintext,
+            cache_dir,
         } = config;
         let resolved = tokio::net::lookup_host(&listen).await.ok();
         let Some(wanted) = resolved.and_then(|mut addresses| addresses.next()) else {
@@ -132,7 +137,7 @@ impl Coordinator {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .build_v1()?;
-        let (handle, driver) = driver::spawn(store, limits.heartbeat, limits.silence);
+        let (handle, driver) = driver::spawn(store, cache_dir, limits.heartbeat, limits.silence);
         let (stop, stopped) = oneshot::channel::<()>();
         let closed = watch::Sender::new(false);
         let incoming = gate::connections(listener, limits, closed.subscribe());

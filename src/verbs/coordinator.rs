@@ -26,6 +26,7 @@ pub fn run(args: args::Coordinator) -> Result<()> {
                 data_dir: args.data_dir.clone(),
             },
             allow_plaintext: args.allow_plaintext,
+            cache_dir: Some(args.data_dir.join("cache")),
         })
         .await?;
         let addr = running.addr();

@@ -3,7 +3,7 @@
 
 mod plan;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use coordinator::{
@@ -40,6 +40,7 @@ pub fn run(args: args::Train) -> Result<()> {
                 resume: plan.resume,
             },
             allow_plaintext: false,
+            cache_dir: cache_dir(),
         })
         .await?;
         output::message(&plan.announcement());
@@ -98,6 +99,16 @@ async fn lead(
     running.shutdown(CHECKPOINT).await;
     fleet.end(FAREWELL).await;
     Ok(ended?)
+}
+
+/// Where digests of recordings are kept for the next run on the same corpus: below this user's cache folder.
+fn cache_dir() -> Option<PathBuf> {
+    let folder = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+    Some(caches?.join("unisono").join("corpora"))
 }
 
 /// Shows what goes on until the job ends, or something ends it.

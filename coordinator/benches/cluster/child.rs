@@ -24,6 +24,7 @@ pub fn coordinate(data_dir: &str) {
                 data_dir: data_dir.into(),
             },
             allow_plaintext: false,
+            cache_dir: None,
         };
         let running = Coordinator::start(config).await.unwrap();
         println!("http://{}", running.addr());

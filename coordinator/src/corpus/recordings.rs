@@ -2,14 +2,14 @@
 //! of it an utterance means. It refuses to know which utterances take part.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    collections::HashMap,
     ops::Range,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::SystemTime,
 };
 
 use rayon::prelude::*;
@@ -20,7 +20,10 @@ use speech::{
     manifest::Utterance,
 };
 
-use super::{CorpusError, Item};
+use super::{
+    CorpusError, Item, Recording,
+    index::{Facts, Index, Record, Stamp, digest_file},
+};
 use crate::job::Job;
 
 /// An utterance whose recording cannot be used.
@@ -52,8 +55,9 @@ impl Unusable {
     }
 }
 
-/// Reads each file once, however many utterances are in it: its header is checked and its bytes are
-/// digested. Gives an item, or why there is none, for each utterance in order.
+/// Reads each file once, however many utterances are in it and however many names it has: its header is checked
+/// and its bytes are digested, unless `index` knows them. Gives an item, or why there is none, for each utterance
+/// in order.
 ///
 /// # Errors
 /// The first failure of the system, in that order.
@@ -61,70 +65,151 @@ pub(super) fn inspect_all(
     job: &Job,
     utterances: Vec<Utterance>,
     front_end: &FrontEnd,
+    index: Index,
     abandoned: &AtomicBool,
 ) -> Result<Vec<Result<Item, Unusable>>, CorpusError> {
-    let mut users: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
-    for (place, utterance) in utterances.iter().enumerate() {
-        users.entry(&utterance.audio).or_default().push(place);
-    }
-    // In the order of the manifest, which follows the disk more often than that of the names.
-    let mut files: Vec<(&Path, Vec<usize>)> = users.into_iter().collect();
-    files.sort_by_key(|(_, users)| users[0]);
-    type Inspected = Result<Result<Item, Unusable>, CorpusError>;
-    let inspected: Vec<Vec<(usize, Inspected)>> = files
-        .into_par_iter()
-        .map(|(path, users)| {
-            if abandoned.load(Ordering::Relaxed) {
-                return vec![(users[0], Err(CorpusError::Abandoned))];
-            }
-            let file = Recording::read(path).map_err(Arc::new);
-            let item = |&place: &usize| {
-                let utterance = &utterances[place];
-                (place, inspect(job, utterance, &file, front_end))
+    let (files, file_of) = files(&utterances);
+    let found = read_all(&files, index, abandoned)?;
+    let files: Vec<File> = files
+        .into_iter()
+        .zip(found)
+        .map(|(path, found)| {
+            let found = found?;
+            let recording = Recording {
+                path: path.to_owned(),
+                bytes: found.bytes,
+                digest: found.digest,
             };
-            users.iter().map(item).collect()
+            Ok((Arc::new(recording), found.info))
         })
         .collect();
-    let mut inspected: Vec<(usize, Inspected)> = inspected.into_iter().flatten().collect();
-    inspected.sort_by_key(|(place, _)| *place);
-    inspected.into_iter().map(|(_, item)| item).collect()
+    let inspected: Vec<Result<Result<Item, Unusable>, CorpusError>> = utterances
+        .into_par_iter()
+        .zip(file_of)
+        .map(|(utterance, file)| inspect(job, utterance, &files[file as usize], front_end))
+        .collect();
+    inspected.into_iter().collect()
 }
 
-/// What is known of a recording, whoever is heard in it.
-struct Recording {
+/// A file, and what its header says.
+type File = Result<(Arc<Recording>, AudioInfo), Arc<AudioError>>;
+
+/// The files in the order of the manifest, which follows the disk more often than that of their names, and the
+/// place of each utterance's among them.
+fn files(utterances: &[Utterance]) -> (Vec<&Path>, Vec<u32>) {
+    let mut places: HashMap<&Path, u32> = HashMap::new();
+    let mut files = Vec::new();
+    let mut file_of = Vec::with_capacity(utterances.len());
+    for utterance in utterances {
+        let path = utterance.audio.as_path();
+        let place = places.entry(path).or_insert_with(|| {
+            files.push(path);
+            files.len() as u32 - 1
+        });
+        file_of.push(*place);
+    }
+    (files, file_of)
+}
+
+/// What is found out about a file.
+#[derive(Clone, Debug)]
+struct Found {
     info: AudioInfo,
     bytes: u64,
     digest: [u8; 32],
+    /// Whether the next start may rely on it.
+    record: bool,
 }
 
-impl Recording {
-    fn read(path: &Path) -> Result<Self, AudioError> {
+/// Of each of `files`. What has several names (hard links) is read once.
+fn read_all(
+    files: &[&Path],
+    index: Index,
+    abandoned: &AtomicBool,
+) -> Result<Vec<Result<Found, Arc<AudioError>>>, CorpusError> {
+    let stamps: Vec<Option<Stamp>> = files.par_iter().map(|path| Stamp::of(path)).collect();
+    let mut first_of: HashMap<Stamp, usize> = HashMap::new();
+    let firsts: Vec<usize> = (0..)
+        .zip(&stamps)
+        .map(|(place, stamp)| match stamp {
+            Some(stamp) if stamp.inode != 0 => *first_of.entry(*stamp).or_insert(place),
+            _ => place,
+        })
+        .collect();
+    drop(first_of);
+    let read = |place: usize| {
+        let stamp = stamps[place].as_ref();
+        Found::read(files[place], stamp, &index).map_err(Arc::new)
+    };
+    let once = |place: usize| {
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(CorpusError::Abandoned);
+        }
+        Ok((firsts[place] == place).then(|| read(place)))
+    };
+    let places = (0..files.len()).into_par_iter();
+    let found: Result<Vec<Option<_>>, CorpusError> = places.map(once).collect();
+    let found = found?;
+    let found: Vec<Result<Found, Arc<AudioError>>> = (0..files.len())
+        .into_par_iter()
+        .map(|place| match &found[firsts[place]] {
+            Some(Ok(found)) => Ok(found.clone()),
+            // What is wrong is told with the name that it was asked for by.
+            _ => read(place),
+        })
+        .collect();
+    let records = files.iter().zip(&stamps).zip(&found);
+    let records = records.filter_map(|((path, stamp), found)| {
+        let found = found.as_ref().ok().filter(|found| found.record)?;
+        Some(Record::new(
+            path,
+            stamp.as_ref()?,
+            &found.digest,
+            &found.info,
+        ))
+    });
+    index.keep(records.collect());
+    Ok(found)
+}
+
+impl Found {
+    /// `stamp` is the file's.
+    fn read(path: &Path, stamp: Option<&Stamp>, index: &Index) -> Result<Self, AudioError> {
+        let now = SystemTime::now();
+        let known = stamp.and_then(|stamp| Some((stamp, index.find(path, stamp)?)));
+        if let Some((stamp, Facts { digest, info })) = known {
+            let info = info.map_or_else(|| audio::inspect(path), Ok)?;
+            return Ok(Self {
+                info,
+                bytes: stamp.bytes,
+                digest,
+                record: true,
+            });
+        }
         let info = audio::inspect(path)?;
         let (bytes, digest) = digest_file(path).map_err(|source| AudioError::Read {
             path: path.to_owned(),
             source,
         })?;
+        let record = stamp.is_some_and(|stamp| stamp.bytes == bytes && stamp.holds(path, now));
         Ok(Self {
             info,
             bytes,
             digest,
+            record,
         })
     }
 }
 
 fn inspect(
     job: &Job,
-    utterance: &Utterance,
-    file: &Result<Recording, Arc<AudioError>>,
+    utterance: Utterance,
+    file: &File,
     front_end: &FrontEnd,
 ) -> Result<Result<Item, Unusable>, CorpusError> {
     let fault = |error: &Arc<AudioError>| Unusable::audio(&utterance.id, error).map(Err);
-    let Recording {
-        info,
-        bytes,
-        digest,
-    } = match file {
-        Ok(recording) => recording,
+    let (recording, info) = match file {
+        Ok(file) => file,
         Err(error) => return fault(error),
     };
     if !job.features.resample && info.sample_rate != job.features.sample_rate {
@@ -153,21 +238,73 @@ fn inspect(
         .as_ref()
         .map_or(info.frames, |part| part.end - part.start);
     Ok(Ok(Item {
-        id: utterance.id.clone(),
-        audio: utterance.audio.clone(),
-        bytes: *bytes,
-        digest: *digest,
+        id: utterance.id,
+        recording: Arc::clone(recording),
         segment,
-        text: utterance.text.clone(),
-        speaker: utterance.speaker.clone(),
+        text: utterance.text,
+        speaker: utterance.speaker,
         voice: None,
         frames: front_end.output_frames(samples, info.sample_rate) as u64,
         seconds: samples as f64 / f64::from(info.sample_rate.max(1)),
     }))
 }
 
-fn digest_file(path: &Path) -> io::Result<(u64, [u8; 32])> {
-    let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut fs::File::open(path)?, &mut hasher)?;
-    Ok((bytes, *hasher.finalize().as_bytes()))
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread, time::Duration};
+
+    use speech::audio::{Audio, write_wav};
+
+    use super::*;
+
+    fn tone(path: &Path, samples: usize) {
+        let audio = Audio {
+            sample_rate: 8000,
+            samples: vec![0.25; samples],
+        };
+        write_wav(path, &audio).unwrap();
+    }
+
+    #[test]
+    fn a_recording_that_is_known_is_not_read_again_until_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, manifest) = (folder.path().join("cache"), folder.path().join("a.jsonl"));
+        let path = |name: &str| folder.path().join(name);
+        let names = ["a.wav", "b.wav", "twin.wav"].map(path);
+        tone(&names[0], 800);
+        tone(&names[1], 900);
+        fs::hard_link(&names[0], &names[2]).unwrap();
+        let files: Vec<&Path> = names.iter().map(|name| name.as_path()).collect();
+        // Longer than file systems' times are coarse.
+        let settle = || thread::sleep(Duration::from_millis(2500));
+        let read = || {
+            let index = Index::load(Some(&cache), &manifest);
+            let found = read_all(&files, index, &AtomicBool::new(false)).unwrap();
+            found.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        settle();
+        let first = read();
+        let real = *blake3::hash(&fs::read(&names[0]).unwrap()).as_bytes();
+        assert_eq!([first[0].digest, first[2].digest], [real; 2]);
+        assert_eq!([first[0].info.frames, first[1].info.frames], [800, 900]);
+
+        // What the index says is believed: nothing is read to find it.
+        let (marked, info) = ([9; 32], first[0].info);
+        let record = |path: &&Path| Record::new(path, &Stamp::of(path).unwrap(), &marked, &info);
+        Index::load(Some(&cache), &manifest).keep(files.iter().map(record).collect());
+        assert!(
+            read()
+                .iter()
+                .all(|found| found.digest == marked && found.record)
+        );
+
+        // Of a file that was written again, nothing is: not for any of its names.
+        tone(&names[0], 700);
+        let changed = read();
+        assert_eq!([changed[0].info.frames, changed[2].info.frames], [700; 2]);
+        assert_eq!(changed[1].digest, marked);
+        assert!(!changed[0].record, "it may change again without showing it");
+        settle();
+        assert!(read().iter().all(|found| found.record));
+    }
 }

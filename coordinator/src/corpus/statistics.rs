@@ -2,7 +2,8 @@
 //! decides the order of additions, which is the manifest's; it refuses to know who normalises with them.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,12 +13,12 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio,
-    features::Features,
+    features::{Features, FeaturesConfig},
     front_end::{FrontEnd, GlobalStats, SpeakerStats, StatsAccumulator},
     left_out::Reason,
 };
 
-use super::{CorpusError, Item, recordings::Unusable};
+use super::{CorpusError, Item, cache, recordings::Unusable};
 
 /// Statistics over a set.
 pub(super) struct Global {
@@ -26,45 +27,75 @@ pub(super) struct Global {
     pub unusable: Vec<(usize, Unusable)>,
 }
 
+/// How features are made of recordings.
+pub(super) struct Hearing<'a> {
+    pub front_end: &'a FrontEnd,
+    /// Of the front end.
+    pub features: &'a FeaturesConfig,
+    /// Where statistics are kept for the next start.
+    pub cache_dir: Option<&'a Path>,
+    pub abandoned: &'a AtomicBool,
+}
+
 /// Over all of `items`.
-pub(super) fn global(
-    items: &[Item],
-    front_end: &FrontEnd,
-    abandoned: &AtomicBool,
-) -> Result<Global, CorpusError> {
+pub(super) fn global(items: &[Item], hearing: &Hearing) -> Result<Global, CorpusError> {
+    let kept = Kept::of("global", items, hearing);
+    if let Some([stats]) = kept.read().as_deref() {
+        return Ok(Global {
+            stats: stats.clone(),
+            unusable: Vec::new(),
+        });
+    }
     let mut sums = StatsAccumulator::default();
     let items: Vec<(usize, &Item)> = items.iter().enumerate().collect();
-    let unusable = hear(&items, front_end, abandoned, |_, features| {
-        sums.add(features)
-    })?;
-    Ok(Global {
-        stats: sums.finish(),
-        unusable,
-    })
+    let unusable = hear(&items, hearing, |_, features| sums.add(features))?;
+    let stats = sums.finish();
+    if unusable.is_empty() {
+        kept.write(std::slice::from_ref(&stats));
+    }
+    Ok(Global { stats, unusable })
 }
 
 /// Over each speaker's of `items`: appended to `voices`, where each item is then told its place. Gives the
 /// places of the items that cannot be used and are not among them, ascending; of those whose speaker is named.
 pub(super) fn of_speakers(
     items: &mut [Item],
-    front_end: &FrontEnd,
-    abandoned: &AtomicBool,
+    hearing: &Hearing,
     voices: &mut Vec<GlobalStats>,
 ) -> Result<Vec<(usize, Unusable)>, CorpusError> {
-    let mut sums = SpeakerStats::new();
-    let known = items.iter().enumerate();
-    let known: Vec<(usize, &Item)> = known.filter(|(_, item)| item.speaker.is_some()).collect();
-    let unusable = hear(&known, front_end, abandoned, |item, features| {
-        sums.add(item.speaker.as_deref().unwrap_or_default(), features);
-    })?;
-    let mut places = BTreeMap::new();
-    for (name, stats) in sums.finish() {
-        places.insert(name, voices.len() as u32);
-        voices.push(stats);
-    }
+    let kept = Kept::of("speakers", items, hearing);
+    let names: BTreeSet<&str> = items
+        .iter()
+        .filter_map(|it| it.speaker.as_deref())
+        .collect();
+    let (names, stats, unusable): (Vec<String>, Vec<GlobalStats>, _) = match kept.read() {
+        Some(stats) if stats.len() == names.len() => {
+            let names = names.into_iter().map(str::to_owned);
+            (names.collect(), stats, Vec::new())
+        }
+        _ => {
+            let mut sums = SpeakerStats::new();
+            let known = items.iter().enumerate();
+            let known: Vec<(usize, &Item)> =
+                known.filter(|(_, item)| item.speaker.is_some()).collect();
+            let unusable = hear(&known, hearing, |item, features| {
+                sums.add(item.speaker.as_deref().unwrap_or_default(), features);
+            })?;
+            let (names, stats): (Vec<_>, Vec<_>) = sums.finish().into_iter().unzip();
+            if unusable.is_empty() {
+                kept.write(&stats);
+            }
+            (names, stats, unusable)
+        }
+    };
+    let first = voices.len() as u32;
+    voices.extend(stats);
     for item in items {
-        let place = item.speaker.as_ref().and_then(|name| places.get(name));
-        item.voice = place.copied();
+        let place = item
+            .speaker
+            .as_ref()
+            .and_then(|name| names.binary_search(name).ok());
+        item.voice = place.map(|place| first + place as u32);
     }
     Ok(unusable)
 }
@@ -73,20 +104,19 @@ pub(super) fn of_speakers(
 /// threads. Gives the items that cannot be used, with their places.
 fn hear(
     items: &[(usize, &Item)],
-    front_end: &FrontEnd,
-    abandoned: &AtomicBool,
+    hearing: &Hearing,
     mut add: impl FnMut(&Item, &Features),
 ) -> Result<Vec<(usize, Unusable)>, CorpusError> {
     /// Utterances whose features are held at once.
     const HELD: usize = 128;
     let mut unusable = Vec::new();
     for items in items.chunks(HELD) {
-        if abandoned.load(Ordering::Relaxed) {
+        if hearing.abandoned.load(Ordering::Relaxed) {
             return Err(CorpusError::Abandoned);
         }
         let features: Vec<_> = items
             .par_iter()
-            .map(|(_, item)| features_of(item, front_end))
+            .map(|(_, item)| features_of(item, hearing.front_end))
             .collect::<Result<_, CorpusError>>()?;
         for ((place, item), features) in items.iter().zip(features) {
             match features {
@@ -103,8 +133,8 @@ fn features_of(
     front_end: &FrontEnd,
 ) -> Result<Result<Features, Unusable>, CorpusError> {
     let audio = match item.segment.clone() {
-        None => audio::read(&item.audio),
-        Some(part) => audio::read_segment(&item.audio, part),
+        None => audio::read(&item.recording.path),
+        Some(part) => audio::read_segment(&item.recording.path, part),
     };
     let audio = match audio {
         Ok(audio) => audio,
@@ -116,12 +146,111 @@ fn features_of(
             Some(reason) => Ok(Err(Unusable {
                 utterance: item.id.clone(),
                 reason,
-                told: format!("{}: {source}", item.audio.display()),
+                told: format!("{}: {source}", item.recording.path.display()),
             })),
             None => Err(CorpusError::Features {
                 utterance: item.id.clone(),
                 source,
             }),
         },
+    }
+}
+
+/// Statistics that an earlier start may have computed: of the same samples, by the same program.
+struct Kept(Option<PathBuf>);
+
+impl Kept {
+    /// Bytes of the statistics of half a million speakers.
+    const MOST: u64 = 1 << 30;
+
+    fn of(kind: &str, items: &[Item], hearing: &Hearing) -> Self {
+        let place = hearing.cache_dir.zip(cache::program());
+        Self(place.map(|(folder, program)| {
+            let mut hasher = blake3::Hasher::new();
+            let features = serde_json::to_vec(hearing.features).expect("settings are JSON");
+            hasher.update(&program).update(kind.as_bytes()).update(&[0]);
+            hasher.update(&features);
+            for item in items {
+                hasher.update(&item.recording.digest);
+                let part = item.segment.clone().unwrap_or(0..u64::MAX);
+                hasher.update(&part.start.to_le_bytes());
+                hasher.update(&part.end.to_le_bytes());
+                let name = item.speaker.as_deref().unwrap_or_default();
+                hasher.update(&[u8::from(item.speaker.is_some())]);
+                hasher.update(&(name.len() as u64).to_le_bytes());
+                hasher.update(name.as_bytes());
+            }
+            let name = hasher.finalize().to_hex();
+            folder.join(format!("{}.statistics", &name[..32]))
+        }))
+    }
+
+    fn read(&self) -> Option<Vec<GlobalStats>> {
+        let bytes = cache::read(self.0.as_ref()?, Self::MOST)?;
+        let (mut words, []) = bytes.as_chunks::<8>() else {
+            return None;
+        };
+        let mut next = |count: usize| {
+            let (head, tail) = words.split_at_checked(count)?;
+            words = tail;
+            Some(head)
+        };
+        let mut all = Vec::new();
+        while let Some([frames, dims]) = next(2) {
+            let dims = usize::try_from(u64::from_le_bytes(*dims)).ok()?;
+            let mut values = || {
+                let values = next(dims)?.iter();
+                Some(values.map(|value| f64::from_le_bytes(*value)).collect())
+            };
+            all.push(GlobalStats {
+                mean: values()?,
+                variance: values()?,
+                frames: u64::from_le_bytes(*frames),
+            });
+        }
+        Some(all)
+    }
+
+    fn write(&self, stats: &[GlobalStats]) {
+        let Some(path) = &self.0 else { return };
+        let mut bytes = Vec::new();
+        for one in stats {
+            bytes.extend(one.frames.to_le_bytes());
+            bytes.extend((one.mean.len() as u64).to_le_bytes());
+            for value in one.mean.iter().chain(&one.variance) {
+                bytes.extend(value.to_le_bytes());
+            }
+        }
+        if bytes.len() as u64 <= Self::MOST {
+            cache::write(path, [bytes.as_slice()].into_iter());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_are_kept_to_the_last_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept(Some(folder.path().join("a.statistics")));
+        assert_eq!(kept.read(), None);
+        let stats: Vec<GlobalStats> = (0..3)
+            .map(|speaker| GlobalStats {
+                mean: vec![f64::from(speaker) / 3.0; 5],
+                variance: vec![f64::from(speaker + 1).sqrt(); 5],
+                frames: 7 + u64::from(speaker as u32),
+            })
+            .collect();
+        kept.write(&stats);
+        assert_eq!(kept.read(), Some(stats));
+        kept.write(&[]);
+        assert_eq!(kept.read(), Some(Vec::new()));
+        // Dimensions that are not there.
+        let words = [3_u64, 1 << 60].map(u64::to_le_bytes);
+        cache::write(kept.0.as_ref().unwrap(), [words.as_flattened()].into_iter());
+        assert_eq!(kept.read(), None);
+        assert_eq!(Kept(None).read(), None);
     }
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     broadcast::{Board, Encoded},
-    corpus::Prepared,
+    corpus::{Prepared, Recording},
     events::Published,
     job::Job,
     machine::Outcome,
@@ -202,28 +202,25 @@ pub struct Posted {
     pub recipe_json: String,
     pub wire: Wire,
     pub prepared: Arc<Prepared>,
-    /// The only files that are ever served.
-    pub audio: BTreeMap<[u8; 32], AudioFile>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AudioFile {
-    pub path: PathBuf,
-    pub bytes: u64,
+    /// The only files that are ever served, by their digests.
+    audio: Vec<Arc<Recording>>,
 }
 
 impl Posted {
     pub fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
         let items = prepared.train.iter().chain(&prepared.valid);
-        let audio = items
-            .map(|item| {
-                let file = AudioFile {
-                    path: item.audio.clone(),
-                    bytes: item.bytes,
-                };
-                (item.digest, file)
-            })
-            .collect();
+        let mut audio: Vec<Arc<Recording>> = Vec::new();
+        for item in items {
+            // Segments of one recording follow each other, as a rule.
+            let last = audio.last();
+            if last.is_none_or(|last| !Arc::ptr_eq(last, &item.recording)) {
+                audio.push(Arc::clone(&item.recording));
+            }
+        }
+        // Of copies, the one whose path is first: nobody sees a difference.
+        audio.sort_unstable_by(|a, b| (a.digest, &a.path).cmp(&(b.digest, &b.path)));
+        audio.dedup_by(|a, b| a.digest == b.digest);
+        audio.shrink_to_fit();
         Self {
             job,
             recipe_json: prepared.recipe.to_json(),
@@ -231,6 +228,12 @@ impl Posted {
             prepared,
             audio,
         }
+    }
+
+    /// The file of this digest, if it is one of the job's.
+    pub fn audio(&self, digest: &Digest) -> Option<&Arc<Recording>> {
+        let place = self.audio.binary_search_by(|one| one.digest.cmp(digest));
+        Some(&self.audio[place.ok()?])
     }
 }
 

@@ -67,6 +67,7 @@ impl Driver {
                     job,
                     run_dir: dir,
                     synthetic_dir,
+                    cache_dir: self.cache_dir.clone(),
                     abandoned,
                     feed: feed.clone(),
                 };

@@ -57,6 +57,8 @@ pub struct Beginning {
     pub job: Job,
     pub run_dir: PathBuf,
     pub synthetic_dir: PathBuf,
+    /// Where facts about corpora are kept.
+    pub cache_dir: Option<PathBuf>,
     pub abandoned: Arc<AtomicBool>,
     pub feed: watch::Sender<Published>,
 }
@@ -79,10 +81,11 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
         job,
         run_dir,
         synthetic_dir,
+        cache_dir,
         abandoned,
         feed,
     } = beginning;
-    let prepared = corpus::prepare(&job, &synthetic_dir, &abandoned)?;
+    let prepared = corpus::prepare(&job, &synthetic_dir, cache_dir.as_deref(), &abandoned)?;
     let lengths = |items: &[Item]| items.iter().map(|item| item.frames).collect::<Vec<u64>>();
     let train = &job.train;
     let plan = Plan::new(

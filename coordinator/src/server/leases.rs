@@ -105,9 +105,9 @@ fn name(index: u32, item: &Item, voice: Option<u32>) -> v1::Utterance {
     v1::Utterance {
         index,
         id: item.id.clone(),
-        audio_path: item.audio.to_string_lossy().into_owned(),
-        audio_bytes: item.bytes,
-        audio_digest: item.digest.to_vec().into(),
+        audio_path: item.recording.path.to_string_lossy().into_owned(),
+        audio_bytes: item.recording.bytes,
+        audio_digest: item.recording.digest.to_vec().into(),
         text: item.text.clone(),
         segment: item.segment.as_ref().map(|part| v1::Segment {
             start: part.start,

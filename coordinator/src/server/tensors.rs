@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{limits::Limits, messages, refusal::Refusal};
 use crate::{
     broadcast::Encoded,
-    driver::{AudioFile, Command, Handle, Refused},
+    corpus::Recording,
+    driver::{Command, Handle, Refused},
 };
 use receiving::Receiver;
 use sending::Chunks;
@@ -65,7 +66,7 @@ impl TensorsService {
     }
 
     /// The files of `wanted`: only digests that the running job knows name any.
-    fn files(&self, wanted: &v1::FetchAudioRequest) -> Result<Vec<AudioFile>, Refusal> {
+    fn files(&self, wanted: &v1::FetchAudioRequest) -> Result<Vec<Arc<Recording>>, Refusal> {
         let posted = self
             .handle
             .posted()
@@ -79,7 +80,7 @@ impl TensorsService {
         }
         let find = |digest: &bytes::Bytes| {
             let known = Digest::try_from(digest.as_ref()).ok();
-            let file = known.and_then(|digest| posted.audio.get(&digest));
+            let file = known.and_then(|digest| posted.audio(&digest));
             file.cloned().ok_or_else(|| Refusal::NoAudio(hex(digest)))
         };
         // Small requests are not to fill the network: nobody needs a file twice.

@@ -23,7 +23,10 @@ fn job(site: &Site, sets: &[&str]) -> Job {
 
 fn prepared(site: &Site, sets: &[&str]) -> Result<Prepared, String> {
     let synthetic = site.path("synthetic");
-    let prepared = prepare(&job(site, sets), &synthetic, &AtomicBool::new(false));
+    // What one preparation keeps, the next one finds.
+    let cache = site.path("cache");
+    let job = job(site, sets);
+    let prepared = prepare(&job, &synthetic, Some(&cache), &AtomicBool::new(false));
     prepared.map_err(|error| error.to_string())
 }
 
@@ -323,10 +326,13 @@ fn synthetic_speech_is_made_once_and_called_synthetic() {
     let job = Job::parse(text, Path::new("digits.toml"), &[]).unwrap();
     let dir = site.path("synthetic");
     let never = AtomicBool::new(false);
-    let first = prepare(&job, &dir, &never).unwrap();
+    let first = prepare(&job, &dir, None, &never).unwrap();
     assert!(first.synthetic);
     assert_eq!((first.train.len(), first.valid.len()), (12, 4));
-    assert_eq!(prepare(&job, &dir, &never).unwrap().digest, first.digest);
+    assert_eq!(
+        prepare(&job, &dir, None, &never).unwrap().digest,
+        first.digest
+    );
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
 }
 

@@ -166,6 +166,7 @@ async fn an_address_is_refused_by_name_when_it_cannot_be_had_or_should_not() {
                 data_dir: site.path("elsewhere"),
             },
             allow_plaintext: false,
+            cache_dir: None,
         })
     };
     let error = start(addr.to_string()).await.err().unwrap();

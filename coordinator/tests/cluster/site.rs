@@ -112,6 +112,7 @@ impl Site {
             listen: "127.0.0.1:0".to_owned(),
             layout,
             allow_plaintext: false,
+            cache_dir: Some(self.path("cache")),
         };
         // A runtime of its own can be killed.
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tonic::Status;
 
-use crate::{driver::AudioFile, server::refusal::Refusal};
+use crate::{corpus::Recording, server::refusal::Refusal};
 
 pub type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -82,7 +82,7 @@ pub fn in_lane(place: lane::Place, number: u64) -> Chunks<v1::TensorChunk> {
 
 /// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
 /// wait for the disk, and that waits for nobody else.
-pub fn audio(files: Vec<AudioFile>, stall: Duration) -> Chunks<v1::AudioChunk> {
+pub fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::AudioChunk> {
     const AHEAD: usize = 4;
     let (chunks, taken) = mpsc::channel(AHEAD);
     tokio::spawn(async move {
@@ -104,16 +104,16 @@ struct Outlet {
 }
 
 impl Outlet {
-    async fn send_all(&self, files: Vec<AudioFile>) -> Result<(), Refusal> {
+    async fn send_all(&self, files: Vec<Arc<Recording>>) -> Result<(), Refusal> {
         for (place, file) in (0..).zip(files) {
             self.send(place, file).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, place: u32, file: AudioFile) -> Result<(), Refusal> {
-        let AudioFile { path, bytes } = file;
-        let mut left = bytes;
+    async fn send(&self, place: u32, file: Arc<Recording>) -> Result<(), Refusal> {
+        let path = file.path.clone();
+        let mut left = file.bytes;
         let mut open = None;
         loop {
             let size = left.min(CHUNK_BYTES as u64);
