@@ -149,11 +149,29 @@ impl TryFrom<v1::Lane> for Place {
 }
 
 impl From<Quarantined> for v1::Quarantined {
+    /// A micro-batch may have more utterances than a message should name: the first ones are, and the others
+    /// counted.
     fn from(quarantined: Quarantined) -> Self {
+        const MOST_BYTES: usize = 64 << 10;
+        let Quarantined {
+            micro_batch,
+            mut utterances,
+            mut reason,
+        } = quarantined;
+        let mut bytes = 0;
+        let fits = utterances.iter().take_while(|id| {
+            bytes += id.len() + 8;
+            bytes <= MOST_BYTES
+        });
+        let (named, all) = (fits.count().max(1), utterances.len());
+        if named < all {
+            utterances.truncate(named);
+            reason = format!("{reason} ({} more utterances)", all - named);
+        }
         Self {
-            micro_batch: quarantined.micro_batch,
-            utterances: quarantined.utterances,
-            reason: quarantined.reason,
+            micro_batch,
+            utterances,
+            reason,
         }
     }
 }
@@ -327,6 +345,26 @@ mod tests {
             error.to_string(),
             "`key.node` is 40/0, which is out of range"
         );
+    }
+
+    #[test]
+    fn a_micro_batch_of_a_million_utterances_is_named_by_the_first_ones() {
+        let quarantined = |count: usize| Quarantined {
+            micro_batch: 3,
+            utterances: (0..count).map(|at| format!("clip-{at:08}")).collect(),
+            reason: "the loss is NaN".to_owned(),
+        };
+        let named = v1::Quarantined::from(quarantined(1_000_000));
+        assert!(crate::pieces::encoded_len(&named) < 70_000);
+        let first = named.utterances.len();
+        assert_eq!(
+            named.utterances[first - 1],
+            format!("clip-{:08}", first - 1)
+        );
+        let more = format!("the loss is NaN ({} more utterances)", 1_000_000 - first);
+        assert_eq!(named.reason, more);
+        let few = v1::Quarantined::from(quarantined(64));
+        assert_eq!(Quarantined::from(few), quarantined(64));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use proto::{
     pieces::{self, PART_BYTES},
     v1::{self, State},
 };
-use speech::manifest::Manifest;
+use speech::manifest::{Manifest, Utterance};
 use tonic::Code;
 
 use crate::{
@@ -97,6 +97,42 @@ async fn a_vocabulary_that_no_message_could_hold_reaches_the_workers() {
         )
     });
     assert_eq!(left_out.count(), 4, "nobody says so many words in a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_of_thousands_of_speakers_travel_with_the_leases_that_need_them() {
+    const SPEAKERS: usize = 3000;
+    let site = Site::new();
+    let path = site.path("train.jsonl");
+    let before = Manifest::read(&path).unwrap().utterances;
+    let utterances: Vec<_> = (0..SPEAKERS)
+        .map(|speaker| Utterance {
+            id: format!("utterance{speaker}"),
+            speaker: Some(format!("speaker{}", speaker / 2 * 2)),
+            ..before[speaker % before.len()].clone()
+        })
+        .collect();
+    Manifest::write(&path, &utterances).unwrap();
+    // 240 dimensions: all of them together take six megabytes.
+    let features = "mel_bins = 80\ndeltas = 2\nnormalization = \"speaker\"";
+    let job = site.job().replace("mel_bins = 4", features);
+    let job = job.replace("batch = 6", &format!("batch = {SPEAKERS}"));
+    let mut live = site.start().await;
+    live.submit(&job).await;
+    let mut toy = Toy::join(&live.url, "toy").await;
+    let mut seen = 0;
+    while seen < SPEAKERS {
+        let lease = within(toy.lease()).await;
+        assert!(pieces::encoded_len(&lease) <= PART_BYTES);
+        let utterances = lease.micro_batches.iter().flat_map(|one| &one.utterances);
+        let voices: Vec<u32> = utterances.map(|one| one.voice.unwrap()).collect();
+        let distinct: std::collections::BTreeSet<_> = voices.iter().collect();
+        assert_eq!(distinct.len(), lease.voices.len());
+        assert!(lease.voices.iter().all(|voice| voice.mean.len() == 240));
+        seen += voices.len();
+        within(toy.fulfil(&lease)).await.unwrap();
+    }
+    assert_eq!(seen, SPEAKERS);
 }
 
 /// A data directory with this many ended jobs, the last `long` ones with long errors.
