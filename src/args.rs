@@ -4,6 +4,7 @@
 mod bench;
 mod decoding;
 mod evaluation;
+mod jobs;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub use bench::{
 };
 pub use decoding::{Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat};
 pub use evaluation::{Compare, Evaluate};
+pub use jobs::Jobs;
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -59,7 +61,7 @@ pub enum Verb {
     /// Submit a job to a coordinator and follow it.
     Submit(Submit),
     /// List the jobs of a coordinator.
-    Jobs(Query),
+    Jobs(Jobs),
     /// Show how a job stands (the running one, or else the newest, when none is named).
     Status(OneJob),
     /// Print a job's events as they were written.

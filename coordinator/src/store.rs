@@ -229,7 +229,7 @@ impl Store {
     /// Where a job keeps its files.
     pub fn run_dir(&self, id: &str) -> PathBuf {
         match &self.layout {
-            Layout::Queue { data_dir } => data_dir.join("jobs").join(id),
+            Layout::Queue { .. } => self.jobs_dir().join(id),
             Layout::Single { run_dir, .. } => run_dir.clone(),
         }
     }
@@ -317,6 +317,26 @@ impl Store {
             *self.entry(id)? = before;
         }
         written
+    }
+
+    /// Takes jobs off the list that have ended and were submitted before `time`, unless that cannot be
+    /// written; gives them. Their folders stay.
+    pub fn forget(&mut self, time: Timestamp) -> Result<Jobs, StoreError> {
+        let old = |entry: &Entry| entry.state.has_ended() && entry.submitted_at < time;
+        let gone = self.written.jobs.take(old);
+        if let Err(error) = self.persist() {
+            self.written.jobs.put_back(gone);
+            return Err(error);
+        }
+        Ok(gone)
+    }
+
+    /// Where the folders of jobs lie.
+    pub fn jobs_dir(&self) -> PathBuf {
+        match &self.layout {
+            Layout::Queue { data_dir } => data_dir.join("jobs"),
+            Layout::Single { run_dir, .. } => run_dir.clone(),
+        }
     }
 
     fn next_turn(&self) -> u64 {

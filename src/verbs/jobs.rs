@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use proto::v1::JobStatus;
+use proto::v1::{JobStatus, PruneRequest, PruneResponse};
 use serde_json::{Map, Value, json};
 
 use crate::{args, client, output};
 
-pub fn run(args: args::Query) -> Result<()> {
+pub fn run(args: args::Jobs) -> Result<()> {
+    if let Some(days) = args.prune {
+        return prune(&args, days);
+    }
     let jobs = super::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         Ok(client::list(&mut client).await?)
@@ -20,6 +23,24 @@ pub fn run(args: args::Query) -> Result<()> {
             &["id", "status", "epoch", "step", "loss", "submitted"],
             rows,
         )
+    })
+}
+
+fn prune(args: &args::Jobs, days: u32) -> Result<()> {
+    let pruned = super::block_on(async {
+        let mut client = client::connect(&args.at.coordinator).await?;
+        let seconds = 86_400 * u64::from(days);
+        let pruned = client.prune(PruneRequest { seconds }).await;
+        Ok(pruned
+            .map_err(|status| client::refused(&status))?
+            .into_inner())
+    })?;
+    let PruneResponse { jobs, folder } = pruned;
+    let value = json!({ "jobs": jobs, "folder": folder });
+    output::print(args.output.format, &value, |_| match jobs {
+        0 => "there is no such job".to_owned(),
+        1 => format!("1 job is off the list; its folder stays in {folder}"),
+        jobs => format!("{jobs} jobs are off the list; their folders stay in {folder}"),
     })
 }
 

@@ -105,6 +105,7 @@ impl Driver {
             Command::Follow { id, reply } => give(reply, self.follow(&id)),
             Command::Cancel { id, reply } => self.cancel(id, reply).await,
             Command::Resume { id, reply } => give(reply, self.resume(id).await),
+            Command::Prune { age, reply } => give(reply, self.prune(age).await),
             Command::Workers { reply } => give(reply, self.worker_views()),
             Command::Stop { reply } => self.stop(reply),
             Command::Farewell { reply } => self.farewells.push(reply),

@@ -127,6 +127,12 @@ pub enum Command {
         id: String,
         reply: Reply<Result<JobView, Refused>>,
     },
+    /// Takes ended jobs off the list that were submitted longer ago than `age`; how many there were, and where
+    /// their folders stay.
+    Prune {
+        age: Duration,
+        reply: Reply<Result<(u64, PathBuf), Refused>>,
+    },
     Workers {
         reply: Reply<Vec<WorkerView>>,
     },

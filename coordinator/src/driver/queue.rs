@@ -1,8 +1,9 @@
 //! What people ask about jobs: submitted, looked at, followed, cancelled and resumed. It decides
 //! which of these a job's state allows.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{
@@ -161,6 +162,18 @@ impl Driver {
             feed.send_replace(Published::default());
         }
         self.status(&id)
+    }
+
+    pub(super) async fn prune(&mut self, age: Duration) -> Result<(u64, PathBuf), Refused> {
+        let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
+        let time = crate::store::now().saturating_sub(age);
+        let time = time.unwrap_or(Timestamp::MIN);
+        let gone = self.write(move |store| store.forget(time)).await?;
+        for (id, _) in gone.iter() {
+            self.feeds.remove(id);
+        }
+        tracing::info!(jobs = gone.len(), "ended jobs are off the list");
+        Ok((gone.len() as u64, self.store().jobs_dir()))
     }
 
     pub(super) fn worker_views(&self) -> Vec<WorkerView> {

@@ -1,6 +1,6 @@
 //! The service that people talk to: jobs submitted, watched, cancelled and resumed.
 
-use std::{path::Path, pin::Pin};
+use std::{path::Path, pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
 use proto::{
@@ -191,6 +191,14 @@ impl Jobs for JobsService {
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Answer<v1::JobStatus> {
         let id = request.into_inner().id;
         self.view(|reply| Command::Resume { id, reply }).await
+    }
+
+    async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::PruneResponse> {
+        let age = Duration::from_secs(request.into_inner().seconds);
+        let pruned = self.0.ask(|reply| Command::Prune { age, reply }).await;
+        let (jobs, folder) = pruned.map_err(Refusal::from)?.map_err(Refusal::from)?;
+        let folder = folder.to_string_lossy().into_owned();
+        Ok(Response::new(v1::PruneResponse { jobs, folder }))
     }
 
     async fn list_workers(

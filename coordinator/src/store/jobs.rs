@@ -84,6 +84,16 @@ impl Jobs {
         behind.map(|(id, entry)| (id.0.as_str(), entry))
     }
 
+    /// Takes those out that are `gone`.
+    pub(super) fn take(&mut self, gone: impl Fn(&Entry) -> bool) -> Self {
+        Self(self.0.extract_if(.., |_, entry| gone(entry)).collect())
+    }
+
+    /// Puts back what was taken out.
+    pub(super) fn put_back(&mut self, jobs: Self) {
+        self.0.extend(jobs.0);
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &Entry> {
         self.0.values()
     }

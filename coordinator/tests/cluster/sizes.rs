@@ -149,7 +149,7 @@ fn history(site: &Site, jobs: usize, long: usize) {
         write!(
             entries,
             "{comma}\"{job:04}-old\":{{\"name\":\"old\",\"state\":{state},\"turn\":{job},\
-             \"submitted_at\":\"2026-01-01T00:00:00Z\",\"error\":\"{error}\",\"cause\":\"data\"}}"
+             \"submitted_at\":\"2020-01-01T00:00:00Z\",\"error\":\"{error}\",\"cause\":\"data\"}}"
         )
         .unwrap();
     }
@@ -194,6 +194,17 @@ async fn ten_thousand_ended_jobs_are_listed_in_the_order_of_their_submission() {
     assert_eq!(meant.id, new);
     let old = live.status("12345-old").await;
     assert!(old.error.len() < 20_000 && old.error.contains("bytes more)"));
+    // They are all of 2020; the new one has not ended.
+    let mut prune = async |seconds| {
+        let pruned = live.jobs.prune(v1::PruneRequest { seconds }).await;
+        pruned.unwrap().into_inner()
+    };
+    assert_eq!(prune(u64::MAX).await.jobs, 0);
+    let pruned = prune(0).await;
+    assert_eq!(pruned.jobs, 12_345);
+    assert_eq!(std::path::Path::new(&pruned.folder), site.path("data/jobs"));
+    let (ids, pages) = within(listed(&mut live)).await;
+    assert_eq!((ids, pages), (vec![new], 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
