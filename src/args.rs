@@ -5,6 +5,7 @@ mod bench;
 mod decoding;
 mod evaluation;
 mod jobs;
+mod train;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use bench::{
 pub use decoding::{Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat};
 pub use evaluation::{Compare, Evaluate};
 pub use jobs::Jobs;
+pub use train::{Resume, ResumeJob, Train, words};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
@@ -68,8 +70,8 @@ pub enum Verb {
     Logs(Logs),
     /// Cancel a job; it keeps a checkpoint to resume from.
     Cancel(NamedJob),
-    /// Put a cancelled or failed job back into the queue; it goes on from its last checkpoint.
-    Resume(NamedJob),
+    /// Put a job that has ended back into the queue; it goes on from its last checkpoint, for more epochs too.
+    Resume(ResumeJob),
     /// List the workers of a coordinator.
     Workers(Query),
     /// Measure a trained model on a manifest.
@@ -93,32 +95,6 @@ pub enum Verb {
     Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions(Completions),
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Train {
-    /// The job (TOML).
-    pub job: PathBuf,
-    /// Worker processes. Default: one for each physical core, up to four.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub workers: Option<u32>,
-    /// Threads of each worker. Default: the cores, shared out.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
-    /// Where the workers compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
-    /// The run's directory. Default: runs/NAME-TIME.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Go on with the interrupted run in `--out` (default: the newest of this job's name).
-    #[arg(long)]
-    pub resume: bool,
-    /// Change a key of the job: `train.epochs=3`. May be given often.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub sets: Vec<String>,
-    #[command(flatten)]
-    pub output: Output,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -24,7 +24,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     memory::keep();
-    let args = args::Args::parse();
+    let args = args::Args::parse_from(args::words(std::env::args_os()));
     output::silence_drivers();
     output::log(args.log_level());
     match verbs::run(args.verb) {

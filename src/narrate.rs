@@ -1,6 +1,9 @@
 //! A run's events as sentences for people.
 
-use coordinator::events::{Event, Record, Set};
+use coordinator::{
+    events::{Event, Record, Set},
+    job::changes::listed,
+};
 use speech::{left_out::escaped, score::Score};
 
 use crate::output::{duration, percent};
@@ -16,6 +19,19 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             generation,
             resumed_from: Some(file),
         } => format!("goes on from {file} (generation {generation})"),
+        Event::JobChanged {
+            changes,
+            bit_identity,
+        } => {
+            let promise = match bit_identity {
+                true => "",
+                false => "; the run no longer promises the same bits as an undisturbed one",
+            };
+            format!(
+                "the job is another from here on: {}{promise}",
+                listed(changes)
+            )
+        }
         Event::CheckpointDamaged { reason } => reason.clone(),
         Event::Prepared {
             train_utterances,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use coordinator::{
     events::Set,
-    report::{LeftOutOf, Report},
+    report::{Amendment, LeftOutOf, Report},
 };
 
 use crate::{
@@ -74,10 +74,15 @@ pub fn text(report: &Report, place: &str) -> String {
     if let Some(class) = &report.compute_class {
         let promise = if report.bit_identity {
             "the same bits on any workers of this class"
-        } else {
+        } else if report.amendments.is_empty() {
             "mixed classes allowed: other workers may give other bits"
+        } else {
+            "no promise of the same bits: see below"
         };
         say("computed on", format!("{class} ({promise})"));
+    }
+    for Amendment { step, change } in &report.amendments {
+        say("changed", format!("at step {step}: {change}"));
     }
     if let Some(faults) = faults(&report.faults) {
         say("seen", faults);

@@ -33,6 +33,8 @@ mod left_out;
 mod outputs;
 #[path = "e2e/queue.rs"]
 mod queue;
+#[path = "e2e/resumptions.rs"]
+mod resumptions;
 #[path = "e2e/run.rs"]
 mod run;
 #[path = "e2e/segments.rs"]

@@ -102,7 +102,7 @@ pub struct Prepared {
     pub voices: Vec<GlobalStats>,
     /// Whether the corpus was made by the project's own synthesiser.
     pub synthetic: bool,
-    /// Of all that the run's bits depend on, in hexadecimal.
+    /// Of all data that the run's bits depend on, in hexadecimal.
     pub digest: String,
 }
 
@@ -264,7 +264,7 @@ pub fn prepare(
     };
     let spec = recipe.model_spec()?;
     let decoding = decoding(job, &recipe.vocabulary, &train)?;
-    let digest = digest(job, &recipe, &voices, [&train, &valid]);
+    let digest = digest(&recipe, &voices, [&train, &valid]);
     Ok(Prepared {
         recipe,
         spec,
@@ -425,18 +425,13 @@ fn class_weights(balance: ClassBalance, items: &[Item], vocabulary: &Vocabulary)
     objective::balanced(&counts)
 }
 
-/// Names all that the bits of a run depend on, so that a run is never continued with other data or
-/// other settings than it was begun with. Where the files lie is no part of it.
-fn digest(job: &Job, recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]) -> String {
+/// Names what a run is trained and scored on, so that it never goes on with other data than it was begun
+/// with: recordings, transcripts, units and statistics. Where the files lie and what utterances are called is
+/// no part of it, as no bit depends on that; what the job says of the training is compared key by key
+/// ([`crate::job::changes`]).
+fn digest(recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]) -> String {
     let mut hasher = blake3::Hasher::new();
-    let settings = (
-        recipe,
-        &job.optimizer,
-        &job.schedule,
-        &job.clip,
-        (job.train.epochs, job.train.batch, job.train.micro_batch),
-        (&job.select, job.train.ema, job.train.ascending_epochs),
-    );
+    let settings = (&recipe.vocabulary, &recipe.stats);
     let settings = serde_json::to_vec(&settings).expect("settings are JSON");
     hasher.update(&settings);
     if !voices.is_empty() {
@@ -447,7 +442,7 @@ fn digest(job: &Job, recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]
     for set in sets {
         hasher.update(&(set.len() as u64).to_le_bytes());
         for item in set {
-            let described = (&item.id, &item.text, item.frames);
+            let described = (&item.text, item.frames);
             line.clear();
             serde_json::to_writer(&mut line, &described).expect("strings are JSON");
             hasher.update(&line);

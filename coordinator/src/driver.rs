@@ -23,6 +23,7 @@ mod answers;
 mod command;
 mod ending;
 mod keeping;
+mod lineage;
 mod pass;
 mod queue;
 mod roster;

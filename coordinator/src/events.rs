@@ -19,10 +19,11 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 mod follower;
+pub(crate) mod history;
 
 pub use follower::Follower;
 
-use crate::{store::Cause, times::Times};
+use crate::{job::changes::Change, store::Cause, times::Times};
 
 /// Something that happened in a run and is worth a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub enum Event {
         /// The checkpoint's file name, when it goes on from one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resumed_from: Option<String>,
+    },
+    /// The run goes on with a job of which these keys were others before.
+    JobChanged {
+        changes: Vec<Change>,
+        /// Whether an undisturbed run of the job as it is now gives the same bits.
+        bit_identity: bool,
     },
     /// A checkpoint is damaged and was set aside; an earlier one is used, or none where none is whole.
     CheckpointDamaged {

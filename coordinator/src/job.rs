@@ -29,6 +29,7 @@ use crate::{
     select::{Measure, SelectConfig},
 };
 
+pub mod changes;
 mod unused;
 
 /// What is to be trained, on what, and how.
@@ -101,6 +102,10 @@ pub struct CorpusConfig {
 pub struct TrainConfig {
     /// Passes over the training manifest.
     pub epochs: u32,
+    /// A run, its `final` folder or a safetensors file whose weights this one begins with; left out: with
+    /// random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// Utterances of an optimizer step.
     pub batch: usize,
     /// Utterances of a forward and backward pass.
@@ -152,6 +157,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             epochs: 10,
+            init: None,
             batch: 32,
             micro_batch: 8,
             seed: 1,
@@ -218,15 +224,16 @@ impl Job {
             let section = typed.get(section).and_then(toml::Value::as_table);
             section.is_some_and(|section| section.contains_key(key))
         };
-        for (key, manifest) in [
-            ("train", &mut job.corpus.train),
-            ("valid", &mut job.corpus.valid),
+        for (section, key, file) in [
+            ("corpus", "train", &mut job.corpus.train),
+            ("corpus", "valid", &mut job.corpus.valid),
+            ("train", "init", &mut job.train.init),
         ] {
-            *manifest = manifest.take().filter(|path| !path.as_os_str().is_empty());
-            if let Some(manifest) = manifest.as_mut().filter(|_| typed("corpus", key)) {
-                *manifest = std::path::absolute(&manifest).map_err(|error| JobError::Field {
+            *file = file.take().filter(|path| !path.as_os_str().is_empty());
+            if let Some(file) = file.as_mut().filter(|_| typed(section, key)) {
+                *file = std::path::absolute(&file).map_err(|error| JobError::Field {
                     path: path.to_owned(),
-                    field: format!("corpus.{key}"),
+                    field: format!("{section}.{key}"),
                     reason: error.to_string(),
                 })?;
             }
@@ -266,12 +273,14 @@ impl Job {
         found.map_or(Ok(()), |unused| Err(JobError::unused(&unused, path)))
     }
 
-    /// Makes the paths of manifests, language model and lexicon absolute; relative ones lie below `base`.
+    /// Makes the paths of manifests, first weights, language model and lexicon absolute; relative ones lie
+    /// below `base`.
     #[must_use]
     pub fn resolve(mut self, base: &Path) -> Self {
         let corpus = &mut self.corpus;
-        for manifest in [&mut corpus.train, &mut corpus.valid].into_iter().flatten() {
-            *manifest = base.join(&manifest);
+        let files = [&mut corpus.train, &mut corpus.valid, &mut self.train.init];
+        for file in files.into_iter().flatten() {
+            *file = base.join(&file);
         }
         for (_, source) in sources(&mut self.decode) {
             source.resolve(base);

@@ -10,6 +10,7 @@ pub mod course;
 pub mod curves;
 pub mod driver;
 pub mod events;
+mod initial;
 pub mod job;
 pub mod limits;
 pub mod machine;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use speech::{left_out::LeftOut, score::Score, unknown_text::UnknownText};
 
 use crate::{
-    store::{Cause, State, StoreError, replace},
+    job::changes::Change,
+    store::{Cause, EARLIER_REPORT, State, StoreError, replace},
     times::Times,
 };
 
@@ -43,6 +44,15 @@ pub struct Report {
     pub compute_class: Option<String>,
     /// Whether another cluster of the compute class gives the same `weights_sha256`.
     pub bit_identity: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bit_identity_reason: Option<String>,
+    /// What was changed in the job while it went on, as far as that ended the promise of equal bits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amendments: Vec<Amendment>,
+    /// SHA-256 of the weights that it began with, where the job names a model (`train.init`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_sha256: Option<String>,
     /// Whether the corpus was made by the project's own synthesiser: then every figure here is
     /// about synthetic speech.
     pub synthetic: bool,
@@ -121,6 +131,15 @@ pub struct LeftOutOf {
     pub valid: LeftOut,
 }
 
+/// A change of the job in the middle of its run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amendment {
+    /// Steps that were made before it.
+    pub step: u64,
+    #[serde(flatten)]
+    pub change: Change,
+}
+
 /// A score with the loss beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -175,6 +194,18 @@ impl Best {
 }
 
 impl Report {
+    /// Says that the promise of equal bits is off, and why.
+    pub fn withdraw_promise(&mut self, reason: String) {
+        self.bit_identity = false;
+        self.bit_identity_reason = Some(reason);
+    }
+
+    /// The report of the end before the run in `run_dir` went on, if it can be read.
+    pub(crate) fn earlier(run_dir: &Path) -> Option<Self> {
+        let bytes = std::fs::read(run_dir.join(EARLIER_REPORT)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
     /// Writes `report.json` into `run_dir`.
     pub fn write(&self, run_dir: &Path) -> Result<(), StoreError> {
         replace(&run_dir.join(REPORT), self.to_json().as_bytes())

@@ -2,8 +2,10 @@
 //! each keeps its files. It decides what survives a restart of the coordinator's queue, and refuses
 //! to know what a job computes or what lies in its checkpoints.
 
+mod claim;
 mod fence;
 mod jobs;
+mod resumption;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,18 +18,23 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::job::Job;
+use crate::job::{Job, changes::ChangeError};
 pub use fence::Fence;
 pub use jobs::Jobs;
+pub(crate) use resumption::{EARLIER_REPORT, dismiss, settle};
+pub use resumption::{Resumption, Run};
 
 /// How a data directory is laid out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Layout {
     /// A queue of jobs, each in `jobs/<id>/`.
     Queue { data_dir: PathBuf },
     /// One job, whose run directory is the data directory. Without `resume` the directory must not
-    /// hold a run yet; with it, it must.
-    Single { run_dir: PathBuf, resume: bool },
+    /// hold anything yet; with it, it must hold a run.
+    Single {
+        run_dir: PathBuf,
+        resume: Option<Resumption>,
+    },
 }
 
 impl Layout {
@@ -83,10 +90,15 @@ pub struct Entry {
     pub error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// How often it was resumed with leave to change what its bits depend on. A checkpoint says which
+    /// of these it has made use of.
+    #[serde(default)]
+    pub permissions: u64,
 }
 
 /// `state.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Written {
     generation: u64,
     /// Of the next job.
@@ -115,9 +127,21 @@ pub enum StoreError {
     #[error("{} holds no run to resume", dir.display())]
     NoRun { dir: PathBuf },
     #[error(
-        "the run in {} has succeeded already; there is nothing to resume", dir.display()
+        "{} holds {found}, which no run of this program has made; choose another directory with `--out`, or an empty one", dir.display()
+    )]
+    Occupied { dir: PathBuf, found: String },
+    #[error(
+        "{} holds {found}, which no coordinator has made; choose another directory with `--data-dir`", dir.display()
+    )]
+    NoDataDir { dir: PathBuf, found: String },
+    #[error("{} is no directory; choose another one with `--out`", dir.display())]
+    NotADirectory { dir: PathBuf },
+    #[error(
+        "the run in {} has succeeded already; there is nothing to resume (`--set train.epochs=N` asks for more epochs)", dir.display()
     )]
     RunEnded { dir: PathBuf },
+    #[error("the run in {}: {source}", dir.display())]
+    Changed { dir: PathBuf, source: ChangeError },
     #[error(
         "{} cannot be read as the queue's state ({reason}); restore it, or move the directory away", path.display()
     )]
@@ -157,25 +181,29 @@ impl Store {
     /// Takes the directory, bumps the generation and puts what was running back into the queue.
     pub fn open(layout: Layout) -> Result<Self, StoreError> {
         let root = layout.root().to_owned();
-        let state = root.join("state.json");
-        let resume = matches!(layout, Layout::Single { resume: true, .. });
-        if resume && !state.exists() {
-            return Err(StoreError::NoRun { dir: root });
-        }
+        let resumption = match &layout {
+            Layout::Queue { .. } => {
+                claim::check_queue(&root)?;
+                None
+            }
+            Layout::Single { resume: None, .. } => {
+                claim::check(&root)?;
+                None
+            }
+            Layout::Single { resume, .. } => {
+                if resumption::look(&root)?.is_none() {
+                    return Err(StoreError::NoRun { dir: root });
+                }
+                resume.clone()
+            }
+        };
         fs::create_dir_all(&root).map_err(at(&root))?;
         let lock = lock(&root)?;
-        let mut written = match fs::read(&state) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| StoreError::Damaged {
-                path: state.clone(),
-                reason: error.to_string(),
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Written {
-                next: 1,
-                ..Written::default()
-            },
-            Err(error) => return Err(at(&state)(error)),
-        };
-        if matches!(layout, Layout::Single { resume: false, .. }) && !written.jobs.is_empty() {
+        let mut written = read_state(&root)?.unwrap_or(Written {
+            next: 1,
+            ..Written::default()
+        });
+        if matches!(layout, Layout::Single { resume: None, .. }) && !written.jobs.is_empty() {
             return Err(StoreError::RunExists { dir: root });
         }
         written.generation = written.generation.max(Fence::newest(&root)) + 1;
@@ -191,24 +219,16 @@ impl Store {
             fence,
             _lock: lock,
         };
-        if resume {
-            store.take_up_single()?;
+        match resumption {
+            Some(resumption) => {
+                let id = store.written.jobs.iter().next();
+                let id = id.map(|(id, _)| id.to_owned());
+                let id = id.ok_or(StoreError::NoRun { dir: root })?;
+                store.resume(&id, resumption)?;
+            }
+            None => store.persist()?,
         }
-        store.persist()?;
         Ok(store)
-    }
-
-    fn take_up_single(&mut self) -> Result<(), StoreError> {
-        let dir = self.layout.root().to_owned();
-        let Some(entry) = self.written.jobs.values_mut().next() else {
-            return Err(StoreError::NoRun { dir });
-        };
-        if entry.state == State::Succeeded {
-            return Err(StoreError::RunEnded { dir });
-        }
-        entry.state = State::Queued;
-        entry.error = None;
-        Ok(())
     }
 
     /// Counts the starts of a coordinator on this directory, from 1.
@@ -266,6 +286,7 @@ impl Store {
             submitted_at: now(),
             error: None,
             cause: None,
+            permissions: 0,
         };
         self.written.jobs.insert(id.clone(), entry);
         self.written.next += 1;
@@ -277,15 +298,9 @@ impl Store {
         Ok(id)
     }
 
-    /// The job as it was submitted.
+    /// The job as it was submitted, or as it is to go on.
     pub fn job(&self, id: &str) -> Result<Job, StoreError> {
-        let path = self.run_dir(id).join("job.toml");
-        let text = fs::read_to_string(&path).map_err(at(&path))?;
-        Job::parse(&text, &path, &[]).map_err(|error| StoreError::Job {
-            id: id.to_owned(),
-            path,
-            reason: error.to_string(),
-        })
+        resumption::job(id, &self.run_dir(id), &[])
     }
 
     /// Writes a job's state down; `error` says why it failed and whether a retry is worth it. It is in
@@ -301,22 +316,6 @@ impl Store {
         entry.cause = error.as_ref().map(|(_, cause)| *cause);
         entry.error = error.map(|(error, _)| error);
         self.persist()
-    }
-
-    /// Puts an ended job at the end of the queue, unless that cannot be written.
-    pub fn requeue(&mut self, id: &str) -> Result<(), StoreError> {
-        let turn = self.next_turn();
-        let entry = self.entry(id)?;
-        let before = entry.clone();
-        entry.state = State::Queued;
-        entry.error = None;
-        entry.cause = None;
-        entry.turn = turn;
-        let written = self.persist();
-        if written.is_err() {
-            *self.entry(id)? = before;
-        }
-        written
     }
 
     /// Takes jobs off the list that have ended and were submitted before `time`, unless that cannot be
@@ -354,6 +353,22 @@ impl Store {
         let json = serde_json::to_vec_pretty(&self.written)
             .expect("strings, numbers and maps keyed by strings are JSON");
         replace(&self.layout.root().join("state.json"), &json)
+    }
+}
+
+/// `state.json` of a directory, if there is one.
+fn read_state(root: &Path) -> Result<Option<Written>, StoreError> {
+    let path = root.join("state.json");
+    match fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(written) => Ok(Some(written)),
+            Err(error) => Err(StoreError::Damaged {
+                path,
+                reason: error.to_string(),
+            }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(&path)(error)),
     }
 }
 

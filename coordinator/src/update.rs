@@ -68,7 +68,8 @@ pub enum UpdateError {
     },
     #[error(
         "step {step}: `{parameter}` or what the optimizer keeps of it is not finite after the update; \
-         lower `optimizer.learning_rate` and resume from the last checkpoint"
+         lower `optimizer.learning_rate` and resume from the last checkpoint: `train … --resume --allow-change \
+         --set optimizer.learning_rate=RATE`, or `unisono resume ID` with the same two on a cluster"
     )]
     Diverged { step: u64, parameter: String },
 }

@@ -2,6 +2,7 @@
 //! workers are processes of their own, and they speak gRPC over loopback as in a cluster.
 
 mod plan;
+mod runs;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,7 +10,6 @@ use anyhow::{Context as _, Result};
 use coordinator::{
     report::REPORT,
     server::{Config, Coordinator, Running},
-    store::Layout,
 };
 use proto::v1::JobStatus;
 
@@ -20,9 +20,11 @@ use crate::{
     follow, output,
     progress::Progress,
     signals::Signals,
+    summary,
 };
 use plan::Plan;
-pub use plan::fresh;
+use runs::Start;
+pub use runs::fresh;
 
 /// From Ctrl-C to the last checkpoint; with the workers' farewell it stays below five seconds.
 const CHECKPOINT: Duration = Duration::from_millis(3500);
@@ -31,23 +33,45 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub fn run(args: args::Train) -> Result<()> {
     let plan = Plan::new(&args)?;
     let format = args.output.format;
+    if let Start::Finished(dir) = &plan.start {
+        output::message(&format!(
+            "{} has been trained in {} already",
+            plan.job.name,
+            dir.display()
+        ));
+        return match plan.report() {
+            Some(report) => output::print(format, &report, |report| {
+                summary::text(report, &dir.display().to_string())
+            }),
+            None => Ok(()),
+        };
+    }
     let status = super::block_on(async {
         let mut signals = Signals::listen()?;
         let running = Coordinator::start(Config {
             listen: "127.0.0.1:0".to_owned(),
-            layout: Layout::Single {
-                run_dir: plan.run_dir.clone(),
-                resume: plan.resume,
-            },
+            layout: plan.layout(),
             allow_plaintext: false,
             cache_dir: cache_dir(),
         })
-        .await?;
+        .await
+        .inspect_err(|_| {
+            // Nothing but a directory that is still empty goes.
+            if plan.is_fresh() && args.out.is_none() {
+                let _ = std::fs::remove_dir(plan.run_dir());
+            }
+        })?;
         output::message(&plan.announcement());
         lead(&plan, &args, running, &mut signals).await
     })?;
-    let report = std::fs::read_to_string(plan.run_dir.join(REPORT)).unwrap_or_default();
-    super::submit::conclude(&status, &report, format)
+    let report = std::fs::read_to_string(plan.run_dir().join(REPORT)).unwrap_or_default();
+    let concluded = super::submit::conclude(&status, &report, format);
+    if let Some(command) = plan.slower_command(&args, &status) {
+        output::message(&format!(
+            "to go on from the last checkpoint with a lower rate:\n  {command}"
+        ));
+    }
+    concluded
 }
 
 async fn lead(
@@ -56,7 +80,7 @@ async fn lead(
     mut running: Running,
     signals: &mut Signals,
 ) -> Result<JobStatus> {
-    if !plan.resume {
+    if plan.is_fresh() {
         running.submit(plan.job.clone()).await?;
     }
     let url = format!("http://{}", running.addr());

@@ -7,6 +7,7 @@ mod run;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind::NotFound,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -68,7 +69,7 @@ pub fn run(args: args::Verify) -> Result<()> {
     }
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => train::fresh(&format!("verify-{}", job.name)),
+        None => train::fresh(&format!("verify-{}", job.name))?,
     };
     check(&args.workers, &out)?;
     let verification = Verification { args, job, out };
@@ -90,14 +91,18 @@ fn check(sizes: &[u32], out: &Path) -> Result<(), Failure> {
         let told = "`--workers` names a size twice; name each once".to_owned();
         return Err(Failure::Usage(told));
     }
-    let entries = std::fs::read_dir(out).into_iter().flatten();
-    if entries.count() > 0 {
-        return Err(Failure::Data(format!(
-            "{} is not empty; choose another directory with `--out`",
-            out.display()
-        )));
-    }
-    Ok(())
+    let empty = std::fs::read_dir(out).map(|mut entries| entries.next().is_none());
+    let what = match empty {
+        Ok(true) => return Ok(()),
+        Ok(false) => "is not empty".to_owned(),
+        // A symbolic link to nothing is there all the same.
+        Err(error) if error.kind() == NotFound && out.symlink_metadata().is_err() => return Ok(()),
+        Err(error) => format!("is no directory that can be used ({error})"),
+    };
+    Err(Failure::Data(format!(
+        "{} {what}; choose another directory with `--out`",
+        out.display()
+    )))
 }
 
 struct Verification {

@@ -104,7 +104,11 @@ impl Driver {
             Command::Status { id, reply } => give(reply, self.status(&id)),
             Command::Follow { id, reply } => give(reply, self.follow(&id)),
             Command::Cancel { id, reply } => self.cancel(id, reply).await,
-            Command::Resume { id, reply } => give(reply, self.resume(id).await),
+            Command::Resume {
+                id,
+                resumption,
+                reply,
+            } => give(reply, self.resume(id, resumption).await),
             Command::Prune { age, reply } => give(reply, self.prune(age).await),
             Command::Workers { reply } => give(reply, self.worker_views()),
             Command::Stop { reply } => self.stop(reply),
@@ -143,12 +147,15 @@ impl Driver {
             return Ok(());
         };
         let class = &introduction.compute_class;
+        let may_change = training.tally.lineage.may_change_class;
         match (&training.tally.compute_class, training.job.compute_class) {
-            (Some(pinned), ComputeClassPolicy::Pinned) if pinned != class => Err(Refused::Class {
-                job: run.id.clone(),
-                pinned: pinned.clone(),
-                class: class.clone(),
-            }),
+            (Some(pinned), ComputeClassPolicy::Pinned) if pinned != class && !may_change => {
+                Err(Refused::Class {
+                    job: run.id.clone(),
+                    pinned: pinned.clone(),
+                    class: class.clone(),
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -166,12 +173,23 @@ impl Driver {
         let Some(training) = self.training_mut() else {
             return;
         };
-        training.tally.workers.insert(introduction.name);
-        if training.tally.compute_class.is_none() {
-            let compute_class = introduction.compute_class;
-            training.tally.compute_class = Some(compute_class.clone());
-            self.note(Event::Pinned { compute_class });
+        let (step, tally) = (training.counts.step, &mut training.tally);
+        tally.workers.insert(introduction.name);
+        let may_change = std::mem::take(&mut tally.lineage.may_change_class);
+        let compute_class = introduction.compute_class;
+        let pinned = match tally.compute_class.clone() {
+            None => None,
+            Some(pinned) if may_change && pinned != compute_class => Some(pinned),
+            Some(_) => return,
+        };
+        tally.compute_class = Some(compute_class.clone());
+        let policy = training.job.compute_class;
+        if let Some(pinned) = pinned.filter(|_| policy == ComputeClassPolicy::Pinned) {
+            let lineage = &mut training.tally.lineage;
+            let changed = lineage.change_class(step, pinned, compute_class.clone());
+            self.note(changed.into());
         }
+        self.note(Event::Pinned { compute_class });
     }
 
     fn lease(

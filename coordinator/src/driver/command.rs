@@ -22,7 +22,7 @@ use crate::{
     job::Job,
     machine::Outcome,
     spares::Spares,
-    store::Entry,
+    store::{Entry, Resumption},
     times::Times,
 };
 
@@ -125,6 +125,7 @@ pub enum Command {
     },
     Resume {
         id: String,
+        resumption: Resumption,
         reply: Reply<Result<JobView, Refused>>,
     },
     /// Takes ended jobs off the list that were submitted longer ago than `age`; how many there were, and where

@@ -165,7 +165,15 @@ fn fill(report: &mut Report, training: &Training) {
         _ => training.epoch_number(),
     };
     report.compute_class.clone_from(&tally.compute_class);
-    report.bit_identity = job.compute_class == ComputeClassPolicy::Pinned;
+    report.bit_identity = true;
+    if job.compute_class == ComputeClassPolicy::Any {
+        report.withdraw_promise("`compute_class = \"any\"` admits mixed hardware".to_owned());
+    }
+    if let Some(reason) = tally.lineage.broken_promise() {
+        report.withdraw_promise(reason);
+    }
+    report.amendments.clone_from(&tally.lineage.amendments);
+    report.init_sha256.clone_from(&tally.lineage.init);
     report.synthetic = prepared.synthetic;
     report.metrics.clone_from(&tally.metrics);
     report.best.clone_from(&tally.best);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     events::{Published, published},
     job::Job,
-    store::{State, Store, StoreError},
+    store::{Resumption, State, Store},
 };
 
 /// A feed for each job that the store knows.
@@ -134,30 +134,21 @@ impl Driver {
         let _ = reply.send(Err(refused));
     }
 
-    pub(super) async fn resume(&mut self, id: String) -> Result<JobView, Refused> {
+    pub(super) async fn resume(
+        &mut self,
+        id: String,
+        resumption: Resumption,
+    ) -> Result<JobView, Refused> {
         if !matches!(self.stop, Stop::No) {
             return Err(Refused::Stopping);
         }
         let state = self.status(&id)?.entry.state;
-        if !matches!(state, State::Failed | State::Cancelled) {
+        if !state.has_ended() {
             return Err(Refused::NotResumable { id, state });
         }
         let requeued = id.clone();
-        let dir = self.store().run_dir(&id);
-        self.write(move |store| {
-            // The report of the end that is being undone would be taken for this run's.
-            let report = dir.join("report.json");
-            if let Err(source) = std::fs::remove_file(&report)
-                && source.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(StoreError::Io {
-                    path: report,
-                    source,
-                });
-            }
-            store.requeue(&requeued)
-        })
-        .await?;
+        self.write(move |store| store.resume(&requeued, resumption))
+            .await?;
         if let Some(feed) = self.feeds.get(&id) {
             feed.send_replace(Published::default());
         }

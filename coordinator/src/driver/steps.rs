@@ -39,6 +39,7 @@ impl Driver {
         };
         let dir = self.store().run_dir(&id);
         let synthetic_dir = self.store().synthetic_dir();
+        let permissions = self.store().jobs()[&id].permissions;
         self.runs += 1;
         let abandoned = Arc::new(AtomicBool::new(false));
         let taken = id.clone();
@@ -68,6 +69,7 @@ impl Driver {
                     run_dir: dir,
                     synthetic_dir,
                     cache_dir: self.cache_dir.clone(),
+                    permissions,
                     abandoned,
                     feed: feed.clone(),
                 };
@@ -120,8 +122,10 @@ impl Driver {
         let Begun {
             mut training,
             journal,
+            opened,
             encoded,
             resumed_from,
+            changed,
             damaged,
         } = begun;
         let generation = self.generation();
@@ -150,7 +154,7 @@ impl Driver {
             ""
         };
         let title = format!("{}{suffix}", run.name);
-        run.drawing = Drawing::begin(&run.dir, title, journal.offsets());
+        run.drawing = Drawing::begin(&run.dir, title, opened);
         run.active = Some(Active { training, journal });
 
         let anew = resumed_from.is_none();
@@ -162,8 +166,15 @@ impl Driver {
             generation,
             resumed_from,
         });
+        // How many steps there are may have changed.
+        let tell = anew || changed.is_some();
+        if let Some(changed) = changed {
+            self.note(changed.into());
+        }
         if anew {
             self.note_left_out(&prepared);
+        }
+        if tell {
             let hours = |items: &[crate::corpus::Item]| {
                 items.iter().map(|item| item.seconds).sum::<f64>() / 3600.0
             };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     command::{NormBound, Progress},
+    lineage::Lineage,
     pass::Pass,
     unusable::Undecodable,
 };
@@ -17,11 +18,11 @@ use crate::{
     clip::ClipPolicy,
     corpus::Prepared,
     course::{Course, Heard, Held},
-    events::{Offsets, StepMetrics},
+    events::{Offsets, StepMetrics, history::Kept},
     job::Job,
     norms::Norms,
     plan::{EpochPlan, Plan},
-    report::{Best, Metrics},
+    report::{Best, Metrics, Report},
     select::Figure,
     times::Times,
     update::{Counts, Trainer},
@@ -30,8 +31,11 @@ use crate::{
 /// What a run remembers beside weights and optimizer; it is kept in the checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
-    /// Names what the run's bits depend on ([`Prepared::digest`]).
+    /// Names the data that the run's bits depend on ([`Prepared::digest`]).
     pub corpus: String,
+    /// The job of the steps so far, and what was changed in it.
+    #[serde(default)]
+    pub lineage: Lineage,
     pub offsets: Offsets,
     /// What came of the epochs so far.
     #[serde(default)]
@@ -65,6 +69,23 @@ pub struct Tally {
     #[serde(default)]
     pub chosen: Option<Metrics>,
     pub compute_class: Option<String>,
+}
+
+impl Tally {
+    /// Takes note of what befell the run after the checkpoint, by its events and by the report of the end
+    /// that was undone.
+    pub fn recall(&mut self, kept: &Kept, earlier: Option<&Report>) {
+        for (kind, count) in &kept.faults {
+            *self.faults.entry(kind.clone()).or_default() += count;
+        }
+        self.lives += kept.lives;
+        let Some(earlier) = earlier else { return };
+        for (kind, count) in &earlier.faults {
+            let known = self.faults.entry(kind.clone()).or_default();
+            *known = (*known).max(*count);
+        }
+        self.lives = self.lives.max(earlier.lives);
+    }
 }
 
 /// What a run should do next.

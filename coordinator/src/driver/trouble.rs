@@ -8,6 +8,8 @@ use crate::{
     checkpoint::CheckpointError,
     corpus::CorpusError,
     events::JournalError,
+    initial::InitialError,
+    job::changes::ChangeError,
     optimizer::RestoreError,
     plan::PlanError,
     reduce::ReduceError,
@@ -38,9 +40,23 @@ pub enum RunError {
     #[error("the checkpoint does not fit the job: {0}")]
     Restore(#[from] RestoreError),
     #[error(
-        "the corpus or the settings are not those that the run was begun with (its checkpoint is of step {step}); restore them, or submit the job anew"
+        "the utterances, recordings or transcripts are not those that the run was begun with (its checkpoint is of step {step}); restore them, or begin a new run"
     )]
     Changed { step: u64 },
+    #[error("the checkpoint of step {step}: {source}")]
+    JobChanged { step: u64, source: ChangeError },
+    #[error("the checkpoint of step {step} cannot be compared with the job: {reason}")]
+    Unreadable { step: u64, reason: String },
+    #[error(
+        "`train.init` names other weights than those that the run was begun with (its checkpoint is of step {step}); name the same, or begin a new run"
+    )]
+    InitChanged { step: u64 },
+    #[error(
+        "the run has made {step} steps already, and `train.epochs = {epochs}` is only {total}; ask for more epochs"
+    )]
+    TooFewEpochs { step: u64, epochs: u32, total: u64 },
+    #[error(transparent)]
+    Initial(#[from] InitialError),
     #[error(
         "{count} micro-batches were left out, more than `train.max_quarantined = {limit}` allows; the last one holds {utterances}: {reason}"
     )]
@@ -98,6 +114,17 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Whether the job, as it is now, does not go with what the run has computed.
+    pub const fn is_about_the_checkpoint(&self) -> bool {
+        matches!(
+            self,
+            Self::Changed { .. }
+                | Self::JobChanged { .. }
+                | Self::InitChanged { .. }
+                | Self::TooFewEpochs { .. }
+        )
+    }
+
     /// Who has to change something before the job can succeed.
     pub fn cause(&self) -> Cause {
         match self {
@@ -115,6 +142,11 @@ impl RunError {
             | Self::Restore(_)
             | Self::Changed { .. }
             | Self::NoFigure { .. }
+            | Self::JobChanged { .. }
+            | Self::Unreadable { .. }
+            | Self::InitChanged { .. }
+            | Self::TooFewEpochs { .. }
+            | Self::Initial(_)
             | Self::Data { .. } => Cause::Data,
             Self::Update(_)
             | Self::TooManyQuarantined { .. }
@@ -136,7 +168,7 @@ pub enum Refused {
     NotRunning(String),
     #[error("job `{id}` has {} already", state_name(*state))]
     Ended { id: String, state: State },
-    #[error("job `{id}` is {}; only a failed or cancelled job can be resumed", state_name(*state))]
+    #[error("job `{id}` is {}; only a job that has ended can be resumed", state_name(*state))]
     NotResumable { id: String, state: State },
     #[error(
         "{what} runs unisono {theirs} and the coordinator unisono {ours}; run the same version"
@@ -147,7 +179,7 @@ pub enum Refused {
         ours: &'static str,
     },
     #[error(
-        "job `{job}` is pinned to the compute class \"{pinned}\" and this worker is \"{class}\"; only equal classes give equal bits: run workers of one class, or set `compute_class = \"any\"` in the job"
+        "job `{job}` is pinned to the compute class \"{pinned}\" and this worker is \"{class}\"; only equal classes give equal bits: run workers of one class, or set `compute_class = \"any\"` in the job; resumed with `--allow-change`, a run goes on with another class and promises equal bits no more"
     )]
     Class {
         job: String,

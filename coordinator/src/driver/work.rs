@@ -20,6 +20,7 @@ use speech::{
 use tokio::sync::watch;
 
 use super::{
+    lineage::{self, Changed, Lineage},
     pass::{Hypothesis, Reduced},
     training::{Tally, Training},
     trouble::RunError,
@@ -29,12 +30,13 @@ use crate::{
     checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
     course::Held,
-    events::{Journal, Published},
+    events::{Journal, Offsets, Published, history},
     job::Job,
     plan::Plan,
     reduce::ReduceError,
+    report::Report,
     spares::Spares,
-    store::{StoreError, replace},
+    store::{self, StoreError, replace},
     update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
 };
 
@@ -59,6 +61,8 @@ pub struct Beginning {
     pub synthetic_dir: PathBuf,
     /// Where facts about corpora are kept.
     pub cache_dir: Option<PathBuf>,
+    /// See [`crate::store::Entry::permissions`].
+    pub permissions: u64,
     pub abandoned: Arc<AtomicBool>,
     pub feed: watch::Sender<Published>,
 }
@@ -68,20 +72,35 @@ pub struct Beginning {
 pub struct Begun {
     pub training: Training,
     pub journal: Journal,
+    /// What lies behind that in the files of lines is new, or was moved.
+    pub opened: Offsets,
     pub encoded: Encoded,
     /// The checkpoint that it goes on from.
     pub resumed_from: Option<String>,
+    /// What it does differently from there on.
+    pub changed: Option<Changed>,
     /// Checkpoints that cannot be used, and why.
     pub damaged: Vec<String>,
 }
 
-/// Prepares the corpus and takes up the newest good checkpoint, if there is one.
+/// Prepares the corpus and takes up the newest good checkpoint, if there is one. A changed job is the
+/// run's own once it has been compared with the checkpoint; one that does not go with it is dropped.
 pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
+    let run_dir = beginning.run_dir.clone();
+    let begun = take_up(beginning);
+    if begun.as_ref().is_err_and(RunError::is_about_the_checkpoint) {
+        store::dismiss(&run_dir)?;
+    }
+    begun
+}
+
+fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
     let Beginning {
         job,
         run_dir,
         synthetic_dir,
         cache_dir,
+        permissions,
         abandoned,
         feed,
     } = beginning;
@@ -107,28 +126,42 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
     if latest.found.is_none() && !damaged.is_empty() {
         damaged.push("no whole checkpoint is left: the run begins at step 0 again".to_owned());
     }
-    let (trainer, remembered, saved, resumed_from) = match latest.found {
+    let mut changed = None;
+    let (trainer, mut remembered, saved, resumed_from) = match latest.found {
         Some((path, checkpoint)) => {
             let Checkpoint {
                 trainer,
                 held,
-                progress,
+                mut progress,
             } = checkpoint;
             let step = trainer.counts.step;
             let whole = progress.course.held.len() == held.len();
             if progress.corpus != prepared.digest || !whole {
                 return Err(RunError::Changed { step });
             }
+            let lineage = &mut progress.lineage;
+            changed = lineage.go_on(&job, &prepared, step, permissions)?;
+            let (epochs, total) = (train.epochs, plan.total_steps());
+            if step > total {
+                return Err(RunError::TooFewEpochs {
+                    step,
+                    epochs,
+                    total,
+                });
+            }
             let mut trainer = Trainer::restore(&prepared.spec, config, trainer)?;
             trainer.set_drops(progress.course.drops());
             (trainer, (progress, held), step, Some(name(&path)))
         }
         None => {
-            let weights = prepared.spec.initialize(train.seed);
+            let initial = lineage::read_initial(&job, &prepared)?;
             let tally = Tally {
                 corpus: prepared.digest.clone(),
+                lineage: Lineage::begin(&job, permissions, initial.as_ref())?,
                 ..Tally::default()
             };
+            let weights = initial.map(|(weights, _)| weights);
+            let weights = weights.unwrap_or_else(|| prepared.spec.initialize(train.seed));
             let trainer = Trainer::new(&prepared.spec, config, weights);
             (trainer, (tally, Held::new()), 0, None)
         }
@@ -138,7 +171,13 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
     if abandoned.load(Ordering::Relaxed) {
         return Err(CorpusError::Abandoned.into());
     }
-    let journal = Journal::open(&run_dir, remembered.0.offsets, feed)?;
+    store::settle(&run_dir)?;
+    let tally = &mut remembered.0;
+    let opened = tally.offsets;
+    let kept = history::keep(&run_dir, opened.events)?;
+    tally.offsets.events = kept.length;
+    tally.recall(&kept, Report::earlier(&run_dir).as_ref());
+    let journal = Journal::open(&run_dir, tally.offsets, feed)?;
     let training = Training::new(
         Arc::new(job),
         Arc::new(prepared),
@@ -150,8 +189,10 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
     Ok(Begun {
         training,
         journal,
+        opened,
         encoded,
         resumed_from,
+        changed,
         damaged,
     })
 }

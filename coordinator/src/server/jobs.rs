@@ -16,6 +16,7 @@ use crate::{
     events::{Follower, Lines},
     job::Job,
     report::{Figures, REPORT},
+    store::Resumption,
 };
 
 pub struct JobsService(pub Handle);
@@ -27,7 +28,8 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<v1::Piece, Status>> + Send>>;
 /// A submitted job, checked as far as that goes without preparing it.
 fn check(toml: &str) -> Result<Job, Refusal> {
     let job = Job::parse(toml, Path::new("job.toml"), &[])?;
-    for path in [&job.corpus.train, &job.corpus.valid].into_iter().flatten() {
+    let files = [&job.corpus.train, &job.corpus.valid, &job.train.init];
+    for path in files.into_iter().flatten() {
         if path.is_relative() {
             return Err(Refusal::Relative { path: path.clone() });
         }
@@ -189,8 +191,22 @@ impl Jobs for JobsService {
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Answer<v1::JobStatus> {
-        let id = request.into_inner().id;
-        self.view(|reply| Command::Resume { id, reply }).await
+        let v1::ResumeRequest {
+            id,
+            sets,
+            allow_change,
+        } = request.into_inner();
+        let resumption = Resumption {
+            job: None,
+            sets,
+            allow_change,
+        };
+        self.view(|reply| Command::Resume {
+            id,
+            resumption,
+            reply,
+        })
+        .await
     }
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::PruneResponse> {

@@ -7,7 +7,7 @@ use proto::{convert::ConvertError, pieces, tensor::AssembleError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::{driver::Refused, events::JournalError, job::JobError};
+use crate::{driver::Refused, events::JournalError, job::JobError, store::StoreError};
 
 /// Why a call was not carried out.
 #[derive(Debug, Error)]
@@ -20,13 +20,13 @@ pub enum Refusal {
     Vector(#[from] AssembleError),
     #[error(transparent)]
     Job(#[from] JobError),
-    #[error("the manifest {} cannot be read on the coordinator's host: {source}", path.display())]
+    #[error("{} cannot be read on the coordinator's host: {source}", path.display())]
     Manifest {
         path: PathBuf,
         source: std::io::Error,
     },
     #[error(
-        "the path {} is relative; a submitted job names its manifests by absolute paths on the coordinator's host", path.display()
+        "the path {} is relative; a submitted job names its files by absolute paths on the coordinator's host", path.display()
     )]
     Relative { path: PathBuf },
     #[error("the job has more than {most} bytes of text, which is more than a job may have")]
@@ -117,6 +117,9 @@ const fn code(refused: &Refused) -> Code {
         | Refused::Quarantined(_) => Code::FailedPrecondition,
         Refused::BadResults(_) => Code::InvalidArgument,
         Refused::Stopping => Code::Unavailable,
+        Refused::Store(
+            StoreError::Changed { .. } | StoreError::RunEnded { .. } | StoreError::Job { .. },
+        ) => Code::FailedPrecondition,
         Refused::Store(_) => Code::Internal,
     }
 }

@@ -126,6 +126,7 @@ mod tests {
             submitted_at: now(),
             error: None,
             cause: None,
+            permissions: 0,
         };
         let mut jobs = Jobs::default();
         for id in ids {

@@ -31,7 +31,7 @@ fn jobs_survive_a_restart_in_order_and_the_generation_is_bumped() {
     assert_eq!(store.job(&second).unwrap(), job("b"));
     store.set_state(&first, State::Cancelled, None).unwrap();
     assert_eq!(store.next_queued().as_ref(), Some(&second));
-    store.requeue(&first).unwrap();
+    store.resume(&first, Resumption::default()).unwrap();
     assert_eq!(store.next_queued().as_ref(), Some(&second));
     assert_eq!(store.add(&job("c")).unwrap(), "0003-c");
 }
@@ -50,9 +50,9 @@ fn a_second_coordinator_is_refused_and_told_who_holds_the_directory() {
 #[test]
 fn a_run_directory_is_taken_up_only_when_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let single = |resume| Layout::Single {
+    let single = |resume: bool| Layout::Single {
         run_dir: dir.path().join("run"),
-        resume,
+        resume: resume.then(Resumption::default),
     };
     let error = Store::open(single(true)).unwrap_err();
     assert!(matches!(error, StoreError::NoRun { .. }));
@@ -87,12 +87,12 @@ fn what_cannot_be_written_is_refused_or_kept_in_mind() {
     store.set_state(&id, State::Failed, failed).unwrap_err();
     assert_eq!(store.jobs()[&id].state, State::Failed);
     assert_eq!(store.jobs()[&id].error.as_deref(), Some("no space"));
-    store.requeue(&id).unwrap_err();
+    store.resume(&id, Resumption::default()).unwrap_err();
     assert_eq!(store.jobs()[&id].state, State::Failed);
     store.add(&job("b")).unwrap_err();
     assert_eq!(store.jobs().len(), 1);
     fs::remove_dir(&obstacle).unwrap();
-    store.requeue(&id).unwrap();
+    store.resume(&id, Resumption::default()).unwrap();
     assert_eq!(store.next_queued(), Some(id));
 }
 

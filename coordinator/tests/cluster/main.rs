@@ -14,6 +14,7 @@ mod faults;
 mod lanes;
 mod lives;
 mod refusals;
+mod resumptions;
 mod roads;
 mod runs;
 mod sizes;

@@ -31,7 +31,7 @@ async fn a_bad_job_is_refused_with_its_reason_and_leaves_nothing() {
         ),
         (
             "[corpus]\ntrain = \"train.jsonl\"".to_owned(),
-            "names its manifests by absolute paths",
+            "names its files by absolute paths",
         ),
         ("corpus".to_owned(), "not TOML"),
     ] {
@@ -58,7 +58,11 @@ async fn what_is_not_there_is_not_found() {
     let id = "0009-nothing".to_owned();
     let cancel = live.jobs.cancel(v1::CancelRequest { id: id.clone() }).await;
     let status = live.jobs.status(v1::StatusRequest { id: id.clone() }).await;
-    let resume = live.jobs.resume(v1::ResumeRequest { id: id.clone() }).await;
+    let request = v1::ResumeRequest {
+        id: id.clone(),
+        ..v1::ResumeRequest::default()
+    };
+    let resume = live.jobs.resume(request).await;
     for refused in [
         cancel.unwrap_err(),
         status.unwrap_err(),

@@ -1,6 +1,10 @@
 //! Runs from submission to report, through cancelling, restarts and kills.
 
-use coordinator::{events::Event, report::Report, store::Layout};
+use coordinator::{
+    events::Event,
+    report::Report,
+    store::{Layout, Resumption},
+};
 use proto::v1::{self, Cause, State};
 
 use crate::{
@@ -132,7 +136,10 @@ async fn a_job_that_is_cancelled_and_resumed_ends_with_the_same_bits() {
     let again = live.jobs.cancel(request).await.unwrap_err();
     assert!(again.message().contains("been cancelled"), "{again}");
 
-    let request = v1::ResumeRequest { id: id.clone() };
+    let request = v1::ResumeRequest {
+        id: id.clone(),
+        ..v1::ResumeRequest::default()
+    };
     let resumed = live
         .jobs
         .resume(request.clone())
@@ -223,9 +230,9 @@ async fn a_damaged_newest_checkpoint_is_passed_over_and_named() {
 async fn a_run_directory_is_resumed_where_it_was_left() {
     let expected = undisturbed().await;
     let site = Site::new();
-    let single = |resume| Layout::Single {
+    let single = |resume: bool| Layout::Single {
         run_dir: site.path("run"),
-        resume,
+        resume: resume.then(Resumption::default),
     };
     let mut live = site.try_start(single(false)).await.unwrap();
     let id = live.submit(&site.job()).await;

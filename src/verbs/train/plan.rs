@@ -1,21 +1,24 @@
 //! What a `train` was asked to do, checked before anything is written: the job, its manifests, the
 //! run's directory, the workers and their threads.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use coordinator::job::Job;
+use anyhow::Result;
+use coordinator::{
+    job::Job,
+    report::{REPORT, Report},
+    store::{Layout, Resumption},
+};
+use proto::v1::{Cause, JobStatus, State};
 use speech::manifest::Manifest;
 
+use super::runs::{self, Start};
 use crate::{args, cores, exit::Failure, verbs::submit};
-
-/// Where runs go that are told no place.
-const RUNS: &str = "runs";
 
 pub struct Plan {
     pub job: Job,
-    pub run_dir: PathBuf,
-    pub resume: bool,
+    pub start: Start,
+    pub allow_change: bool,
     pub workers: usize,
     pub threads: usize,
     chosen: bool,
@@ -23,31 +26,57 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(args: &args::Train) -> Result<Self> {
-        let job = submit::read(&args.job, &args.sets)?;
+        let out = args.out.as_deref();
+        if out.is_some_and(|out| out.as_os_str().is_empty()) {
+            let told = "`--out` is empty; name a directory".to_owned();
+            return Err(Failure::Usage(told).into());
+        }
+        let job = submit::read(&args.job, &all_sets(args)?)?;
         for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
             Manifest::read(manifest)?;
         }
-        let run_dir = match (&args.out, args.resume) {
-            (Some(out), _) => out.clone(),
-            (None, false) => fresh(&job.name),
-            (None, true) => newest(&job.name)?,
-        };
-        if args.resume {
-            check_same(&job, &run_dir)?;
-        }
+        let start = runs::find(&job, out, args.resume, args.allow_change)?;
         let workers = args
             .workers
             .map_or_else(cores::default_workers, |workers| workers as usize);
         Ok(Self {
             job,
-            run_dir,
-            resume: args.resume,
+            start,
+            allow_change: args.allow_change,
             workers,
             threads: args
                 .threads
                 .map_or_else(|| cores::threads_each(workers), |threads| threads as usize),
             chosen: args.workers.is_some(),
         })
+    }
+
+    pub fn run_dir(&self) -> &Path {
+        match &self.start {
+            Start::Fresh(dir) | Start::GoOn(dir) | Start::Finished(dir) => dir,
+        }
+    }
+
+    pub fn is_fresh(&self) -> bool {
+        matches!(self.start, Start::Fresh(_))
+    }
+
+    pub fn layout(&self) -> Layout {
+        let resumption = || Resumption {
+            job: Some(Box::new(self.job.clone())),
+            sets: Vec::new(),
+            allow_change: self.allow_change,
+        };
+        Layout::Single {
+            run_dir: self.run_dir().to_owned(),
+            resume: (!self.is_fresh()).then(resumption),
+        }
+    }
+
+    /// The report of a run that has come to its end; `None` where it is gone.
+    pub fn report(&self) -> Option<Report> {
+        let text = std::fs::read(self.run_dir().join(REPORT)).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// What is about to happen, for a person.
@@ -63,18 +92,39 @@ impl Plan {
         };
         format!(
             "{} {} in {}: {workers} worker{} of {threads} thread{}{why}",
-            if self.resume { "resuming" } else { "training" },
+            if self.is_fresh() {
+                "training"
+            } else {
+                "resuming"
+            },
             self.job.name,
-            self.run_dir.display(),
+            self.run_dir().display(),
             plural(*workers),
             plural(*threads),
         )
     }
 
+    /// What a person types to go on with a run whose learning rate was too high for it, if it failed of that.
+    pub fn slower_command(&self, args: &args::Train, status: &JobStatus) -> Option<String> {
+        const KEY: &str = "optimizer.learning_rate";
+        let diverged = status.state() == State::Failed
+            && status.cause() == Cause::Training
+            && status.error.contains(KEY);
+        let lower = format!("{KEY}={:e}", self.job.optimizer.learning_rate / 10.0);
+        diverged.then(|| self.command(args, &["--allow-change", "--set", &lower]))
+    }
+
     /// What a person types to go on with this run.
     pub fn resume_command(&self, args: &args::Train) -> String {
+        self.command(args, &[])
+    }
+
+    fn command(&self, args: &args::Train, more: &[&str]) -> String {
         let mut words = vec!["unisono".to_owned(), "train".to_owned()];
         words.push(args.job.display().to_string());
+        if let Some(path) = &args.init_from {
+            words.extend(["--init-from".to_owned(), path.display().to_string()]);
+        }
         for set in &args.sets {
             words.extend(["--set".to_owned(), set.clone()]);
         }
@@ -87,11 +137,26 @@ impl Plan {
         if args.device != args::Device::Auto {
             words.extend(["--device".to_owned(), args.device.name().to_owned()]);
         }
-        words.extend(["--out".to_owned(), self.run_dir.display().to_string()]);
+        words.extend(["--out".to_owned(), self.run_dir().display().to_string()]);
         words.push("--resume".to_owned());
+        words.extend(more.iter().map(|&word| word.to_owned()));
         let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         quoted.join(" ")
     }
+}
+
+/// The keys that are laid over the job's file: `--init-from` is one of them.
+fn all_sets(args: &args::Train) -> Result<Vec<String>> {
+    let mut sets = args.sets.clone();
+    if let Some(path) = &args.init_from {
+        let path = std::path::absolute(path)?;
+        let Some(path) = path.to_str() else {
+            let told = format!("`--init-from` {path:?} is not UTF-8, and a job cannot hold it");
+            return Err(Failure::Usage(told).into());
+        };
+        sets.push(format!("train.init={}", toml::Value::from(path)));
+    }
+    Ok(sets)
 }
 
 /// As a shell reads it back.
@@ -102,66 +167,6 @@ fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
-}
-
-/// Where a run of `name` goes that is told no place: named after the time too; a second run in the
-/// same second gets a number.
-pub fn fresh(name: &str) -> PathBuf {
-    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-    let base = Path::new(RUNS).join(format!("{name}-{time}"));
-    let numbered = (2..).map(|number| PathBuf::from(format!("{}-{number}", base.display())));
-    std::iter::once(base.clone())
-        .chain(numbered)
-        .find(|path| !path.exists())
-        .unwrap_or(base)
-}
-
-/// The newest run of a job of this name.
-fn newest(name: &str) -> Result<PathBuf> {
-    let none = || {
-        Failure::Data(format!(
-            "there is no run of `{name}` in {RUNS}/ to resume; name its directory with `--out`"
-        ))
-    };
-    let entries = std::fs::read_dir(RUNS).map_err(|_| none())?;
-    let prefix = format!("{name}-");
-    let newest = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let file = path.file_name().unwrap_or_default().to_string_lossy();
-            let time = file.strip_prefix(&prefix);
-            time.is_some_and(|time| time.starts_with(|first: char| first.is_ascii_digit()))
-                && path.join("job.toml").is_file()
-        })
-        .max();
-    Ok(newest.ok_or_else(none)?)
-}
-
-/// A run goes on with the job that it was begun with.
-fn check_same(job: &Job, run_dir: &Path) -> Result<()> {
-    let path = run_dir.join("job.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => {
-            let told = format!("{} holds no run to resume: {error}", run_dir.display());
-            return Err(Failure::Data(told).into());
-        }
-    };
-    let begun = Job::parse(&text, &path, &[])?;
-    if begun == *job {
-        return Ok(());
-    }
-    let wanted = job.to_toml().context("the job cannot be written")?;
-    let begun = begun.to_toml().context("the job cannot be written")?;
-    let line = wanted
-        .lines()
-        .find(|line| !begun.lines().any(|other| other == *line))
-        .unwrap_or("some keys are missing");
-    let told = format!(
-        "the job is not the one that the run in {} was begun with (now: {line}); give the same job and `--set`, or begin a new run",
-        run_dir.display()
-    );
-    Err(Failure::Data(told).into())
 }
 
 #[cfg(test)]

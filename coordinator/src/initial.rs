@@ -1,0 +1,208 @@
+//! The weights that a run begins with where the job names a model (`train.init`): read from that model's
+//! file, checked against the job's model, and named by their digest. It refuses to know what is trained
+//! with them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use speech::{
+    model::ModelSpec,
+    recipe::{Recipe, RecipeError},
+    text::Vocabulary,
+    weights::{self, WeightsError},
+};
+use thiserror::Error;
+
+use crate::checkpoint::weights_sha256;
+
+/// A model that a run cannot begin from.
+#[derive(Debug, Error)]
+pub enum InitialError {
+    #[error("`train.init`: {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("`train.init`: {}: {source}", path.display())]
+    Recipe { path: PathBuf, source: RecipeError },
+    #[error(
+        "`train.init`: {}: {source}; the job's model has to have the shape of the one that it begins from", path.display()
+    )]
+    Weights { path: PathBuf, source: WeightsError },
+    #[error(
+        "`train.init`: {}: the file has {found} bytes where the job's model takes at most {most}", path.display()
+    )]
+    Size {
+        path: PathBuf,
+        found: u64,
+        most: u64,
+    },
+    #[error(
+        "`train.init`: {}: its model writes {found}, and the job's training set gives {wanted}; begin from a model of the same units", path.display()
+    )]
+    Units {
+        path: PathBuf,
+        found: String,
+        wanted: String,
+    },
+}
+
+/// Weights and their SHA-256 in hexadecimal, see [`weights_sha256`].
+pub type Initial = (Vec<f32>, String);
+
+/// Bytes of names, shapes and metadata in a model's file.
+const HEADER_BYTES: u64 = 1 << 20;
+const RECIPE_BYTES: u64 = 64 << 20;
+
+/// Reads the weights at `path`: a run's folder, its `final` folder, or a safetensors file with torch's names.
+/// Where a recipe lies beside them, its units have to be those of `vocabulary`.
+///
+/// # Errors
+/// When there are none, or they are not of the model that `spec` lays out.
+pub fn read(
+    path: &Path,
+    spec: &ModelSpec,
+    vocabulary: &Vocabulary,
+) -> Result<Initial, InitialError> {
+    let file = weights_file(path);
+    let recipe = file.with_file_name("recipe.json");
+    if recipe.is_file() {
+        check_units(&recipe, vocabulary)?;
+    }
+    let bytes = read_at_most(&file, 4 * spec.elements() as u64 + HEADER_BYTES)?;
+    let weights = weights::parse(&bytes, spec).map_err(|source| InitialError::Weights {
+        path: file.clone(),
+        source,
+    })?;
+    let digest = weights_sha256(&weights);
+    Ok((weights, digest))
+}
+
+/// The file that is meant by `path`.
+fn weights_file(path: &Path) -> PathBuf {
+    const MODEL: &str = "model.safetensors";
+    let of_run = path.join("final").join(MODEL);
+    match path.is_dir() {
+        true if of_run.is_file() => of_run,
+        true => path.join(MODEL),
+        false => path.to_owned(),
+    }
+}
+
+fn check_units(path: &Path, vocabulary: &Vocabulary) -> Result<(), InitialError> {
+    let text = read_at_most(path, RECIPE_BYTES)?;
+    let text = String::from_utf8_lossy(&text);
+    let recipe = Recipe::from_json(&text).map_err(|source| InitialError::Recipe {
+        path: path.to_owned(),
+        source,
+    })?;
+    let (found, wanted) = (&recipe.vocabulary.units, &vocabulary.units);
+    if found == wanted {
+        return Ok(());
+    }
+    let other = found.iter().zip(wanted).find(|(one, other)| one != other);
+    let (found, wanted) = match other {
+        Some((one, other)) => (format!("{one:?}"), format!("{other:?} in its place")),
+        None => (
+            format!("{} units", found.len()),
+            format!("{} of them", wanted.len()),
+        ),
+    };
+    Err(InitialError::Units {
+        path: path.to_owned(),
+        found,
+        wanted,
+    })
+}
+
+fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, InitialError> {
+    let fail = |source| InitialError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let found = fs::metadata(path).map_err(fail)?.len();
+    if found > most {
+        return Err(InitialError::Size {
+            path: path.to_owned(),
+            found,
+            most,
+        });
+    }
+    fs::read(path).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use speech::{features::FeaturesConfig, model::ModelConfig};
+
+    use super::*;
+    use crate::checkpoint::save_model;
+
+    fn spec(hidden: usize) -> ModelSpec {
+        let config = ModelConfig {
+            layers: 1,
+            hidden,
+            ..ModelConfig::default()
+        };
+        ModelSpec::new(&config, 4, 3)
+    }
+
+    fn vocabulary(classes: &[&str]) -> Vocabulary {
+        Vocabulary::classes(classes).unwrap()
+    }
+
+    fn recipe(classes: &[&str]) -> Recipe {
+        Recipe {
+            features: FeaturesConfig::default(),
+            augment: Default::default(),
+            model: ModelConfig::default(),
+            text: Default::default(),
+            vocabulary: vocabulary(classes),
+            stats: None,
+            normalize: Default::default(),
+            label_smoothing: 0.0,
+            class_weights: Vec::new(),
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn weights_are_found_in_a_run_its_final_folder_or_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("run/final");
+        fs::create_dir_all(&folder).unwrap();
+        let (spec, units) = (spec(5), vocabulary(&["one", "two", "three"]));
+        let weights = spec.initialize(7);
+        save_model(&folder.join("model.safetensors"), &spec, &weights).unwrap();
+        for path in ["run", "run/final", "run/final/model.safetensors"] {
+            let (found, digest) = read(&dir.path().join(path), &spec, &units).unwrap();
+            assert_eq!(found, weights, "{path}");
+            assert_eq!(digest, weights_sha256(&weights));
+        }
+    }
+
+    #[test]
+    fn another_models_weights_and_units_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.safetensors");
+        let units = vocabulary(&["one", "two", "three"]);
+        let missing = read(dir.path(), &spec(5), &units).unwrap_err();
+        assert!(matches!(missing, InitialError::Read { .. }), "{missing}");
+        save_model(&file, &spec(5), &spec(5).initialize(1)).unwrap();
+        let error = read(dir.path(), &spec(6), &units).unwrap_err().to_string();
+        assert!(
+            error.contains("train.init") && error.contains("weight_ih"),
+            "{error}"
+        );
+
+        let beside = dir.path().join("recipe.json");
+        fs::write(&beside, recipe(&["one", "two", "three"]).to_json()).unwrap();
+        read(dir.path(), &spec(5), &units).unwrap();
+        fs::write(&beside, recipe(&["four", "one", "two"]).to_json()).unwrap();
+        let error = read(dir.path(), &spec(5), &units).unwrap_err().to_string();
+        assert!(error.contains("\"four\""), "{error}");
+        fs::write(&file, vec![0; 3 << 20]).unwrap();
+        fs::remove_file(&beside).unwrap();
+        let error = read(dir.path(), &spec(5), &units).unwrap_err();
+        assert!(matches!(error, InitialError::Size { .. }), "{error}");
+    }
+}
