@@ -153,6 +153,11 @@ impl Index {
         }
     }
 
+    /// Recordings that are known.
+    pub fn len(&self) -> usize {
+        self.records.len() / RECORD
+    }
+
     /// What is known of the file at `path`, if that is as it was.
     pub fn find(&self, path: &Path, stamp: &Stamp) -> Option<Facts> {
         let key = key(path);

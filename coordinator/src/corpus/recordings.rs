@@ -119,6 +119,8 @@ struct Found {
     digest: [u8; 32],
     /// Whether the next start may rely on it.
     record: bool,
+    /// Whether this one did.
+    known: bool,
 }
 
 /// Of each of `files`. What has several names (hard links) is read once.
@@ -158,6 +160,11 @@ fn read_all(
             _ => read(place),
         })
         .collect();
+    let of_all = |is: fn(&Found) -> bool| found.iter().flatten().filter(|one| is(one)).count();
+    let (known, sure) = (of_all(|one| one.known), of_all(|one| one.record));
+    if known == sure && known == index.len() {
+        return Ok(found);
+    }
     let records = files.iter().zip(&stamps).zip(&found);
     let records = records.filter_map(|((path, stamp), found)| {
         let found = found.as_ref().ok().filter(|found| found.record)?;
@@ -178,9 +185,9 @@ impl Found {
         let now = SystemTime::now();
         let known = stamp.and_then(|stamp| Some((stamp, index.find(path, stamp)?)));
         if let Some((stamp, Facts { digest, info })) = known {
-            let info = info.map_or_else(|| audio::inspect(path), Ok)?;
             return Ok(Self {
-                info,
+                known: info.is_some(),
+                info: info.map_or_else(|| audio::inspect(path), Ok)?,
                 bytes: stamp.bytes,
                 digest,
                 record: true,
@@ -197,6 +204,7 @@ impl Found {
             bytes,
             digest,
             record,
+            known: false,
         })
     }
 }

@@ -445,6 +445,14 @@ impl Driver {
         if let Err(error) = journal.metrics(&metrics) {
             run.fail(error.into());
         }
+        // Of the step's utterances alone, whatever a worker says.
+        let places: BTreeSet<u32> = match sum.unusable.is_empty() {
+            true => BTreeSet::new(),
+            false => pass.micro_batches.iter().flatten().copied().collect(),
+        };
+        let mut unusable = sum.unusable;
+        unusable.retain(|one| places.contains(&one.utterance));
+        self.record_unusable(Set::Train, unusable);
         let Some(reason) = skipped else { return };
         tracing::warn!(step = counts.step, "a step was skipped: {reason}");
         self.note(Event::StepSkipped {
@@ -464,14 +472,6 @@ impl Driver {
                 reason,
             });
         }
-        // Of the step's utterances alone, whatever a worker says.
-        let places: BTreeSet<u32> = match sum.unusable.is_empty() {
-            true => BTreeSet::new(),
-            false => pass.micro_batches.iter().flatten().copied().collect(),
-        };
-        let mut unusable = sum.unusable;
-        unusable.retain(|one| places.contains(&one.utterance));
-        self.record_unusable(Set::Train, unusable);
     }
 }
 
