@@ -1,14 +1,18 @@
 //! Text as the network sees it: the units of a vocabulary and their numbers. It decides which
-//! characters, runs of them or words a model can say, and refuses to know how often they occur or how they
-//! are scored. How text is written before is the submodule `normal`'s.
+//! characters, runs of them or words a model can say. How text is written before is the submodule
+//! `normal`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod boundaries;
 mod bytepair;
+mod composition;
 mod label;
+mod language;
+mod marked;
 mod normal;
 pub mod numbers;
 

@@ -1,13 +1,11 @@
 //! How transcripts are written before anything is learned from them or scored: the `[text]` section's
-//! Unicode, digits, case and punctuation, in that order. It decides what counts as the same text, and
-//! refuses to know units. As it is by default, text is left as the corpus writes it.
+//! Unicode, digits, case and punctuation, in that order. It decides what counts as the same text. As it is
+//! by default, text is left as the corpus writes it.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use unicode_normalization::UnicodeNormalization;
-use unicode_normalization::char::is_combining_mark;
 
-use super::numbers;
+use super::{boundaries, composition, language::Language, marked, numbers};
 
 /// The `[text]` section of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +18,8 @@ pub struct TextConfig {
     pub size: usize,
     pub unicode: Unicode,
     pub digits: Digits,
-    /// What digits are spelled in: "en" is known.
+    /// A language's tag ("en", "tr-TR"): what digits are spelled in, where "en" is known, and whose rules
+    /// upper and lower case and word boundaries follow.
     pub language: String,
     pub case: Case,
     pub punctuation: Punctuation,
@@ -54,6 +53,8 @@ pub enum Units {
 pub enum Unicode {
     Keep,
     /// Compatibility decomposition, then canonical composition: one way to write what looks the same.
+    /// Accents that stand by themselves are left, and digits of another kind (½, ², ①) are set apart from
+    /// those beside them.
     Nfkc,
 }
 
@@ -61,7 +62,7 @@ pub enum Unicode {
 #[serde(rename_all = "kebab-case")]
 pub enum Digits {
     Keep,
-    /// As words; see [`numbers`](super::numbers).
+    /// As words, fractions, powers and circled numbers too; see [`numbers`](super::numbers).
     Spell,
 }
 
@@ -77,7 +78,9 @@ pub enum Case {
 #[serde(rename_all = "kebab-case")]
 pub enum Punctuation {
     Keep,
-    /// A space in its place, but for apostrophes within words; runs of spaces become one.
+    /// A space in its place, but where Unicode's word boundaries (UAX #29) have it inside of a word;
+    /// characters that nobody sees are taken out, and runs of spaces become one. A full stop between
+    /// letters ends a word: the letters of an abbreviation are said one by one.
     Strip,
 }
 
@@ -92,7 +95,19 @@ pub struct TextConfigError {
 impl TextConfig {
     pub fn check(&self) -> Result<(), TextConfigError> {
         let refuse = |field, reason| Err(TextConfigError { field, reason });
-        if self.digits == Digits::Spell && self.language != "en" {
+        let language = Language::of(&self.language);
+        let depends = self.digits == Digits::Spell
+            || self.case != Case::Keep
+            || self.punctuation == Punctuation::Strip;
+        if depends && language.is_none() {
+            let reason = format!(
+                "is {:?}, which is no language's tag: write the code of two or three letters, for \
+                 instance \"en\", \"tr\" or \"pt-BR\"",
+                self.language
+            );
+            return refuse("language", reason);
+        }
+        if self.digits == Digits::Spell && !language.is_some_and(|one| one.is_english()) {
             let reason = format!(
                 "is {:?}, and digits are spelled in \"en\" alone: write them out in the transcripts, \
                  or set text.digits = \"keep\"",
@@ -117,56 +132,39 @@ impl TextConfig {
         }
     }
 
-    /// `text` as it is learned and scored.
+    /// `text` as it is learned and scored. Normalised text is not changed any more.
     pub fn normalize(&self, text: &str) -> String {
-        let composed = |text: &str| match self.unicode {
-            Unicode::Keep => text.to_owned(),
-            Unicode::Nfkc => text.nfkc().collect(),
+        let spells = self.digits == Digits::Spell;
+        let composed = |text: String| match self.unicode {
+            Unicode::Keep => text,
+            Unicode::Nfkc => composition::compose(&text),
         };
-        let mut text = composed(text);
-        if self.digits == Digits::Spell {
+        // A tag that is none was not refused where nothing depends on it.
+        let language = Language::of(&self.language).unwrap_or_default();
+        let mut text = match (spells, self.unicode) {
+            (true, _) => marked::spell(text),
+            (false, Unicode::Nfkc) => marked::set_apart(text),
+            (false, Unicode::Keep) => text.to_owned(),
+        };
+        text = composed(text);
+        if spells {
             text = numbers::spell(&text);
         }
         match self.case {
             Case::Keep => {}
-            Case::Upper => text = text.to_uppercase(),
-            Case::Lower => text = text.to_lowercase(),
+            Case::Upper => text = language.upper(&text),
+            Case::Lower => text = language.lower(&text),
         }
         if self.punctuation == Punctuation::Strip {
-            text = strip(&text);
+            text = boundaries::strip(&text, &language);
         }
         // A mark may stand behind another letter now.
-        composed(&text)
+        composed(text)
     }
 }
 
 /// A model's last layer has a row for each.
 const MOST_UNITS: usize = 100_000;
-
-fn strip(text: &str) -> String {
-    let of_word = |c: char| c.is_alphanumeric() || is_combining_mark(c);
-    let mut stripped = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
-    let mut before = ' ';
-    while let Some(character) = characters.next() {
-        let kept = match character {
-            c if of_word(c) => c,
-            // As it is typed, and as it is set.
-            '\'' | '\u{2019}'
-                if of_word(before) && characters.peek().is_some_and(|&c| of_word(c)) =>
-            {
-                '\''
-            }
-            _ => ' ',
-        };
-        if kept != ' ' || before != ' ' {
-            stripped.push(kept);
-        }
-        before = kept;
-    }
-    stripped.truncate(stripped.trim_end().len());
-    stripped
-}
 
 #[cfg(test)]
 mod tests {
@@ -225,6 +223,35 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_other_kinds_and_accents_survive_nfkc() {
+        for (text, wanted) in [
+            ("1½ cups", "one and a half cups"),
+            ("2¾ and ⑤6", "two and three quarters and five six"),
+            ("5 %, .5 mm", "five percent point five mm"),
+            ("don´t ´x´", "don't x"),
+            ("か゛", "が"),
+        ] {
+            assert_eq!(all().normalize(text), wanted, "{text}");
+        }
+        let kept = TextConfig {
+            digits: Digits::Keep,
+            ..all()
+        };
+        assert_eq!(kept.normalize("1½, 10² m²"), "1 1⁄2 10 2 m2");
+        assert_eq!(kept.normalize("3.5, 1,250!"), "3.5 1,250");
+    }
+
+    #[test]
+    fn case_follows_the_language() {
+        let turkish = TextConfig {
+            case: Case::Lower,
+            language: "TR".to_owned(),
+            ..TextConfig::default()
+        };
+        assert_eq!(turkish.normalize("İstanbul IŞIK"), "istanbul ışık");
+    }
+
+    #[test]
     fn what_cannot_be_is_named() {
         let refused = |change: fn(&mut TextConfig)| {
             let mut config = TextConfig::default();
@@ -242,6 +269,23 @@ mod tests {
             language.starts_with("text.language is \"de\""),
             "{language}"
         );
+        let language = refused(|c| {
+            c.case = Case::Lower;
+            c.language = "turkish".to_owned();
+        });
+        assert!(
+            language.starts_with("text.language is \"turkish\", which is no language's tag"),
+            "{language}"
+        );
+        for (digits, tag) in [(Digits::Spell, "EN-us"), (Digits::Keep, "tr_TR")] {
+            let language = tag.to_owned();
+            let config = TextConfig {
+                digits,
+                language,
+                ..all()
+            };
+            assert_eq!(config.check(), Ok(()), "{tag}");
+        }
         let size = refused(|c| {
             c.units = Units::Words;
             c.size = 100_001;
@@ -255,6 +299,24 @@ mod tests {
             let once = all().normalize(&text);
             prop_assert_eq!(all().normalize(&once), once.clone());
             prop_assert!(!once.contains("  ") && once.trim() == once);
+        }
+
+        #[test]
+        fn in_every_combination(
+            text in "[a-zİIıéßΣς \u{301}\u{307}½²①٣5,.%'’\"´ʼ·־׳״אבש\u{200c}\u{200d}\u{ad}\u{200b}ക്ന്か゛ﹰ日-]{0,16}",
+            language in prop::sample::select(vec!["en", "tr", "lt", "uz", "sv"]),
+            which in 0u32..36,
+        ) {
+            let config = TextConfig {
+                unicode: [Unicode::Keep, Unicode::Nfkc][(which % 2) as usize],
+                punctuation: [Punctuation::Keep, Punctuation::Strip][(which / 2 % 2) as usize],
+                case: [Case::Keep, Case::Lower, Case::Upper][(which / 4 % 3) as usize],
+                digits: [Digits::Keep, Digits::Keep, Digits::Spell][(which / 12) as usize],
+                language: language.to_owned(),
+                ..TextConfig::default()
+            };
+            let once = config.normalize(&text);
+            prop_assert_eq!(config.normalize(&once), once.clone());
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Digits as they are read aloud in English. It knows cardinals ("21"), separators of thousands ("1,250"),
-//! decimals ("3.5"), ordinals ("2nd"), "%" and a minus, and reads what begins with a zero or is longer than
-//! a quadrillion digit by digit. It refuses to guess: a year, a time or a telephone number is read as the
-//! number that it looks like.
+//! decimals ("3.5", ".5"), ordinals ("2nd"), "%" with and without a space, and a minus, and reads what
+//! begins with a zero or is longer than a quadrillion digit by digit. A year, a time or a telephone number
+//! is read as the number that it looks like.
 
 const ONES: [&str; 20] = [
     "zero",
@@ -43,14 +43,17 @@ pub fn spell(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
         let (before, from) = rest.split_at(start);
-        let (words, length) = number(from);
-        match negative(&spelled, before) {
-            Some(before) => {
-                spelled.push_str(before);
-                spelled.push_str("minus ");
-            }
-            None => spelled.push_str(before),
+        spelled.push_str(before);
+        let point = before_point(&spelled);
+        spelled.truncate(point.unwrap_or(spelled.len()));
+        if let Some(end) = before_minus(&spelled) {
+            spelled.truncate(end);
+            spelled.push_str("minus ");
         }
+        let (words, length) = match point {
+            Some(_) => decimals(from),
+            None => number(from),
+        };
         apart(&mut spelled, &words);
         rest = &from[length..];
         if rest.starts_with(char::is_alphanumeric) {
@@ -61,11 +64,49 @@ pub fn spell(text: &str) -> String {
     spelled
 }
 
-/// What stands before a minus that follows nothing or a space: "-5", but not "3-5".
-fn negative<'a>(spelled: &str, before: &'a str) -> Option<&'a str> {
-    let before = before.strip_suffix(['-', '\u{2212}'])?;
-    let last = before.chars().last().or_else(|| spelled.chars().last());
-    last.is_none_or(char::is_whitespace).then_some(before)
+/// Where a decimal point begins that ends `text` and has no digits before it (".5", "$.99").
+fn before_point(text: &str) -> Option<usize> {
+    let before = text.strip_suffix('.')?;
+    let last = before.chars().next_back();
+    last.is_none_or(|c| !c.is_alphanumeric() && c != '.')
+        .then_some(before.len())
+}
+
+/// Where a minus begins that ends `text`: it stands behind a space, a bracket or nothing ("-5", but not
+/// "3-5").
+pub(super) fn before_minus(text: &str) -> Option<usize> {
+    let before = text.strip_suffix(['-', '\u{2212}'])?;
+    let last = before.chars().next_back();
+    last.is_none_or(|c| c.is_whitespace() || ['(', '[', '{'].contains(&c))
+        .then_some(before.len())
+}
+
+/// The words of a percent or per mille sign at the beginning of `text`, behind a space or none, and its
+/// length in bytes; empty where there is none.
+pub(super) fn share(text: &str) -> (&'static str, usize) {
+    let sign = text.strip_prefix(char::is_whitespace).unwrap_or(text);
+    let behind = |c: char| text.len() - sign.len() + c.len_utf8();
+    match sign.chars().next() {
+        Some(c @ ('%' | '\u{66a}' | '\u{fe6a}' | '\u{ff05}')) => (" percent", behind(c)),
+        Some(c @ '\u{2030}') => (" per mille", behind(c)),
+        _ => ("", 0),
+    }
+}
+
+/// A fraction by itself.
+pub(super) fn fraction(numerator: u64, denominator: u64) -> String {
+    let mut part = match denominator {
+        2 => "half".to_owned(),
+        4 => "quarter".to_owned(),
+        other => ordinal(other),
+    };
+    if numerator != 1 {
+        part = match denominator {
+            2 => "halves".to_owned(),
+            _ => part + "s",
+        };
+    }
+    format!("{} {part}", cardinal(numerator))
 }
 
 fn apart(text: &mut String, words: &str) {
@@ -77,7 +118,7 @@ fn apart(text: &mut String, words: &str) {
 
 /// The words of the number that `text` begins with, and its length in bytes.
 fn number(text: &str) -> (String, usize) {
-    let (digits, mut length) = whole(text);
+    let (digits, length) = whole(text);
     let mut words = match digits.parse::<u64>() {
         Ok(value)
             if digits.len() <= LONGEST
@@ -90,18 +131,23 @@ fn number(text: &str) -> (String, usize) {
         }
         _ => one_by_one(&digits),
     };
-    if let Some(fraction) = text[length..].strip_prefix('.') {
-        let digits = &fraction[..digits_at(fraction)];
-        if !digits.is_empty() {
-            words = format!("{words} point {}", one_by_one(digits));
-            length += 1 + digits.len();
-        }
+    if let Some(behind) = text[length..].strip_prefix('.')
+        && behind.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let (decimals, more) = decimals(behind);
+        return (format!("{words} {decimals}"), length + 1 + more);
     }
-    if text[length..].starts_with('%') {
-        words.push_str(" percent");
-        length += 1;
-    }
-    (words, length)
+    let (share, more) = share(&text[length..]);
+    words.push_str(share);
+    (words, length + more)
+}
+
+/// The words of the digits behind a decimal point, and their length in bytes.
+fn decimals(text: &str) -> (String, usize) {
+    let digits = digits_at(text);
+    let (share, more) = share(&text[digits..]);
+    let words = format!("point {}{share}", one_by_one(&text[..digits]));
+    (words, digits + more)
 }
 
 /// The digits before a decimal point, separators of thousands left out, and how long they are with them.
@@ -210,6 +256,14 @@ mod tests {
                 "first second third fourth twelfth twenty first fortieth one hundredth",
             ),
             ("5% -7 3-5", "five percent minus seven three-five"),
+            (
+                "5 % 0.5\u{202f}%x 3.% 7‰ 2nd %",
+                "five percent zero point five percent x three.% seven per mille second %",
+            ),
+            (
+                ".5 mm, $.99 -.25 (-3) x.5 ..5 1.2.3",
+                "point five mm, $point nine nine minus point two five (minus three) x.five ..five one point two.three",
+            ),
             ("R2D2", "R two D two"),
             ("90s", "ninety s"),
             ("no digits, at all", "no digits, at all"),
