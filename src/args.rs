@@ -16,7 +16,9 @@ use crate::output::Format;
 pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
-pub use decoding::{Decoding, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat};
+pub use decoding::{
+    Decoding, ErrorUnit, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat,
+};
 pub use evaluation::{Compare, Evaluate};
 pub use jobs::Jobs;
 pub use train::{Resume, ResumeJob, Train, words};

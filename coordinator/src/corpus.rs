@@ -13,7 +13,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::AudioError,
-    decode::{Kept, KeptError, ctc_required_frames},
+    decode::{Given, Kept, KeptError, ctc_required_frames},
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats},
     left_out::{Reason, TooManyLeftOut},
@@ -98,6 +98,8 @@ pub struct Prepared {
     pub unknown: UnknownText,
     /// What the model is to be decoded with.
     pub decoding: Option<Kept>,
+    /// What of the job has no effect, a sentence each.
+    pub warnings: Vec<String>,
     /// Statistics of speakers, those of the training set before those of the validation set.
     pub voices: Vec<GlobalStats>,
     /// Whether the corpus was made by the project's own synthesiser.
@@ -263,7 +265,7 @@ pub fn prepare(
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
-    let decoding = decoding(job, &recipe.vocabulary, &train)?;
+    let (decoding, warnings) = decoding(job, &recipe.vocabulary, &train)?;
     let digest = digest(&recipe, &voices, [&train, &valid]);
     Ok(Prepared {
         recipe,
@@ -273,6 +275,7 @@ pub fn prepare(
         left_out: [train_left_out, valid_left_out],
         unknown,
         decoding,
+        warnings,
         voices,
         synthetic: job.corpus.synthetic.is_some(),
         digest,
@@ -310,19 +313,22 @@ fn vocabulary_of(job: &Job, path: &Path, train: &[Utterance]) -> Result<Vocabula
     })
 }
 
-/// Made before anything is trained, so that what is wrong with it is not found at the end.
+/// Made before anything is trained, so that what is wrong with it is not found at the end; and what of it
+/// has no effect.
 fn decoding(
     job: &Job,
     vocabulary: &Vocabulary,
     train: &[Item],
-) -> Result<Option<Kept>, CorpusError> {
+) -> Result<(Option<Kept>, Vec<String>), CorpusError> {
     let Some(config) = &job.decode else {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     };
     let transcripts: Vec<&str> = train.iter().map(|item| item.text.as_str()).collect();
-    let kept = Kept::prepare(config, &transcripts)?;
+    let mut kept = Kept::prepare(config, &transcripts)?;
+    let given = Given::of_job(config);
+    let warnings = kept.fit(given, &job.text, vocabulary, job.corpus.max_bad)?;
     kept.decoder(vocabulary).map_err(KeptError::from)?;
-    Ok(Some(kept))
+    Ok((Some(kept), warnings))
 }
 
 struct Paths {

@@ -73,6 +73,10 @@ pub enum Event {
     UnknownText {
         unknown: UnknownText,
     },
+    /// Something of the job has no effect, or another one than it seems to.
+    Warned {
+        message: String,
+    },
     /// The compute class that the run's bits belong to from now on.
     Pinned {
         compute_class: String,

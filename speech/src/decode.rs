@@ -1,10 +1,11 @@
 //! From a network's outputs to what was said: greedy decoding and beam search for CTC, the best class for
-//! keywords, and how many frames CTC needs for a target. What is here refuses to know what a label
-//! stands for (see [`crate::text`]); [`Decoder`] and what is below it know its text.
+//! keywords, and how many frames CTC needs for a target. [`Decoder`] and what is below it know the text of
+//! labels, the rest labels alone (see [`crate::text`]).
 
 mod align;
 mod config;
 mod decoder;
+mod fit;
 mod fusion;
 mod hot;
 mod kept;
@@ -13,6 +14,7 @@ mod words;
 
 pub use config::{DecodeConfig, DecodeError, Source};
 pub use decoder::{Decoder, Hypothesis, Live, Word, greedy_hypothesis};
+pub use fit::Given;
 pub use kept::{Kept, KeptError};
 
 /// CTC's blank (Graves et al. 2006); a vocabulary's units start behind it.

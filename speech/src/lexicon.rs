@@ -1,5 +1,5 @@
 //! The words that a recogniser may say: distinct and sorted, from transcripts or from a file with a word
-//! a line. It decides what a word is, and refuses to know which units a model spells it with.
+//! a line. It decides what a word is.
 
 use std::{
     collections::BTreeSet,
@@ -9,6 +9,8 @@ use std::{
 };
 
 use thiserror::Error;
+
+use crate::text_file::{self, BYTE_ORDER_MARK};
 
 pub(crate) mod spellings;
 
@@ -37,6 +39,14 @@ pub enum LexiconError {
 }
 
 impl Lexicon {
+    /// Of words in any order, which may repeat themselves.
+    pub(crate) fn new(words: impl IntoIterator<Item = String>) -> Self {
+        let words: BTreeSet<String> = words.into_iter().collect();
+        Self {
+            words: words.into_iter().collect(),
+        }
+    }
+
     /// The words of transcripts: what white space separates.
     pub fn of_texts<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Self {
         let mut words = BTreeSet::new();
@@ -52,7 +62,8 @@ impl Lexicon {
         }
     }
 
-    /// Reads a word a line. Blank lines and words that were there already are passed over.
+    /// Reads a word a line, from a file that gzip may have packed. Blank lines and words that were there
+    /// already are passed over.
     ///
     /// # Errors
     /// Names the line that is not a word.
@@ -61,7 +72,8 @@ impl Lexicon {
             path: path.to_owned(),
             source,
         };
-        let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
+        let file = File::open(path).map_err(unreadable)?;
+        let mut reader = text_file::utf8(BufReader::new(file)).map_err(unreadable)?;
         let mut words = BTreeSet::new();
         let mut bytes = Vec::new();
         for line in 1.. {
@@ -80,7 +92,7 @@ impl Lexicon {
                 return Err(wrong("the line is too long for a word"));
             }
             let text = std::str::from_utf8(&bytes).map_err(|_| wrong("the line is not UTF-8"))?;
-            let word = text.trim_start_matches('\u{feff}').trim();
+            let word = text.trim_start_matches(BYTE_ORDER_MARK).trim();
             if word.contains(char::is_whitespace) {
                 return Err(wrong("the line has more than one word"));
             }

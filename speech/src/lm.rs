@@ -1,6 +1,5 @@
 //! Word n-gram models with backoff: what is said of a word after others, from an ARPA file (`arpa`) or
-//! counted from text (`train`). It decides how probable a word is in its context. It refuses to know
-//! how words are spelled in a recogniser's units and how much a recogniser trusts them.
+//! counted from text (`train`). It decides how probable a word is in its context.
 //!
 //! A model is a trie over the words of its n-grams, in their order, laid out level by level in flat
 //! arrays: an n-gram's continuations lie beside each other, sorted by word. Every node knows the longest
@@ -11,14 +10,19 @@ use std::collections::HashMap;
 mod arpa;
 mod counts;
 mod discounts;
+mod foreign;
 mod perplexity;
+mod rename;
+mod sentence;
 mod train;
 mod trie;
+mod unusual;
 mod write;
 
 pub use arpa::{LineProblem, LmError, MAX_ORDER};
 pub use discounts::Discounts;
 pub use perplexity::Perplexity;
+pub use sentence::{is_mark, reserved_word, sentence_words};
 pub use train::{MAX_TRAINED_ORDER, TrainError, Trained, train};
 
 /// A word's number in a model.
@@ -55,9 +59,17 @@ pub struct NgramModel {
     /// backoff weight, and where its continuations start; theirs end where the next one's start.
     back: Vec<f32>,
     first: Vec<u32>,
+    /// What is unusual about the file that it was read from.
+    remarks: Vec<String>,
 }
 
 impl NgramModel {
+    /// What is unusual about the file that the model was read from, a sentence each: KenLM would have
+    /// refused it, or a score may be better than the model is.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// The length of the longest n-grams.
     pub fn order(&self) -> usize {
         self.levels.len() - 2

@@ -1,6 +1,6 @@
 //! How good hypotheses are: word and character error rates, accuracy, and which class was taken for
 //! which. All are counted over a whole set: errors of all utterances over words of all references,
-//! not a mean of rates. It refuses to correct text: case, spelling and punctuation count as they are.
+//! not a mean of rates. Case, spelling and punctuation count as they are.
 
 use std::fmt;
 
@@ -57,7 +57,9 @@ impl std::iter::Sum for ErrorCounts {
     }
 }
 
-/// Errors in words, which are what white space separates. Equal to jiwer's `process_words`.
+/// Errors in words, which are what white space of any kind separates, as everywhere here. Equal to jiwer's
+/// `process_words` where U+0020 is the only white space: jiwer takes a no-break space, a tab or U+3000
+/// for part of a word.
 pub fn word_errors(reference: &str, hypothesis: &str) -> ErrorCounts {
     let words = |text| str::split_whitespace(text).collect::<Vec<_>>();
     alignment::errors(&words(reference), &words(hypothesis))

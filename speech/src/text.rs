@@ -258,6 +258,23 @@ impl Vocabulary {
         }
     }
 
+    /// Whether a CTC model with these units can say `word`, which has no space in it.
+    pub fn can_say(&self, word: &str) -> bool {
+        let knows = |c: char| self.label(c.encode_utf8(&mut [0; 4])).is_some();
+        match self.kind {
+            Kind::Characters => word.chars().all(knows),
+            // Every character is a unit, and the space before the word.
+            Kind::Bytepair => knows(' ') && word.chars().all(knows),
+            Kind::Words => self.label(&format!(" {word}")).is_some(),
+            Kind::Classes => false,
+        }
+    }
+
+    /// Whether a CTC model with these units can say one word behind another.
+    pub fn can_say_phrases(&self) -> bool {
+        self.kind != Kind::Characters || self.label(" ").is_some()
+    }
+
     /// The text of `labels`, without blanks. A label that no unit has reads as U+FFFD.
     pub fn decode(&self, labels: &[u32]) -> String {
         let text = labels.iter().map(|&label| self.text_of(label));

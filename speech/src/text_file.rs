@@ -5,6 +5,9 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+/// What some editors write before UTF-8.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Bytes from the start that tell how a file is written.
 const START: usize = 16;
 /// Times its size that a packed list may unpack to, and bytes that it always may: text is packed to a tenth,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use speech::tolerance::MaxBad;
 
+use speech::score::details::Unit;
+
 use super::{Device, Output};
 
 /// What is changed of the decoder that a model was left with.
@@ -13,7 +15,7 @@ pub struct Decoding {
     /// Take the best label of every frame: no beam, language model or lexicon.
     #[arg(long, conflicts_with_all = ["lm", "lexicon", "beam", "lm_weight", "word_bonus", "hot_words", "hot_boost"])]
     pub greedy: bool,
-    /// A language model (ARPA), or `none`.
+    /// A language model (ARPA, or ARPA packed with gzip), or `none`.
     #[arg(long, value_name = "FILE")]
     pub lm: Option<PathBuf>,
     /// The words that may come out, one a line, or `none` for any.
@@ -114,12 +116,16 @@ pub enum Lm {
 
 #[derive(Debug, ClapArgs)]
 pub struct LmTrain {
-    /// A sentence a line. May be given often.
+    /// A sentence a line, perhaps packed with gzip. May be given often.
     #[arg(long, value_name = "FILE", required_unless_present = "manifests")]
     pub text: Vec<PathBuf>,
     /// A manifest, for its transcripts. May be given often.
     #[arg(long = "manifest", value_name = "FILE")]
     pub manifests: Vec<PathBuf>,
+    /// Write the sentences as this job (a TOML file) or trained model (a run's `final` folder) writes its
+    /// transcripts: by its `[text]`.
+    #[arg(long, value_name = "JOB|DIR")]
+    pub normalize_like: Option<PathBuf>,
     /// Words of the longest n-grams, from 1 to 6.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub order: usize,
@@ -140,6 +146,30 @@ pub struct LmScore {
     /// A manifest, for its transcripts.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     pub manifest: Option<PathBuf>,
+    /// Write the sentences as this job (a TOML file) or trained model (a run's `final` folder) writes its
+    /// transcripts: by its `[text]`.
+    #[arg(long, value_name = "JOB|DIR")]
+    pub normalize_like: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What errors are counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ErrorUnit {
+    Words,
+    /// Spaces among them: for languages that are written without spaces between words.
+    Characters,
+    /// An utterance is right or wrong.
+    Utterances,
+}
+
+impl ErrorUnit {
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::Words => Unit::Words,
+            Self::Characters => Unit::Characters,
+            Self::Utterances => Unit::Utterances,
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use speech::tolerance::MaxBad;
 
-use super::{Decoding, Device, Output};
+use super::{Decoding, Device, ErrorUnit, Output};
 
 #[derive(Debug, ClapArgs)]
 pub struct Evaluate {
@@ -45,6 +45,9 @@ pub struct Compare {
     /// The utterances to measure models on.
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
+    /// What errors are counted in. Default: utterances for keyword models, words for all others.
+    #[arg(long, value_enum)]
+    pub unit: Option<ErrorUnit>,
     /// How many utterances may be left out because their recording cannot be used, or because they are on one
     /// side alone: a count, or a share such as 2%. Default: 1 % or 10, whichever is more, and never more than
     /// half.

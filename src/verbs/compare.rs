@@ -12,7 +12,7 @@ use speech::{
     manifest::Manifest,
     score::{
         bootstrap::{self, Difference},
-        details::{Details, Rate, Recognised, Unit},
+        details::{Details, Line, Rate, Recognised, Unit},
         significance::{self, Name, Test},
     },
     tolerance::MaxBad,
@@ -58,7 +58,7 @@ struct Side {
 /// What one side said.
 struct Heard {
     recognised: Vec<Recognised>,
-    /// Absent where it was read from a file.
+    /// Absent where it was read from a file that does not say it.
     unit: Option<Unit>,
     efficiency: Option<Efficiency>,
 }
@@ -75,7 +75,7 @@ pub fn run(args: args::Compare) -> Result<()> {
         _ => read(path),
     };
     let (mut first, mut second) = (hear(&args.first)?, hear(&args.second)?);
-    let unit = unit([&first, &second])?;
+    let unit = unit([&first, &second], args.unit.map(args::ErrorUnit::unit))?;
     let left_out = meet(&mut first.recognised, &mut second.recognised, max_bad)?;
     let samples = [&first.recognised, &second.recognised].map(|all| unit.samples(all));
     let test = match unit {
@@ -126,29 +126,42 @@ fn model(
 fn read(path: &Path) -> Result<Heard> {
     let at = |reason: String| Failure::Data(format!("{}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
-    let lines = text
-        .lines()
-        .zip(1..)
-        .filter(|(line, _)| !line.trim().is_empty());
-    let parse = |(line, number): (&str, usize)| {
-        serde_json::from_str(line).map_err(|error| at(format!("line {number}: {error}")))
-    };
-    Ok(Heard {
-        recognised: lines.map(parse).collect::<Result<_, Failure>>()?,
+    let mut heard = Heard {
+        recognised: Vec::new(),
         unit: None,
         efficiency: None,
-    })
+    };
+    let lines = text.lines().zip(1..);
+    for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
+        let Line { recognised, unit } =
+            serde_json::from_str(line).map_err(|error| at(format!("line {number}: {error}")))?;
+        if !heard.recognised.is_empty() && unit != heard.unit {
+            let told = format!("line {number} is of another kind of model than those before it");
+            return Err(at(told).into());
+        }
+        heard.unit = unit;
+        heard.recognised.push(recognised);
+    }
+    Ok(heard)
 }
 
-/// What errors are counted in: what a model that was measured says, and otherwise words.
-fn unit(sides: [&Heard; 2]) -> Result<Unit> {
+/// What errors are counted in: what was typed, or else what the sides say.
+fn unit(sides: [&Heard; 2], typed: Option<Unit>) -> Result<Unit> {
+    if let Some(unit) = typed {
+        return Ok(unit);
+    }
     match sides.map(|side| side.unit) {
         [Some(one), Some(other)] if one != other => {
-            let message = "one model recognises keywords and the other transcribes: their errors cannot be compared";
+            let message = "one model recognises keywords and the other transcribes: say with --unit what their errors are counted in";
             Err(Failure::Usage(message.to_owned()).into())
         }
         [Some(unit), _] | [_, Some(unit)] => Ok(unit),
-        [None, None] => Ok(Unit::Words),
+        [None, None] => {
+            output::message(
+                "neither file says what errors are counted in, as older ones do not: words are; --unit says otherwise",
+            );
+            Ok(Unit::Words)
+        }
     }
 }
 
@@ -267,6 +280,41 @@ fn text(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_counted_in_what_the_sides_say_unless_it_is_typed() {
+        let side = |unit| Heard {
+            recognised: Vec::new(),
+            unit,
+            efficiency: None,
+        };
+        let of = |first, second, typed| unit([&side(first), &side(second)], typed);
+        let (words, whole) = (Some(Unit::Words), Some(Unit::Utterances));
+        assert_eq!(of(whole, whole, None).unwrap(), Unit::Utterances);
+        assert_eq!(of(None, whole, None).unwrap(), Unit::Utterances);
+        assert_eq!(of(None, None, None).unwrap(), Unit::Words);
+        assert!(of(words, whole, None).is_err());
+        assert_eq!(of(words, whole, whole).unwrap(), Unit::Utterances);
+    }
+
+    #[test]
+    fn a_file_says_its_unit_in_every_line_or_in_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heard.jsonl");
+        let line = |unit| {
+            let recognised = recognised("a", "one");
+            serde_json::to_string(&Line { recognised, unit }).unwrap()
+        };
+        let whole = Some(Unit::Utterances);
+        for unit in [None, whole] {
+            std::fs::write(&path, format!("{}\n\n{}\n", line(unit), line(unit))).unwrap();
+            let heard = read(&path).unwrap();
+            assert_eq!((heard.unit, heard.recognised.len()), (unit, 2));
+        }
+        std::fs::write(&path, format!("{}\n{}\n", line(None), line(whole))).unwrap();
+        let told = read(&path).err().unwrap().to_string();
+        assert!(told.contains("line 2 is of another kind"), "{told}");
+    }
 
     fn recognised(id: &str, reference: &str) -> Recognised {
         Recognised {

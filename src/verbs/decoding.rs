@@ -4,18 +4,21 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
 use speech::{
-    decode::{DecodeConfig, Kept, Source},
+    decode::{DecodeConfig, Given, Kept, Source},
     lexicon::Lexicon,
     lm::NgramModel,
     text::Kind,
+    tolerance::MaxBad,
 };
 use worker::inference::Model;
 
-use crate::{args, exit::Failure};
+use crate::{args, exit::Failure, output};
 
 /// Sets the model's decoder. A model that was left with none gets one when anything of it is typed:
-/// then without language model and lexicon but those that are named.
-pub fn set(model: &mut Model, typed: &args::Decoding) -> Result<()> {
+/// then without language model and lexicon but those that are named. Words are written as the model
+/// writes them; what of them has no effect is told on standard error. No more than `max_bad` words of a
+/// lexicon may be of none.
+pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result<()> {
     let args::Decoding {
         greedy,
         lm,
@@ -79,6 +82,22 @@ pub fn set(model: &mut Model, typed: &args::Decoding) -> Result<()> {
     config
         .check()
         .map_err(|error| Failure::Usage(error.to_string()))?;
+    if hot_boost.is_some() && config.hot_words.is_empty() {
+        output::message("--hot-boost has no effect: there are no hot words");
+    }
+    if lm_weight.is_some() && kept.language_model.is_none() {
+        output::message("--lm-weight has no effect: there is no language model");
+    }
+    let given = Given {
+        language_model: lm.is_some(),
+        lexicon: lexicon.is_some(),
+        // A lexicon that was typed may exclude those of the model.
+        hot_words: true,
+    };
+    let recipe = model.recipe();
+    for remark in kept.fit(given, &recipe.text, &recipe.vocabulary, max_bad)? {
+        output::message(&remark);
+    }
     model.decode_with(Some(kept))?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use speech::{
     output_file::OutputFiles,
     score::{
         Score,
-        details::{Details, Rate, Unit},
+        details::{Details, Line, Rate, Unit},
     },
     unknown_text::UnknownText,
 };
@@ -64,8 +64,8 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     let outputs = OutputFiles::plan(outputs.map(PathBuf::as_path), [args.manifest.as_path()])?;
     let manifest = Manifest::read(&args.manifest)?;
     let (mut model, compute) = open(&args.model, args.device)?;
-    decoding::set(&mut model, &args.decoding)?;
     let max_bad = args.max_bad.unwrap_or_default();
+    decoding::set(&mut model, &args.decoding, max_bad)?;
     let mut measured = measure(&model, manifest, &args.manifest, max_bad)?;
     let losses: Vec<f64> = measured.losses.iter().copied().flatten().collect();
     let evaluation = Evaluation {
@@ -80,8 +80,9 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     let mut texts = Vec::new();
     if args.utterances.is_some() {
         let mut lines = String::new();
-        for one in &measured.recognised {
-            lines += &serde_json::to_string(one)?;
+        for recognised in measured.recognised.iter().cloned() {
+            let unit = Some(measured.unit);
+            lines += &serde_json::to_string(&Line { recognised, unit })?;
             lines.push('\n');
         }
         texts.push(lines);

@@ -2,16 +2,18 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 use speech::{
     lm::{self, Discounts, NgramModel, Perplexity},
     manifest::Manifest,
     output_file::OutputFiles,
+    text::TextConfig,
+    text_file,
 };
 
 use crate::{args, exit::Failure, output};
@@ -40,13 +42,25 @@ fn train(args: &args::LmTrain) -> Result<()> {
         .chain(&args.manifests)
         .map(PathBuf::as_path);
     let output = OutputFiles::plan([args.out.as_path()], inputs)?;
+    let like = like(args.normalize_like.as_deref())?;
     let mut sentences = Vec::new();
     for path in &args.text {
-        each_line(path, |line| sentences.push(line.to_owned()))?;
+        each_line(path, |number, line| {
+            if let Some(word) = lm::reserved_word(line) {
+                return Err(reserved(&format!("{}:{number}", path.display()), word));
+            }
+            sentences.push(normalized(&like, line));
+            Ok(())
+        })?;
     }
     for path in &args.manifests {
-        let utterances = Manifest::read(path)?.utterances;
-        sentences.extend(utterances.into_iter().map(|utterance| utterance.text));
+        for utterance in Manifest::read(path)?.utterances {
+            if let Some(word) = lm::reserved_word(&utterance.text) {
+                let place = format!("{}: utterance {:?}", path.display(), utterance.id);
+                return Err(reserved(&place, word).into());
+            }
+            sentences.push(normalized(&like, &utterance.text));
+        }
     }
     let trained = lm::train(&sentences, args.order)?;
     output.write(&[&|mut out| trained.model.write_to(&mut out)])?;
@@ -92,13 +106,20 @@ struct Scored {
 }
 
 fn score(args: &args::LmScore) -> Result<()> {
+    let like = like(args.normalize_like.as_deref())?;
     let model = NgramModel::read(&args.model)?;
+    for remark in model.remarks() {
+        output::message(&format!("{}: {remark}", args.model.display()));
+    }
     let mut counts = Perplexity::default();
     match (&args.text, &args.manifest) {
-        (Some(path), _) => each_line(path, |line| counts.add(&model, line))?,
+        (Some(path), _) => each_line(path, |_, line| {
+            counts.add(&model, &normalized(&like, line));
+            Ok(())
+        })?,
         (None, Some(path)) => {
             for utterance in Manifest::read(path)?.utterances {
-                counts.add(&model, &utterance.text);
+                counts.add(&model, &normalized(&like, &utterance.text));
             }
         }
         (None, None) => {}
@@ -123,24 +144,68 @@ fn score(args: &args::LmScore) -> Result<()> {
     })
 }
 
-/// Gives each line of a text that is not blank.
-fn each_line(path: &Path, mut take: impl FnMut(&str)) -> Result<()> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut reader = BufReader::new(file);
+/// The `[text]` of the model or the job that sentences are to be written like.
+fn like(path: Option<&Path>) -> Result<Option<TextConfig>> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let text = match path.is_dir() {
+        true => super::model::recipe(path)?.text,
+        false => super::submit::read(path, &[])?.text,
+    };
+    Ok(Some(text))
+}
+
+/// A sentence as a model or job writes it. What stands around it is no part of it.
+fn normalized(like: &Option<TextConfig>, sentence: &str) -> String {
+    match like {
+        None => sentence.to_owned(),
+        Some(text) => {
+            let words: Vec<&str> = lm::sentence_words(sentence).collect();
+            text.normalize(&words.join(" "))
+        }
+    }
+}
+
+fn reserved(place: &str, word: &str) -> Failure {
+    Failure::Data(format!(
+        "{place}: the word {word:?} stands for something else in language models; take it out"
+    ))
+}
+
+/// Gives each line of a text that is not blank, and its number. The file may be packed with gzip.
+fn each_line(path: &Path, mut take: impl FnMut(u64, &str) -> Result<(), Failure>) -> Result<()> {
+    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let mut reader =
+        text_file::utf8(BufReader::new(file)).map_err(|error| unreadable(path, error))?;
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
         let read = reader.read_until(b'\n', &mut line);
-        if read.with_context(|| format!("cannot read {}", path.display()))? == 0 {
+        if read.map_err(|error| unreadable(path, error))? == 0 {
             break;
         }
         let Ok(text) = std::str::from_utf8(&line) else {
             let told = format!("{}:{number}: the line is not UTF-8", path.display());
             return Err(Failure::Data(told).into());
         };
-        if !text.trim().is_empty() {
-            take(text.trim());
+        // Files that were put together have one in the middle.
+        let text = text.trim_start_matches(text_file::BYTE_ORDER_MARK).trim();
+        if !text.is_empty() {
+            take(number, text)?;
         }
     }
     Ok(())
+}
+
+/// A file that is damaged or packed in another way stays so; what the system does not give it may give later.
+fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let told = format!("cannot read {}", path.display());
+    match error.kind() {
+        InvalidData | InvalidInput | UnexpectedEof => {
+            Failure::Data(format!("{told}: {error}")).into()
+        }
+        _ => anyhow::Error::new(error).context(told),
+    }
 }

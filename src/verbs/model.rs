@@ -58,6 +58,12 @@ pub fn run(args: args::Model) -> Result<()> {
 }
 
 fn of_model(folder: &Path) -> Result<(ModelSpec, FeaturesConfig)> {
+    let recipe = recipe(folder)?;
+    Ok((recipe.model_spec()?, recipe.features))
+}
+
+/// The recipe of the model in a run's `final` folder.
+pub fn recipe(folder: &Path) -> Result<Recipe> {
     let path = folder.join("recipe.json");
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::Data(format!(
@@ -65,8 +71,7 @@ fn of_model(folder: &Path) -> Result<(ModelSpec, FeaturesConfig)> {
             path.display()
         ))
     })?;
-    let recipe = Recipe::from_json(&text)?;
-    Ok((recipe.model_spec()?, recipe.features))
+    Ok(Recipe::from_json(&text)?)
 }
 
 /// The outputs follow from the training manifest's transcripts, unless they were given.

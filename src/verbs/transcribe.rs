@@ -27,7 +27,7 @@ pub fn run(args: args::Transcribe) -> Result<()> {
         return Err(Failure::Usage("standard input can be read once".to_owned()).into());
     }
     let (mut model, _) = open(&args.model, args.device)?;
-    decoding::set(&mut model, &args.decoding)?;
+    decoding::set(&mut model, &args.decoding, args.max_bad.unwrap_or_default())?;
     if let Some(count) = args.n_best {
         decoding::widen(&mut model, count)?;
     }

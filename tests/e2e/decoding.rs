@@ -68,7 +68,9 @@ fn a_model_is_decoded_as_its_job_says_and_otherwise_when_asked() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     tiny_job(dir, Head::Ctc);
-    at(dir, TRAIN).expect(0);
+    let trained = at(dir, &format!("{TRAIN} --set decode.hot_words=[\"n€\"]")).expect(0);
+    let warned = "warning: the hot word \"n€\" has no effect";
+    assert!(trained.stderr.contains(warned), "{trained:?}");
     let model = dir.join("run/final");
     for name in ["decode.json", "lexicon.txt", "lm.arpa"] {
         assert!(model.join(name).is_file(), "{name}");
@@ -92,6 +94,24 @@ fn a_model_is_decoded_as_its_job_says_and_otherwise_when_asked() {
         &format!("{evaluate} --beam 2 --lm none --lexicon none --word-bonus -1"),
     );
     assert!(narrow.expect(0).json()["greedy"]["cer"].is_number());
+    // What can have no effect is named.
+    fs::write(dir.join("capitals"), "ONE TWO\nTHREE\n").unwrap();
+    at(
+        dir,
+        "lm train --text capitals --order 2 --out capitals.arpa",
+    )
+    .expect(0);
+    fs::write(dir.join("words"), "one\nZERO\ntwo\n").unwrap();
+    let told =
+        format!("{evaluate} --lm capitals.arpa --lexicon words --hot-word three --hot-boost 0");
+    let told = at(dir, &told).expect(0).stderr;
+    for wanted in [
+        "3 of the 3 words of the language model (100.0 %) cannot be said by the model",
+        "1 of the lexicon's 3 words cannot be said by the model",
+        "the hot word \"three\" has no effect: the lexicon lacks \"three\"",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
     let wrong = at(dir, &format!("{evaluate} --beam 0")).expect(2);
     assert!(wrong.stderr.contains("decode.beam is 0"), "{wrong:?}");
 
@@ -186,6 +206,53 @@ fn a_language_model_is_made_of_text_and_measured() {
     let scored = at(dir, "lm score lm.arpa text -o json").expect(0).json();
     assert_eq!((&scored["words"], &scored["oov"]), (&4.into(), &0.into()));
     assert!(scored["perplexity"].as_f64().unwrap() > 1.0);
+    // As editors and other programs write it: the same sentences.
+    fs::write(
+        dir.join("marked"),
+        "\u{feff}<s> go on </s>\r\n\u{feff}stop\n<S> go </S>\n",
+    )
+    .unwrap();
+    at(dir, "lm train --text marked --order 2 --out marked.arpa").expect(0);
+    let model = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(model("marked.arpa"), model("lm.arpa"));
+    tiny_job(dir, Head::Ctc);
+    let job = fs::read_to_string(dir.join("tiny.toml")).unwrap();
+    fs::write(dir.join("upper.toml"), job + "[text]\ncase = \"upper\"\n").unwrap();
+    at(
+        dir,
+        "lm train --text text --order 2 --normalize-like upper.toml --out upper.arpa",
+    )
+    .expect(0);
+    assert!(
+        model("upper.arpa").contains("\tSTOP"),
+        "{}",
+        model("upper.arpa")
+    );
+    let scored = at(
+        dir,
+        "lm score upper.arpa text --normalize-like upper.toml -o json",
+    )
+    .expect(0);
+    assert_eq!(scored.json()["oov"], 0);
+    let unmarked = model("lm.arpa").replace("</s>", "<e>");
+    fs::write(dir.join("unmarked.arpa"), unmarked).unwrap();
+    let told = at(dir, "lm score unmarked.arpa text").expect(0).stderr;
+    assert!(
+        told.contains("unmarked.arpa: `</s>` is not among the 1-grams"),
+        "{told}"
+    );
+    fs::write(dir.join("reserved"), "go\n\ngo <unk> on\n").unwrap();
+    let told = at(dir, "lm train --text reserved --out none.arpa")
+        .expect(78)
+        .stderr;
+    assert!(told.contains("reserved:3: the word \"<unk>\""), "{told}");
+    fs::write(
+        dir.join("lm.bin"),
+        "mmap lm http://kheafield.com/code format version 5\n\0",
+    )
+    .unwrap();
+    let told = at(dir, "lm score lm.bin text").expect(78).stderr;
+    assert!(told.contains("a KenLM binary"), "{told}");
     at(dir, "lm train --text text --order 9 --out lm.arpa").expect(2);
     fs::write(dir.join("bad.arpa"), "\\data\\\nngram 1=x\n").unwrap();
     let bad = at(dir, "lm score bad.arpa text").expect(78);
@@ -239,4 +306,63 @@ fn a_model_of_byte_pairs_or_words_is_heard_the_same_by_evaluate_and_transcribe()
         }
         assert!(words > 0, "{units}: nothing is heard");
     }
+}
+
+#[test]
+fn a_keyword_models_class_is_in_every_form_and_compared_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    at(dir, "train tiny.toml --workers 1 --device cpu --out run").expect(0);
+    let (manifest, wav) = held_out(&dir.join("run"));
+    fs::create_dir_all(dir.join("d1")).unwrap();
+    fs::create_dir_all(dir.join("d2")).unwrap();
+    for folder in ["d1", "d2"] {
+        fs::copy(&wav, dir.join(folder).join("a.wav")).unwrap();
+    }
+    let transcribe = "transcribe --model run/final d1/a.wav";
+    let class = at(dir, transcribe).expect(0).stdout;
+    let class = class.trim();
+    let cue = at(dir, &format!("{transcribe} -o srt")).expect(0).stdout;
+    assert!(
+        cue.starts_with("1\n00:00:00,000 --> ") && cue.trim_end().ends_with(class),
+        "{cue}"
+    );
+    let lines = at(dir, &format!("{transcribe} d2/a.wav -o ctm"))
+        .expect(0)
+        .stdout;
+    let fields: Vec<Vec<&str>> = lines
+        .lines()
+        .map(|line| line.split(' ').collect())
+        .collect();
+    let named: Vec<&str> = fields.iter().map(|line| line[0]).collect();
+    assert_eq!(named, ["d1/a", "d2/a"], "{lines}");
+    assert!(
+        fields
+            .iter()
+            .all(|line| line.len() == 6 && line[4] == class),
+        "{lines}"
+    );
+
+    // Files of what was heard count as the models do.
+    let manifest = manifest.display();
+    let evaluate =
+        format!("evaluate --model run/final --manifest {manifest} --utterances heard.jsonl");
+    at(dir, &evaluate).expect(0);
+    let compare = |sides: &str| {
+        at(dir, &format!("compare {sides} -o json"))
+            .expect(0)
+            .json()
+    };
+    let files = compare("heard.jsonl heard.jsonl");
+    let models = compare(&format!("run/final run/final --manifest {manifest}"));
+    for part in ["unit", "test", "difference"] {
+        assert_eq!(files[part], models[part], "{part}");
+    }
+    assert_eq!(
+        (&files["unit"], &files["test"]["name"]),
+        (&"utterances".into(), &models["test"]["name"])
+    );
+    let typed = compare("heard.jsonl heard.jsonl --unit characters");
+    assert_eq!(typed["unit"], "characters");
 }

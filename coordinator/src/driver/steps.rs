@@ -173,6 +173,10 @@ impl Driver {
         }
         if anew {
             self.note_left_out(&prepared);
+            for message in &prepared.warnings {
+                let message = message.clone();
+                self.note(Event::Warned { message });
+            }
         }
         if tell {
             let hours = |items: &[crate::corpus::Item]| {

@@ -1,5 +1,5 @@
 //! What a decoder is told, as a job's `[decode]` section says it: widths, weights, hot words, and where the
-//! language model and the lexicon come from. It refuses to open them.
+//! language model and the lexicon come from.
 
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,7 @@ pub enum DecodeError {
     #[error("only a CTC model's outputs are decoded; this model names classes")]
     Classes,
     #[error(
-        "{count} of the lexicon's words cannot be spelled in the model's units, {} among them; take them out, or train on transcripts that have their characters",
+        "none of the lexicon's {count} words can be said by the model, which lacks their characters or has other words; {} are among them",
         first.join(", ")
     )]
     Unspellable { count: usize, first: Vec<String> },

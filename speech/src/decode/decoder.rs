@@ -1,5 +1,5 @@
 //! The decoder of a CTC model: beam search with all that was given beside the sound, and what becomes of
-//! the label sequences it finds. It refuses to know how long a frame lasts and where a model lies.
+//! the label sequences it finds.
 
 use std::{ops::Range, sync::Arc};
 
@@ -55,8 +55,8 @@ impl Decoder {
     /// words come out.
     ///
     /// # Errors
-    /// When the configuration is out of bounds, the vocabulary is of classes, or the lexicon has words
-    /// with characters that the vocabulary lacks.
+    /// When the configuration is out of bounds, the vocabulary is of classes, or can say none of the
+    /// lexicon's words. Single words of it that cannot be said never come out.
     pub fn new(
         config: &DecodeConfig,
         vocabulary: &Vocabulary,
@@ -66,7 +66,7 @@ impl Decoder {
         config.check()?;
         let pieces = pieces(vocabulary)?;
         if let Some(lexicon) = lexicon {
-            check_spellings(lexicon, &pieces)?;
+            check_spellings(lexicon, vocabulary)?;
         }
         Ok(Self {
             fusion: Fusion::new(config, model, lexicon),
@@ -189,7 +189,9 @@ impl Decoder {
 
     /// Where every hypothesis breaks off within a word of the lexicon: those without that word.
     fn without_last_words(&self, found: &[Found], rows: &[f32], classes: usize) -> Vec<Found> {
-        let mut cut: Vec<Vec<u32>> = Vec::new();
+        // No words at all among them: that is always one way. Each only once, or its mass would count
+        // more often than once.
+        let mut cut: Vec<Vec<u32>> = vec![Vec::new()];
         for Found { labels, .. } in found {
             let ended = labels
                 .iter()
@@ -199,8 +201,6 @@ impl Decoder {
                 cut.push(labels);
             }
         }
-        cut.push(Vec::new());
-        cut.dedup();
         let found = cut.into_iter().map(|labels| {
             let mut standing = Some(self.fusion.start());
             for (place, &label) in labels.iter().enumerate() {
@@ -327,24 +327,45 @@ fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
         .collect())
 }
 
-/// Whether every character of the lexicon is in some piece. A word of such characters may still have no
-/// spelling in pieces of several characters; then it never comes out.
-fn check_spellings(lexicon: &Lexicon, pieces: &[String]) -> Result<(), DecodeError> {
+/// Whether any word of the lexicon can come out.
+fn check_spellings(lexicon: &Lexicon, vocabulary: &Vocabulary) -> Result<(), DecodeError> {
     const NAMED: usize = 5;
-    let mut known: Vec<char> = pieces.iter().flat_map(|piece| piece.chars()).collect();
-    known.sort_unstable();
-    known.dedup();
-    let unknown = |word: &&String| word.chars().any(|one| known.binary_search(&one).is_err());
-    let wrong: Vec<&String> = lexicon.words().iter().filter(unknown).collect();
-    if wrong.is_empty() {
+    let words = lexicon.words();
+    if words.is_empty() || words.iter().any(|word| vocabulary.can_say(word)) {
         return Ok(());
     }
+    let first = words.iter().take(NAMED);
     Err(DecodeError::Unspellable {
-        count: wrong.len(),
-        first: wrong
-            .iter()
-            .take(NAMED)
-            .map(|word| format!("{word:?}"))
-            .collect(),
+        count: words.len(),
+        first: first.map(|word| format!("{word:?}")).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_words_at_all_count_once() {
+        // Labels: blank, space, A, B.
+        let vocabulary = Vocabulary::characters(["A B"]).expect("characters");
+        let lexicon = Lexicon::of_texts(["AB"]);
+        let config = DecodeConfig::default();
+        let decoder = Decoder::new(&config, &vocabulary, None, Some(&lexicon)).expect("fits");
+        let rows: Vec<f32> = [0.5f32, 0.1, 0.3, 0.1].map(f32::ln).repeat(3);
+        // The first breaks off within its first word, the second within its second.
+        let found = [vec![2], vec![2, 3, 1, 2], vec![3], vec![]].map(|labels| Found {
+            labels,
+            acoustic: -1.0,
+            fused: None,
+        });
+        let cut = decoder.without_last_words(&found, &rows, 4);
+        let labels: Vec<&[u32]> = cut.iter().map(|found| found.labels.as_slice()).collect();
+        assert_eq!(labels, [&[][..], &[2, 3]]);
+        // Three blanks: half of the mass each.
+        let texts = decoder.texts(cut);
+        let none = texts.iter().find(|it| it.text.is_empty());
+        let acoustic = none.map(|it| it.acoustic).unwrap_or_default();
+        assert!((acoustic - 0.125f64.ln()).abs() < 1e-6, "{acoustic}");
+    }
 }

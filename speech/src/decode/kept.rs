@@ -1,6 +1,5 @@
 //! What a model is decoded with, beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
-//! has them. It decides what must be there and what of it is made of transcripts; it refuses to know
-//! the model.
+//! has them. It decides what must be there and what of it is made of transcripts.
 
 use std::{
     fs, io,
@@ -15,6 +14,7 @@ use crate::{
     lexicon::{Lexicon, LexiconError},
     lm::{self, LmError, NgramModel, TrainError},
     text::Vocabulary,
+    tolerance::TooManyBad,
 };
 
 const CONFIG: &str = "decode.json";
@@ -39,6 +39,10 @@ pub enum KeptError {
     LanguageModel(#[from] LmError),
     #[error(transparent)]
     Lexicon(#[from] LexiconError),
+    #[error(
+        "the lexicon's words: {source}; {named} among them: the model's vocabulary lacks them, or their characters"
+    )]
+    TooManyWords { source: TooManyBad, named: String },
     #[error("the language model of the transcripts: {0}")]
     Train(#[from] TrainError),
     #[error(transparent)]

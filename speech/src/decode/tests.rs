@@ -339,13 +339,19 @@ fn a_decoder_that_cannot_be_is_refused() {
         Decoder::new(&DecodeConfig::default(), vocabulary, None, lexicon).unwrap_err()
     };
     assert_eq!(refused(&classes, None), DecodeError::Classes);
-    let lexicon = Lexicon::of_texts(["AB", "CAB"]);
+    let lexicon = Lexicon::of_texts(["CAB", "CAR"]);
     let message = refused(&letters(), Some(&lexicon)).to_string();
     assert!(
-        message.starts_with("1 of the lexicon's words cannot be spelled"),
+        message.starts_with("none of the lexicon's 2 words can be said"),
         "{message}"
     );
     assert!(message.contains("\"CAB\""), "{message}");
+    // A word that cannot be said never comes out, and the others do.
+    let lexicon = Lexicon::of_texts(["AB", "CAB"]);
+    let config = DecodeConfig::default();
+    let decoder = Decoder::new(&config, &letters(), None, Some(&lexicon)).unwrap();
+    let rows = rows(&[0, 2, 3], 4);
+    assert_eq!(decoder.decode(&rows, 3, 4)[0].text, "AB");
 }
 
 /// One row a label, the label's own score the greatest.

@@ -2,23 +2,27 @@
 //! them. `\data\`, a line `ngram LENGTH=COUNT` for each length, then a section a length, in which a line
 //! is the base-10 logarithm of a probability, the n-gram, and the base-10 logarithm of a backoff weight
 //! (0 where it is left out); then `\end\`. What stands before `\data\` and behind `\end\` is passed over.
+//! The file may be packed with gzip.
 //!
-//! Decides what a file must hold, and names the line that does not. Memory follows what has been read,
-//! never what a header announces.
+//! Decides what a file must hold, and names the line that does not. What KenLM refuses and can be read all
+//! the same is remarked on. Memory follows what has been read, never what a header announces.
 
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, BufRead, BufReader, Read as _},
+    io::{self, BufRead, BufReader, Cursor, Read},
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
 use super::{
-    NgramModel, UNKNOWN, UNKNOWN_WORD, WordId, Words,
+    NgramModel, UNKNOWN, UNKNOWN_WORD, WordId, Words, foreign,
+    sentence::canonical,
     trie::{Entry, Growing},
+    unusual,
 };
+use crate::text_file::{self, BYTE_ORDER_MARK};
 
 /// Longer n-grams than these are not read.
 pub const MAX_ORDER: usize = 16;
@@ -32,6 +36,12 @@ const UNSAID: f32 = -100.0;
 pub enum LmError {
     #[error("cannot read the language model {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the language model {} is {what} and no ARPA file: {advice}", path.display())]
+    Foreign {
+        path: PathBuf,
+        what: &'static str,
+        advice: &'static str,
+    },
     #[error("{}:{line}: {problem}", path.display())]
     Line {
         path: PathBuf,
@@ -87,32 +97,52 @@ impl NgramModel {
     /// Reads the ARPA file at `path`.
     ///
     /// # Errors
-    /// Names the line that is not what it must be.
+    /// Names the line that is not what it must be, or the form of a file that is none.
     pub fn read(path: &Path) -> Result<Self, LmError> {
         let file = File::open(path).map_err(|source| LmError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::read_from(BufReader::with_capacity(1 << 16, file), path)
+        Self::read_from(file, path)
     }
 
     /// Reads an ARPA file from `reader`; `path` stands in errors only.
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn read_from(reader: impl BufRead, path: &Path) -> Result<Self, LmError> {
+    pub fn read_from(reader: impl Read, path: &Path) -> Result<Self, LmError> {
+        let path = || path.to_owned();
+        let unreadable = |source| LmError::Read {
+            path: path(),
+            source,
+        };
+        let reader = BufReader::with_capacity(1 << 16, reader);
+        let mut reader = text_file::utf8(reader).map_err(unreadable)?;
+        let mut start = Vec::new();
+        let mut look = (&mut reader).take(foreign::LOOKED_AT);
+        look.read_to_end(&mut start).map_err(unreadable)?;
+        if let Some(foreign::Foreign { what, advice }) = foreign::recognise(&start) {
+            return Err(LmError::Foreign {
+                path: path(),
+                what,
+                advice,
+            });
+        }
         let mut lines = Lines {
-            reader,
+            reader: Cursor::new(start).chain(reader),
             number: 0,
             bytes: Vec::new(),
+            remarks: Vec::new(),
+            weight_of_longest: None,
+            weight_of_zero: None,
         };
         read(&mut lines).map_err(|stopped| match stopped {
             Stopped::Io(source) => LmError::Read {
-                path: path.to_owned(),
+                path: path(),
                 source,
             },
             Stopped::At(line, problem) => LmError::Line {
-                path: path.to_owned(),
+                path: path(),
                 line,
                 problem,
             },
@@ -129,6 +159,11 @@ struct Lines<R> {
     reader: R,
     number: u64,
     bytes: Vec<u8>,
+    remarks: Vec<String>,
+    /// The first line of the longest n-grams with a backoff weight, which means nothing there, and the
+    /// first line with one of zero.
+    weight_of_longest: Option<u64>,
+    weight_of_zero: Option<u64>,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -151,15 +186,50 @@ impl<R: BufRead> Lines<R> {
             if self.bytes.len() > MAX_LINE {
                 return self.fail(LineProblem::TooLong);
             }
-            if !self.bytes.trim_ascii().is_empty() {
+            let Ok(line) = std::str::from_utf8(&self.bytes) else {
+                return self.fail(LineProblem::NotUtf8);
+            };
+            if !without_mark(line).is_empty() {
                 break;
             }
         }
-        match std::str::from_utf8(self.bytes.trim_ascii()) {
-            Ok(line) => Ok(Some(line)),
+        match std::str::from_utf8(&self.bytes) {
+            Ok(line) => Ok(Some(without_mark(line))),
             Err(_) => self.fail(LineProblem::NotUtf8),
         }
     }
+
+    /// Takes note of a backoff weight that is not what it should be.
+    fn weigh(&mut self, back: f32, is_longest: bool) {
+        if is_longest && back != 0.0 {
+            self.weight_of_longest.get_or_insert(self.number);
+        } else if back <= UNSAID {
+            self.weight_of_zero.get_or_insert(self.number);
+        }
+    }
+
+    /// Tells of what stands behind the model.
+    fn end(&mut self) -> Result<(), Stopped> {
+        let found = match self.next() {
+            Err(Stopped::Io(error)) => return Err(Stopped::Io(error)),
+            Ok(None) => return Ok(()),
+            Err(Stopped::At(..)) => String::new(),
+            Ok(Some(line)) => format!(" ({:?})", shortened(line)),
+        };
+        let told = format!(
+            "line {} stands behind `\\end\\` and is passed over{found}",
+            self.number
+        );
+        self.remarks.push(told);
+        Ok(())
+    }
+}
+
+/// A line without white space around it and without a byte order mark.
+fn without_mark(line: &str) -> &str {
+    line.trim_matches(|c: char| c.is_ascii_whitespace())
+        .trim_start_matches(BYTE_ORDER_MARK)
+        .trim_matches(|c: char| c.is_ascii_whitespace())
 }
 
 fn read<R: BufRead>(lines: &mut Lines<R>) -> Result<NgramModel, Stopped> {
@@ -171,17 +241,40 @@ fn read<R: BufRead>(lines: &mut Lines<R>) -> Result<NgramModel, Stopped> {
             return lines.fail(LineProblem::TooMany);
         }
     }
-    Ok(growing.finish())
+    lines.end()?;
+    let mut model = growing.finish();
+    let of_file = std::mem::take(&mut lines.remarks).into_iter();
+    let of_longest = lines.weight_of_longest.map(|line| {
+        format!(
+            "line {line} has a backoff weight for an n-gram of the longest: longer ones seem to have been \
+             cut off"
+        )
+    });
+    let of_zero = lines.weight_of_zero.map(|line| {
+        format!("line {line} has a backoff weight of zero, which counts as the logarithm {UNSAID}")
+    });
+    let of_weights = of_longest.into_iter().chain(of_zero);
+    model.remarks = of_file
+        .chain(of_weights)
+        .chain(unusual::of_words(&model))
+        .collect();
+    Ok(model)
 }
 
 /// The counts that the header announces, and the line `\1-grams:` behind them.
 fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<u64>, Stopped> {
+    let mut before = None;
     loop {
         match lines.next()? {
             Some("\\data\\") => break,
-            Some(_) => {}
+            Some(line) if line.starts_with('#') => {}
+            Some(_) => before = before.or(Some(lines.number)),
             None => return lines.fail(LineProblem::NoData),
         }
+    }
+    if let Some(line) = before {
+        let told = format!("line {line} stands before `\\data\\` and is passed over");
+        lines.remarks.push(told);
     }
     let mut announced = Vec::new();
     loop {
@@ -283,12 +376,7 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
                 return Ok(None);
             }
             let (log, word, back) = fields(line, 1)?;
-            // Some programs write it in capitals.
-            let word = match word[0] {
-                "<UNK>" => UNKNOWN_WORD,
-                word => word,
-            };
-            Ok(Some((log, word, back)))
+            Ok(Some((log, canonical(word[0]), back)))
         });
         match parsed {
             Ok(None) => break,
@@ -312,6 +400,13 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
             Err(problem) => return lines.fail(problem),
         }
         found += 1;
+        let back = values.last().map_or(0.0, |&(_, back)| back);
+        lines.weigh(back, announced.len() == 1);
+    }
+    if !seen.contains_key(&UNKNOWN) {
+        lines.remarks.push(format!(
+            "`{UNKNOWN_WORD}` is not among the 1-grams: a word that the model lacks has the logarithm {UNSAID}"
+        ));
     }
     match Growing::new(words, &values) {
         Ok(growing) => Ok(growing),
@@ -340,10 +435,11 @@ fn section<R: BufRead>(
         });
         match parsed {
             Ok(None) => break,
-            Ok(Some(entry)) => entries.push(Entry {
-                line: lines.number,
-                ..entry
-            }),
+            Ok(Some(entry)) => {
+                let line = lines.number;
+                lines.weigh(entry.back, length == announced.len());
+                entries.push(Entry { line, ..entry });
+            }
             Err(problem) => return lines.fail(problem),
         }
     }
@@ -368,10 +464,9 @@ fn entry(line: &str, length: usize, growing: &Growing) -> Result<Entry, LineProb
     let (log, names, back) = fields(line, length)?;
     let mut words = [0; MAX_ORDER];
     for (word, name) in words.iter_mut().zip(&names) {
-        let name = if *name == "<UNK>" { UNKNOWN_WORD } else { name };
         *word = growing
             .words()
-            .find(name)
+            .find(canonical(name))
             .ok_or_else(|| LineProblem::UnknownWord(shortened(name)))?;
     }
     let context = growing

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{NgramModel, UNKNOWN};
+use super::{NgramModel, UNKNOWN, sentence_words};
 
 /// What a model says of a text. Perplexities count the ends of sentences among the words, as SRILM and
 /// KenLM do.
@@ -20,10 +20,10 @@ pub struct Perplexity {
 }
 
 impl Perplexity {
-    /// Adds a sentence: words between white space.
+    /// Adds a sentence, whose words are those of [`sentence_words`].
     pub fn add(&mut self, model: &NgramModel, sentence: &str) {
         let mut state = model.begin();
-        for word in sentence.split_whitespace() {
+        for word in sentence_words(sentence) {
             let known = model.find(word);
             let (log, next) = model.score(state, known.unwrap_or(UNKNOWN));
             state = next;

@@ -182,6 +182,124 @@ fn every_bad_line_is_named() {
     assert!(missing.to_string().contains("no/such.arpa"));
 }
 
+#[test]
+fn marks_in_capitals_and_byte_order_marks_are_read() {
+    let capitals = SMALL
+        .replace("<s>", "<S>")
+        .replace("</s>", "</S>")
+        .replace("<unk>", "<UNK>");
+    let marked = format!("\u{feff}{}", &SMALL["made by hand\n\n".len()..]);
+    let plain = read(SMALL).unwrap();
+    for text in [capitals, marked] {
+        let model = read(&text).unwrap();
+        for sentence in ["a b", "b a zzz", ""] {
+            assert_eq!(logs(&model, sentence), logs(&plain, sentence), "{text}");
+        }
+    }
+    let twice = message(&SMALL.replace("\n-0.5\ta\t", "\n-0.5\t<S>\t"));
+    assert!(twice.contains("already that of line 10"), "{twice}");
+}
+
+#[test]
+fn what_kenlm_refuses_and_is_read_is_remarked_on() {
+    let remarks = |text: &str| read(text).unwrap().remarks().join("\n");
+    let plain = SMALL
+        .replace("made by hand", "# made by hand")
+        .replace("\nand more", "\n\n");
+    assert_eq!(remarks(&plain), "");
+    for (from, to, wanted) in [
+        ("# made", "made", "line 1 stands before `\\data\\`"),
+        (
+            "\\end\\",
+            "\\end\\\nand more",
+            "line 24 stands behind `\\end\\` and is passed over (\"and more\")",
+        ),
+        (
+            "\\end\\",
+            "\\end\\\n\\data\\",
+            "is passed over (\"\\\\data\\\\\")",
+        ),
+        ("-1.0\t<unk>", "-1.0\tc", "`<unk>` is not among the 1-grams"),
+        (
+            "<s> a b",
+            "<s> a b\t-0.5",
+            "line 21 has a backoff weight for an n-gram of the longest",
+        ),
+        (
+            "a\t-0.25",
+            "a\t-inf",
+            "line 12 has a backoff weight of zero",
+        ),
+        (
+            "-0.75\t</s>",
+            "-0.01\t</s>",
+            "the probabilities of the 1-grams sum to 1.63",
+        ),
+    ] {
+        let changed = plain.replacen(from, to, 1);
+        assert_ne!(changed, plain, "{from:?} is not there");
+        let found = remarks(&changed);
+        assert!(found.contains(wanted), "{wanted:?} is not in {found:?}");
+    }
+    let unmarked = remarks("\\data\\\nngram 1=1\n\\1-grams:\n-0.5 a\n\\end\\\n");
+    assert!(
+        unmarked.contains("`<s>` is not among the 1-grams"),
+        "{unmarked}"
+    );
+    assert!(
+        unmarked.contains("`</s>` is not among the 1-grams"),
+        "{unmarked}"
+    );
+    // What is made here has nothing unusual about it, and stays so.
+    assert_eq!(remarks(&written(&trained(3))), "");
+}
+
+#[test]
+fn other_forms_of_language_models_are_named() {
+    let refused = |bytes: &[u8]| {
+        NgramModel::read_from(bytes, Path::new("lm"))
+            .unwrap_err()
+            .to_string()
+    };
+    for (start, wanted) in [
+        (
+            &b"mmap lm http://kheafield.com/code format version 5\n\0\0"[..],
+            "a KenLM binary",
+        ),
+        (b"SRILM_BINARY_NGRAM_002\nindex", "an SRILM binary"),
+        (b"iARPA\n\n\\data\\\n", "an intermediate iARPA file"),
+        (b"Qblmt 3 10", "an IRSTLM binary"),
+        (b"\x11\0\0\0Darpa Trigram LM\0", "a CMU Sphinx binary"),
+        (b"\xd6\xfd\xb2\x7e\0", "OpenFst"),
+    ] {
+        let message = refused(start);
+        assert!(
+            message.starts_with("the language model lm is") && message.contains(wanted),
+            "{message}"
+        );
+    }
+    let packed = refused(b"BZh91AY&SY");
+    assert!(packed.contains("packed with bzip2"), "{packed}");
+}
+
+#[test]
+fn a_model_packed_with_gzip_or_in_utf_16_is_the_same() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, SMALL.as_bytes()).unwrap();
+    let packed = packed.finish().unwrap();
+    let model = NgramModel::read_from(&packed[..], Path::new("lm.arpa.gz")).unwrap();
+    assert_eq!(logs(&model, "a b"), logs(&read(SMALL).unwrap(), "a b"));
+    let wide: Vec<u8> = SMALL.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide = NgramModel::read_from(&wide[..], Path::new("lm.arpa")).unwrap();
+    assert_eq!(logs(&wide, "a b"), logs(&model, "a b"));
+    let cut = NgramModel::read_from(&packed[..packed.len() / 2], Path::new("lm.arpa.gz"));
+    assert!(
+        cut.unwrap_err()
+            .to_string()
+            .starts_with("cannot read the language model")
+    );
+}
+
 const TEXT: &str = include_str!("../../testdata/lm/text.txt");
 
 fn trained(order: usize) -> NgramModel {
@@ -270,11 +388,14 @@ fn what_cannot_be_trained_on_is_refused() {
     assert_eq!(train(&["", " "], 2).unwrap_err(), TrainError::Empty);
     assert_eq!(train(&["a"], 0).unwrap_err(), TrainError::Order(0));
     assert_eq!(train(&["a"], 7).unwrap_err(), TrainError::Order(7));
-    let mark = train(&["a", "b </s>"], 2).unwrap_err().to_string();
+    let mark = train(&["a", "b </S> c"], 2).unwrap_err().to_string();
     assert!(
-        mark.starts_with("sentence 2 has the word \"</s>\""),
+        mark.starts_with("sentence 2 has the word \"</S>\""),
         "{mark}"
     );
+    let marked = train(&["<s> a b </s>", "<S> a </S>"], 2).unwrap().model;
+    let plain = train(&["a b", "a"], 2).unwrap().model;
+    assert_eq!(written(&marked), written(&plain));
 }
 
 /// Logarithms that KenLM gives the same model's words: `speech/testdata/lm/kenlm_queries.py`.
@@ -336,7 +457,7 @@ fn perplexity_counts_ends_of_sentences_and_sets_unknown_words_apart() {
     let model = read(SMALL).unwrap();
     let mut found = Perplexity::default();
     found.add(&model, "a b");
-    found.add(&model, " a  zzz b ");
+    found.add(&model, "<s> a  zzz b </S>");
     assert_eq!((found.sentences, found.words, found.oov), (2, 5, 1));
     let log = (-0.25 - 0.0625 - 0.125) + (-0.25 - 1.625 - 0.625 - 0.125);
     assert!((found.log10 - log).abs() < 1e-12);

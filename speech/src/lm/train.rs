@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     BEGIN_WORD, Discounts, END_WORD, NEVER, NgramModel, UNKNOWN, UNKNOWN_WORD, Words,
     counts::{Marks, Ngrams, Text},
+    is_mark, sentence_words,
     trie::{Entry, Growing, TooMany},
 };
 
@@ -46,7 +47,8 @@ impl From<TooMany> for TrainError {
     }
 }
 
-/// Makes a model of sentences, whose words are what white space separates; blank ones are passed over.
+/// Makes a model of sentences, whose words are those of [`sentence_words`]; blank ones are passed
+/// over.
 ///
 /// Probabilities are interpolated down to the uniform one over the words, the end of a sentence and
 /// the unknown word, which so gets a little. Where an order's discounts cannot be estimated,
@@ -113,8 +115,8 @@ struct Level {
 fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainError> {
     let mut sorted = BTreeSet::new();
     for (number, sentence) in (1..).zip(sentences) {
-        for word in sentence.as_ref().split_whitespace() {
-            if [UNKNOWN_WORD, BEGIN_WORD, END_WORD].contains(&word) {
+        for word in sentence_words(sentence.as_ref()) {
+            if is_mark(word) {
                 return Err(TrainError::Mark {
                     sentence: number,
                     word: word.to_owned(),
@@ -141,7 +143,7 @@ fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainErr
     };
     let mut said = 0;
     for sentence in sentences {
-        let mut spoken = sentence.as_ref().split_whitespace().peekable();
+        let mut spoken = sentence_words(sentence.as_ref()).peekable();
         if spoken.peek().is_none() {
             continue;
         }

@@ -1,5 +1,5 @@
 //! Makes a model level by level: the nodes of n-grams one word longer than the last, sorted, are linked
-//! to their contexts and to their suffixes. It refuses to know where n-grams come from.
+//! to their contexts and to their suffixes.
 
 use super::{NgramModel, WordId, Words};
 
@@ -42,6 +42,7 @@ impl Growing {
             back,
             // The root's, and where the last of its continuations ends.
             first: vec![1, nodes],
+            remarks: Vec::new(),
         };
         Ok(Self { model })
     }

@@ -56,6 +56,16 @@ impl Unit {
     }
 }
 
+/// A line of what `evaluate --utterances` writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    #[serde(flatten)]
+    pub recognised: Recognised,
+    /// What its errors are counted in; absent in files that were written before units were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+}
+
 /// An error rate and how sure it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {

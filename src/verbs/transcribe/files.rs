@@ -33,7 +33,10 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
     let mut heard = Heard {
         model,
         is_keyword: model.recipe().vocabulary.kind == Kind::Classes,
-        printer: Printer::new(args.format, args.files.len()),
+        printer: {
+            let names: Vec<String> = args.files.iter().map(|path| sources::name(path)).collect();
+            Printer::new(args.format, &names)
+        },
         printed: 0,
         transcripts: VecDeque::new(),
         waiting: Vec::new(),

@@ -41,7 +41,8 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
     }
     let mut teller = Teller {
         format: args.format,
-        file: sources::name(path),
+        recording: show::recording_names(&[&sources::name(path)]).concat(),
+        heard: false,
         row_seconds: model.row_seconds(),
         cue: 1,
         partial: String::new(),
@@ -52,10 +53,12 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
         }
         teller.partial(&listener)?;
     }
+    let seconds = listener.seconds();
     match listener.finish()? {
-        Some(utterance) => teller.utterance(&utterance),
-        None => teller.clear(),
+        Some(utterance) => teller.utterance(&utterance)?,
+        None => teller.clear()?,
     }
+    teller.end(seconds)
 }
 
 /// A line of JSON.
@@ -72,7 +75,10 @@ enum Line<'a> {
 
 struct Teller {
     format: TranscriptFormat,
-    file: String,
+    /// What CTM calls the source.
+    recording: String,
+    /// Whether there was a word.
+    heard: bool,
     row_seconds: f64,
     cue: usize,
     /// What was shown last of an utterance that goes on.
@@ -92,13 +98,25 @@ impl Teller {
         match self.format {
             TranscriptFormat::Text => output::line(segment.text.trim()),
             TranscriptFormat::Json => output::line(&serde_json::to_string(&Line::Final(segment))?),
-            TranscriptFormat::Ctm => output::line(show::ctm(&self.file, &words).trim_end()),
+            TranscriptFormat::Ctm | TranscriptFormat::Srt if words.is_empty() => Ok(()),
+            TranscriptFormat::Ctm => {
+                self.heard = true;
+                output::line(show::ctm(&self.recording, &words).trim_end())
+            }
             TranscriptFormat::Srt => {
                 let (text, cue) = show::srt(&words, self.cue);
                 self.cue = cue;
                 output::line(&text)
             }
         }
+    }
+
+    /// Says that there was nothing in so many seconds, where a scorer would miss it.
+    fn end(&self, seconds: f64) -> Result<()> {
+        if self.format == TranscriptFormat::Ctm && !self.heard {
+            return output::line(show::ctm_of_nothing(&self.recording, seconds).trim_end());
+        }
+        Ok(())
     }
 
     /// Lines of JSON say partial results; otherwise a person at a terminal sees them.

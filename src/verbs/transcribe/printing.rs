@@ -11,6 +11,8 @@ use crate::{args::TranscriptFormat, output};
 pub struct Printer {
     format: TranscriptFormat,
     files: usize,
+    /// What CTM calls each of them.
+    recordings: Vec<String>,
     printed: usize,
 }
 
@@ -22,10 +24,13 @@ struct Failed<'a> {
 }
 
 impl Printer {
-    pub const fn new(format: TranscriptFormat, files: usize) -> Self {
+    /// Of `files` in their order, named as people are told of them.
+    pub fn new(format: TranscriptFormat, files: &[String]) -> Self {
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
         Self {
             format,
-            files,
+            files: files.len(),
+            recordings: show::recording_names(&names),
             printed: 0,
         }
     }
@@ -39,10 +44,12 @@ impl Printer {
             TranscriptFormat::Text => output::line(&format!("{}\t{}", one.file, one.text))?,
             TranscriptFormat::Srt => output::line(show::srt(&words(), 1).0.trim_end())?,
             TranscriptFormat::Ctm => {
-                let lines = show::ctm(&one.file, &words());
-                if !lines.is_empty() {
-                    output::line(lines.trim_end())?;
-                }
+                let recording = &self.recordings[self.printed];
+                let lines = match show::ctm(recording, &words()) {
+                    lines if lines.is_empty() => show::ctm_of_nothing(recording, one.seconds),
+                    lines => lines,
+                };
+                output::line(lines.trim_end())?;
             }
         }
         self.printed += 1;

@@ -1,7 +1,10 @@
 //! The forms of a transcript: text, JSON, subtitles (SubRip), and the time-marked words of NIST's tools
 //! (CTM).
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path},
+};
 
 use serde::Serialize;
 use speech::decode::Hypothesis;
@@ -26,6 +29,9 @@ pub struct Transcript {
     pub probability: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<Segment>,
+    /// The class of the whole recording as a word of it, by a keyword model.
+    #[serde(skip)]
+    class: Option<Word>,
 }
 
 /// Part of a recording that was recognised by itself.
@@ -63,10 +69,18 @@ impl Transcript {
             seconds: 0.0,
             probability: None,
             segments: Vec::new(),
+            class: None,
         }
     }
 
+    /// The class of the recording, whose length is known.
     pub fn keyword(&mut self, text: String, probability: Option<f64>) {
+        self.class = (!text.is_empty()).then(|| Word {
+            text: text.clone(),
+            start: 0.0,
+            end: self.seconds,
+            confidence: probability.unwrap_or(0.0),
+        });
         (self.text, self.probability) = (text, probability);
     }
 
@@ -79,11 +93,10 @@ impl Transcript {
         self.segments.push(segment);
     }
 
+    /// Those that were heard, or the class of the whole recording.
     pub fn words(&self) -> Vec<&Word> {
-        self.segments
-            .iter()
-            .flat_map(|segment| &segment.words)
-            .collect()
+        let heard = self.segments.iter().flat_map(|segment| &segment.words);
+        heard.chain(&self.class).collect()
     }
 }
 
@@ -154,26 +167,105 @@ pub fn srt(words: &[&Word], mut number: usize) -> (String, usize) {
     (text, number)
 }
 
-/// A word a line: recording, channel, start, duration, word, confidence.
-pub fn ctm(file: &str, words: &[&Word]) -> String {
-    let stem = Path::new(file)
+/// A word a line: recording, channel, start, duration, word, confidence. A class of several words has a
+/// line for each, of equal durations.
+pub fn ctm(recording: &str, words: &[&Word]) -> String {
+    let mut lines = String::new();
+    for word in words {
+        let parts = word.text.split_whitespace();
+        let duration = (word.end - word.start) / parts.clone().count() as f64;
+        for (place, part) in parts.enumerate() {
+            let start = word.start + place as f64 * duration;
+            let confidence = word.confidence;
+            lines += &format!("{recording} 1 {start:.3} {duration:.3} {part} {confidence:.3}\n");
+        }
+    }
+    lines
+}
+
+/// The line of a recording in which nothing was heard: without one, scorers that go through references
+/// and hypotheses side by side lose their place. sclite takes `@` for no word.
+pub fn ctm_of_nothing(recording: &str, seconds: f64) -> String {
+    format!("{recording} 1 0.000 {seconds:.3} @ 0.000\n")
+}
+
+/// What CTM calls each of some files: its name without extension; where others have that too, with as much
+/// of the path before it as tells them apart, then with the extension, then with a number. White space,
+/// which separates CTM's fields, is an underscore.
+pub fn recording_names(files: &[&str]) -> Vec<String> {
+    let choices: Vec<Vec<String>> = files.iter().map(|file| names_of(file)).collect();
+    let mut chosen = vec![0; files.len()];
+    let mut names: Vec<&str>;
+    loop {
+        names = choices
+            .iter()
+            .zip(&chosen)
+            .map(|(of, &n)| of[n].as_str())
+            .collect();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for &name in &names {
+            *counts.entry(name).or_default() += 1;
+        }
+        let mut changed = false;
+        for (place, of) in choices.iter().enumerate() {
+            if counts[names[place]] > 1 && chosen[place] + 1 < of.len() {
+                chosen[place] += 1;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let mut taken: BTreeSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut seen = BTreeSet::new();
+    let distinct = names.into_iter().map(|name| {
+        if seen.insert(name) {
+            return name.to_owned();
+        }
+        let mut numbered = (2..).map(|number: u64| format!("{name}-{number}"));
+        numbered
+            .find(|name| taken.insert(name.clone()))
+            .unwrap_or_default()
+    });
+    distinct.collect()
+}
+
+/// What a file may be called, from short to long: never empty.
+fn names_of(file: &str) -> Vec<String> {
+    let path = Path::new(file);
+    let stem = path
         .file_stem()
-        .unwrap_or_default()
+        .unwrap_or(path.as_os_str())
         .to_string_lossy();
-    let recording = stem.replace(char::is_whitespace, "_");
-    let line = |word: &&Word| {
-        let Word {
-            text,
-            start,
-            end,
-            confidence,
-        } = word;
-        format!(
-            "{recording} 1 {start:.3} {:.3} {text} {confidence:.3}\n",
-            end - start
-        )
-    };
-    words.iter().map(line).collect()
+    let folders = path.parent().into_iter().flat_map(Path::components);
+    let mut folders: Vec<_> = folders
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_string_lossy())
+        .collect();
+    let mut name = stem.into_owned();
+    let mut names = vec![name.clone()];
+    while let Some(folder) = folders.pop() {
+        name = format!("{folder}/{name}");
+        names.push(name.clone());
+    }
+    if let Some(extension) = path.extension() {
+        names.push(format!("{name}.{}", extension.to_string_lossy()));
+    }
+    let is_field = |c: char| !c.is_whitespace() && !c.is_control();
+    let names = names.into_iter().map(|name| {
+        let name: String = name
+            .chars()
+            .map(|c| if is_field(c) { c } else { '_' })
+            .collect();
+        match name.strip_prefix(';') {
+            // A line that begins with semicolons is a comment.
+            Some(rest) => format!("_{rest}"),
+            None if name.is_empty() => "_".to_owned(),
+            None => name,
+        }
+    });
+    names.collect()
 }
 
 fn clock(seconds: f64) -> String {
@@ -221,8 +313,69 @@ mod tests {
 
     #[test]
     fn ctm_has_a_word_a_line() {
-        let words = [word("GO", 1.0, 1.25)];
-        let line = ctm("a b/my file.wav", &words.iter().collect::<Vec<_>>());
-        assert_eq!(line, "my_file 1 1.000 0.250 GO 0.500\n");
+        let words = [word("GO", 1.0, 1.25), word("NEW YORK", 2.0, 3.0)];
+        let lines = ctm("a", &words.iter().collect::<Vec<_>>());
+        let wanted =
+            "a 1 1.000 0.250 GO 0.500\na 1 2.000 0.500 NEW 0.500\na 1 2.500 0.500 YORK 0.500\n";
+        assert_eq!(lines, wanted);
+        assert_eq!(ctm("a", &[]), "");
+        assert_eq!(ctm_of_nothing("a", 1.5), "a 1 0.000 1.500 @ 0.000\n");
+    }
+
+    #[test]
+    fn recordings_have_names_that_differ() {
+        let names = |files: &[&str]| recording_names(files);
+        assert_eq!(names(&["x/a.b.wav", "y z/c.wav"]), ["a.b", "c"]);
+        assert_eq!(names(&["x/my file.wav"]), ["my_file"]);
+        assert_eq!(
+            names(&["r/d1/a.wav", "r/d2/a.wav", "/d2/b.wav"]),
+            ["d1/a", "d2/a", "b"]
+        );
+        assert_eq!(
+            names(&["d/my file.wav", "d/my_file.wav"]),
+            ["d/my_file.wav", "d/my_file.wav-2"]
+        );
+        assert_eq!(
+            names(&["a.wav", "a.mp3", "a.mp3"]),
+            ["a.wav", "a.mp3", "a.mp3-2"]
+        );
+        assert_eq!(
+            names(&["a.wav", "d/a.wav", "e/d/a.wav"]),
+            ["a.wav", "d/a.wav", "e/d/a"]
+        );
+        assert_eq!(
+            names(&[";;x.wav", "\t.wav", "standard input"]),
+            ["_;x", "_", "standard_input"]
+        );
+        for file in ["", "/", "..", ".wav"] {
+            assert!(!names(&[file])[0].is_empty(), "{file}");
+        }
+        let many: Vec<String> = (0..60)
+            .map(|n| format!("{}/{}/a {}.wav", n % 3, n % 5, n % 2))
+            .collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let distinct: BTreeSet<String> = names(&many).into_iter().collect();
+        assert_eq!(distinct.len(), 60);
+        assert!(
+            distinct
+                .iter()
+                .all(|name| !name.contains(char::is_whitespace))
+        );
+    }
+
+    #[test]
+    fn the_class_of_a_recording_is_a_word_of_it() {
+        let mut heard = Transcript::new("a.wav".to_owned());
+        assert!(heard.words().is_empty());
+        heard.seconds = 8.0;
+        heard.keyword("new york".to_owned(), Some(0.75));
+        let words = heard.words();
+        assert_eq!(
+            srt(&words, 1).0,
+            "1\n00:00:00,000 --> 00:00:08,000\nnew york\n\n"
+        );
+        let lines = ctm("a", &words);
+        assert_eq!(lines.lines().count(), 2);
+        assert!(lines.starts_with("a 1 0.000 4.000 new 0.750"));
     }
 }
