@@ -225,7 +225,7 @@ impl Posted {
             }
         }
         // Of copies, the one that is named first: nobody sees a difference.
-        audio.sort_by(|a, b| a.digest.cmp(&b.digest));
+        audio.sort_by_key(|one| one.digest);
         audio.dedup_by(|a, b| a.digest == b.digest);
         audio.shrink_to_fit();
         Self {

@@ -231,7 +231,7 @@ fn a_manifest_is_the_same_packed_or_in_utf16() {
 
 #[test]
 fn a_json_array_is_called_so() {
-    let lines = vec![LINE; 3].join(",\n");
+    let lines = [LINE; 3].join(",\n");
     let long = vec![LINE; 30_000].join(",");
     for array in [
         format!("[{lines}]"),
