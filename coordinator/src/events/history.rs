@@ -135,6 +135,7 @@ fn is_record(event: &Event) -> bool {
         | Event::UtteranceLeftOut { .. }
         | Event::LeftOut { .. }
         | Event::UnknownText { .. }
+        | Event::Warned { .. }
         | Event::Pinned { .. }
         | Event::Quarantined { .. }
         | Event::StepSkipped { .. }
