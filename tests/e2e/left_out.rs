@@ -93,8 +93,8 @@ impl Trained {
 
     fn evaluate(&self, manifest: &str, more: &[&str]) -> Ended {
         let args = ["evaluate", "--model", "model/final", "--device", "cpu"];
-        let args = args.iter().chain(&["--manifest", manifest]).chain(more);
-        run(self.path(), args)
+        let named = ["--manifest", manifest];
+        run(self.path(), args.iter().chain(&named).chain(more))
     }
 }
 
@@ -123,10 +123,8 @@ fn recordings_that_turn_out_to_be_damaged_cost_no_job_and_no_bit() {
             "{last}"
         );
         for name in ["odd-one", "odd-two"] {
-            let named = ended
-                .stderr
-                .matches(&format!("utterance {name} is left out"));
-            assert_eq!(named.count(), 1, "{}", ended.stderr);
+            let named = format!("utterance {name} is left out");
+            assert_eq!(ended.stderr.matches(&named).count(), 1, "{}", ended.stderr);
         }
         assert!(ended.stderr.contains("eleven"), "{}", ended.stderr);
         let report = report(&made.path().join(&out));
