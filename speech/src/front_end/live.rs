@@ -38,6 +38,9 @@ pub struct LiveFrontEnd<'a> {
     scaling: Option<&'a Scaling>,
     /// From the start of the next frame on.
     samples: Vec<f32>,
+    /// Samples between the last frame and the next that have not come yet, where frames lie further apart
+    /// than they are long.
+    gap: usize,
     /// How many samples came before, for errors.
     heard: usize,
     /// Frames without deltas: `said` that have theirs already and are others' context, and those behind.
@@ -69,6 +72,7 @@ impl FrontEnd {
             front_end: self,
             scaling,
             samples: Vec::new(),
+            gap: 0,
             heard: 0,
             statics: Vec::new(),
             said: 0,
@@ -91,13 +95,17 @@ impl LiveFrontEnd<'_> {
             });
         }
         self.heard += samples.len();
-        self.samples.extend_from_slice(samples);
+        let passed = self.gap.min(samples.len());
+        self.gap -= passed;
+        self.samples.extend_from_slice(&samples[passed..]);
         let frames = self.front_end.geometry.frames(self.samples.len());
         if frames > 0 {
             let hearing = self.front_end.hearing(None);
             let heard = self.front_end.frames(&self.samples, frames, &hearing);
             self.statics.extend(heard.data);
-            self.samples.drain(..frames * self.front_end.geometry.shift);
+            let begun = frames * self.front_end.geometry.shift;
+            self.gap = begun.saturating_sub(self.samples.len());
+            self.samples.drain(..begun.min(self.samples.len()));
         }
         Ok(self.known(false))
     }
@@ -116,7 +124,7 @@ impl LiveFrontEnd<'_> {
         }
         self.samples.clear();
         self.statics.clear();
-        (self.heard, self.said, self.stacks) = (0, 0, 0);
+        (self.gap, self.heard, self.said, self.stacks) = (0, 0, 0, 0);
         data
     }
 
@@ -214,6 +222,14 @@ mod tests {
                     ..base.clone()
                 });
             }
+        }
+        // Frames of 25 ms with gaps between them, which blocks of samples may end in.
+        for shift_ms in [26.0, 36.0, 60.5, 310.0] {
+            configs.push(FeaturesConfig {
+                shift_ms,
+                deltas: 1,
+                ..base.clone()
+            });
         }
         configs.push(FeaturesConfig {
             kind: FeatureKind::Mfcc,
