@@ -59,6 +59,9 @@ pub struct Transcribe {
     /// Of `--raw`: samples of one moment.
     #[arg(long, value_name = "N", requires = "raw", default_value_t = 1)]
     pub channels: u16,
+    /// Hear this channel alone, counted from 0, and not the mean of all.
+    #[arg(long, value_name = "N")]
+    pub channel: Option<u16>,
     /// Cut recordings that are longer where they are quiet.
     #[arg(
         long,

@@ -10,6 +10,7 @@ mod prepared;
 mod recordings;
 mod sound;
 
+pub(crate) use audio::mixed;
 pub use audio::{AudioCache, Wanted};
 pub use features::{FeatureCache, FeatureKey};
 pub use prepared::Prepared;

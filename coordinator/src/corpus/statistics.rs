@@ -12,7 +12,7 @@ use std::{
 
 use rayon::prelude::*;
 use speech::{
-    audio,
+    audio::{self, Segments},
     features::{Features, FeaturesConfig},
     front_end::{FrontEnd, GlobalStats, SpeakerStats, StatsAccumulator},
     left_out::Reason,
@@ -109,6 +109,8 @@ fn hear(
 ) -> Result<Vec<(usize, Unusable)>, CorpusError> {
     /// Utterances whose features are held at once.
     const HELD: usize = 128;
+    let in_parts = items.iter().filter(|(_, item)| item.segment.is_some());
+    let segments = Segments::of(in_parts.map(|(_, item)| (&*item.recording.path, None)));
     let mut unusable = Vec::new();
     for items in items.chunks(HELD) {
         if hearing.abandoned.load(Ordering::Relaxed) {
@@ -116,7 +118,7 @@ fn hear(
         }
         let features: Vec<_> = items
             .par_iter()
-            .map(|(_, item)| features_of(item, hearing.front_end))
+            .map(|(_, item)| features_of(item, &segments, hearing.front_end))
             .collect::<Result<_, CorpusError>>()?;
         for ((place, item), features) in items.iter().zip(features) {
             match features {
@@ -130,11 +132,14 @@ fn hear(
 
 fn features_of(
     item: &Item,
+    segments: &Segments,
     front_end: &FrontEnd,
 ) -> Result<Result<Features, Unusable>, CorpusError> {
     let audio = match item.segment.clone() {
         None => audio::read(&item.recording.path),
-        Some(part) => audio::read_segment(&item.recording.path, part),
+        Some(part) => segments
+            .read(&item.recording.path, Some(part), None)
+            .map(|heard| heard.audio),
     };
     let audio = match audio {
         Ok(audio) => audio,

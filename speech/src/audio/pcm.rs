@@ -1,55 +1,52 @@
 //! Samples as they are stored, one after the other, to amplitudes. Knows no headers.
 
-use hound::WavReader;
-use std::io::Read;
+use super::layout::{Encoding, Order};
 
-use super::layout::{Encoding, Layout};
-
-/// The samples in `data`, interleaved and on the scale of `[-1, 1]`; `layout` says how they are stored,
-/// and `data` is whole frames of it.
-///
-/// hound sees a canonical header before the data: it stumbles over foreign chunks of odd length, and its
-/// lengths are then those that were checked.
-pub(super) fn samples(data: &[u8], layout: &Layout) -> Result<Vec<f32>, hound::Error> {
-    match layout.encoding {
-        // What most recordings are, and too many for a call for each sample.
-        Encoding::Integer { bytes: 2 } => Ok(sixteen(data, i16::from_le_bytes)),
-        Encoding::Big => Ok(sixteen(data, i16::from_be_bytes)),
-        Encoding::MuLaw => Ok(data.iter().map(|&code| scaled(mu_law(code))).collect()),
-        Encoding::ALaw => Ok(data.iter().map(|&code| scaled(a_law(code))).collect()),
-        Encoding::Double => {
-            let (eights, _) = data.as_chunks();
-            Ok(eights
-                .iter()
-                .map(|&bytes| f64::from_le_bytes(bytes) as f32)
-                .collect())
+/// The samples in `data`, interleaved and on the scale of `[-1, 1]`; `data` is whole samples.
+pub(super) fn samples(data: &[u8], encoding: Encoding) -> Vec<f32> {
+    use Order::{Big, Little};
+    match encoding {
+        Encoding::Unsigned8 => {
+            let centred = data.iter().map(|&byte| f32::from(byte) - 128.0);
+            centred.map(|value| value * (1.0 / 128.0)).collect()
         }
-        // Not stored one after the other.
-        Encoding::Adpcm => Err(hound::Error::Unsupported),
-        Encoding::Float => reader(data, layout)?.into_samples::<f32>().collect(),
-        Encoding::Integer { bytes } => {
-            // A power of two: only 32-bit integers are rounded, once, by the conversion to f32.
-            let scale = 1.0 / (1u32 << (8 * bytes - 1)) as f32;
-            let scaled = |sample: Result<i32, _>| sample.map(|value| value as f32 * scale);
-            reader(data, layout)?
-                .into_samples::<i32>()
-                .map(scaled)
-                .collect()
+        Encoding::MuLaw => data.iter().map(|&code| scaled(mu_law(code))).collect(),
+        Encoding::ALaw => data.iter().map(|&code| scaled(a_law(code))).collect(),
+        Encoding::Integer { bytes: 2, order } => match order {
+            Little => each(data, |bytes| scaled(i16::from_le_bytes(bytes))),
+            Big => each(data, |bytes| scaled(i16::from_be_bytes(bytes))),
+        },
+        // Left-justified in 32 bits, so that the scale is one and the same. Only 32 bits are rounded, once, by
+        // the conversion.
+        Encoding::Integer { bytes: 1, .. } => {
+            each(data, |[a]| wide(i32::from_be_bytes([a, 0, 0, 0])))
         }
+        Encoding::Integer { bytes: 3, order } => match order {
+            Little => each(data, |[a, b, c]| wide(i32::from_le_bytes([0, a, b, c]))),
+            Big => each(data, |[a, b, c]| wide(i32::from_be_bytes([a, b, c, 0]))),
+        },
+        Encoding::Integer { order, .. } => match order {
+            Little => each(data, |bytes| wide(i32::from_le_bytes(bytes))),
+            Big => each(data, |bytes| wide(i32::from_be_bytes(bytes))),
+        },
+        Encoding::Float { bytes: 8, order } => match order {
+            Little => each(data, |bytes| f64::from_le_bytes(bytes) as f32),
+            Big => each(data, |bytes| f64::from_be_bytes(bytes) as f32),
+        },
+        Encoding::Float { order, .. } => match order {
+            Little => each(data, f32::from_le_bytes),
+            Big => each(data, f32::from_be_bytes),
+        },
     }
 }
 
-fn reader<'a>(
-    data: &'a [u8],
-    layout: &Layout,
-) -> Result<WavReader<impl Read + use<'a>>, hound::Error> {
-    let header = layout.canonical_header(data.len());
-    WavReader::new(std::io::Cursor::new(header).chain(data))
+fn each<const N: usize>(data: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (whole, _) = data.as_chunks();
+    whole.iter().map(|&bytes| value(bytes)).collect()
 }
 
-fn sixteen(data: &[u8], value: fn([u8; 2]) -> i16) -> Vec<f32> {
-    let (pairs, _) = data.as_chunks();
-    pairs.iter().map(|&pair| scaled(value(pair))).collect()
+fn wide(value: i32) -> f32 {
+    value as f32 * (1.0 / 2_147_483_648.0)
 }
 
 fn scaled(value: i16) -> f32 {

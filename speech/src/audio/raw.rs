@@ -5,6 +5,7 @@ use std::io::{self, Read};
 
 use thiserror::Error;
 
+use super::mixing::Mixer;
 use super::{RATES, is_amplitude};
 
 /// Most bytes that are taken at once.
@@ -45,6 +46,8 @@ pub enum RawError {
     Rate { rate: u32 },
     #[error("{channels} channels are not from 1 to 64")]
     Channels { channels: u16 },
+    #[error("channel {channel} (counted from 0) is not among {channels}")]
+    NoChannel { channel: u16, channels: u16 },
 }
 
 impl Encoding {
@@ -81,6 +84,7 @@ pub struct RawReader<R> {
     name: String,
     reader: R,
     format: RawFormat,
+    mixer: Mixer,
     /// Bytes of a frame that has not come whole.
     begun: Vec<u8>,
     frames: u64,
@@ -103,12 +107,31 @@ impl<R: Read> RawReader<R> {
             name: name.to_owned(),
             reader,
             format,
+            mixer: Mixer::new(channels, None),
             begun: Vec::new(),
             frames: 0,
         })
     }
 
-    /// The next samples, channels averaged into one: as many as are there, waiting for one at least.
+    /// Reads `channel` alone, counted from 0, or the mean of all.
+    ///
+    /// # Errors
+    /// When there is no such channel.
+    pub fn of_channel(mut self, channel: Option<u16>) -> Result<Self, RawError> {
+        let channels = self.format.channels;
+        if let Some(channel) = channel.filter(|channel| *channel >= channels) {
+            return Err(RawError::NoChannel { channel, channels });
+        }
+        self.mixer = Mixer::new(channels, channel);
+        Ok(self)
+    }
+
+    /// Whether channels of opposite phase have cancelled in what was read.
+    pub fn cancels(&self) -> bool {
+        self.mixer.cancels()
+    }
+
+    /// The next samples of one channel, or of the mean of all: as many as are there, waiting for one at least.
     /// None at the end; what is left of a sample there is dropped.
     ///
     /// # Errors
@@ -137,22 +160,16 @@ impl<R: Read> RawReader<R> {
             }
         }
         let whole = self.begun.len() / size * size;
-        let mut samples = Vec::with_capacity(whole / size);
-        for frame in self.begun[..whole].chunks_exact(size) {
-            let sum: f32 = frame
-                .chunks_exact(encoding.bytes())
-                .map(|one| encoding.amplitude(one))
-                .sum();
-            let value = sum / f32::from(channels);
-            if !is_amplitude(value) {
-                return Err(RawError::BadSample {
-                    name: self.name.clone(),
-                    index: self.frames + samples.len() as u64,
-                    value,
-                });
-            }
-            samples.push(value);
+        let all = self.begun[..whole].chunks_exact(encoding.bytes());
+        let all: Vec<f32> = all.map(|one| encoding.amplitude(one)).collect();
+        if let Some(index) = all.iter().position(|&value| !is_amplitude(value)) {
+            return Err(RawError::BadSample {
+                name: self.name.clone(),
+                index: self.frames + (index / usize::from(channels)) as u64,
+                value: all[index],
+            });
         }
+        let samples = self.mixer.interleaved(all);
         self.begun.drain(..whole);
         self.frames += samples.len() as u64;
         Ok(Some(samples))
@@ -228,6 +245,27 @@ mod tests {
             all(&[&bytes[..], &[7, 7, 7]].concat(), Encoding::S16le, 2).unwrap(),
             wanted
         );
+    }
+
+    #[test]
+    fn a_channel_can_be_chosen() {
+        let bytes: Vec<u8> = [100i16, -100, 300, -300]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
+        let format = RawFormat {
+            encoding: Encoding::S16le,
+            rate: 8000,
+            channels: 2,
+        };
+        let reader = || RawReader::new("a pipe", &bytes[..], format).unwrap();
+        let mut right = reader().of_channel(Some(1)).unwrap();
+        let wanted = [-100.0 / 32_768.0, -300.0 / 32_768.0];
+        assert_eq!(right.read().unwrap().unwrap(), wanted);
+        let mut both = reader();
+        assert_eq!(both.read().unwrap().unwrap(), [0.0, 0.0]);
+        assert!(both.cancels() && !right.cancels());
+        assert!(reader().of_channel(Some(2)).is_err());
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::layout::{Encoding, Layout};
-use super::{AudioError, RATES, read_error};
+use super::error::read_error;
+use super::layout::{Encoding, Layout, Order};
+use super::{AudioError, RATES};
 
 /// A header is 1,024 bytes, or a multiple for those who had much to say.
 const LONGEST: u64 = 64 << 10;
@@ -72,8 +73,14 @@ pub(super) fn read(
     let coding = fields.get("sample_coding").copied().unwrap_or("pcm");
     let order = fields.get("sample_byte_format").copied();
     let encoding = match (coding, number("sample_n_bytes")?, order) {
-        ("pcm", Some(2), Some("01")) => Encoding::Integer { bytes: 2 },
-        ("pcm", Some(2), Some("10")) => Encoding::Big,
+        ("pcm", Some(2), Some("01")) => Encoding::Integer {
+            bytes: 2,
+            order: Order::Little,
+        },
+        ("pcm", Some(2), Some("10")) => Encoding::Integer {
+            bytes: 2,
+            order: Order::Big,
+        },
         ("ulaw" | "mu-law", None | Some(1), _) => Encoding::MuLaw,
         ("alaw", None | Some(1), _) => Encoding::ALaw,
         (coding, bytes, order) => {

@@ -1,12 +1,16 @@
 //! What a model makes of every utterance of a manifest, and what that costs. It decides in what portions
 //! recordings are read. Utterances that cannot be used are left out by name, within a bound.
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Result;
 use serde::Serialize;
 use speech::{
-    audio::{self, Audio},
+    audio::{self, Audio, Segments},
     features::Features,
     front_end::{FrontEndError, Scaling},
     left_out::{LeftOut, Reason, escaped},
@@ -118,9 +122,15 @@ pub fn measure(
     };
     let (mut utterances, mut recognised, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut audio_seconds, mut greedy) = (0.0, Vec::new());
+    let segments = Segments::of(all.iter().map(|it| (it.audio.as_path(), None)));
+    let mut cancelled = Cancelled::default();
     let mut rest = all.into_iter();
     while rest.len() > 0 {
-        let portion = portion(model, &mut rest, &speakers, &mut leaving)?;
+        let recordings = Recordings {
+            segments: &segments,
+            cancelled: &mut cancelled,
+        };
+        let portion = portion(model, &mut rest, recordings, &speakers, &mut leaving)?;
         let features: Vec<&Features> = portion.iter().map(|one| &one.features).collect();
         let heard = model.recognise(&features)?;
         let labels = portion
@@ -157,6 +167,7 @@ pub fn measure(
             utterances.push(utterance);
         }
     }
+    cancelled.tell();
     let left_out = leaving.finish(recognised.len())?;
     let seconds = begun.elapsed().as_secs_f64();
     let pairs: Vec<(&str, &str)> = recognised
@@ -186,6 +197,34 @@ pub fn measure(
     })
 }
 
+/// Where utterances are read from.
+struct Recordings<'a> {
+    segments: &'a Segments,
+    cancelled: &'a mut Cancelled,
+}
+
+/// Recordings whose channels are of opposite phase, so that nothing is left of their mean.
+#[derive(Default)]
+struct Cancelled(BTreeSet<PathBuf>);
+
+impl Cancelled {
+    fn add(&mut self, path: &Path) {
+        if !self.0.contains(path) {
+            self.0.insert(path.to_owned());
+        }
+    }
+
+    fn tell(&self) {
+        let Some(first) = self.0.first() else { return };
+        output::message(&format!(
+            "warning: the channels of {} recordings are of opposite phase and cancel, so that hardly a sound is left of \
+             their mean, first of {}: convert them to the channel that is meant",
+            self.0.len(),
+            first.display().to_string().escape_debug()
+        ));
+    }
+}
+
 /// An utterance that can be recognised.
 struct Ready {
     utterance: Utterance,
@@ -198,14 +237,19 @@ struct Ready {
 fn portion(
     model: &Model,
     rest: &mut impl Iterator<Item = Utterance>,
+    from: Recordings,
     speakers: &BTreeMap<String, Scaling>,
     leaving: &mut Leaving,
 ) -> Result<Vec<Ready>> {
     let (mut utterances, mut recordings, mut samples) = (Vec::new(), Vec::<Audio>::new(), 0);
     while recordings.len() < AT_ONCE && samples < SAMPLES {
         let Some(utterance) = rest.next() else { break };
-        match audio::read_utterance(&utterance) {
-            Ok(recording) => {
+        match from.segments.utterance(&utterance) {
+            Ok(heard) => {
+                if heard.cancels {
+                    from.cancelled.add(&utterance.audio);
+                }
+                let recording = heard.audio;
                 samples += recording.samples.len();
                 recordings.push(recording);
                 utterances.push(utterance);

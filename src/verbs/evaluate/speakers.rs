@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use rayon::prelude::*;
 use speech::{
-    audio,
+    audio::Segments,
     features::{Features, Normalization},
     front_end::{Scaling, SpeakerStats},
     left_out::Reason,
@@ -27,10 +27,12 @@ pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<Stri
         .iter()
         .filter_map(|utterance| Some((utterance.speaker.as_deref()?, utterance)))
         .collect();
+    let paths = named.iter().map(|(_, one)| (one.audio.as_path(), None));
+    let segments = Segments::of(paths);
     for named in named.chunks(AT_ONCE) {
         let features: Vec<Option<Features>> = named
             .par_iter()
-            .map(|(_, utterance)| raw_features(model, utterance))
+            .map(|(_, utterance)| raw_features(model, &segments, utterance))
             .collect::<Result<_>>()?;
         for ((speaker, _), features) in named.iter().zip(&features) {
             if let Some(features) = features {
@@ -46,9 +48,13 @@ pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<Stri
 
 /// What a speaker's statistics are made of; `None` for an utterance that cannot be used, which is named where it
 /// would be recognised.
-fn raw_features(model: &Model, utterance: &Utterance) -> Result<Option<Features>> {
-    let recording = match audio::read_utterance(utterance) {
-        Ok(recording) => recording,
+fn raw_features(
+    model: &Model,
+    segments: &Segments,
+    utterance: &Utterance,
+) -> Result<Option<Features>> {
+    let recording = match segments.utterance(utterance) {
+        Ok(heard) => heard.audio,
         Err(error) if Reason::of_audio(&error).is_some() => return Ok(None),
         Err(error) => {
             let told = format!("utterance {:?}: {error}", utterance.id);

@@ -32,6 +32,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
         Lengths::up_to(args.longest).map_err(|error| Failure::Usage(error.to_string()))?;
     let mut heard = Heard {
         model,
+        channel: args.channel,
         is_keyword: model.recipe().vocabulary.kind == Kind::Classes,
         printer: {
             let names: Vec<String> = args.files.iter().map(|path| sources::name(path)).collect();
@@ -74,6 +75,7 @@ struct Unprinted {
 
 struct Heard<'a> {
     model: &'a Model,
+    channel: Option<u16>,
     is_keyword: bool,
     printer: Printer,
     /// Transcripts that were printed, or passed over.
@@ -100,7 +102,7 @@ impl Heard<'_> {
             is_read: false,
             error: None,
         });
-        let mut source = Source::open(path, format).map_err(Ended::File)?;
+        let mut source = Source::open(path, format, self.channel).map_err(Ended::File)?;
         let rate = source.rate();
         // One class is said of a whole recording.
         let longest = if self.is_keyword {
@@ -116,6 +118,7 @@ impl Heard<'_> {
                 self.piece(place, piece, rate).map_err(Ended::All)?;
             }
         }
+        source.warn_if_cancelled(path);
         self.of(place).transcript.seconds = samples as f64 / f64::from(rate);
         let Some(piece) = cutter.finish() else {
             let told = format!("{}: there is no sound", sources::name(path));

@@ -29,7 +29,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
     }
     // What the model is not made for is said before anything is waited for.
     let mut listener = model.listen()?;
-    let mut source = Source::open(path, format)?;
+    let mut source = Source::open(path, format, args.channel)?;
     let (found, wanted) = (source.rate(), model.recipe().features.sample_rate);
     if found != wanted {
         let told = format!(
@@ -54,6 +54,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
         teller.partial(&listener)?;
     }
     let seconds = listener.seconds();
+    source.warn_if_cancelled(path);
     match listener.finish()? {
         Some(utterance) => teller.utterance(&utterance)?,
         None => teller.clear()?,

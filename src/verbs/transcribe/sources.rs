@@ -1,5 +1,5 @@
-//! Where sound comes from: files, standard input, samples without a header. Plain files and raw samples
-//! are read bit by bit; what is packed is held whole.
+//! Where sound comes from: files, standard input, samples without a header. All of them are read block by block, so
+//! that no recording is in memory unpacked.
 
 use std::{
     fs::File,
@@ -9,14 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use speech::audio::{
-    self, Audio,
+    Blocks,
     raw::{Encoding, RawFormat, RawReader},
 };
 
-use crate::{args, exit::Failure};
-
-/// Seconds of a plain file that are read at once.
-const BLOCK: u64 = 10;
+use crate::{args, exit::Failure, output};
 
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
@@ -59,18 +56,12 @@ pub enum Source {
         rate: u32,
         reader: RawReader<Box<dyn Read>>,
     },
-    /// A plain file, and what of it has been read.
-    Blocks {
-        path: std::path::PathBuf,
-        rate: u32,
-        frames: u64,
-        at: u64,
-    },
-    Whole(Option<Audio>),
+    File(Blocks),
 }
 
 impl Source {
-    pub fn open(path: &Path, format: Option<RawFormat>) -> Result<Self> {
+    /// Of channel `channel`, counted from 0, or of the mean of all.
+    pub fn open(path: &Path, format: Option<RawFormat>, channel: Option<u16>) -> Result<Self> {
         let told = name(path);
         if let Some(format) = format {
             let reader: Box<dyn Read> = match is_stdin(path) {
@@ -79,7 +70,7 @@ impl Source {
             };
             return Ok(Self::Raw {
                 rate: format.rate,
-                reader: RawReader::new(&told, reader, format)?,
+                reader: RawReader::new(&told, reader, format)?.of_channel(channel)?,
             });
         }
         if is_stdin(path) {
@@ -87,25 +78,16 @@ impl Source {
             io::stdin()
                 .read_to_end(&mut bytes)
                 .context("cannot read standard input")?;
-            return Ok(Self::Whole(Some(audio::decode(&told, &bytes)?)));
+            return Ok(Self::File(Blocks::of_bytes(&told, bytes, channel)?));
         }
-        let info = audio::inspect(path)?;
-        if !is_riff(path)? {
-            return Ok(Self::Whole(Some(audio::read(path)?)));
-        }
-        Ok(Self::Blocks {
-            path: path.to_owned(),
-            rate: info.sample_rate,
-            frames: info.frames,
-            at: 0,
-        })
+        Ok(Self::File(Blocks::open(path, channel)?))
     }
 
     /// In Hz.
     pub fn rate(&self) -> u32 {
         match self {
-            Self::Raw { rate, .. } | Self::Blocks { rate, .. } => *rate,
-            Self::Whole(audio) => audio.as_ref().map_or(1, |audio| audio.sample_rate),
+            Self::Raw { rate, .. } => *rate,
+            Self::File(blocks) => blocks.rate(),
         }
     }
 
@@ -113,29 +95,22 @@ impl Source {
     pub fn next(&mut self) -> Result<Option<Vec<f32>>> {
         match self {
             Self::Raw { reader, .. } => Ok(reader.read()?),
-            Self::Blocks {
-                path,
-                rate,
-                frames,
-                at,
-            } => {
-                let part = *at..(*at + BLOCK * u64::from(*rate)).min(*frames);
-                if part.is_empty() {
-                    return Ok(None);
-                }
-                *at = part.end;
-                Ok(Some(audio::read_segment(path, part)?.samples))
-            }
-            Self::Whole(audio) => Ok(audio.take().map(|audio| audio.samples)),
+            Self::File(blocks) => Ok(blocks.read()?),
         }
     }
-}
 
-/// Files of this kind can be read from the middle.
-fn is_riff(path: &Path) -> Result<bool> {
-    let mut start = [0; 4];
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let read = file.take(4).read(&mut start);
-    let read = read.with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(read == 4 && &start == b"RIFF")
+    /// Says on standard error that channels of opposite phase have cancelled in what was read, if they have.
+    pub fn warn_if_cancelled(&self, path: &Path) {
+        let cancels = match self {
+            Self::Raw { reader, .. } => reader.cancels(),
+            Self::File(blocks) => blocks.cancels(),
+        };
+        if cancels {
+            output::message(&format!(
+                "warning: {}: its channels are of opposite phase and cancel, so that hardly a sound is left of their \
+                 mean: choose one with --channel 0",
+                name(path).escape_debug()
+            ));
+        }
+    }
 }

@@ -2,11 +2,14 @@
 //! there, else in the worker's own folder.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use proto::contribution::Digest;
+use speech::audio::{Audio, Heard};
 
 use super::{
     CacheConfig, CacheError,
@@ -103,6 +106,34 @@ impl AudioCache {
         self.folder.remove(&name);
         None
     }
+}
+
+/// The sound that was `heard` in the recording at `path`. Where channels of opposite phase have cancelled, that is
+/// said, once for a recording and for a few of them.
+pub(crate) fn mixed(heard: Heard, path: &Path) -> Audio {
+    if heard.cancels {
+        tell_of_cancelling(path);
+    }
+    heard.audio
+}
+
+pub(super) fn tell_of_cancelling(path: &Path) {
+    /// Recordings that are named.
+    const NAMED: usize = 5;
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() > NAMED || !told.insert(path.to_owned()) {
+        return;
+    }
+    if told.len() > NAMED {
+        tracing::warn!("the channels of more recordings cancel; they are not named");
+        return;
+    }
+    tracing::warn!(
+        path = %path.display(),
+        "its channels are of opposite phase and cancel, so that hardly a sound is left of their mean: convert it to the \
+         channel that is meant"
+    );
 }
 
 fn name(wanted: &Wanted) -> String {

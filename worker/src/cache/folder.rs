@@ -79,7 +79,16 @@ impl Folder {
     /// Writes the file whole or not at all, and makes room for it. What is larger than the folder
     /// may be is not kept.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let size = bytes.len() as u64;
+        self.write_with(name, bytes.len() as u64, |file| file.write_all(bytes))
+    }
+
+    /// [`Self::write`] of the `size` bytes that `fill` writes one after the other.
+    pub(super) fn write_with(
+        &self,
+        name: &str,
+        size: u64,
+        fill: impl FnOnce(&mut fs::File) -> io::Result<()>,
+    ) -> io::Result<()> {
         if size > self.limit {
             return Ok(());
         }
@@ -88,7 +97,7 @@ impl Folder {
             .path
             .join(format!("{name}.{}.{number}{UNFINISHED}", process::id()));
         let written = fs::File::create(&temporary)
-            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|mut file| fill(&mut file))
             .and_then(|()| fs::rename(&temporary, self.path.join(name)));
         if let Err(error) = written {
             let _ = fs::remove_file(&temporary);

@@ -8,7 +8,8 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    io::{self, Read as _, Write as _},
     ops::Range,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,7 +21,8 @@ use speech::audio::{self, Audio, AudioError};
 
 use super::{
     AudioCache, CacheConfig, CacheError, Wanted,
-    folder::{Folder, read_bounded},
+    audio::{mixed, tell_of_cancelling},
+    folder::Folder,
     prepared,
 };
 
@@ -105,13 +107,14 @@ impl Recordings {
                 let now = std::time::SystemTime::now();
                 let _ = fs::File::open(&found.path).and_then(|file| file.set_modified(now));
             }
-            if let Ok(heard) = audio::read_segment(&found.path, part.clone()) {
-                return Ok(Some(heard));
+            if let Ok(heard) = audio::read_part(&found.path, Some(part.clone()), None) {
+                return Ok(Some(mixed(heard, &wanted.path)));
             }
         }
         *known = self.unpacked(&wanted.digest);
         if let Some(found) = known.as_ref() {
-            return audio::read_segment(&found.path, part.clone()).map(Some);
+            let heard = audio::read_part(&found.path, Some(part.clone()), None)?;
+            return Ok(Some(mixed(heard, &wanted.path)));
         }
         // Before they are read: what changes in between is another file then.
         let shared = Stamp::of(&wanted.path, false).ok();
@@ -153,28 +156,65 @@ impl Recordings {
         let name = wanted.path.to_string_lossy();
         if audio::is_plain(bytes) {
             *known = stamp.map(|stamp| Known { path, stamp });
-            return audio::decode_segment(&name, bytes, part.clone());
+            let heard = audio::decode_part(&name, bytes, Some(part.clone()), None)?;
+            return Ok(mixed(heard, &wanted.path));
         }
         let Some(program) = self.program else {
             return audio::decode_segment(&name, bytes, part.clone());
         };
-        let whole = audio::decode(&name, bytes)?;
-        let Some(mut unpacked) = audio::float_wav(&whole) else {
-            // Too long for a copy.
-            return audio::decode_segment(&name, bytes, part.clone());
-        };
-        unpacked.extend(tail(&program, &wanted.digest, &unpacked));
-        let file = file_name(&wanted.digest);
-        match self.folder.write(&file, &unpacked) {
-            Ok(()) => {
-                let path = self.folder.path(&file);
-                *known = Stamp::of(&path, true)
-                    .ok()
-                    .map(|stamp| Known { path, stamp });
-            }
-            Err(error) => tracing::warn!(%error, "cannot keep an unpacked recording"),
+        if let Err(error) = self.unpack(&program, wanted, bytes) {
+            tracing::warn!(%error, path = %wanted.path.display(), "cannot keep an unpacked recording");
         }
-        audio::cut(whole, part.clone(), &wanted.path)
+        let path = self.folder.path(&file_name(&wanted.digest));
+        *known = Stamp::of(&path, true)
+            .ok()
+            .map(|stamp| Known { path, stamp });
+        match known {
+            Some(known) => audio::read_segment(&known.path, part.clone()),
+            // A recording that is damaged, or too long for the cache: what lies before the damage can be heard.
+            None => audio::decode_segment(&name, bytes, part.clone()),
+        }
+    }
+
+    /// Leaves an unpacked copy of `bytes`, block by block. A recording that cannot be unpacked leaves none.
+    fn unpack(&self, program: &Digest, wanted: &Wanted, bytes: &[u8]) -> io::Result<()> {
+        let name = wanted.path.to_string_lossy();
+        let Ok(info) = audio::inspect_bytes(&name, bytes) else {
+            return Ok(());
+        };
+        let Ok(mut blocks) = audio::Blocks::of_bytes(&name, bytes.to_vec(), None) else {
+            return Ok(());
+        };
+        let header = audio::float_header(info.sample_rate, info.frames);
+        let size = header.len() as u64 + 4 * info.frames + TAIL as u64;
+        let mut is_damaged = false;
+        let written = self
+            .folder
+            .write_with(&file_name(&wanted.digest), size, |file| {
+                let mut hasher = begun(program, &wanted.digest);
+                hasher.update(&header);
+                file.write_all(&header)?;
+                let mut samples = 0;
+                loop {
+                    let block = match blocks.read() {
+                        Ok(Some(block)) => block,
+                        Ok(None) if samples == info.frames => break,
+                        Ok(None) | Err(_) => {
+                            is_damaged = true;
+                            return Err(io::ErrorKind::InvalidData.into());
+                        }
+                    };
+                    samples += block.len() as u64;
+                    let block: Vec<u8> = block.iter().flat_map(|it| it.to_le_bytes()).collect();
+                    hasher.update(&block);
+                    file.write_all(&block)?;
+                }
+                file.write_all(hasher.finalize().as_bytes())
+            });
+        if blocks.cancels() {
+            tell_of_cancelling(&wanted.path);
+        }
+        if is_damaged { Ok(()) } else { written }
     }
 
     /// An unpacked copy that this program left, verified.
@@ -182,9 +222,13 @@ impl Recordings {
         let program = self.program?;
         let path = self.folder.path(&file_name(digest));
         let stamp = Stamp::of(&path, true).ok()?;
-        let bytes = read_bounded(&fs::File::open(&path).ok()?, stamp.bytes)?;
-        let (content, found) = bytes.split_last_chunk::<TAIL>()?;
-        if tail(&program, digest, content) != *found {
+        let mut file = fs::File::open(&path).ok()?;
+        let mut hasher = begun(&program, digest);
+        let content = stamp.bytes.checked_sub(TAIL as u64)?;
+        hasher.update_reader((&mut file).take(content)).ok()?;
+        let mut found = Vec::with_capacity(TAIL);
+        file.take(TAIL as u64).read_to_end(&mut found).ok()?;
+        if *hasher.finalize().as_bytes() != *found {
             self.folder.remove(&file_name(digest));
             return None;
         }
@@ -207,10 +251,11 @@ fn file_name(digest: &Digest) -> String {
     format!("{}.wav", blake3::Hash::from(*digest).to_hex())
 }
 
-fn tail(program: &Digest, recording: &Digest, content: &[u8]) -> Digest {
+/// The checksum at the end of a copy, begun.
+fn begun(program: &Digest, recording: &Digest) -> blake3::Hasher {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(program).update(recording).update(content);
-    *hasher.finalize().as_bytes()
+    hasher.update(program).update(recording);
+    hasher
 }
 
 #[cfg(test)]
@@ -332,6 +377,29 @@ mod tests {
             ..again
         };
         assert_eq!(once_more.find(1..2), None);
+    }
+
+    #[test]
+    fn what_lies_before_the_damage_of_a_packed_recording_is_heard() {
+        let mut fixture = fixture(true);
+        let coded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../speech/testdata/coded");
+        let mut bytes = fs::read(coded.join("chirp.mp3")).unwrap();
+        let whole = audio::decode("chirp.mp3", &bytes).unwrap().samples;
+        // The side information of the last frame announces more values than a frame has.
+        let headers = bytes.windows(2);
+        let last = headers.rev().position(|two| two == [0xff, 0xf3]);
+        let last = bytes.len() - 2 - last.unwrap();
+        bytes[last + 4..last + 13].fill(0xff);
+        fs::write(&fixture.wanted.path, &bytes).unwrap();
+        fixture.wanted.bytes = bytes.len() as u64;
+        fixture.wanted.digest = *blake3::hash(&bytes).as_bytes();
+        assert!(audio::decode("chirp.mp3", &bytes).is_err());
+        assert_eq!(fixture.find(3..40).as_deref(), Some(&whole[3..40]));
+        let behind = whole.len() as u64 - 1..whole.len() as u64;
+        let found = fixture
+            .recordings
+            .find(&fixture.audio, &fixture.wanted, &behind);
+        assert!(found.is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     cache::{
         AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Recordings, Sound, SoundCache,
-        Wanted,
+        Wanted, mixed,
     },
     transfer::CallError,
 };
@@ -264,7 +264,8 @@ impl Loader {
     ) -> Result<Source, LoadError> {
         let path = utterance.audio.path.to_string_lossy();
         let audio = match &utterance.segment {
-            None => audio::decode(&path, bytes),
+            None => audio::decode_part(&path, bytes, None, None)
+                .map(|heard| mixed(heard, &utterance.audio.path)),
             Some(part) => self
                 .recordings
                 .hear(&self.audio, &utterance.audio, bytes, part),

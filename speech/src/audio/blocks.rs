@@ -1,0 +1,128 @@
+//! Recordings that are read from their beginning to their end, block by block, so that a long one is never in memory
+//! unpacked.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Cursor, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use super::coded::Unpacker;
+use super::form::{Form, byte_range, bytes_at, mixer, plain};
+use super::layout::Layout;
+use super::mixing::Mixer;
+use super::{AudioError, open};
+
+/// Seconds of a block, about.
+const SECONDS: u64 = 10;
+
+/// A recording that is being read.
+pub struct Blocks(Inner);
+
+enum Inner {
+    Plain {
+        file: Box<dyn Source>,
+        layout: Layout,
+        mixer: Mixer,
+        path: PathBuf,
+        /// The next sample.
+        at: u64,
+    },
+    Coded(Box<Unpacker<'static>>),
+}
+
+trait Source: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Source for T {}
+
+impl Blocks {
+    /// Of the file at `path`: of its channel `channel`, counted from 0, or of the mean of all.
+    ///
+    /// # Errors
+    /// When it is no recording that is read, or has no such channel.
+    pub fn open(path: &Path, channel: Option<u16>) -> Result<Self, AudioError> {
+        let (file, length) = open(path)?;
+        Self::new::<File>(file, length, channel, path)
+    }
+
+    /// Of a file that is in memory; `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of_bytes(name: &str, bytes: Vec<u8>, channel: Option<u16>) -> Result<Self, AudioError> {
+        let length = bytes.len() as u64;
+        Self::new(Cursor::new(bytes), length, channel, Path::new(name))
+    }
+
+    fn new<S: Source + 'static>(
+        mut file: S,
+        length: u64,
+        channel: Option<u16>,
+        path: &Path,
+    ) -> Result<Self, AudioError> {
+        Ok(Self(match Form::of(&mut file, length, path)? {
+            Form::Plain(layout) => Inner::Plain {
+                mixer: mixer(&layout, channel, path)?,
+                file: Box::new(file),
+                layout,
+                path: path.to_owned(),
+                at: 0,
+            },
+            Form::Coded(container, at) => {
+                let bytes = Cow::Owned(bytes_at(&mut file, at, path)?);
+                let unpacker = Unpacker::open(container, bytes, channel, path)?;
+                Inner::Coded(Box::new(unpacker))
+            }
+        }))
+    }
+
+    /// In Hz.
+    pub fn rate(&self) -> u32 {
+        match &self.0 {
+            Inner::Plain { layout, .. } => layout.sample_rate,
+            Inner::Coded(unpacker) => unpacker.rate(),
+        }
+    }
+
+    /// Whether channels of opposite phase have cancelled in what was read.
+    pub fn cancels(&self) -> bool {
+        match &self.0 {
+            Inner::Plain { mixer, .. } => mixer.cancels(),
+            Inner::Coded(unpacker) => unpacker.cancels(),
+        }
+    }
+
+    /// The next samples; none at the end.
+    ///
+    /// # Errors
+    /// When they cannot be read or decoded.
+    pub fn read(&mut self) -> Result<Option<Vec<f32>>, AudioError> {
+        match &mut self.0 {
+            Inner::Plain {
+                file,
+                layout,
+                mixer,
+                path,
+                at,
+            } => {
+                let end = *at + SECONDS * u64::from(layout.sample_rate);
+                let part = *at..end.min(layout.frames());
+                if part.is_empty() {
+                    return Ok(None);
+                }
+                let bytes = bytes_at(file, byte_range(layout, Some(part.clone()), path)?, path)?;
+                *at = part.end;
+                plain(&bytes, layout, mixer, path).map(|audio| Some(audio.samples))
+            }
+            Inner::Coded(unpacker) => {
+                let enough = (SECONDS * u64::from(unpacker.rate())) as usize;
+                let mut samples = Vec::new();
+                while samples.len() < enough {
+                    let Some((_, block)) = unpacker.next()? else {
+                        break;
+                    };
+                    samples.extend(block);
+                }
+                Ok((!samples.is_empty()).then_some(samples))
+            }
+        }
+    }
+}
