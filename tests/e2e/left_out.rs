@@ -148,7 +148,20 @@ fn recordings_that_turn_out_to_be_damaged_cost_no_job_and_no_bit() {
     let global = [&strict[..], &["features.normalization=global"]].concat();
     let ended = made.train("global", "1", &global).expect(78);
     assert!(ended.stderr.contains("odd-one"), "{}", ended.stderr);
-    assert!(!made.path().join("global/metrics.jsonl").exists());
+    let steps = fs::read_to_string(made.path().join("global/metrics.jsonl"));
+    assert_eq!(steps.unwrap_or_default(), "");
+
+    // With more allowed, a run goes on that ended for it.
+    let more = [&sets[..], &["corpus.max_bad=1"]].concat();
+    let mut args: Vec<&str> =
+        "train job.toml --device cpu --workers 1 --threads 1 --out strict --resume"
+            .split(' ')
+            .collect();
+    args.extend(more.iter().flat_map(|set| ["--set", set]));
+    run(made.path(), args).expect(0);
+    let resumed = report(&made.path().join("strict"));
+    assert_eq!(resumed["weights_sha256"], hashes[0]);
+    assert_eq!(resumed["left_out"]["train"]["utterances"], 1);
 }
 
 #[test]
