@@ -40,6 +40,8 @@ struct Worker {
     idle: Millis,
     /// It waits for work.
     asked: bool,
+    /// It may compute for the running job.
+    fits: bool,
     speeds: BTreeMap<PassKind, Speed>,
 }
 
@@ -81,6 +83,8 @@ pub struct Machine {
     last: Option<Pass>,
     /// Workers in quarantine.
     barred: BTreeSet<WorkerId>,
+    /// Since when the pass waits for nothing but second answers that nobody gives.
+    unconfirmed: Option<Millis>,
     /// Of the running job, by kind of pass.
     paces: BTreeMap<PassKind, Pace>,
     counters: Counters,
@@ -102,6 +106,7 @@ impl Machine {
             cost: 1.0,
             last: None,
             barred: BTreeSet::new(),
+            unconfirmed: None,
             paces: BTreeMap::new(),
             counters: Counters::default(),
             outputs: Vec::new(),
@@ -116,6 +121,7 @@ impl Machine {
             Input::Joined { worker } => self.admit(worker),
             Input::Left { worker } => self.dismiss(worker),
             Input::Heard { worker } => self.renew(worker),
+            Input::Fits { worker, fits } => self.fit(worker, fits),
             Input::LeaseWanted {
                 worker,
                 until,
@@ -202,6 +208,11 @@ impl Machine {
             })
     }
 
+    /// Whether everything is in but second answers, without which nothing counts and which nobody gives.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
     pub fn knows(&self, worker: WorkerId) -> bool {
         self.workers.contains_key(&worker)
     }
@@ -228,6 +239,7 @@ impl Machine {
             held: Vec::new(),
             idle: heard,
             asked: false,
+            fits: true,
             speeds: BTreeMap::new(),
         });
     }
@@ -251,6 +263,22 @@ impl Machine {
         match self.workers.get_mut(&worker) {
             Some(state) => state.heard = self.now,
             None => self.outputs.push(Output::Unknown { worker }),
+        }
+    }
+
+    /// Its leases are free when it does not fit any more.
+    fn fit(&mut self, worker: WorkerId, fits: bool) {
+        let Some(state) = self.workers.get_mut(&worker) else {
+            return;
+        };
+        state.fits = fits;
+        if fits {
+            return;
+        }
+        state.held.clear();
+        state.idle = self.now;
+        if let Some(pass) = &mut self.pass {
+            pass.free_leases_of(worker, &[]);
         }
     }
 

@@ -11,7 +11,7 @@ use super::{Millis, WorkerId};
 #[derive(Debug)]
 pub(super) struct Check {
     opinions: Vec<Opinion>,
-    /// When the first doubt arose.
+    /// Of an audit, when it began; of a dispute, when something new was last said in it.
     pub(super) since: Millis,
 }
 
@@ -45,10 +45,15 @@ impl Check {
         }
     }
 
-    /// An answer that is sent again is no new opinion.
-    pub(super) fn hear(&mut self, opinion: Opinion) {
-        if !self.opinions.contains(&opinion) {
-            self.opinions.push(opinion);
+    /// An answer that is sent again is no new opinion. A dispute's time counts from the newest one: an audit
+    /// may have waited for long when it becomes a dispute.
+    pub(super) fn hear(&mut self, opinion: Opinion, now: Millis) {
+        if self.opinions.contains(&opinion) {
+            return;
+        }
+        self.opinions.push(opinion);
+        if self.is_disputed() {
+            self.since = now;
         }
     }
 
@@ -136,7 +141,7 @@ mod tests {
         };
         let mut check = Check::new(opinion(0, opinions[0]), 5);
         for (attempt, said) in opinions.iter().enumerate().skip(1) {
-            check.hear(opinion(attempt, *said));
+            check.hear(opinion(attempt, *said), 10 + attempt as Millis);
         }
         check
     }
@@ -189,6 +194,18 @@ mod tests {
     fn an_equal_number_on_both_sides_settles_nothing() {
         let tied = [(1, 7), (2, 8), (3, 7), (4, 8)];
         assert_eq!(check(&tied).verdict(), Verdict::Open);
+    }
+
+    #[test]
+    fn the_time_of_a_dispute_counts_from_the_newest_opinion_and_not_from_the_audit() {
+        assert_eq!(check(&[(1, 7)]).since, 5);
+        assert_eq!(check(&[(1, 7), (2, 7)]).since, 5);
+        assert_eq!(check(&[(1, 7), (2, 8)]).since, 11);
+        assert_eq!(check(&[(1, 7), (2, 8), (3, 9)]).since, 12);
+        let mut repeated = check(&[(1, 7), (2, 8)]);
+        let again = repeated.opinions[1];
+        repeated.hear(again, 99);
+        assert_eq!(repeated.since, 11);
     }
 
     #[test]

@@ -159,8 +159,10 @@ enum Useless {
 
 /// Doubts.
 impl Machine {
+    /// The workers that may compute for the running job.
     pub(super) fn present(&self) -> BTreeSet<WorkerId> {
-        self.workers.keys().copied().collect()
+        let fitting = self.workers.iter().filter(|(_, state)| state.fits);
+        fitting.map(|(&worker, _)| worker).collect()
     }
 
     /// Whether the answer to `key` is one of those that a second worker computes as well. Which ones
@@ -217,22 +219,24 @@ impl Machine {
         self.outputs.push(Output::PassRestarted { pass });
     }
 
-    /// Ends checks that nobody will bring further: an audit is left undone, a dispute ends the pass.
+    /// Ends checks that nobody will bring further: an audit is left undone, a dispute ends the pass, and so
+    /// does an audit that the job insists on.
     pub(super) fn give_checks_up(&mut self) {
+        self.watch_confirmation();
         let Some(pass) = self.pass.as_ref().filter(|pass| pass.has_checks()) else {
             return;
         };
-        let (present, insists) = (self.present(), self.insists());
-        let is_over = |since: Millis| since.saturating_add(self.config.check_patience) <= self.now;
+        let present = self.present();
         let mut undone = Vec::new();
         let mut unsettled = None;
         for (node, since, disputed) in pass.idle_checks() {
+            let end = self.given_up_at(pass, node, (since, disputed), &present);
+            if end.is_none_or(|end| end > self.now) {
+                continue;
+            }
             match disputed {
-                true if is_over(since) => unsettled = unsettled.or(Some(node)),
-                false if !insists && (is_over(since) || !pass.can_be_checked(node, &present)) => {
-                    undone.push(node);
-                }
-                _ => {}
+                true => unsettled = unsettled.or(Some(node)),
+                false => undone.push(node),
             }
         }
         if let Some(node) = unsettled {
@@ -240,6 +244,15 @@ impl Machine {
             let workers = pass.said_by(node).into_iter().collect();
             self.outputs.push(Output::Unsettled { key, workers });
             self.close();
+            return;
+        }
+        let overdue = self.confirmation_ends().is_some_and(|end| end <= self.now);
+        let unconfirmed = pass.idle_checks().next().filter(|_| overdue);
+        if let Some((node, ..)) = unconfirmed {
+            let key = pass.key(self.generation, node, 0);
+            self.outputs.push(Output::Unconfirmed { key });
+            self.close();
+            self.unconfirmed = None;
             return;
         }
         self.counters.unaudited += undone.len() as u64;
@@ -250,13 +263,59 @@ impl Machine {
         }
     }
 
+    /// When the check of `node`, which nobody works on, is given up. `None`: not as things stand.
+    ///
+    /// A dispute waits longer where somebody who is here has not been asked: nodes may take minutes, and
+    /// who has one asks when it is done. An audit may wait as long as other micro-batches are missing,
+    /// because it holds nothing up.
+    fn given_up_at(
+        &self,
+        pass: &Pass,
+        node: Node,
+        (since, disputed): (Millis, bool),
+        present: &BTreeSet<WorkerId>,
+    ) -> Option<Millis> {
+        let config = &self.config;
+        match (disputed, pass.can_be_checked(node, present)) {
+            (true, true) => Some(since.saturating_add(config.check_ceiling)),
+            (true, false) => Some(since.saturating_add(config.check_patience)),
+            (false, _) if self.insists() => None,
+            (false, false) => Some(self.now),
+            (false, true) if pass.missing() > 0 => None,
+            (false, true) => {
+                let since = since.max(pass.moved());
+                Some(since.saturating_add(config.check_patience))
+            }
+        }
+    }
+
     /// When checks that nobody works on are given up.
-    pub(super) fn checks_end(&self) -> impl Iterator<Item = Millis> {
-        let insists = self.insists();
-        let checks = self.pass.iter().flat_map(Pass::idle_checks);
-        checks
-            .filter(move |(.., disputed)| *disputed || !insists)
-            .map(|(_, since, _)| since.saturating_add(self.config.check_patience))
+    pub(super) fn checks_end(&self) -> Option<Millis> {
+        let pass = self.pass.as_ref().filter(|pass| pass.has_checks())?;
+        let present = self.present();
+        let ends = pass.idle_checks().filter_map(|(node, since, disputed)| {
+            self.given_up_at(pass, node, (since, disputed), &present)
+        });
+        ends.chain(self.confirmation_ends()).min()
+    }
+
+    /// Takes note of when a pass came to wait for nothing but second answers that the job insists on.
+    fn watch_confirmation(&mut self) {
+        let waits = self.insists()
+            && !self.present().is_empty()
+            && self.pass.as_ref().is_some_and(|pass| {
+                let idle = pass.missing() == 0 && !pass.has_leases();
+                idle && pass.has_checks() && !pass.has_disputes()
+            });
+        self.unconfirmed = match waits {
+            true => self.unconfirmed.or(Some(self.now)),
+            false => None,
+        };
+    }
+
+    fn confirmation_ends(&self) -> Option<Millis> {
+        let since = self.unconfirmed?;
+        Some(since.saturating_add(self.config.check_ceiling))
     }
 
     /// Says so, once, when the pass has come to its end.

@@ -58,6 +58,7 @@ impl Machine {
         for waiting in std::mem::take(&mut self.waiting) {
             let worker = waiting.worker;
             let node = match self.holds(worker) {
+                _ if !self.fits(worker) => None,
                 0 => self
                     .disputed_node(worker)
                     .or_else(|| self.free_node(worker))
@@ -80,6 +81,10 @@ impl Machine {
                 self.waiting.push(waiting);
             }
         }
+    }
+
+    fn fits(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|state| state.fits)
     }
 
     /// Leases that `worker` works on, the next one included.
@@ -110,7 +115,8 @@ impl Machine {
             return None;
         }
         let kind = pass.id.kind;
-        let others = self.workers.iter().filter(|&(&id, _)| id != worker);
+        let others = self.workers.iter();
+        let others = others.filter(|&(&id, state)| id != worker && state.fits);
         let others = others.map(|(_, state)| (self.milliseconds(state, kind), self.busy(state)));
         let state = self.workers.get(&worker)?;
         let own = (self.milliseconds(state, kind), self.busy(state));
@@ -186,6 +192,7 @@ impl Machine {
                 self.waiting
                     .iter()
                     .filter(|it| it.worker != holder && self.holds(it.worker) == 0)
+                    .filter(|it| self.fits(it.worker))
                     .any(|it| helps(node, it.worker))
             })
             .map(|(node, holder, begins)| (self.overdue_at(holder, node, begins), node))

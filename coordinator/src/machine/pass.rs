@@ -28,6 +28,8 @@ pub(super) struct Pass {
     missing: u32,
     /// Answered nodes for which one answer is not enough.
     checks: BTreeMap<Node, Check>,
+    /// When the newest answer came that was accepted or is an opinion in a check.
+    moved: Millis,
     /// It was said that everything is in.
     announced: bool,
 }
@@ -102,6 +104,7 @@ impl Pass {
             done: BTreeMap::new(),
             missing: micro_batches,
             checks: BTreeMap::new(),
+            moved: 0,
             announced: false,
         }
     }
@@ -252,6 +255,10 @@ impl Pass {
             .map(|((node, _), lease)| (*node, lease.worker, lease.begins))
     }
 
+    pub(super) fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
     pub(super) fn expiries(&self) -> impl Iterator<Item = Millis> {
         self.leases.values().map(|lease| lease.expires)
     }
@@ -324,6 +331,7 @@ impl Pass {
         }
         let Some(done) = self.done_at(node) else {
             self.accept(node, opinion);
+            self.moved = now;
             return Answer::Accepted;
         };
         if done.node != node {
@@ -338,7 +346,8 @@ impl Pass {
             self.announced = false;
         }
         if let Some(check) = self.checks.get_mut(&node) {
-            check.hear(opinion);
+            check.hear(opinion, now);
+            self.moved = now;
             self.leases.remove(&(node, attempt));
         }
         match differs {

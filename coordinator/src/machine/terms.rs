@@ -43,8 +43,11 @@ pub struct Config {
     /// expected to take, and no less than the floor.
     pub straggler_floor: Millis,
     pub straggler_multiple: f64,
-    /// How long a node waits for another opinion that nobody gives.
+    /// How long a node waits for another opinion that nobody who is here can give.
     pub check_patience: Millis,
+    /// The same where somebody who is here could give it, and is busy or does not ask; and how long a pass
+    /// of which everything is in waits for a second worker where nothing counts without one.
+    pub check_ceiling: Millis,
 }
 
 impl Default for Config {
@@ -58,6 +61,7 @@ impl Default for Config {
             straggler_floor: 1_000,
             straggler_multiple: 2.0,
             check_patience: 60_000,
+            check_ceiling: 600_000,
         }
     }
 }
@@ -71,6 +75,10 @@ pub enum Input {
     Left { worker: WorkerId },
     /// A sign of life.
     Heard { worker: WorkerId },
+    /// Whether a worker may compute for the running job. One that may not is here all the same: it waits,
+    /// and is neither given work nor counted on. A worker that is admitted fits until something else is
+    /// said.
+    Fits { worker: WorkerId, fits: bool },
     /// A worker waits for work until `until`, and still works on `holds`. Any other lease of its was lost
     /// on the way to it or back, and is free.
     LeaseWanted {
@@ -148,6 +156,8 @@ pub enum Output {
     Quarantined { worker: WorkerId, key: Key },
     /// `workers` gave different bits for the node of `key`, and nobody came to settle it.
     Unsettled { key: Key, workers: Vec<WorkerId> },
+    /// Nothing counts without a second answer, and nobody came to give one to the node of `key`.
+    Unconfirmed { key: Key },
 }
 
 /// How far answers are trusted.
@@ -159,7 +169,7 @@ pub enum Scrutiny {
     /// Two answers to one node must have the same bits.
     Compare {
         /// The share of nodes that a second worker computes as well, where there is one. At 1 nothing
-        /// counts without, and a worker that is alone waits.
+        /// counts without: a worker that is alone waits, for [`Config::check_ceiling`].
         audit: f64,
     },
 }

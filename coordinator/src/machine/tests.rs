@@ -3,6 +3,7 @@
 mod ahead;
 mod arrivals;
 mod doubts;
+mod fits;
 
 use proto::tree::Node;
 
@@ -418,35 +419,6 @@ fn a_silent_worker_is_lost_and_its_node_goes_to_the_one_who_waits() {
         }]
     );
     assert_eq!(bench.machine.counters().lost, 1);
-}
-
-#[test]
-fn patience_ends_with_an_answer() {
-    let mut bench = Bench::new(1);
-    let worker = WorkerId(1);
-    assert_eq!(
-        bench.ask_until(1, bench.now),
-        [Output::NothingYet { worker }]
-    );
-    assert_eq!(bench.ask_until(1, bench.now + 500), []);
-    assert_eq!(bench.machine.next_deadline(), Some(bench.now + 500));
-    assert_eq!(bench.wait(500), [Output::NothingYet { worker }]);
-}
-
-#[test]
-fn those_who_wait_get_work_as_soon_as_there_is_some() {
-    let mut bench = Bench::new(2);
-    bench.ask_until(2, Millis::MAX);
-    bench.ask_until(1, Millis::MAX);
-    let outputs = bench.open(0, 8);
-    let granted: Vec<_> = outputs
-        .iter()
-        .filter_map(|output| match output {
-            Output::Granted { worker, key, .. } => Some((worker.0, key.node.to_string())),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(granted, [(2, "2/0".to_owned()), (1, "2/1".to_owned())]);
 }
 
 #[test]

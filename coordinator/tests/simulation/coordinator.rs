@@ -87,6 +87,7 @@ fn config() -> Config {
         lease_ceiling: 20_000,
         straggler_floor: 60,
         check_patience: 6000,
+        check_ceiling: 60_000,
         ..Config::default()
     }
 }
@@ -315,7 +316,7 @@ impl Life {
                 Output::PassRestarted { pass } => {
                     self.begin_sum(toy::micro_batches(pass.kind, pass.step));
                 }
-                Output::Unsettled { .. } => {
+                Output::Unsettled { .. } | Output::Unconfirmed { .. } => {
                     faults.count("run failed over a dispute");
                     self.failed = true;
                     return Ok(());

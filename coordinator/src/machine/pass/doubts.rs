@@ -23,6 +23,11 @@ impl Pass {
         !self.checks.is_empty()
     }
 
+    /// When an answer came last that brought the pass further.
+    pub(in crate::machine) const fn moved(&self) -> Millis {
+        self.moved
+    }
+
     pub(in crate::machine) fn has_disputes(&self) -> bool {
         self.checks.values().any(Check::is_disputed)
     }

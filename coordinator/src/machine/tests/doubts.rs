@@ -106,6 +106,117 @@ fn an_audit_that_nobody_takes_does_not_hold_the_pass_up_for_ever() {
     assert_eq!(bench.machine.counters().unaudited, 1);
 }
 
+#[test]
+fn a_lone_worker_of_a_job_that_insists_waits_for_the_ceiling_and_then_the_pass_ends() {
+    let ceiling = Config::default().check_ceiling;
+    let mut bench = audited(1);
+    bench.open(0, 2);
+    let (key, _) = bench.lease(1);
+    assert!(!bench.machine.is_unconfirmed());
+    bench.answer(1, &key, 7);
+    assert!(bench.machine.is_unconfirmed());
+    assert!(!unconfirmed(&bench.wait(ceiling - 1)));
+    assert!(unconfirmed(&bench.wait(1)));
+    assert_eq!(bench.machine.pass(), None);
+    assert!(!bench.machine.is_unconfirmed());
+}
+
+fn unconfirmed(outputs: &[Output]) -> bool {
+    let found = |output: &Output| matches!(output, Output::Unconfirmed { .. });
+    outputs.iter().any(found)
+}
+
+#[test]
+fn the_ceiling_counts_only_while_somebody_is_here_and_everything_else_is_in() {
+    let ceiling = Config::default().check_ceiling;
+    let mut bench = audited(1);
+    bench.open(0, 1);
+    let (key, _) = bench.lease(1);
+    bench.answer(1, &key, 7);
+    bench.wait(ceiling / 2);
+    let worker = WorkerId(1);
+    bench.handle(Input::Left { worker });
+    assert!(!bench.machine.is_unconfirmed());
+    bench.now += 2 * ceiling;
+    assert!(!unconfirmed(&bench.handle(Input::Tick)));
+    for worker in [2, 3].map(WorkerId) {
+        bench.handle(Input::Joined { worker });
+    }
+    assert!(!unconfirmed(&bench.wait(ceiling / 2)));
+    let (again, _) = bench.lease(3);
+    assert!(!bench.machine.is_unconfirmed(), "somebody is at it");
+    assert!(completes(&bench.answer(3, &again, 7)));
+}
+
+#[test]
+fn an_audit_waits_as_long_as_other_micro_batches_are_missing() {
+    let patience = Config::default().check_patience;
+    let mut bench = Bench::new(2);
+    bench.audit = 0.999;
+    bench.open(0, 2);
+    let (first, _) = bench.lease(1);
+    let (second, _) = bench.lease(2);
+    bench.answer(1, &first, 7);
+    // Worker 2's micro-batch takes longer than an audit waits for.
+    let held = [&second];
+    for _ in 0..3 {
+        bench.wait(patience / 2);
+        bench.ask_ahead(2, &held);
+    }
+    assert_eq!(bench.machine.counters().unaudited, 0);
+    bench.answer(2, &second, 7);
+    let (audit, _) = bench.lease(2);
+    assert_eq!(audit.node, first.node);
+    bench.answer(2, &audit, 7);
+    let (audit, _) = bench.lease(1);
+    assert!(completes(&bench.answer(1, &audit, 7)));
+    assert_eq!(bench.machine.counters().audited, 2);
+}
+
+#[test]
+fn a_dispute_over_an_answer_that_is_older_than_the_patience_is_settled_by_a_third_worker() {
+    let patience = Config::default().check_patience;
+    let mut bench = audited(3);
+    bench.open(0, 1);
+    let (first, _) = bench.lease(1);
+    bench.answer(1, &first, 7);
+    let (second, _) = bench.lease(2);
+    bench.wait(patience + 5_000);
+    assert_eq!(bench.outcome(2, &second, 8), Outcome::Differs);
+    let (third, _) = bench.lease(3);
+    let outputs = bench.answer(3, &third, 7);
+    assert_eq!(quarantined(&outputs), [2]);
+    assert!(completes(&outputs));
+}
+
+#[test]
+fn a_dispute_waits_for_a_third_worker_that_is_busy_for_longer_than_the_patience() {
+    let Config {
+        check_patience,
+        check_ceiling,
+        ..
+    } = Config::default();
+    let (mut bench, _) = disputed(3);
+    // Worker 3 is here, and at something else for minutes.
+    let outputs = bench.wait(3 * check_patience);
+    assert!(
+        !outputs
+            .iter()
+            .any(|it| matches!(it, Output::Unsettled { .. }))
+    );
+    let (third, _) = bench.lease(3);
+    assert_eq!(quarantined(&bench.answer(3, &third, 7)), [2]);
+
+    // One that never asks is not waited for without end.
+    let (mut bench, _) = disputed(3);
+    let outputs = bench.wait(check_ceiling);
+    assert!(
+        outputs
+            .iter()
+            .any(|it| matches!(it, Output::Unsettled { .. }))
+    );
+}
+
 /// Two workers have given different bits for a pass of one node, which worker 1's are accepted for.
 fn disputed(workers: u64) -> (Bench, Key) {
     let mut bench = audited(workers);
