@@ -7,6 +7,7 @@ pub mod crash;
 pub mod lane;
 pub mod pieces;
 pub mod tensor;
+pub mod text;
 pub mod tree;
 pub mod wide;
 pub mod wire;
