@@ -26,6 +26,7 @@ mod keeping;
 mod lineage;
 mod pass;
 mod queue;
+mod returns;
 mod roster;
 mod scoring;
 mod showing;
@@ -33,13 +34,16 @@ mod steps;
 mod training;
 mod trouble;
 mod unusable;
+mod waiting;
 mod work;
 
 pub(crate) use command::{
-    Announced, Command, Expected, Handle, LeaseAnswer, Leased, Posted, Reply, Weights, Welcome,
+    Announced, Command, Expected, Handle, LeaseAnswer, Leased, Parting, Posted, Reply, Weights,
+    Welcome,
 };
 pub use command::{JobView, Progress};
 pub(crate) use pass::Hypothesis;
+pub(crate) use roster::Terms;
 pub use roster::{Introduction, WorkerView};
 pub use trouble::{Refused, RunError};
 
@@ -48,6 +52,7 @@ use pass::Pass;
 use roster::Roster;
 use showing::Drawing;
 use training::{Next, Training};
+use waiting::Stall;
 use work::Done;
 
 use crate::{
@@ -57,13 +62,14 @@ use crate::{
     store::{Fence, Store, StoreError},
 };
 
+/// Characters of a reason that a worker gives.
+const REASON: usize = 2000;
 /// Vectors below this many elements are added at once: a thread would cost more.
 const SMALL: usize = 1 << 14;
 
 pub(crate) struct Driver {
     clock: Instant,
-    /// How often workers are asked to say that they are there; the machine loses them after a few.
-    heartbeat: Duration,
+    terms: Terms,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
     /// Where facts about corpora are kept.
@@ -85,6 +91,11 @@ pub(crate) struct Driver {
     weights: watch::Sender<Option<Weights>>,
     spares: Spares,
     stop: Stop,
+    /// The job or its compute class is another: who may compute for it is to be told anew.
+    refit: bool,
+    stall: Stall,
+    /// Compute classes of jobs that were set aside in this life, because nobody of theirs was here.
+    aside: BTreeMap<String, String>,
     /// Who wants to know that every worker was told goodbye.
     farewells: Vec<Reply<()>>,
 }
@@ -100,6 +111,12 @@ struct Run {
     active: Option<Active>,
     /// Who wants it cancelled.
     cancel: Vec<Reply<Result<JobView, Refused>>>,
+    /// It is to end as failed, for a reason from outside.
+    given_up: Option<RunError>,
+    /// Who waits for that.
+    gave_up: Vec<Reply<()>>,
+    /// It was told that audits are left undone.
+    unaudited_told: bool,
     /// Faults of this life before the run began.
     before: machine::Counters,
     /// What it comes to, once that is known.
@@ -120,12 +137,11 @@ enum Stop {
     Done,
 }
 
-/// Starts the driver of `store`'s jobs. Workers are asked for a `heartbeat` and lost after `silence`.
+/// Starts the driver of `store`'s jobs.
 pub(crate) fn spawn(
     store: Store,
     cache_dir: Option<PathBuf>,
-    heartbeat: Duration,
-    silence: Duration,
+    terms: Terms,
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMANDS: usize = 256;
     let (commands, received) = mpsc::channel(COMMANDS);
@@ -139,12 +155,12 @@ pub(crate) fn spawn(
         weights: weights_seen,
     };
     let config = machine::Config {
-        heartbeat_timeout: silence.as_millis() as Millis,
+        heartbeat_timeout: terms.silence.as_millis() as Millis,
         ..machine::Config::default()
     };
     let driver = Driver {
         clock: Instant::now(),
-        heartbeat,
+        terms,
         machine: Machine::new(store.generation(), config),
         feeds: queue::feeds(&store),
         fence: store.fence().clone(),
@@ -160,6 +176,9 @@ pub(crate) fn spawn(
         weights,
         spares,
         stop: Stop::No,
+        refit: false,
+        stall: Stall::default(),
+        aside: BTreeMap::new(),
         farewells: Vec::new(),
     };
     (handle, tokio::spawn(driver.run(received)))
@@ -173,8 +192,15 @@ impl Driver {
                 return Err(fenced);
             }
             self.part();
+            if std::mem::take(&mut self.refit) {
+                self.refit();
+            }
+            if self.watch_for_stall() {
+                continue;
+            }
             let due = self.machine.next_deadline();
             let due = due.map(|due| self.clock + Duration::from_millis(due));
+            let due = due.into_iter().chain(self.stall.due()).min();
             let tick = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
             tokio::select! {
                 command = commands.recv() => match command {
@@ -250,7 +276,11 @@ impl Driver {
                         outputs.extend(self.machine.handle(self.now(), undelivered));
                     }
                 }
-                Output::NothingYet { worker } => self.answer(worker, LeaseAnswer::Idle),
+                Output::NothingYet { worker } => {
+                    let reason = self.check_class(worker).err();
+                    let reason = reason.map(|refused| refused.to_string());
+                    self.answer(worker, LeaseAnswer::Idle(reason));
+                }
                 Output::Unknown { worker } => self.answer(worker, LeaseAnswer::Unknown),
                 Output::Receipt { outcome, .. } => receipt = Some(outcome),
                 Output::PassComplete { pass } => self.complete(&pass),
@@ -299,6 +329,7 @@ impl Driver {
                     node: key.node.to_string(),
                     workers: self.roster.names(&workers),
                 }),
+                Output::Unconfirmed { key } => self.fail(self.unconfirmed(&key)),
             }
         }
         receipt
@@ -313,10 +344,14 @@ impl Driver {
 
     /// Sends a grant to its worker; gives what the machine must hear when that fails.
     fn deliver(&mut self, worker: WorkerId, key: Key) -> Option<Input> {
+        // The job was pinned to a class by a worker that was granted a lease just before.
         if let Err(refused) = self.check_class(worker) {
-            self.answer(worker, LeaseAnswer::Goodbye(refused.to_string()));
-            self.roster.remove(worker);
-            return Some(Input::Left { worker });
+            self.answer(worker, LeaseAnswer::Idle(Some(refused.to_string())));
+            self.roster.fit(worker, false);
+            return Some(Input::Fits {
+                worker,
+                fits: false,
+            });
         }
         let undelivered = Input::GivenBack {
             worker,
@@ -412,17 +447,16 @@ impl Driver {
             }
             let Some(active) = &run.active else {
                 // The preparation hears of it, and nobody waits for it.
-                if !run.cancel.is_empty() {
-                    run.abandoned.store(true, Ordering::Relaxed);
-                    self.end(Ending::Cancelled).await;
-                    continue;
+                let ending = run.wanted_ending();
+                if ending.is_none() && matches!(self.stop, Stop::No) {
+                    return;
                 }
-                if matches!(self.stop, Stop::Asked(_)) {
-                    run.abandoned.store(true, Ordering::Relaxed);
-                    self.run = None;
-                    continue;
+                run.abandoned.store(true, Ordering::Relaxed);
+                match ending {
+                    Some(ending) => self.end(ending).await,
+                    None => self.put_away().await,
                 }
-                return;
+                continue;
             };
             match active.training.next() {
                 Next::Wait => return,
@@ -434,44 +468,10 @@ impl Driver {
                 Next::Update => self.update(),
                 Next::Score => self.score(),
                 Next::Finish => self.finish(),
-                Next::Stop if !run.cancel.is_empty() => {
-                    self.end(Ending::Cancelled).await;
-                }
-                Next::Stop => self.put_away(),
-            }
-        }
-    }
-
-    /// Leaves the run as its checkpoint has it.
-    fn put_away(&mut self) {
-        self.run = None;
-        self.withdraw();
-    }
-
-    /// Lets go of what workers were given to work on.
-    fn withdraw(&mut self) {
-        self.posted.send_replace(None);
-        self.weights.send_replace(None);
-        self.roster.close_lanes();
-        self.spares.clear();
-    }
-
-    /// Tells those who wait for the last goodbye that it was said.
-    fn part(&mut self) {
-        if self.roster.is_dismissed() {
-            for reply in self.farewells.drain(..) {
-                let _ = reply.send(());
-            }
-        }
-    }
-
-    /// Everything that can be taken up again is written down.
-    fn stopped(&mut self) {
-        // Followers end with their feeds.
-        self.feeds.clear();
-        if let Stop::Asked(replies) = std::mem::replace(&mut self.stop, Stop::Done) {
-            for reply in replies {
-                let _ = reply.send(());
+                Next::Stop => match run.wanted_ending() {
+                    Some(ending) => self.end(ending).await,
+                    None => self.put_away().await,
+                },
             }
         }
     }
@@ -481,5 +481,13 @@ impl Run {
     /// Remembers the first thing that went wrong.
     fn fail(&mut self, error: RunError) {
         self.ending.get_or_insert(Ending::Failed(error));
+    }
+
+    /// How it ends once it has come to rest, if that is more than to be taken up again.
+    fn wanted_ending(&mut self) -> Option<Ending> {
+        if !self.cancel.is_empty() {
+            return Some(Ending::Cancelled);
+        }
+        self.given_up.take().map(Ending::Failed)
     }
 }

@@ -106,7 +106,18 @@ pub enum Event {
         worker: u64,
         node: String,
         reason: String,
+        /// Returns before this one that have no line of their own.
+        #[serde(default)]
+        more: u64,
     },
+    /// The run has not gone on for a while, because something is missing.
+    Waiting {
+        /// What is.
+        reason: String,
+    },
+    /// A node that was to be computed by a second worker as well was not; said once in a life of the
+    /// coordinator, the report counts them.
+    Unaudited,
     /// A micro-batch whose gradient is not finite or too large, left out of the step's sum, weight
     /// and all.
     Quarantined {
@@ -193,6 +204,7 @@ pub enum Set {
 /// A line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    #[serde(with = "crate::timestamp")]
     pub time: Timestamp,
     /// Steps done when it happened.
     pub step: u64,

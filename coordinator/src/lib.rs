@@ -27,4 +27,5 @@ pub mod spares;
 pub mod store;
 pub mod tensorboard;
 pub mod times;
+mod timestamp;
 pub mod update;

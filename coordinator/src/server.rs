@@ -25,9 +25,9 @@ use tokio::{
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    driver::{self, Command, Handle, Refused},
+    driver::{self, Command, Handle, Refused, Terms},
     job::Job,
-    store::{Layout, Store, StoreError},
+    store::{Cause, Layout, Store, StoreError},
 };
 
 mod gate;
@@ -57,6 +57,9 @@ pub struct Config {
     /// Where digests of recordings and statistics over them are kept, so that the next start need not read a
     /// corpus again; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
+    /// Whether workers are to end when it stops; they wait for its return otherwise. With
+    /// [`Layout::Single`] they end in any case.
+    pub dismiss_workers: bool,
 }
 
 #[derive(Debug, Error)]
@@ -71,6 +74,14 @@ pub enum StartError {
     InUse(SocketAddr),
     #[error("{0:?} is not an address to listen on; write it as HOST:PORT")]
     Address(String),
+    #[error(
+        "the name in {listen} cannot be resolved: {source}; it was tried for {} s", within.as_secs()
+    )]
+    Resolve {
+        listen: String,
+        source: io::Error,
+        within: Duration,
+    },
     #[error("cannot listen on {listen}: {source}")]
     Listen { listen: String, source: io::Error },
     #[error(transparent)]
@@ -113,10 +124,16 @@ impl Coordinator {
             layout,
             allow_plaintext,
             cache_dir,
+            dismiss_workers,
         } = config;
-        let resolved = tokio::net::lookup_host(&listen).await.ok();
-        let Some(wanted) = resolved.and_then(|mut addresses| addresses.next()) else {
-            return Err(StartError::Address(listen));
+        let wanted = resolve(&listen).await?;
+        let one_job = matches!(layout, Layout::Single { .. });
+        let terms = Terms {
+            heartbeat: limits.heartbeat,
+            silence: limits.silence,
+            returns: limits.returns,
+            dismisses: dismiss_workers || one_job,
+            one_job,
         };
         if !wanted.ip().is_loopback() && !allow_plaintext {
             return Err(StartError::Plaintext(wanted));
@@ -137,7 +154,7 @@ impl Coordinator {
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .build_v1()?;
-        let (handle, driver) = driver::spawn(store, cache_dir, limits.heartbeat, limits.silence);
+        let (handle, driver) = driver::spawn(store, cache_dir, terms);
         let (stop, stopped) = oneshot::channel::<()>();
         let closed = watch::Sender::new(false);
         let incoming = gate::connections(listener, limits, closed.subscribe());
@@ -153,6 +170,45 @@ impl Coordinator {
             server,
             driver,
         })
+    }
+}
+
+/// The address to listen on. A name that cannot be resolved is tried for a while: that of a machine that is
+/// just starting, or of a network that is.
+///
+/// # Errors
+/// When it is no address, or its name cannot be resolved.
+async fn resolve(listen: &str) -> Result<SocketAddr, StartError> {
+    const WITHIN: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_secs(1);
+    if let Ok(address) = listen.parse() {
+        return Ok(address);
+    }
+    let malformed = || StartError::Address(listen.to_owned());
+    let (host, port) = listen.rsplit_once(':').ok_or_else(malformed)?;
+    // IPv6 addresses were parsed above, in their brackets.
+    let named = |one: char| one.is_alphanumeric() || matches!(one, '-' | '_' | '.');
+    if host.is_empty() || !host.chars().all(named) || port.parse::<u16>().is_err() {
+        return Err(malformed());
+    }
+    let began = Instant::now();
+    loop {
+        let source = match tokio::net::lookup_host(listen).await {
+            Ok(mut addresses) => match addresses.next() {
+                Some(address) => return Ok(address),
+                None => io::Error::other("the name has no address"),
+            },
+            Err(error) => error,
+        };
+        if began.elapsed() >= WITHIN {
+            return Err(StartError::Resolve {
+                listen: listen.to_owned(),
+                source,
+                within: WITHIN,
+            });
+        }
+        tracing::warn!("{listen} cannot be resolved yet: {source}");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -245,6 +301,18 @@ impl Running {
         self.handle
             .ask(|reply| Command::Submit { job, reply })
             .await?
+    }
+
+    /// Ends the running job as failed, for a reason that only the program knows which runs the
+    /// coordinator. It leaves a checkpoint, and can be resumed.
+    pub async fn give_up(&self, reason: String, cause: Cause) {
+        let command = |reply| Command::GiveUp {
+            reason,
+            cause,
+            reply,
+        };
+        // A driver that is gone has no job to end.
+        let _ = self.handle.ask(command).await;
     }
 
     /// Waits until the coordinator breaks off by itself.

@@ -84,6 +84,7 @@ pub struct Entry {
     pub state: State,
     /// Its place in the queue: lower ones run first. Resuming gives a new one.
     pub turn: u64,
+    #[serde(with = "crate::timestamp")]
     pub submitted_at: Timestamp,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -374,8 +375,7 @@ fn read_state(root: &Path) -> Result<Option<Written>, StoreError> {
 
 /// The time as records have it, to the millisecond.
 pub(crate) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(jiff::Unit::Millisecond).unwrap_or(now)
+    crate::timestamp::now()
 }
 
 fn lock(root: &Path) -> Result<File, StoreError> {

@@ -25,6 +25,7 @@ pub fn coordinate(data_dir: &str) {
             },
             allow_plaintext: false,
             cache_dir: None,
+            dismiss_workers: false,
         };
         let running = Coordinator::start(config).await.unwrap();
         println!("http://{}", running.addr());

@@ -10,7 +10,7 @@ use proto::{
 
 use super::{
     Active, Driver, Introduction, Refused, RunError, Stop,
-    command::{Announced, Command, Expected, LeaseAnswer, Reply, Welcome},
+    command::{Announced, Command, Expected, LeaseAnswer, Parting, Reply, Welcome},
     pass::{self, Hypothesis},
 };
 use crate::{
@@ -19,9 +19,6 @@ use crate::{
     machine::{Input, Outcome, WorkerId},
     times::Times,
 };
-
-/// Leases returned undone in a row after which a run fails: nobody can do it.
-const RETURNS: u32 = 24;
 
 /// Answers. Who asked may be gone by now; no answer holds anything that could be lost with it.
 fn give<T>(reply: Reply<T>, answer: T) {
@@ -112,6 +109,11 @@ impl Driver {
             Command::Prune { age, reply } => give(reply, self.prune(age).await),
             Command::Workers { reply } => give(reply, self.worker_views()),
             Command::Stop { reply } => self.stop(reply),
+            Command::GiveUp {
+                reason,
+                cause,
+                reply,
+            } => self.give_up(RunError::GivenUp { reason, cause }, reply),
             Command::Farewell { reply } => self.farewells.push(reply),
         }
     }
@@ -120,8 +122,13 @@ impl Driver {
         if !matches!(self.stop, Stop::No) {
             return Err(Refused::Stopping);
         }
-        self.check_introduction(&introduction)?;
-        let worker = self.roster.admit(introduction.clone())?;
+        if self.terms.one_job {
+            self.check_introduction(&introduction)?;
+        }
+        let worker = self.roster.admit(introduction)?;
+        // As it is printed.
+        let introduction = self.roster.get(worker).cloned().unwrap_or_default();
+        self.refit = true;
         tracing::info!(
             worker = worker.0,
             name = introduction.name,
@@ -137,25 +144,19 @@ impl Driver {
         Ok(Welcome {
             worker: worker.0,
             generation: self.generation(),
-            heartbeat: self.heartbeat,
+            heartbeat: self.terms.heartbeat,
         })
     }
 
     /// Whether a worker is of the compute class that the running job is pinned to.
-    fn check_introduction(&self, introduction: &Introduction) -> Result<(), Refused> {
-        let (Some(run), Some(training)) = (&self.run, self.training()) else {
-            return Ok(());
-        };
+    pub(super) fn check_introduction(&self, introduction: &Introduction) -> Result<(), Refused> {
         let class = &introduction.compute_class;
-        let may_change = training.tally.lineage.may_change_class;
-        match (&training.tally.compute_class, training.job.compute_class) {
-            (Some(pinned), ComputeClassPolicy::Pinned) if pinned != class && !may_change => {
-                Err(Refused::Class {
-                    job: run.id.clone(),
-                    pinned: pinned.clone(),
-                    class: class.clone(),
-                })
-            }
+        match self.pinned_to() {
+            Some((run, pinned)) if pinned != class => Err(Refused::Class {
+                job: run.id.clone(),
+                pinned: pinned.to_owned(),
+                class: class.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -180,7 +181,11 @@ impl Driver {
         let pinned = match tally.compute_class.clone() {
             None => None,
             Some(pinned) if may_change && pinned != compute_class => Some(pinned),
-            Some(_) => return,
+            Some(_) => {
+                // Others might have joined it.
+                self.refit |= may_change;
+                return;
+            }
         };
         tally.compute_class = Some(compute_class.clone());
         let policy = training.job.compute_class;
@@ -189,6 +194,7 @@ impl Driver {
             let changed = lineage.change_class(step, pinned, compute_class.clone());
             self.note(changed.into());
         }
+        self.refit = true;
         self.note(Event::Pinned { compute_class });
     }
 
@@ -203,7 +209,7 @@ impl Driver {
         // Longer waits are cut off, so that a connection that is gone is noticed.
         const LONGEST: Duration = Duration::from_secs(60);
         if !matches!(self.stop, Stop::No) {
-            give(reply, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+            give(reply, self.goodbye());
             self.roster.dismiss(worker);
             return;
         }
@@ -212,21 +218,29 @@ impl Driver {
             return;
         }
         if let Err(refused) = self.roster.check_quarantine(worker) {
-            give(reply, LeaseAnswer::Goodbye(refused.to_string()));
+            give(
+                reply,
+                LeaseAnswer::Goodbye(refused.to_string(), Parting::Refused),
+            );
             return;
         }
         if self.roster.get(worker).is_none() {
             give(reply, LeaseAnswer::Unknown);
             return;
         }
-        if let Err(refused) = self.check_class(worker) {
+        if let Err(refused) = self.check_class(worker)
+            && self.terms.one_job
+        {
             self.tell(Input::Left { worker });
             self.roster.remove(worker);
-            give(reply, LeaseAnswer::Goodbye(refused.to_string()));
+            give(
+                reply,
+                LeaseAnswer::Goodbye(refused.to_string(), Parting::Refused),
+            );
             return;
         }
         // A worker that asks again has given up on the answer before.
-        self.answer(worker, LeaseAnswer::Idle);
+        self.answer(worker, LeaseAnswer::Idle(None));
         self.waiting.insert(worker, reply);
         let until = self.now() + patience.min(LONGEST).as_millis() as u64;
         self.tell(Input::LeaseWanted {
@@ -260,7 +274,10 @@ impl Driver {
         );
         self.answer(
             worker,
-            LeaseAnswer::Goodbye(Refused::Quarantined(name.clone()).to_string()),
+            LeaseAnswer::Goodbye(
+                Refused::Quarantined(name.clone()).to_string(),
+                Parting::Refused,
+            ),
         );
         self.note(Event::WorkerQuarantined {
             worker: worker.0,
@@ -277,51 +294,15 @@ impl Driver {
             return;
         };
         tracing::info!(worker = worker.0, name = introduction.name, "a worker left");
-        self.answer(worker, LeaseAnswer::Goodbye("you left".to_owned()));
+        self.answer(
+            worker,
+            LeaseAnswer::Goodbye("you left".to_owned(), Parting::Dismissed),
+        );
         self.note(Event::WorkerLeft {
             worker: worker.0,
             name: introduction.name,
         });
         self.tell(Input::Left { worker });
-    }
-
-    fn given_back(&mut self, worker: WorkerId, key: Key, reason: String, fatal: bool) {
-        let name = self.roster.name(worker);
-        let current = self.is_current(&key);
-        tracing::warn!(worker = worker.0, name, node = %key.node, "a lease was returned: {reason}");
-        if current {
-            self.note(Event::GivenBack {
-                worker: worker.0,
-                node: key.node.to_string(),
-                reason: reason.clone(),
-            });
-        }
-        let step = key.step;
-        self.tell(Input::GivenBack { worker, key });
-        if !current {
-            return;
-        }
-        if fatal {
-            self.fail(RunError::Data {
-                worker: worker.0,
-                name,
-                step,
-                reason,
-            });
-            return;
-        }
-        let Some(pass) = self.pass_mut() else { return };
-        pass.returned += 1;
-        if pass.returned >= RETURNS {
-            let times = pass.returned;
-            self.fail(RunError::Returned {
-                worker: worker.0,
-                name,
-                step,
-                times,
-                reason,
-            });
-        }
     }
 
     /// Whether a key is about the pass that is open.
@@ -435,9 +416,28 @@ impl Driver {
         }
         let waiting: Vec<WorkerId> = self.waiting.keys().copied().collect();
         for worker in waiting {
-            self.answer(worker, LeaseAnswer::Goodbye(Refused::Stopping.to_string()));
+            self.answer(worker, self.goodbye());
             self.roster.dismiss(worker);
         }
+        self.come_to_rest();
+    }
+
+    /// What workers are told when the coordinator stops.
+    fn goodbye(&self) -> LeaseAnswer {
+        let parting = match self.terms.dismisses {
+            true => Parting::Dismissed,
+            false => Parting::Returns,
+        };
+        LeaseAnswer::Goodbye(Refused::Stopping.to_string(), parting)
+    }
+
+    /// Ends the running job as failed, at a checkpoint.
+    fn give_up(&mut self, error: RunError, reply: Reply<()>) {
+        let Some(run) = &mut self.run else {
+            return give(reply, ());
+        };
+        run.given_up.get_or_insert(error);
+        run.gave_up.push(reply);
         self.come_to_rest();
     }
 

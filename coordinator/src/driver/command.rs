@@ -22,7 +22,7 @@ use crate::{
     job::Job,
     machine::Outcome,
     spares::Spares,
-    store::{Entry, Resumption},
+    store::{Cause, Entry, Resumption},
     times::Times,
 };
 
@@ -141,6 +141,13 @@ pub enum Command {
     Stop {
         reply: Reply<()>,
     },
+    /// The running job is given up, for a reason that the program which runs this coordinator knows.
+    /// Answers when it has ended, at a checkpoint; at once, when there is none.
+    GiveUp {
+        reason: String,
+        cause: Cause,
+        reply: Reply<()>,
+    },
     /// Answers when every worker has been told goodbye; after [`Command::Stop`].
     Farewell {
         reply: Reply<()>,
@@ -156,10 +163,22 @@ pub struct Welcome {
 
 #[derive(Clone, Debug)]
 pub enum LeaseAnswer {
-    Idle,
+    /// And why, where that is worth telling.
+    Idle(Option<String>),
     Lease(Leased),
-    Goodbye(String),
+    Goodbye(String, Parting),
     Unknown,
+}
+
+/// What a goodbye asks of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// The coordinator is expected back: join it again.
+    Returns,
+    /// There is no more work.
+    Dismissed,
+    /// As it is, the worker may not work here: its bits were found wrong, for instance.
+    Refused,
 }
 
 /// A node that was leased.
@@ -281,6 +300,8 @@ pub struct JobView {
     pub progress: Option<Progress>,
     pub run_dir: PathBuf,
     pub workers: u32,
+    /// What it needs to go on, where it does not go on.
+    pub waiting_for: Option<String>,
     /// What workers and networks did while it was worked on, by kind.
     pub faults: BTreeMap<String, u64>,
 }

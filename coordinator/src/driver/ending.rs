@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::PROGRAM_VERSION;
 
-use super::{Active, Driver, Run, training::Training, trouble::RunError};
+use super::{Active, Driver, Run, Stop, training::Training, trouble::RunError};
 use crate::{
     events::{Event, Journal, Set, published},
     job::ComputeClassPolicy,
@@ -112,11 +112,58 @@ impl Driver {
             feed.send_modify(|published| published.ended = true);
         }
         let view = self.view(&run.id);
+        for reply in run.gave_up.drain(..) {
+            let _ = reply.send(());
+        }
         for reply in run.cancel.drain(..) {
             let _ = reply.send(
                 view.clone()
                     .ok_or_else(|| super::Refused::UnknownJob(run.id.clone())),
             );
+        }
+    }
+
+    /// Leaves the run as its checkpoint has it, and the job in the queue: nobody computes it now.
+    pub(super) async fn put_away(&mut self) {
+        let Some(run) = self.run.take() else { return };
+        self.withdraw();
+        let id = run.id;
+        let written = self.write({
+            let id = id.clone();
+            move |store| store.set_state(&id, State::Queued, None)
+        });
+        if let Err(error) = written.await {
+            // The next start takes a job that runs, as it is written down, for one that is queued.
+            tracing::warn!(job = id, "its state is not written down: {error}");
+        }
+    }
+
+    /// Lets go of what workers were given to work on.
+    fn withdraw(&mut self) {
+        self.refit = true;
+        self.posted.send_replace(None);
+        self.weights.send_replace(None);
+        self.roster.close_lanes();
+        self.spares.clear();
+    }
+
+    /// Tells those who wait for the last goodbye that it was said.
+    pub(super) fn part(&mut self) {
+        if self.roster.is_dismissed() {
+            for reply in self.farewells.drain(..) {
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    /// Everything that can be taken up again is written down.
+    pub(super) fn stopped(&mut self) {
+        // Followers end with their feeds.
+        self.feeds.clear();
+        if let Stop::Asked(replies) = std::mem::replace(&mut self.stop, Stop::Done) {
+            for reply in replies {
+                let _ = reply.send(());
+            }
         }
     }
 }

@@ -74,8 +74,8 @@ pub struct Pass {
     pub times: Times,
     /// Micro-batches that were left out of what has come in.
     pub left_out: u64,
-    /// Leases returned undone since the last contribution.
-    pub returned: u32,
+    /// Leases returned undone since the last contribution, if there were any.
+    pub returned: Option<Returned>,
     stage: Stage,
     sum: Sum,
     results: BTreeMap<u32, Hypothesis>,
@@ -145,7 +145,7 @@ impl Pass {
             opened: Instant::now(),
             times: Times::default(),
             left_out: 0,
-            returned: 0,
+            returned: None,
             stage: Stage::Collecting,
             sum: Sum {
                 attempt: 0,
@@ -195,7 +195,7 @@ impl Pass {
 
     /// Takes in what the machine accepted.
     pub fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
-        self.returned = 0;
+        self.returned = None;
         self.times.add(times);
         self.left_out += contribution.quarantined.len() as u64;
         self.sum.pending.push((node, contribution));
@@ -203,7 +203,7 @@ impl Pass {
 
     /// Takes in the results that the machine accepted.
     pub fn accept_results(&mut self, results: Vec<Hypothesis>) {
-        self.returned = 0;
+        self.returned = None;
         let results = results.into_iter().map(|result| (result.index, result));
         self.results.extend(results);
     }

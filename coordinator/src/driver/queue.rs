@@ -53,6 +53,10 @@ impl Driver {
                 Some(_) => u32::try_from(self.roster.len()).unwrap_or(u32::MAX),
                 None => 0,
             },
+            waiting_for: match run {
+                Some(run) => self.waits_for(run),
+                None => self.is_set_aside_for(id),
+            },
             faults: run.map(|run| self.faults(run)).unwrap_or_default(),
             entry,
         })
@@ -95,6 +99,10 @@ impl Driver {
         &self,
         id: &str,
     ) -> Result<(PathBuf, watch::Receiver<Published>), Refused> {
+        // Its feeds are gone before it is: who asks again finds the job when it is back.
+        if !matches!(self.stop, Stop::No) {
+            return Err(Refused::Stopping);
+        }
         let feed = self.feeds.get(id);
         let feed = feed.ok_or_else(|| Refused::UnknownJob(id.to_owned()))?;
         Ok((self.store().run_dir(id), feed.subscribe()))

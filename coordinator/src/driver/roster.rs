@@ -5,24 +5,54 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use proto::{
     PROGRAM_VERSION,
     contribution::{Key, PassKind},
     lane::{Lane, Place},
+    text::printable,
 };
 
 use super::trouble::Refused;
 use crate::machine::WorkerId;
 
+/// How a coordinator deals with its workers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How often they are asked to say that they are there.
+    pub heartbeat: Duration,
+    /// Silence after which one is lost.
+    pub silence: Duration,
+    /// How long a pass may come to nothing because its leases are returned.
+    pub returns: Duration,
+    /// When it stops, they are to end. Otherwise they wait until it is there again.
+    pub dismisses: bool,
+    /// There will be no other job: a worker that may not compute for this one is sent away.
+    pub one_job: bool,
+}
+
 /// What a worker says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Introduction {
     pub name: String,
     pub program_version: String,
     pub compute_class: String,
     pub threads: u32,
+}
+
+impl Introduction {
+    fn printable(self) -> Self {
+        const NAME: usize = 128;
+        const CLASS: usize = 512;
+        Self {
+            name: printable(&self.name, NAME),
+            program_version: printable(&self.program_version, NAME),
+            compute_class: printable(&self.compute_class, CLASS),
+            threads: self.threads,
+        }
+    }
 }
 
 /// A worker, for people.
@@ -42,6 +72,8 @@ pub struct Roster {
     members: BTreeMap<WorkerId, Introduction>,
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
+    /// Members that may not compute for the running job.
+    unfit: BTreeSet<WorkerId>,
     /// Who gave wrong bits, by the number and name it had: neither comes back in this life.
     quarantined: BTreeMap<WorkerId, String>,
     last: u64,
@@ -50,8 +82,10 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Admits a worker of the same program version and gives it its number.
+    /// Admits a worker of the same program version and gives it its number. What it says of itself is made
+    /// fit to be printed: whoever reaches the port chooses it.
     pub fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
+        let introduction = introduction.printable();
         if introduction.program_version != PROGRAM_VERSION {
             return Err(Refused::Version {
                 what: format!("worker {}", introduction.name),
@@ -77,6 +111,7 @@ impl Roster {
 
     pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
         self.dismissed.remove(&worker);
+        self.unfit.remove(&worker);
         self.lanes.remove(&worker);
         self.members.remove(&worker)
     }
@@ -115,6 +150,19 @@ impl Roster {
             Some(name) => Err(Refused::Quarantined(name.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Remembers whether a member may compute for the running job. Says whether that is news.
+    pub fn fit(&mut self, worker: WorkerId, fits: bool) -> bool {
+        match fits {
+            true => self.unfit.remove(&worker),
+            false => self.members.contains_key(&worker) && self.unfit.insert(worker),
+        }
+    }
+
+    /// Whether somebody may compute for the running job.
+    pub fn has_fitting(&self) -> bool {
+        self.unfit.len() < self.members.len()
     }
 
     /// Remembers that `worker` was told goodbye.
@@ -189,5 +237,45 @@ mod tests {
         roster.quarantine(WorkerId(1));
         let error = roster.admit(introduction).unwrap_err().to_string();
         assert!(error.contains("worker ada:1 gave other bits"), "{error}");
+    }
+
+    #[test]
+    fn what_a_worker_calls_itself_cannot_reach_a_terminal_as_it_is() {
+        let mut roster = Roster::default();
+        let worker = roster
+            .admit(Introduction {
+                name: format!("\x1b[2J\nworker 9 joined{}", "x".repeat(1000)),
+                program_version: PROGRAM_VERSION.to_owned(),
+                compute_class: "cpu\u{202e}".to_owned(),
+                threads: 1,
+            })
+            .unwrap();
+        let name = roster.name(worker);
+        assert!(name.starts_with(r"\u{1b}[2J\nworker 9 joined"), "{name}");
+        assert!(name.chars().count() < 200);
+        assert_eq!(roster.get(worker).unwrap().compute_class, r"cpu\u{202e}");
+    }
+
+    #[test]
+    fn who_does_not_fit_is_counted_until_it_fits_or_goes() {
+        let mut roster = Roster::default();
+        let introduction = |name: &str| Introduction {
+            name: name.to_owned(),
+            program_version: PROGRAM_VERSION.to_owned(),
+            compute_class: "cpu".to_owned(),
+            threads: 1,
+        };
+        assert!(!roster.has_fitting());
+        let one = roster.admit(introduction("one")).unwrap();
+        let two = roster.admit(introduction("two")).unwrap();
+        assert!(roster.fit(one, false) && !roster.fit(one, false));
+        assert!(roster.has_fitting());
+        assert!(roster.fit(two, false));
+        assert!(!roster.has_fitting());
+        roster.remove(two);
+        assert!(!roster.has_fitting());
+        assert!(roster.fit(one, true));
+        assert!(roster.has_fitting());
+        assert!(!roster.fit(WorkerId(99), false));
     }
 }

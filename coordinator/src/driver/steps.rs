@@ -9,10 +9,11 @@ use std::{
 use proto::{
     contribution::{Contribution, PassKind},
     pieces::PART_BYTES,
+    text::printable,
 };
 
 use super::{
-    Active, Driver, Run, SMALL,
+    Active, Driver, REASON, Run, SMALL,
     command::{Posted, Weights},
     ending::Ending,
     pass::Pass,
@@ -34,9 +35,10 @@ use crate::{
 impl Driver {
     /// Takes the next job from the queue; false when there is none.
     pub(super) async fn begin_next(&mut self) -> bool {
-        let Some(id) = self.store().next_queued() else {
+        let Some(id) = self.next_in_turn() else {
             return false;
         };
+        self.aside.remove(&id);
         let dir = self.store().run_dir(&id);
         let synthetic_dir = self.store().synthetic_dir();
         let permissions = self.store().jobs()[&id].permissions;
@@ -57,6 +59,9 @@ impl Driver {
             abandoned: Arc::clone(&abandoned),
             active: None,
             cancel: Vec::new(),
+            given_up: None,
+            gave_up: Vec::new(),
+            unaudited_told: false,
             before: *self.machine.counters(),
             ending: None,
             drawing: Drawing::default(),
@@ -156,6 +161,7 @@ impl Driver {
         let title = format!("{}{suffix}", run.name);
         run.drawing = Drawing::begin(&run.dir, title, opened);
         run.active = Some(Active { training, journal });
+        self.refit = true;
 
         let anew = resumed_from.is_none();
         for reason in damaged {
@@ -301,7 +307,7 @@ impl Driver {
                 worker,
                 micro_batch: quarantined.micro_batch,
                 utterances: quarantined.utterances.clone(),
-                reason: quarantined.reason.clone(),
+                reason: printable(&quarantined.reason, REASON),
             });
         }
         let Some(training) = self.training_mut() else {

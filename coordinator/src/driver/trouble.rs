@@ -1,6 +1,8 @@
 //! What ends a run, and what is refused to those who ask: two kinds of error, one for the run's
 //! report, one for an answer. It decides which are worth a retry.
 
+use std::time::Duration;
+
 use speech::{front_end::FrontEndError, recipe::RecipeError};
 use thiserror::Error;
 
@@ -90,13 +92,15 @@ pub enum RunError {
         reason: String,
     },
     #[error(
-        "step {step} was returned undone {times} times in a row, the last time by worker {worker} ({name}): {reason}"
+        "step {step} made no progress for {} s, in which it was returned undone {times} times, the last time by worker {worker} ({name}): {reason}",
+        within.as_secs()
     )]
     Returned {
         worker: u64,
         name: String,
         step: u64,
-        times: u32,
+        times: u64,
+        within: Duration,
         reason: String,
     },
     #[error(
@@ -107,6 +111,18 @@ pub enum RunError {
         node: String,
         workers: String,
     },
+    #[error(
+        "step {step}: for {} minutes nobody came to confirm node {node}, and with `train.audit = 1.0` nothing counts that two workers do not agree on; start a second worker and resume the job, or submit it with a smaller share",
+        waited.as_secs() / 60
+    )]
+    Unconfirmed {
+        step: u64,
+        node: String,
+        waited: Duration,
+    },
+    /// Of the program that runs the coordinator and the workers.
+    #[error("{reason}")]
+    GivenUp { reason: String, cause: Cause },
     #[error("a contribution that was accepted cannot be added: {0}")]
     Reduce(#[from] ReduceError),
     #[error("the coordinator's own work broke off: {0}")]
@@ -132,8 +148,10 @@ impl RunError {
             | Self::Journal(_)
             | Self::Returned { .. }
             | Self::Unsettled { .. }
+            | Self::Unconfirmed { .. }
             | Self::Broken(_)
             | Self::Checkpoint(CheckpointError::Io { .. }) => Cause::Infrastructure,
+            Self::GivenUp { cause, .. } => *cause,
             Self::Corpus(error) => error.cause(),
             Self::Recipe(_)
             | Self::FrontEnd(_)
@@ -196,6 +214,14 @@ pub enum Refused {
     Stopping,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Refused {
+    /// Whether a worker that is refused may be taken later as it is started: a program may be replaced
+    /// on its host or on the coordinator's.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Stopping)
+    }
 }
 
 const fn state_name(state: State) -> &'static str {

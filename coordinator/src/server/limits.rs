@@ -26,6 +26,9 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// Silence after which a worker is lost.
     pub silence: Duration,
+    /// How long a pass may come to nothing because its leases are returned undone, before its job fails:
+    /// files may be out of reach for a while.
+    pub returns: Duration,
 }
 
 impl Default for Limits {
@@ -39,6 +42,7 @@ impl Default for Limits {
             stall: Duration::from_secs(30),
             heartbeat: Duration::from_secs(3),
             silence: Duration::from_secs(10),
+            returns: Duration::from_secs(90),
         }
     }
 }

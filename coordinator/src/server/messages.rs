@@ -4,14 +4,15 @@
 use proto::{pieces, v1};
 
 use crate::{
-    driver::{Hypothesis, JobView, LeaseAnswer, Refused, Welcome, WorkerView},
+    driver::{Hypothesis, JobView, LeaseAnswer, Parting, Refused, Welcome, WorkerView},
     machine::Outcome,
     report::Figures,
     store::{Cause, State},
     times::Times,
+    timestamp,
 };
 
-/// A refusal of a join is an answer like another: it is not worth a retry.
+/// A refusal of a join is an answer like another: the call is not worth a retry.
 pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refused> {
     use v1::join_response::Outcome;
     let outcome = match joined {
@@ -22,6 +23,7 @@ pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refuse
         }),
         Err(stopping @ Refused::Stopping) => return Err(stopping),
         Err(refused) => Outcome::Refusal(v1::Refusal {
+            may_pass: refused.may_pass(),
             reason: refused.to_string(),
         }),
     };
@@ -33,9 +35,19 @@ pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refuse
 pub fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
     use v1::lease_response::Answer;
     let answer = match answer {
-        LeaseAnswer::Idle => Answer::Idle(v1::Idle {}),
+        LeaseAnswer::Idle(reason) => Answer::Idle(v1::Idle {
+            reason: reason.unwrap_or_default(),
+        }),
         LeaseAnswer::Unknown => Answer::Unknown(v1::Unknown {}),
-        LeaseAnswer::Goodbye(reason) => Answer::Goodbye(v1::Goodbye { reason }),
+        LeaseAnswer::Goodbye(reason, parting) => Answer::Goodbye(v1::Goodbye {
+            reason,
+            parting: match parting {
+                Parting::Returns => v1::Parting::Returns,
+                Parting::Dismissed => v1::Parting::Dismissed,
+                Parting::Refused => v1::Parting::Refused,
+            }
+            .into(),
+        }),
         LeaseAnswer::Lease(leased) => Answer::Lease(leased.into_message()),
     };
     v1::LeaseResponse {
@@ -97,12 +109,13 @@ pub fn job_status(view: JobView, figures: Option<Figures>) -> v1::JobStatus {
         epochs: progress.epochs,
         loss: progress.loss,
         error: pieces::bounded(error, SHOWN),
-        submitted_at: view.entry.submitted_at.to_string(),
+        submitted_at: timestamp::text(view.entry.submitted_at),
         run_dir: view.run_dir.to_string_lossy().into_owned(),
         workers: view.workers,
         cause: cause(view.entry.cause).into(),
         faults: view.faults.into_iter().collect(),
         times: progress.times.by_name().into_iter().collect(),
+        waiting_for: view.waiting_for.unwrap_or_default(),
     };
     if let Some(figures) = figures {
         status.step = figures.steps;

@@ -8,9 +8,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use futures::{TryFutureExt as _, future::MapOk};
 use proto::{MAX_MESSAGE_BYTES, v1::tensors_server};
 use tokio::time::Sleep;
 use tonic::{
@@ -65,7 +66,10 @@ impl Bounded {
 impl Service<http::Request<Body>> for Bounded {
     type Response = <Routes as Service<http::Request<Body>>>::Response;
     type Error = <Routes as Service<http::Request<Body>>>::Error;
-    type Future = <Routes as Service<http::Request<Body>>>::Future;
+    type Future = MapOk<
+        <Routes as Service<http::Request<Body>>>::Future,
+        fn(http::Response<Body>) -> http::Response<Body>,
+    >;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         <Routes as Service<http::Request<Body>>>::poll_ready(&mut self.routes, context)
@@ -79,8 +83,22 @@ impl Service<http::Request<Body>> for Bounded {
         let allowance = request.extensions().get::<Arc<Allowance>>().cloned();
         let patience = (!push).then_some(self.patience);
         let request = request.map(|body| Body::new(Arriving::new(body, allowance, patience)));
-        self.routes.call(request)
+        self.routes.call(request).map_ok(dated)
     }
+}
+
+fn dated(response: http::Response<Body>) -> http::Response<Body> {
+    dated_at(response, SystemTime::now())
+}
+
+/// hyper writes the date into each answer, and panics where the clock shows a time before 1970, which its form
+/// cannot say: some machines begin so until their clock is set.
+fn dated_at(mut response: http::Response<Body>, now: SystemTime) -> http::Response<Body> {
+    if now < SystemTime::UNIX_EPOCH {
+        let first = http::HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT");
+        response.headers_mut().insert(http::header::DATE, first);
+    }
+    response
 }
 
 /// A request's body on its way.
@@ -162,5 +180,20 @@ impl http_body::Body for Arriving {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_date_that_can_be_written_where_the_clock_shows_none() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let before = epoch - Duration::from_secs(1);
+        for (now, dated) in [(before, true), (epoch, false)] {
+            let response = dated_at(http::Response::new(Body::default()), now);
+            assert_eq!(response.headers().contains_key(http::header::DATE), dated);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Gradients that are not finite, audio that cannot be had, and workers that vanish.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use coordinator::events::Event;
-use proto::v1::{self, Cause, State};
+use coordinator::{events::Event, server::Limits};
+use proto::v1::{self, Cause, State, lease_response::Answer};
 
 use crate::{
     site::{Live, Site, events, metrics, within},
@@ -98,7 +98,11 @@ async fn data_that_no_worker_can_use_ends_the_job_and_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_returned_is_leased_again_but_not_for_ever() {
     let site = Site::new();
-    let mut live = site.start().await;
+    let limits = Limits {
+        returns: Duration::ZERO,
+        ..Limits::default()
+    };
+    let mut live = site.start_within(limits).await;
     let id = live.submit(&site.job()).await;
     let mut toy = Toy::join(&live.url, "toy").await;
     let first = within(toy.lease()).await;
@@ -117,7 +121,7 @@ async fn a_node_that_is_returned_is_leased_again_but_not_for_ever() {
         let request = give_back(&toy, &again, false);
         toy.workers.give_back(request).await.unwrap();
         match toy.ask(2_000).await.unwrap() {
-            v1::lease_response::Answer::Lease(lease) => again = lease,
+            Answer::Lease(lease) => again = lease,
             _ => break,
         }
     }
@@ -126,6 +130,43 @@ async fn a_node_that_is_returned_is_leased_again_but_not_for_ever() {
     assert_eq!(status.state(), State::Failed);
     assert_eq!(status.cause(), Cause::Infrastructure, "{}", status.error);
     assert!(status.error.contains("train7"), "{}", status.error);
+    // Not a line for each.
+    let dir = PathBuf::from(live.status(&id).await.run_dir);
+    let told: Vec<u64> = events(&dir)
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::GivenBack { more, .. } => Some(more),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [0, 0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_returns_in_a_moment_end_no_job_however_many_workers_make_them() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let id = live.submit(&site.job()).await;
+    let mut toys = Vec::new();
+    for name in 0..8 {
+        toys.push(Toy::join(&live.url, &name.to_string()).await);
+    }
+    for _ in 0..12 {
+        for toy in &mut toys {
+            let Answer::Lease(lease) = toy.ask(1).await.unwrap() else {
+                continue;
+            };
+            let request = give_back(toy, &lease, false);
+            toy.workers.give_back(request).await.unwrap();
+        }
+    }
+    let status = live.status(&id).await;
+    assert!(status.faults["given_back"] > 48, "{:?}", status.faults);
+    assert_eq!(status.state(), State::Running);
+    for toy in toys {
+        tokio::spawn(toy.work());
+    }
+    live.succeeded(&id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,10 +177,7 @@ async fn the_leases_of_a_worker_that_leaves_are_free_at_once() {
     let mut leaving = Toy::join(&live.url, "leaving").await;
     within(leaving.lease()).await;
     leaving.leave().await;
-    assert!(matches!(
-        leaving.ask(1).await.unwrap(),
-        v1::lease_response::Answer::Unknown(_)
-    ));
+    assert!(matches!(leaving.ask(1).await.unwrap(), Answer::Unknown(_)));
     let toy = Toy::join(&live.url, "toy").await;
     tokio::spawn(toy.work());
     let report = live.succeeded(&id).await;

@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::{
     site::{Site, within},
-    toy::{CLASS, Did, Toy, channel},
+    toy::{CLASS, Toy, channel},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn a_worker_of_another_version_is_refused_by_both_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_pinned_to_the_class_of_its_first_worker() {
+async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
     let site = Site::new();
     let mut live = site.start().await;
     // Both are here before there is a job.
@@ -107,26 +107,114 @@ async fn a_job_is_pinned_to_the_class_of_its_first_worker() {
     let mut second = Toy::try_join(&live.url, "second", "toy gpu").await.unwrap();
     let id = live.submit(&site.job()).await;
     within(first.lease()).await;
-    let Did::Goodbye(reason) = within(second.step()).await.unwrap() else {
-        panic!("another class was given work");
-    };
+    let reason = idle(&mut second).await;
     let named = reason.contains("toy cpu") && reason.contains("toy gpu");
     assert!(
         named && reason.contains("compute_class = \"any\""),
         "{reason}"
     );
-    let refused = Toy::try_join(&live.url, "third", "toy gpu").await.err();
-    assert_eq!(refused, Some(reason));
+    // So does one that comes later, and is told the same.
+    let mut third = Toy::try_join(&live.url, "third", "toy gpu").await.unwrap();
+    assert_eq!(idle(&mut third).await, reason);
     live.shutdown().await;
 
     // It stays pinned in the next life of the coordinator.
     let mut live = site.start().await;
     let mut other = Toy::try_join(&live.url, "other", "toy gpu").await.unwrap();
+    let missing = within(async {
+        loop {
+            let status = live.status(&id).await;
+            if status.waiting_for.contains("toy cpu") {
+                return status.waiting_for;
+            }
+        }
+    });
+    let missing = missing.await;
+    assert!(missing.contains("other (toy gpu)"), "{missing}");
+    assert_eq!(idle(&mut other).await, reason);
+    let toy = Toy::join(&live.url, "toy").await;
+    tokio::spawn(toy.work());
+    assert_eq!(live.ended(&id).await.waiting_for, "");
+    // The next job is anybody's.
+    live.submit(&site.job()).await;
+    let mut other = Toy::try_join(&live.url, "other", "toy gpu").await.unwrap();
+    within(other.lease()).await;
+}
+
+/// Why a worker that asks for work gets none.
+async fn idle(toy: &mut Toy) -> String {
+    match within(toy.ask(100)).await.unwrap() {
+        v1::lease_response::Answer::Idle(idle) => idle.reason,
+        other => panic!("another class was told {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_one_job_sends_workers_of_another_class_away() {
+    let site = Site::new();
+    let run_dir = site.path("run");
+    let layout = |resume| Layout::Single {
+        run_dir: run_dir.clone(),
+        resume,
+    };
+    let mut live = site.try_start(layout(false)).await.unwrap();
+    live.submit(&site.job()).await;
     let mut toy = Toy::join(&live.url, "toy").await;
-    within(toy.lease()).await;
-    let did = within(other.step()).await.unwrap();
-    assert!(matches!(did, Did::Goodbye(_)), "{did:?}");
-    assert_eq!(live.status(&id).await.error, "");
+    let lease = within(toy.lease()).await;
+    within(toy.fulfil(&lease)).await.unwrap();
+    live.shutdown().await;
+    // Nobody else comes to a run: what was begun on another machine is refused, and not waited for.
+    let live = site.try_start(layout(true)).await.unwrap();
+    let mut other = match Toy::try_join(&live.url, "other", "toy gpu").await {
+        Err(reason) => return assert!(reason.contains("toy cpu"), "{reason}"),
+        // It joined before the job was prepared.
+        Ok(other) => other,
+    };
+    let told = within(async {
+        loop {
+            match other.ask(100).await.unwrap() {
+                v1::lease_response::Answer::Goodbye(goodbye) => return goodbye,
+                v1::lease_response::Answer::Lease(_) => panic!("another class was given work"),
+                _ => {}
+            }
+        }
+    });
+    assert_eq!(told.await.parting(), v1::Parting::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_workers_are_gone_says_what_it_waits_for() {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let id = live.submit(&site.job()).await;
+    let waits = live.status(&id).await.waiting_for;
+    assert!(waits.contains("a worker"), "{waits}");
+    let mut toy = Toy::join(&live.url, "toy").await;
+    let lease = within(toy.lease()).await;
+    assert_eq!(live.status(&id).await.waiting_for, "");
+    toy.fulfil(&lease).await.unwrap();
+    toy.leave().await;
+    assert_eq!(live.status(&id).await.waiting_for, waits);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_stops_says_whether_it_is_expected_back() {
+    for (dismiss, expected) in [
+        (false, v1::Parting::Returns),
+        (true, v1::Parting::Dismissed),
+    ] {
+        let site = Site::new();
+        let mut live = site.start_to(dismiss).await;
+        let mut toy = Toy::join(&live.url, "toy").await;
+        let request = v1::ListWorkersRequest {};
+        let waiting = tokio::spawn(async move { toy.ask(60_000).await.unwrap() });
+        within(live.jobs.list_workers(request)).await.unwrap();
+        live.shutdown().await;
+        let v1::lease_response::Answer::Goodbye(goodbye) = within(waiting).await.unwrap() else {
+            panic!("no goodbye");
+        };
+        assert_eq!(goodbye.parting(), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +259,7 @@ async fn an_address_is_refused_by_name_when_it_cannot_be_had_or_should_not() {
             },
             allow_plaintext: false,
             cache_dir: None,
+            dismiss_workers: false,
         })
     };
     let error = start(addr.to_string()).await.err().unwrap();

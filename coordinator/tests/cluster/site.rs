@@ -107,13 +107,30 @@ impl Site {
         self.launch(layout, Limits::default()).await
     }
 
-    async fn launch(&self, layout: Layout, limits: Limits) -> Result<Live, StartError> {
+    /// A coordinator that dismisses its workers when it stops, or is expected back.
+    pub async fn start_to(&self, dismiss_workers: bool) -> Live {
         let config = Config {
+            dismiss_workers,
+            ..self.config(self.queue())
+        };
+        self.run(config, Limits::default()).await.unwrap()
+    }
+
+    async fn launch(&self, layout: Layout, limits: Limits) -> Result<Live, StartError> {
+        self.run(self.config(layout), limits).await
+    }
+
+    fn config(&self, layout: Layout) -> Config {
+        Config {
             listen: "127.0.0.1:0".to_owned(),
             layout,
             allow_plaintext: false,
+            dismiss_workers: false,
             cache_dir: Some(self.path("cache")),
-        };
+        }
+    }
+
+    async fn run(&self, config: Config, limits: Limits) -> Result<Live, StartError> {
         // A runtime of its own can be killed.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
