@@ -51,14 +51,74 @@ impl CacheConfig {
             shared_files: true,
         }
     }
+
+    /// Nothing is kept on disk: everything else is as in [`Self::new`].
+    pub fn in_memory() -> Self {
+        Self {
+            audio_bytes: 0,
+            feature_file_bytes: 0,
+            // Nothing lies there, and no file that is read does.
+            ..Self::new(PathBuf::from("/dev/null/unisono"))
+        }
+    }
 }
 
 /// A cache that cannot be used.
 #[derive(Debug, Error)]
 pub enum CacheError {
     #[error(
-        "{}: the cache folder cannot be used: {source}; name one that this user may write, or free some space",
+        "{}: the cache folder cannot be used: {source}; name one that this user may write with `--cache-dir`, or free some space",
         path.display()
     )]
     Folder { path: PathBuf, source: io::Error },
+}
+
+impl CacheError {
+    /// Whether the same folder may be of use in a while: a disk that is full or away is, a folder that may
+    /// not be written stays so.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind as Kind;
+
+        let Self::Folder { source, .. } = self;
+        !matches!(
+            source.kind(),
+            Kind::PermissionDenied
+                | Kind::ReadOnlyFilesystem
+                | Kind::NotADirectory
+                | Kind::AlreadyExists
+                | Kind::InvalidInput
+                | Kind::InvalidFilename
+                | Kind::Unsupported
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_may_pass_and_a_folder_that_may_not_be_written_does_not() {
+        let may_pass = |kind: io::ErrorKind| {
+            let source = io::Error::from(kind);
+            let path = PathBuf::new();
+            CacheError::Folder { path, source }.may_pass()
+        };
+        use io::ErrorKind as Kind;
+        for kind in [
+            Kind::StorageFull,
+            Kind::QuotaExceeded,
+            Kind::StaleNetworkFileHandle,
+            Kind::Other,
+        ] {
+            assert!(may_pass(kind), "{kind:?}");
+        }
+        for kind in [
+            Kind::PermissionDenied,
+            Kind::ReadOnlyFilesystem,
+            Kind::NotADirectory,
+        ] {
+            assert!(!may_pass(kind), "{kind:?}");
+        }
+    }
 }

@@ -15,7 +15,10 @@ mod parts;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::v1;
+use proto::{
+    text::printable,
+    v1::{self, Parting},
+};
 use tokio::sync::watch;
 
 pub use error::{Fault, SessionError};
@@ -34,6 +37,9 @@ use member::{Ended, Member};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a goodbye may take: the coordinator notices the silence of those who say none.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Characters of a reason that a coordinator gives.
+const REASON: usize = 2000;
 
 /// What a worker is told by the command line.
 pub struct Config {
@@ -54,7 +60,7 @@ pub struct Config {
 /// How a session came to its end without a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Farewell {
-    /// The coordinator wants no more of it, for this reason.
+    /// The coordinator has no more work, for this reason.
     Dismissed(String),
     /// It was told to stop.
     Stopped,
@@ -69,7 +75,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Works for the coordinator until it says goodbye or `shutdown` turns true.
+    /// Works for the coordinator until it says goodbye for good or `shutdown` turns true. One that stops and
+    /// is expected back is waited for.
     ///
     /// Once told to stop, it returns within two seconds; what is being computed then is left to a
     /// thread that nobody waits for. Must run on a tokio runtime with more than one thread.
@@ -128,7 +135,22 @@ impl Session {
             let member = self.join().await?;
             admitted.send_replace(Some(member));
             match member::serve(self, member).await? {
-                Ended::Goodbye(reason) => return Ok(reason),
+                Ended::Goodbye(reason, Parting::Returns) => {
+                    tracing::info!("the coordinator stops ({reason}): waiting for it to come back");
+                    admitted.send_replace(None);
+                    pauses = delays();
+                    tokio::time::sleep(pauses.next().unwrap_or(PATIENCE)).await;
+                }
+                Ended::Goodbye(reason, Parting::Refused) => {
+                    return Err(SessionError::Refused {
+                        url: self.contact.url.clone(),
+                        reason,
+                        may_pass: false,
+                    });
+                }
+                Ended::Goodbye(reason, Parting::Dismissed | Parting::Unspecified) => {
+                    return Ok(reason);
+                }
                 Ended::Unknown { served } => {
                     tracing::info!(
                         "the coordinator does not know this worker any more: joining again"
@@ -162,7 +184,8 @@ impl Session {
             }
             Some(v1::join_response::Outcome::Refusal(refusal)) => Err(SessionError::Refused {
                 url: url.clone(),
-                reason: refusal.reason,
+                reason: printable(&refusal.reason, REASON),
+                may_pass: refusal.may_pass,
             }),
             None => Err(self.contact.failed(CallError::Nonsense {
                 call: "Join",

@@ -26,6 +26,7 @@ use tonic::{Code, Status, transport::Channel};
 
 use crate::cache::Wanted;
 use lanes::Lanes;
+pub use lanes::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
 use vectors::Pool;
 pub use vectors::{Vector, Weights};
 

@@ -22,6 +22,7 @@ const UNFINISHED: &str = ".tmp";
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    /// In bytes. 0: it is not there, and nothing is read or written.
     limit: u64,
     /// What this process believes the files to hold together: never less than it has written since
     /// it last counted.
@@ -42,12 +43,12 @@ impl Folder {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(&path).map_err(fail)?;
-        let held = entries(&path)
-            .map_err(fail)?
-            .iter()
-            .map(|entry| entry.bytes)
-            .sum();
+        let mut held = 0;
+        if limit > 0 {
+            fs::create_dir_all(&path).map_err(fail)?;
+            let entries = entries(&path).map_err(fail)?;
+            held = entries.iter().map(|entry| entry.bytes).sum();
+        }
         Ok(Self {
             path,
             limit,
@@ -89,7 +90,7 @@ impl Folder {
         size: u64,
         fill: impl FnOnce(&mut fs::File) -> io::Result<()>,
     ) -> io::Result<()> {
-        if size > self.limit {
+        if size > self.limit || self.limit == 0 {
             return Ok(());
         }
         let number = self.unfinished.fetch_add(1, Ordering::Relaxed);
@@ -217,6 +218,15 @@ mod tests {
         folder.write("small", &[0; 20]).unwrap();
         assert!(folder.read("small", 19).is_none());
         assert!(folder.read("none", 19).is_none());
+    }
+
+    #[test]
+    fn a_folder_without_room_is_neither_made_nor_needed() {
+        let path = PathBuf::from("/dev/null/unisono");
+        let folder = Folder::open(path, 0).unwrap();
+        folder.write("some", &[1]).unwrap();
+        folder.write("empty", &[]).unwrap();
+        assert!(folder.read("some", 10).is_none());
     }
 
     #[test]

@@ -31,7 +31,12 @@ pub enum SessionError {
         reason: String,
     },
     #[error("the coordinator at {url} refuses this worker: {reason}")]
-    Refused { url: String, reason: String },
+    Refused {
+        url: String,
+        reason: String,
+        /// It may be taken later: after an upgrade of either side, for instance.
+        may_pass: bool,
+    },
     #[error("the coordinator at {url} does not speak as one: {source}")]
     Protocol { url: String, source: CallError },
     #[error(transparent)]
@@ -41,12 +46,16 @@ pub enum SessionError {
 }
 
 impl SessionError {
-    pub const fn fault(&self) -> Fault {
+    pub fn fault(&self) -> Fault {
         match self {
-            Self::Unreachable { .. } | Self::Protocol { .. } | Self::Computing { .. } => {
-                Fault::Infrastructure
-            }
-            Self::Refused { .. } => Fault::Refused,
+            Self::Unreachable { .. }
+            | Self::Protocol { .. }
+            | Self::Computing { .. }
+            | Self::Refused { may_pass: true, .. } => Fault::Infrastructure,
+            Self::Refused {
+                may_pass: false, ..
+            } => Fault::Refused,
+            Self::Cache(error) if error.may_pass() => Fault::Infrastructure,
             Self::Url { .. } | Self::Cache(_) => Fault::Configuration,
         }
     }

@@ -14,12 +14,13 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::{
     contribution::Key,
+    text::printable,
     v1::{self, lease_response::Answer, receipt},
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
-    PATIENCE, Session,
+    PATIENCE, REASON, Session,
     account::{Before, Stretch},
     computing::{ComputingError, Outcome, Task},
     contact::{Contact, delays},
@@ -113,6 +114,8 @@ impl<'a> Leases<'a> {
         let mut under_way = FuturesUnordered::new();
         let mut keys: BTreeMap<u64, Option<v1::Key>> = BTreeMap::new();
         let mut number = 0;
+        // Why there was nothing to do when it was asked last.
+        let mut idle = String::new();
         loop {
             let free = under_way.len() < MOST && ending.is_none() && pause.is_none();
             if free && asking.is_none() {
@@ -121,13 +124,24 @@ impl<'a> Leases<'a> {
             }
             tokio::select! {
                 answer = ready(&mut asking) => match answer? {
-                    Answer::Idle(v1::Idle {}) => self.served.store(true, Ordering::Relaxed),
-                    Answer::Goodbye(v1::Goodbye { reason }) => return Ok(Ended::Goodbye(reason)),
+                    Answer::Idle(v1::Idle { reason }) => {
+                        self.served.store(true, Ordering::Relaxed);
+                        if !reason.is_empty() && reason != idle {
+                            tracing::info!("waiting: {}", printable(&reason, REASON));
+                        }
+                        idle = reason;
+                    }
+                    Answer::Goodbye(goodbye) => {
+                        let parting = goodbye.parting();
+                        let reason = printable(&goodbye.reason, REASON);
+                        return Ok(Ended::Goodbye(reason, parting));
+                    }
                     Answer::Unknown(v1::Unknown {}) => {
                         let served = self.served.load(Ordering::Relaxed);
                         return Ok(Ended::Unknown { served });
                     }
                     Answer::Lease(lease) => {
+                        idle.clear();
                         self.served.store(true, Ordering::Relaxed);
                         number += 1;
                         keys.insert(number, lease.key.clone());

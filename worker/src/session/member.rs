@@ -31,7 +31,8 @@ impl From<v1::Welcome> for Member {
 
 /// How a membership ended.
 pub(super) enum Ended {
-    Goodbye(String),
+    /// For this reason.
+    Goodbye(String, v1::Parting),
     Unknown {
         /// The coordinator knew the worker at first.
         served: bool,

@@ -5,6 +5,7 @@ mod augmented;
 pub(crate) mod coordinator;
 mod ending;
 mod long;
+mod partings;
 mod unusable;
 
 use std::{collections::VecDeque, net::SocketAddr, path::Path, time::Duration};
@@ -99,6 +100,7 @@ impl Worker {
 fn goodbye() -> Answer {
     Answer::Goodbye(v1::Goodbye {
         reason: "enough".to_owned(),
+        parting: Parting::Dismissed.into(),
     })
 }
 
@@ -224,7 +226,10 @@ impl Job {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_ends_the_session_with_its_reason() {
     let mut coordinator = Coordinator::start(Script {
-        refusal: Some("the job is pinned to another class".to_owned()),
+        refusal: Some(v1::Refusal {
+            reason: "the job is pinned to another class".to_owned(),
+            may_pass: false,
+        }),
         ..Script::default()
     })
     .await;
@@ -243,7 +248,7 @@ async fn a_refusal_ends_the_session_with_its_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_asks_again_until_it_is_dismissed() {
-    let idle = || Answer::Idle(v1::Idle {});
+    let idle = || Answer::Idle(v1::Idle::default());
     let mut coordinator = Coordinator::start(says([idle(), idle(), goodbye()])).await;
     let ended = worker(coordinator.address, None).ended().await;
     assert_eq!(ended.unwrap(), dismissed());

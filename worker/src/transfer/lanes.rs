@@ -25,6 +25,22 @@ use super::{Vector, answer};
 /// `off` keeps a worker's vectors on the connection.
 pub const VARIABLE: &str = "UNISONO_SHARED_MEMORY";
 
+/// Whether the environment lets vectors move through memory: unless it says no.
+///
+/// # Errors
+/// What [`VARIABLE`] says, where that means nothing.
+pub fn is_wanted() -> Result<bool, String> {
+    std::env::var_os(VARIABLE).map_or(Ok(true), |value| says_on(&value.to_string_lossy()))
+}
+
+fn says_on(value: &str) -> Result<bool, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "" | "on" | "1" | "true" | "yes" => Ok(true),
+        "off" | "0" | "false" | "no" => Ok(false),
+        _ => Err(value.to_owned()),
+    }
+}
+
 /// Weights that are read by turns.
 const REMEMBERED: usize = 2;
 
@@ -49,7 +65,8 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub fn new() -> Self {
-        let wanted = std::env::var_os(VARIABLE).is_none_or(|value| value != "off");
+        // What means nothing was refused when the program began.
+        let wanted = is_wanted().unwrap_or(true);
         Self {
             boot_id: lane::boot_id().filter(|_| wanted),
             ..Self::default()
@@ -189,6 +206,19 @@ mod tests {
             assert_eq!(values, rounded);
             lane.begin().unwrap();
             assert!(!read(&lane, number, wire, &mut values).unwrap());
+        }
+    }
+
+    #[test]
+    fn shared_memory_is_turned_off_in_any_spelling_and_nonsense_is_an_error() {
+        for off in ["off", "OFF", "0", "false", "No", " off "] {
+            assert_eq!(says_on(off), Ok(false), "{off}");
+        }
+        for on in ["", "on", "1", "TRUE", "yes"] {
+            assert_eq!(says_on(on), Ok(true), "{on}");
+        }
+        for nonsense in ["offf", "disable", "-1"] {
+            assert_eq!(says_on(nonsense), Err(nonsense.to_owned()));
         }
     }
 

@@ -48,8 +48,8 @@ pub(crate) enum Call {
 /// What the coordinator says.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    /// Why it refuses every worker.
-    pub refusal: Option<String>,
+    /// It refuses every worker.
+    pub refusal: Option<v1::Refusal>,
     pub recipe_json: String,
     /// The recipe is told in pieces of so many bytes, if this is not 0.
     pub piece: usize,
@@ -163,7 +163,7 @@ impl workers_server::Workers for Fake {
         self.note(Call::Join(request.into_inner()));
         let worker = self.joined.fetch_add(1, Ordering::Relaxed) + 1;
         let outcome = match self.script().refusal.clone() {
-            Some(reason) => v1::join_response::Outcome::Refusal(v1::Refusal { reason }),
+            Some(refusal) => v1::join_response::Outcome::Refusal(refusal),
             None => v1::join_response::Outcome::Welcome(v1::Welcome {
                 worker,
                 generation: 1,
@@ -238,7 +238,7 @@ impl workers_server::Workers for Fake {
         match answer {
             None if busy => {
                 tokio::time::sleep(BUSY).await;
-                let answer = Some(Answer::Idle(v1::Idle {}));
+                let answer = Some(Answer::Idle(v1::Idle::default()));
                 Ok(Response::new(v1::LeaseResponse { answer }))
             }
             None => std::future::pending().await,
