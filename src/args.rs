@@ -2,6 +2,7 @@
 //! refuses to know what a verb does; that is in [`crate::verbs`].
 
 mod bench;
+mod cluster;
 mod decoding;
 mod evaluation;
 mod jobs;
@@ -16,6 +17,7 @@ use crate::output::Format;
 pub use bench::{
     Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
 };
+pub use cluster::{Coordinator, Worker};
 pub use decoding::{
     Decoding, ErrorUnit, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat,
 };
@@ -36,7 +38,8 @@ pub struct Args {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 the job failed, or `verify` found a difference; 2 usage; 75 infrastructure, worth a retry; \
-78 bad configuration or data; 130 and 143 ended by Ctrl-C and SIGTERM.";
+78 bad configuration or data, which no retry mends; 130, 143, 129, 131, 138, 140 and 152 ended by Ctrl-C, SIGTERM, \
+SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU.";
 
 impl Args {
     /// A coordinator and a worker run unattended, so that they log what they do; the other verbs
@@ -60,7 +63,7 @@ pub enum Verb {
     Verify(Verify),
     /// Run the coordinator of a cluster: it keeps the queue of jobs and leads their training.
     Coordinator(Coordinator),
-    /// Run a worker: it computes gradients for a coordinator until it is told goodbye.
+    /// Run a worker: it computes gradients for a coordinator until it is sent away or ended.
     Worker(Worker),
     /// Submit a job to a coordinator and follow it.
     Submit(Submit),
@@ -123,6 +126,9 @@ pub struct Verify {
     /// Threads of each worker. Default: the cores, shared out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
+    /// Where the workers keep features, in a folder for each. Default: with the runs.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Where the runs and the logs of their processes are kept. Default: runs/verify-NAME-TIME.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -131,53 +137,6 @@ pub struct Verify {
     pub sets: Vec<String>,
     #[command(flatten)]
     pub output: Output,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Coordinator {
-    /// Address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
-    pub listen: String,
-    /// Where jobs, checkpoints and the queue are kept.
-    #[arg(long, value_name = "DIR", default_value = "unisono-data")]
-    pub data_dir: PathBuf,
-    /// Write the port to this file once it listens.
-    #[arg(long, value_name = "FILE")]
-    pub port_file: Option<PathBuf>,
-    /// Listen beyond loopback although nothing is encrypted or authenticated: whoever reaches the
-    /// port can submit jobs and read their audio.
-    #[arg(long)]
-    pub allow_plaintext: bool,
-    /// End when this process does (set by `verify` for its coordinators).
-    #[arg(long, hide = true, value_name = "PID")]
-    pub parent: Option<u32>,
-}
-
-#[derive(Debug, ClapArgs)]
-pub struct Worker {
-    #[command(flatten)]
-    pub at: At,
-    /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
-    /// Threads to compute with. Default: one for each core.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
-    /// What people see it called. Default: host and process.
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Where received audio and features are kept. Default: a folder of the user's cache.
-    #[arg(long, value_name = "DIR")]
-    pub cache_dir: Option<PathBuf>,
-    /// Never read audio where the coordinator does: have it sent.
-    #[arg(long)]
-    pub no_shared_files: bool,
-    /// Give up when the coordinator cannot be reached for so long.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub give_up_after: u64,
-    /// End when this process does (set by `train` and `verify` for their workers).
-    #[arg(long, hide = true, value_name = "PID")]
-    pub parent: Option<u32>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -228,7 +187,8 @@ pub struct NamedJob {
 pub struct Logs {
     /// The job's id. Default: the running one, or else the newest.
     pub id: Option<String>,
-    /// Go on until the job ends.
+    /// Go on until the job ends, through restarts of the coordinator, and end with the exit code that
+    /// `submit` would.
     #[arg(short, long)]
     pub follow: bool,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! How the program ends: one place that turns what went wrong into an exit code and a message.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use speech::import::{HoldOutError, UnknownFormat};
 
@@ -101,35 +101,93 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         UnknownFormat => |_| Code::Usage,
         proto::crash::UnknownPlace => |_| Code::Usage,
         HoldOutError => of_hold_out,
-        speech::import::ImportError => |_| Code::Data,
+        speech::import::ImportError => of_import,
         speech::manifest::ManifestError => of_manifest,
         speech::output_file::OutputError => of_output,
-        speech::audio::AudioError => |_| Code::Data,
-        speech::text::TextError => |_| Code::Data,
+        speech::audio::AudioError => of_data,
+        speech::text::TextError => of_data,
         speech::strict::StrictError => of_strict,
-        speech::synth::SynthError => |_| Code::Data,
-        speech::front_end::FrontEndError => |_| Code::Data,
-        speech::recipe::RecipeError => |_| Code::Data,
-        speech::model::ModelConfigError => |_| Code::Data,
-        speech::lm::LmError => |_| Code::Data,
+        speech::synth::SynthError => of_data,
+        speech::front_end::FrontEndError => of_data,
+        speech::recipe::RecipeError => of_data,
+        speech::model::ModelConfigError => of_data,
+        speech::lm::LmError => of_data,
         speech::lm::TrainError => of_lm_training,
-        speech::lexicon::LexiconError => |_| Code::Data,
-        speech::decode::DecodeError => |_| Code::Data,
-        speech::decode::KeptError => |_| Code::Data,
-        speech::audio::raw::RawError => |_| Code::Data,
-        worker::inference::ListenError => |_| Code::Data,
-        worker::gradient::GradientError => |_| Code::Data,
+        speech::lexicon::LexiconError => of_data,
+        speech::decode::DecodeError => of_data,
+        speech::decode::KeptError => of_data,
+        speech::audio::raw::RawError => of_data,
+        worker::inference::ListenError => of_data,
+        worker::gradient::GradientError => of_data,
         coordinator::job::JobError => of_job,
         coordinator::store::StoreError => of_store,
         coordinator::server::StartError => of_start,
         coordinator::server::Stopped => |_| Code::Infrastructure,
-        coordinator::driver::Refused => |_| Code::Data,
-        worker::compute::ComputeError => |_| Code::Data,
-        worker::inference::ModelError => |_| Code::Data,
+        coordinator::driver::Refused => of_refused,
+        worker::compute::ComputeError => of_data,
+        worker::inference::ModelError => of_data,
         worker::session::SessionError => of_session,
-        std::io::Error => |_| Code::Infrastructure,
+        io::Error => |_| Code::Infrastructure,
     }
     None
+}
+
+/// Whether what the system says may be different in a minute, with the same command and the same files: a full disk, a
+/// network file system that is away, too many open files. A file that is not there, or may not be read, stays so.
+pub fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    !matches!(
+        error.kind(),
+        Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::AlreadyExists
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::DirectoryNotEmpty
+            | Kind::ReadOnlyFilesystem
+            | Kind::InvalidInput
+            | Kind::InvalidData
+            | Kind::InvalidFilename
+            | Kind::UnexpectedEof
+            | Kind::FileTooLarge
+            | Kind::ArgumentListTooLong
+            | Kind::Unsupported
+    )
+}
+
+/// Bad data, or bad configuration, unless the system stood in the way and may not do so again.
+fn of_data<E: std::error::Error + 'static>(error: &E) -> Code {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(found) = cause {
+        if let Some(error) = found.downcast_ref::<io::Error>() {
+            return of_io(error);
+        }
+        cause = found.source();
+    }
+    Code::Data
+}
+
+fn of_io(error: &io::Error) -> Code {
+    match may_pass(error) {
+        true => Code::Infrastructure,
+        false => Code::Data,
+    }
+}
+
+fn of_import(error: &speech::import::ImportError) -> Code {
+    match error {
+        speech::import::ImportError::Read { error, .. } => of_io(error),
+        other => of_data(other),
+    }
+}
+
+fn of_refused(refused: &coordinator::driver::Refused) -> Code {
+    use coordinator::driver::Refused;
+    match refused {
+        Refused::Store(error) => of_store(error),
+        Refused::Stopping => Code::Infrastructure,
+        _ => Code::Data,
+    }
 }
 
 fn of_hold_out(error: &HoldOutError) -> Code {
@@ -142,6 +200,7 @@ fn of_hold_out(error: &HoldOutError) -> Code {
 fn of_manifest(error: &speech::manifest::ManifestError) -> Code {
     match error {
         speech::manifest::ManifestError::Write(error) => of_output(error),
+        speech::manifest::ManifestError::Read { error, .. } => of_io(error),
         _ => Code::Data,
     }
 }
@@ -189,8 +248,12 @@ fn of_start(error: &coordinator::server::StartError) -> Code {
     use coordinator::server::StartError;
     match error {
         StartError::Store(error) => of_store(error),
-        StartError::Listen { .. } | StartError::Reflection(_) => Code::Infrastructure,
-        StartError::Plaintext(_) | StartError::InUse(_) | StartError::Address(_) => Code::Data,
+        // A port may be in use because whoever had it has not ended yet.
+        StartError::Listen { .. }
+        | StartError::Resolve { .. }
+        | StartError::InUse(_)
+        | StartError::Reflection(_) => Code::Infrastructure,
+        StartError::Plaintext(_) | StartError::Address(_) => Code::Data,
     }
 }
 
@@ -199,5 +262,52 @@ fn of_session(error: &worker::session::SessionError) -> Code {
     match error.fault() {
         Fault::Infrastructure => Code::Infrastructure,
         Fault::Refused | Fault::Configuration => Code::Data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use speech::manifest::ManifestError;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_different_in_a_minute_is_75_and_what_stays_as_it_is_78() {
+        let manifest = |kind: io::ErrorKind| {
+            let (path, error) = (PathBuf::from("train.jsonl"), kind.into());
+            code(&ManifestError::Read { path, error }.into()).number()
+        };
+        assert_eq!(manifest(io::ErrorKind::NotFound), 78);
+        assert_eq!(manifest(io::ErrorKind::PermissionDenied), 78);
+        assert_eq!(manifest(io::ErrorKind::StaleNetworkFileHandle), 75);
+        assert_eq!(manifest(io::ErrorKind::TimedOut), 75);
+        // EIO and EMFILE.
+        for errno in [5, 24] {
+            assert!(may_pass(&io::Error::from_raw_os_error(errno)), "{errno}");
+        }
+        let lexicon = |kind: io::ErrorKind| {
+            let (path, source) = (PathBuf::from("words.txt"), kind.into());
+            code(&speech::lexicon::LexiconError::Read { path, source }.into()).number()
+        };
+        assert_eq!(lexicon(io::ErrorKind::NotFound), 78);
+        assert_eq!(lexicon(io::ErrorKind::StorageFull), 75);
+    }
+
+    #[test]
+    fn a_coordinator_that_cannot_have_its_address_yet_is_worth_a_retry() {
+        use coordinator::server::StartError;
+        let number = |error: StartError| code(&error.into()).number();
+        let taken = "127.0.0.1:7700".parse().unwrap();
+        assert_eq!(number(StartError::InUse(taken)), 75);
+        assert_eq!(number(StartError::Plaintext(taken)), 78);
+        assert_eq!(number(StartError::Address("nonsense".to_owned())), 78);
+        let unresolved = StartError::Resolve {
+            listen: "later.example:7700".to_owned(),
+            source: io::Error::other("no such host"),
+            within: std::time::Duration::from_secs(10),
+        };
+        assert_eq!(number(unresolved), 75);
     }
 }

@@ -1,37 +1,40 @@
 //! The worker processes of a run on one machine: this same program, started, restarted when one
-//! dies, and ended with the run. It refuses to know what workers compute.
+//! dies, and ended with the run. It decides which death is one too many; what workers compute is no matter of its.
+
+mod deaths;
 
 use std::{
-    collections::VecDeque,
     io,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use proto::v1::ListWorkersRequest;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStderr, Command},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
-use crate::{exit::Failure, process};
+use crate::{client::Jobs, control_group, exit::Failure, process};
+use deaths::{Deaths, LastWords, RESTARTS, Sequel};
 
 /// How the workers are started.
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub coordinator: String,
+    /// Asked what a worker had done when it died.
+    pub jobs: Jobs,
     pub workers: usize,
     pub threads: usize,
     pub device: &'static str,
+    /// Where they keep what they receive; they find a place themselves where there is none.
+    pub cache: Option<PathBuf>,
 }
-
-/// A worker that dies is started again so often; one that dies each time has a reason to.
-const RESTARTS: u32 = 5;
-/// Of what a worker said last, to explain its end.
-const LAST_WORDS: usize = 8;
 
 /// What the fleet has to tell.
 #[derive(Debug)]
@@ -51,8 +54,23 @@ enum Order {
 
 #[derive(Debug)]
 enum Sign {
-    Line { worker: usize, line: String },
-    Ended { worker: usize, status: ExitStatus },
+    Line {
+        worker: usize,
+        line: String,
+    },
+    Ended {
+        worker: usize,
+        status: ExitStatus,
+        done: Option<Done>,
+    },
+}
+
+/// What the coordinator knows of the worker that was called so last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Done {
+    id: u64,
+    /// Answers of its that were accepted.
+    contributions: u64,
 }
 
 /// The processes. Dropped, they are killed.
@@ -63,13 +81,30 @@ pub struct Fleet {
     signs: mpsc::UnboundedReceiver<Sign>,
     sender: mpsc::UnboundedSender<Sign>,
     watchers: JoinSet<()>,
+    /// Processes that the kernel had killed for memory when a worker was started last.
+    memory_kills: u64,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    restarts: u32,
     alive: bool,
-    last_words: VecDeque<String>,
+    /// When it is started again.
+    again: Option<Instant>,
+    deaths: Deaths,
+    /// The coordinator's number for the last life that was counted.
+    counted: Option<u64>,
+    last_words: LastWords,
+}
+
+impl Slot {
+    /// Whether the life that ended has done something. One that never joined is listed by the life before it.
+    fn has_worked(&mut self, done: Option<Done>) -> bool {
+        let Some(done) = done.filter(|done| self.counted != Some(done.id)) else {
+            return false;
+        };
+        self.counted = Some(done.id);
+        done.contributions > 0
+    }
 }
 
 impl Fleet {
@@ -84,6 +119,7 @@ impl Fleet {
             sender,
             watchers: JoinSet::new(),
             spec,
+            memory_kills: 0,
         };
         for worker in 0..fleet.spec.workers {
             fleet.slots.push(Slot::default());
@@ -95,22 +131,33 @@ impl Fleet {
     /// The next thing to tell; safe to drop while it waits.
     pub async fn next(&mut self) -> News {
         loop {
+            let again = self.slots.iter().filter_map(|slot| slot.again).min();
+            let due = async {
+                match again {
+                    Some(again) => sleep_until(again).await,
+                    None => std::future::pending().await,
+                }
+            };
             // The fleet holds a sender itself, so that there always is a next sign.
-            let Some(sign) = self.signs.recv().await else {
-                std::future::pending().await
+            let sign = tokio::select! {
+                Some(sign) = self.signs.recv() => sign,
+                () = due => match self.launch_due() {
+                    Some(news) => return news,
+                    None => continue,
+                },
             };
             match sign {
                 Sign::Line { worker, line } => {
-                    let slot = &mut self.slots[worker];
-                    if slot.last_words.len() == LAST_WORDS {
-                        slot.last_words.pop_front();
-                    }
-                    slot.last_words.push_back(line.clone());
+                    self.slots[worker].last_words.hear(&line);
                     return News::Said(format!("worker {}: {line}", worker + 1));
                 }
-                Sign::Ended { worker, status } => {
+                Sign::Ended {
+                    worker,
+                    status,
+                    done,
+                } => {
                     self.slots[worker].alive = false;
-                    if let Some(news) = self.ended(worker, status) {
+                    if let Some(news) = self.ended(worker, status, done) {
                         return news;
                     }
                 }
@@ -133,68 +180,126 @@ impl Fleet {
         }
     }
 
-    fn ended(&mut self, worker: usize, status: ExitStatus) -> Option<News> {
+    fn ended(&mut self, worker: usize, status: ExitStatus, done: Option<Done>) -> Option<News> {
         let name = worker + 1;
         if *self.orders.borrow() != Order::Work || status.success() {
             return None;
         }
+        let kills = control_group::memory_kills();
+        let for_memory = kills > self.memory_kills;
+        self.memory_kills = kills;
         let slot = &mut self.slots[worker];
-        let why = slot.last_words.iter().cloned().collect::<Vec<_>>();
-        let words = why.last().map_or(String::new(), |line| format!(": {line}"));
+        let how = deaths::explained(status, for_memory);
+        let words = slot.last_words.reason();
+        let words = words.map_or(String::new(), |words| format!(": {words}"));
         // A worker that says that it cannot work here would say so again.
         if let Some(code @ (2 | 78)) = status.code() {
             let text = format!("worker {name} cannot work (exit code {code}){words}");
             return Some(News::Lost(Failure::Data(text)));
         }
-        if slot.restarts < RESTARTS {
-            slot.restarts += 1;
-            let count = slot.restarts;
-            return Some(match self.launch(worker) {
-                Ok(()) => News::Said(format!(
-                    "worker {name} ended unexpectedly ({status}){words}; started again ({count} of {RESTARTS})"
-                )),
-                Err(error) => News::Said(format!("worker {name} cannot be started: {error}")),
-            });
+        let worked = slot.has_worked(done);
+        match slot.deaths.another(worked, Instant::now()) {
+            Sequel::Again { count, pause } => {
+                slot.again = Some(Instant::now() + pause);
+                let when = match pause.as_secs() {
+                    0 => "started again".to_owned(),
+                    seconds => format!("started again in {seconds} s"),
+                };
+                Some(News::Said(format!(
+                    "worker {name} ended unexpectedly: {how}{words}; {when} ({count} of {RESTARTS} times until it works)"
+                )))
+            }
+            Sequel::End
+                if self
+                    .slots
+                    .iter()
+                    .any(|slot| slot.alive || slot.again.is_some()) =>
+            {
+                Some(News::Said(format!(
+                    "worker {name} ended again: {how}{words}; the run goes on without it"
+                )))
+            }
+            Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
+                "every worker has ended, the last one after {RESTARTS} restarts in which it finished nothing: {how}{words}"
+            )))),
         }
-        if self.slots.iter().any(|slot| slot.alive) {
-            return Some(News::Said(format!(
-                "worker {name} ended again ({status}){words}; the run goes on without it"
-            )));
+    }
+
+    /// Starts those whose pause is over.
+    fn launch_due(&mut self) -> Option<News> {
+        let now = Instant::now();
+        let due = |slot: &Slot| slot.again.is_some_and(|again| again <= now);
+        let worker = self.slots.iter().position(due)?;
+        self.slots[worker].again = None;
+        let error = self.launch(worker).err()?;
+        let name = worker + 1;
+        // Out of processes, or of memory, perhaps: that may pass as well.
+        let slot = &mut self.slots[worker];
+        match slot.deaths.another(false, now) {
+            Sequel::Again { pause, .. } => {
+                slot.again = Some(now + pause.max(Duration::from_secs(1)));
+                Some(News::Said(format!(
+                    "worker {name} cannot be started: {error}; it is tried again"
+                )))
+            }
+            Sequel::End
+                if self
+                    .slots
+                    .iter()
+                    .any(|slot| slot.alive || slot.again.is_some()) =>
+            {
+                Some(News::Said(format!(
+                    "worker {name} cannot be started: {error}; the run goes on without it"
+                )))
+            }
+            Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
+                "no worker can be started: {error}"
+            )))),
         }
-        Some(News::Lost(Failure::Infrastructure(format!(
-            "every worker has ended, the last one ({status}){words}"
-        ))))
     }
 
     fn launch(&mut self, worker: usize) -> io::Result<()> {
         let spec = &self.spec;
-        let log = std::env::var("UNISONO_LOG").ok();
+        let log = std::env::var(crate::log::VARIABLE).ok();
+        let name = format!("worker-{}", worker + 1);
         let mut command = Command::new(process::program()?);
         command
             .arg("worker")
             .args(["--coordinator", &spec.coordinator])
             .args(["--device", spec.device])
             .args(["--threads", &spec.threads.to_string()])
-            .args(["--name", &format!("worker-{}", worker + 1)])
+            .args(["--name", &name])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--give-up-after", "10"])
             // What they do, the run's events say.
-            .env("UNISONO_LOG", log.as_deref().unwrap_or("warn"))
+            .env(crate::log::VARIABLE, log.as_deref().unwrap_or("warn"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // Their own group: Ctrl-C reaches the parent alone, which ends them in order.
             .process_group(0)
             .kill_on_drop(true);
+        if let Some(cache) = &spec.cache {
+            command.arg("--cache-dir").arg(cache);
+        }
+        self.memory_kills = control_group::memory_kills();
         let mut child = command.spawn()?;
         if let Some(stderr) = child.stderr.take() {
             self.watchers
                 .spawn(listen(stderr, worker, self.sender.clone()));
         }
         let orders = self.orders.subscribe();
-        self.watchers
-            .spawn(watch(child, worker, orders, self.sender.clone()));
-        self.slots[worker].alive = true;
+        let jobs = spec.jobs.clone();
+        self.watchers.spawn(watch(
+            child,
+            (worker, name),
+            jobs,
+            orders,
+            self.sender.clone(),
+        ));
+        let slot = &mut self.slots[worker];
+        slot.alive = true;
+        slot.last_words = LastWords::default();
         Ok(())
     }
 }
@@ -210,7 +315,8 @@ async fn listen(stderr: ChildStderr, worker: usize, signs: mpsc::UnboundedSender
 /// Waits for a process to end, and hands orders on to it meanwhile.
 async fn watch(
     mut child: Child,
-    worker: usize,
+    (worker, name): (usize, String),
+    jobs: Jobs,
     mut orders: watch::Receiver<Order>,
     signs: mpsc::UnboundedSender<Sign>,
 ) {
@@ -230,7 +336,47 @@ async fn watch(
             }
         }
     };
-    if let Ok(status) = status {
-        let _ = signs.send(Sign::Ended { worker, status });
+    let Ok(status) = status else { return };
+    let unexpected = *orders.borrow() == Order::Work && !status.success();
+    let done = match unexpected {
+        true => done(jobs, &name).await,
+        false => None,
+    };
+    let _ = signs.send(Sign::Ended {
+        worker,
+        status,
+        done,
+    });
+}
+
+/// What the worker of this name did in its last life. It is still listed: silence is noticed later.
+async fn done(mut jobs: Jobs, name: &str) -> Option<Done> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let asked = timeout(PATIENCE, jobs.list_workers(ListWorkersRequest {}));
+    let listed = asked.await.ok()?.ok()?.into_inner().workers;
+    let last = listed
+        .iter()
+        .filter(|worker| worker.name == name)
+        .max_by_key(|worker| worker.worker)?;
+    Some(Done {
+        id: last.worker,
+        contributions: last.contributions,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_that_never_joined_does_not_count_as_the_one_before_it() {
+        let mut slot = Slot::default();
+        let done = |id, contributions| Some(Done { id, contributions });
+        assert!(slot.has_worked(done(3, 7)));
+        // Listed still, because its silence was not noticed yet.
+        assert!(!slot.has_worked(done(3, 7)));
+        assert!(!slot.has_worked(done(4, 0)));
+        assert!(slot.has_worked(done(5, 1)));
+        assert!(!slot.has_worked(None));
     }
 }

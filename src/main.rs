@@ -2,19 +2,25 @@
 //! code.
 
 mod args;
+mod cache_folder;
 mod client;
+mod control_group;
 mod cores;
+mod environment;
 mod exit;
 mod fetch;
 mod fleet;
 mod follow;
 mod html;
+mod log;
 mod memory;
 mod narrate;
 mod output;
 mod process;
 mod progress;
+mod screen;
 mod signals;
+mod stderr;
 mod summary;
 mod verbs;
 
@@ -24,11 +30,15 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     memory::keep();
-    let args = args::Args::parse_from(args::words(std::env::args_os()));
     output::silence_drivers();
-    output::log(args.log_level());
-    match verbs::run(args.verb) {
+    environment::drop_empty();
+    let args = args::Args::parse_from(args::words(std::env::args_os()));
+    let done = log::start(args.log_level()).map_err(Into::into);
+    let code = match done.and_then(|()| verbs::run(args.verb)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
-    }
+    };
+    log::finish();
+    output::finish();
+    code
 }

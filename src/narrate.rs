@@ -6,7 +6,7 @@ use coordinator::{
 };
 use speech::{left_out::escaped, score::Score};
 
-use crate::output::{duration, percent};
+use crate::output::{duration, percent, shown};
 
 /// What happened, in a line. `synthetic` names figures that come from synthetic speech as such.
 pub fn sentence(event: &Event, synthetic: bool) -> String {
@@ -79,9 +79,17 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             name,
             compute_class,
             ..
-        } => format!("worker {name} joined ({compute_class})"),
-        Event::WorkerLeft { name, .. } => format!("worker {name} left"),
-        Event::WorkerLost { name, .. } => format!("worker {name} was lost: not heard of too long"),
+        } => format!("worker {} joined ({})", shown(name), shown(compute_class)),
+        Event::WorkerLeft { name, .. } => format!("worker {} left", shown(name)),
+        Event::WorkerLost { name, .. } => {
+            format!("worker {} was lost: not heard of too long", shown(name))
+        }
+        Event::Waiting { reason } => format!("waits for {}", shown(reason)),
+        Event::Unaudited => {
+            "a node that was to be computed by a second worker as well (`train.audit`) was not: \
+             no other worker had time for it; the report counts such nodes"
+                .to_owned()
+        }
         Event::LeaseExpired { worker, node } => {
             format!("worker {worker} kept node {node} too long; it is given to others")
         }
@@ -89,15 +97,26 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             worker,
             node,
             reason,
-        } => format!("worker {worker} gave node {node} back: {reason}"),
+            more,
+        } => {
+            let before = match more {
+                0 => String::new(),
+                more => format!(" (after {more} other returns)"),
+            };
+            format!(
+                "worker {worker} gave node {node} back{before}: {}",
+                shown(reason)
+            )
+        }
         Event::Quarantined {
             worker,
             micro_batch,
             utterances,
             reason,
         } => format!(
-            "micro-batch {micro_batch} ({}) is left out by worker {worker}: {reason}",
-            utterances.join(", ")
+            "micro-batch {micro_batch} ({}) is left out by worker {worker}: {}",
+            shown(&utterances.join(", ")),
+            shown(reason)
         ),
         Event::StepSkipped { reason } => format!("the step is skipped: {reason}"),
         Event::Differed {
@@ -113,7 +132,10 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             format!("workers {first} and {second} gave different bits for node {node}{doubt}")
         }
         Event::WorkerQuarantined { name, node, .. } => {
-            format!("worker {name} gave wrong bits for node {node} and gets no more work")
+            format!(
+                "worker {} gave wrong bits for node {node} and gets no more work",
+                shown(name)
+            )
         }
         Event::StepRestarted => "the step begins again, without the worker in doubt".to_owned(),
         Event::Evaluated {

@@ -1,13 +1,19 @@
 //! Where words go: data to standard output, messages and the log to standard error, colour and bars
 //! only to a terminal. It refuses to know what is said.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    borrow::Cow,
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use proto::text::is_misleading;
 use serde::Serialize;
 use speech::output_file::OutputFiles;
-use tracing_subscriber::EnvFilter;
+
+use crate::stderr;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,7 +30,7 @@ pub fn print<T: Serialize>(
 ) -> Result<()> {
     match format {
         Format::Json => line(&serde_json::to_string_pretty(value)?),
-        Format::Text => line(text(value).trim_end_matches('\n')),
+        Format::Text => line(&plain(text(value).trim_end_matches('\n'))),
     }
 }
 
@@ -46,6 +52,11 @@ pub fn print_beside<T: Serialize>(
 /// Prints a line of data. A reader that has seen enough (`| head`) ends the program quietly, as it
 /// ends other filters.
 pub fn line(text: &str) -> Result<()> {
+    /// For messages that were said before it, where a person sees both on one terminal.
+    const BEFORE: Duration = Duration::from_millis(200);
+    if io::stdout().is_terminal() {
+        stderr::flush(BEFORE);
+    }
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -55,7 +66,37 @@ pub fn line(text: &str) -> Result<()> {
 
 /// Tells a person something. Whether standard error is still read is no reason to stop.
 pub fn message(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    stderr::write(format!("{}\n", plain(text)).as_bytes());
+}
+
+/// Waits until what was said is written, where it is read.
+pub fn finish() {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    stderr::flush(PATIENCE);
+}
+
+/// Text that may have come from outside, without what would move a terminal's cursor.
+fn plain(text: &str) -> Cow<'_, str> {
+    let harmful = |one: char| one.is_control() && one != '\n' && one != '\t';
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for one in text.chars() {
+        match one {
+            one if harmful(one) => shown.extend(one.escape_default()),
+            one => shown.push(one),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// A name or a reason from outside as a part of a line: it neither ends the line nor turns it around.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    match text.contains(is_misleading) {
+        true => Cow::Owned(proto::text::printable(text, usize::MAX)),
+        false => Cow::Borrowed(text),
+    }
 }
 
 /// Whether standard error is a person's terminal, on which a bar may move.
@@ -76,27 +117,6 @@ pub fn silence_drivers() {
         // SAFETY: called first of all, while the program has no other thread.
         unsafe { std::env::set_var(SESSION, std::env::temp_dir()) };
     }
-}
-
-/// Sends the log to standard error, from `level` on; `UNISONO_LOG` (as `tracing` filters are
-/// written) says otherwise. Libraries below speak only of trouble.
-pub fn log(level: &str) {
-    let ours = ["unisono", "coordinator", "worker", "speech", "proto"];
-    let directives: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
-    let default = format!("error,{}", directives.join(","));
-    let filter = std::env::var("UNISONO_LOG")
-        .ok()
-        .filter(|wanted| !wanted.is_empty())
-        .and_then(|wanted| EnvFilter::try_new(wanted).ok())
-        .unwrap_or_else(|| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(wants_color())
-        .with_target(false)
-        // Its complaint would go to the same closed pipe, and panic.
-        .log_internal_errors(false)
-        .init();
 }
 
 /// Columns without frames: what a person reads, `cut` and `awk` can read too.
@@ -142,6 +162,14 @@ mod tests {
             said,
             ["0.0 s", "59 s", "3 min 05 s", "2 h 10 min", "unknown"]
         );
+    }
+
+    #[test]
+    fn text_from_outside_is_shown_without_its_controls() {
+        assert_eq!(plain("two\n\tlines ü"), "two\n\tlines ü");
+        assert_eq!(plain("a\x1b[2Jb\r\u{9b}c"), r"a\u{1b}[2Jb\r\u{9b}c");
+        assert_eq!(shown("ada:1"), "ada:1");
+        assert_eq!(shown("a\nb\u{202e}"), r"a\nb\u{202e}");
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! What a person sees of a run: one moving line on a terminal, a plain line now and then elsewhere.
 //! It decides what is worth saying while a run goes on.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use coordinator::events::{Event, StepMetrics};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{follow::News, narrate, output};
+use crate::{follow::News, narrate, output, screen};
 
 /// Off a terminal, steps are told at most this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
+/// Off a terminal and on one, events of a kind that come in floods are shown this often and then once in a while.
+const FEW: u64 = 5;
+const WHILE: Duration = Duration::from_secs(10);
 /// Utterances left out are named one by one up to this many; `logs` has them all.
 const NAMED: usize = 5;
 
@@ -24,13 +30,14 @@ pub struct Progress {
     pace: Pace,
     throughput: Throughput,
     told: Option<Instant>,
+    floods: BTreeMap<&'static str, Flood>,
 }
 
 impl Progress {
     /// Of a run of `epochs` epochs.
     pub fn new(epochs: u32) -> Self {
         let bar = output::is_attended().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
+            let bar = ProgressBar::with_draw_target(Some(0), screen::target());
             let template = if output::wants_color() {
                 "{prefix:.bold} {wide_bar:.cyan/dim} {msg}"
             } else {
@@ -52,6 +59,7 @@ impl Progress {
             pace: Pace::default(),
             throughput: Throughput::default(),
             told: None,
+            floods: BTreeMap::new(),
         }
     }
 
@@ -60,6 +68,7 @@ impl Progress {
         match news {
             News::Event(record) => self.event(&record.event),
             News::Step(metrics) => self.step(metrics),
+            News::Line(_) => {}
         }
     }
 
@@ -109,7 +118,17 @@ impl Progress {
             Event::Checkpointed { .. } | Event::Succeeded { .. } | Event::Failed { .. } => return,
             _ => {}
         }
-        self.message(&narrate::sentence(event, self.synthetic));
+        let sentence = narrate::sentence(event, self.synthetic);
+        let Some(kind) = flooding(event) else {
+            return self.message(&sentence);
+        };
+        match self.floods.entry(kind).or_default().judge(Instant::now()) {
+            None => {}
+            Some(0) => self.message(&sentence),
+            Some(more) => {
+                self.message(&format!("{sentence} (and {more} more like this before it)"));
+            }
+        }
     }
 
     fn step(&mut self, metrics: StepMetrics) {
@@ -169,6 +188,41 @@ impl Progress {
             _ if self.steps > 0 && step >= self.steps => "last step".to_owned(),
             _ => "time left unknown".to_owned(),
         }
+    }
+}
+
+/// The kind of an event that may come once a micro-batch, or from each worker at the same time.
+const fn flooding(event: &Event) -> Option<&'static str> {
+    match event {
+        Event::WorkerLost { .. } => Some("lost"),
+        Event::LeaseExpired { .. } => Some("expired"),
+        Event::GivenBack { .. } => Some("given back"),
+        Event::Quarantined { .. } => Some("quarantined"),
+        Event::StepSkipped { .. } => Some("skipped"),
+        Event::Differed { .. } => Some("differed"),
+        _ => None,
+    }
+}
+
+/// How often events of a kind were shown.
+#[derive(Debug, Default)]
+struct Flood {
+    shown: u64,
+    left_out: u64,
+    last: Option<Instant>,
+}
+
+impl Flood {
+    /// Where one more is to be shown, how many before it were not.
+    fn judge(&mut self, now: Instant) -> Option<u64> {
+        let recent = |last: Instant| now.saturating_duration_since(last) < WHILE;
+        if self.shown >= FEW && self.last.is_some_and(recent) {
+            self.left_out += 1;
+            return None;
+        }
+        self.shown += 1;
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.left_out))
     }
 }
 
@@ -235,6 +289,21 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_is_shown_at_first_and_then_once_in_a_while_with_a_count() {
+        let start = Instant::now();
+        let mut flood = Flood::default();
+        let shown: Vec<(u64, u64)> = (0..250)
+            .filter_map(|tenth| {
+                let more = flood.judge(start + Duration::from_millis(100 * tenth))?;
+                Some((tenth, more))
+            })
+            .collect();
+        let few = (0..5).map(|tenth| (tenth, 0));
+        let rest = [(104, 99), (204, 99)];
+        assert_eq!(shown, few.chain(rest).collect::<Vec<_>>());
+    }
 
     #[test]
     fn the_pace_leaves_evaluations_out() {

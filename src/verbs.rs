@@ -26,12 +26,28 @@ use std::future::Future;
 
 use anyhow::{Context as _, Result};
 
-use crate::args::Verb;
+use crate::{
+    args::{self, Verb},
+    environment, output,
+};
 
 /// Runs a verb to its end.
 pub fn run(verb: Verb) -> Result<()> {
     // Before anything is done: a name that is mistyped would never be noticed.
     proto::crash::ordered()?;
+    let warnings = environment::check()?;
+    // A worker's parent has said it.
+    if !matches!(
+        &verb,
+        Verb::Worker(args::Worker {
+            parent: Some(_),
+            ..
+        })
+    ) {
+        for warning in warnings {
+            output::message(&format!("warning: {warning}"));
+        }
+    }
     match verb {
         Verb::Train(args) => train::run(args),
         Verb::Verify(args) => verify::run(args),

@@ -19,6 +19,10 @@ pub struct Train {
     /// Where the workers compute.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    /// Where features, and what is known of recordings, are kept. Default: `unisono` in XDG_CACHE_HOME or ~/.cache, or a
+    /// folder among the temporary files where that cannot be written.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// The run's directory. Default: runs/NAME-TIME.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

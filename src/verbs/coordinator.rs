@@ -20,15 +20,23 @@ pub fn run(args: args::Coordinator) -> Result<()> {
     }
     super::block_on(async move {
         let mut signals = Signals::listen()?;
-        let mut running = Coordinator::start(Config {
+        let start = Coordinator::start(Config {
             listen: args.listen,
             layout: Layout::Queue {
                 data_dir: args.data_dir.clone(),
             },
             allow_plaintext: args.allow_plaintext,
             cache_dir: Some(args.data_dir.join("cache")),
-        })
-        .await?;
+            dismiss_workers: args.dismiss_workers,
+        });
+        let mut running = tokio::select! {
+            running = start => running?,
+            // The name that it is to listen on may be looked up for a while.
+            signal = signals.next() => {
+                let told = "the coordinator was stopped before it began".to_owned();
+                return Err(Failure::Signal { signal, told }.into());
+            }
+        };
         let addr = running.addr();
         if let Some(path) = &args.port_file {
             // Whoever waits for the file finds it whole.
@@ -48,7 +56,7 @@ pub fn run(args: args::Coordinator) -> Result<()> {
         tokio::select! {
             () = running.shutdown(GRACE) => {}
             // Twice means now.
-            _ = signals.next() => {}
+            _ = signals.insisted() => {}
         }
         let told =
             "the coordinator has stopped; queued and running jobs go on when it is started again"

@@ -6,7 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 use worker::compute::{self, AdapterInfo, Compute, DeviceChoice};
 
-use crate::{args, cores, output};
+use crate::{
+    args,
+    control_group::{self, Limit},
+    cores, output,
+};
 
 #[derive(Debug, Serialize)]
 struct Findings {
@@ -33,6 +37,8 @@ struct Cores {
 struct Memory {
     total_bytes: u64,
     available_bytes: u64,
+    /// What this process's control group may use, where it is bounded: a container, a unit, a batch job.
+    limit_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,9 +79,12 @@ fn text(findings: &Findings) -> String {
     let _ = writeln!(text, "cores     {physical} physical, {logical} logical");
     if let Some(memory) = &findings.memory {
         let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let allowed = memory.limit_bytes.map_or(String::new(), |limit| {
+            format!(", {:.1} GiB of it allowed by the control group", gib(limit))
+        });
         let _ = writeln!(
             text,
-            "memory    {:.1} GiB, {:.1} GiB free",
+            "memory    {:.1} GiB{allowed}, {:.1} GiB free",
             gib(memory.total_bytes),
             gib(memory.available_bytes)
         );
@@ -115,8 +124,40 @@ fn memory() -> Option<Memory> {
         let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kibibytes << 10)
     };
-    Some(Memory {
-        total_bytes: field("MemTotal")?,
-        available_bytes: field("MemAvailable")?,
-    })
+    let (total_bytes, available_bytes) = (field("MemTotal")?, field("MemAvailable")?);
+    Some(bounded(
+        total_bytes,
+        available_bytes,
+        control_group::memory_limit(),
+    ))
+}
+
+/// A bound beyond what the machine has bounds nothing.
+fn bounded(total_bytes: u64, available_bytes: u64, limit: Option<Limit>) -> Memory {
+    let limit = limit.filter(|limit| limit.bytes < total_bytes);
+    let allowed = limit.map_or(u64::MAX, |limit| limit.bytes.saturating_sub(limit.used));
+    Memory {
+        total_bytes,
+        available_bytes: available_bytes.min(allowed),
+        limit_bytes: limit.map(|limit| limit.bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_free_is_no_more_than_the_control_group_allows() {
+        let limit = |bytes, used| Some(Limit { bytes, used });
+        let free = |limit| {
+            let memory = bounded(1000, 800, limit);
+            (memory.limit_bytes, memory.available_bytes)
+        };
+        assert_eq!(free(None), (None, 800));
+        assert_eq!(free(limit(500, 100)), (Some(500), 400));
+        assert_eq!(free(limit(950, 10)), (Some(950), 800));
+        assert_eq!(free(limit(500, 600)), (Some(500), 0));
+        assert_eq!(free(limit(4000, 600)), (None, 800));
+    }
 }

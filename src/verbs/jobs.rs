@@ -20,7 +20,15 @@ pub fn run(args: args::Jobs) -> Result<()> {
     output::print(args.output.format, &values, |_| {
         let rows = jobs.iter().map(row).collect();
         output::table(
-            &["id", "status", "epoch", "step", "loss", "submitted"],
+            &[
+                "id",
+                "status",
+                "epoch",
+                "step",
+                "loss",
+                "submitted",
+                "waits for",
+            ],
             rows,
         )
     })
@@ -52,6 +60,7 @@ fn row(job: &JobStatus) -> Vec<String> {
         format!("{}/{}", job.step, job.steps),
         job.loss.map_or("-".to_owned(), |loss| format!("{loss:.4}")),
         job.submitted_at.clone(),
+        output::shown(&job.waiting_for).into_owned(),
     ]
 }
 
@@ -69,6 +78,13 @@ pub fn json(job: &JobStatus, report: &str) -> Value {
     put("epochs", json!(job.epochs));
     put("loss", json!(job.loss));
     put("workers", json!(job.workers));
+    put(
+        "waiting_for",
+        match job.waiting_for.as_str() {
+            "" => Value::Null,
+            missing => json!(missing),
+        },
+    );
     put("submitted_at", json!(job.submitted_at));
     put("run_dir", json!(job.run_dir));
     let faults: BTreeMap<_, _> = job.faults.iter().collect();

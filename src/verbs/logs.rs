@@ -1,4 +1,4 @@
-//! `logs`: a job's events, as they were written or as sentences.
+//! `logs`: a job's events, as they were written or as sentences. Followed, through restarts of the coordinator.
 
 use std::pin::pin;
 
@@ -8,7 +8,9 @@ use proto::v1::LogsRequest;
 use tokio_stream::StreamExt as _;
 
 use crate::{
-    args, client, narrate,
+    args, client,
+    follow::{News, PATIENCE, What, follow},
+    narrate,
     output::{self, Format},
 };
 
@@ -16,28 +18,58 @@ pub fn run(args: args::Logs) -> Result<()> {
     super::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let id = client::status(&mut client, args.id.clone()).await?.id;
-        let request = LogsRequest {
-            id,
-            follow: args.follow,
+        let mut printer = Printer {
+            format: args.output.format,
+            synthetic: false,
+            failed: None,
         };
+        if args.follow {
+            let show = |news| match news {
+                News::Line(line) => printer.print(line),
+                News::Event(_) | News::Step(_) => {}
+            };
+            let ended = follow(&mut client, &id, What::Lines, PATIENCE, show).await;
+            printer.failed.map_or(Ok(()), Err)?;
+            // What the job came to, so that `unisono logs -f ID && ...` goes on after success alone.
+            return Ok(super::submit::judge(&ended?)?);
+        }
+        let request = LogsRequest { id, follow: false };
         let lines = client.logs(request).await;
         let lines = lines.map_err(|status| client::refused(&status))?;
         let mut lines = pin!(client::lines(lines.into_inner()));
-        let mut synthetic = false;
         while let Some(line) = lines.next().await {
-            let line = line.map_err(|status| client::refused(&status))?;
-            let text = match (args.output.format, serde_json::from_str::<Record>(&line)) {
-                (Format::Text, Ok(record)) => {
-                    if let Event::Prepared { synthetic: is, .. } = &record.event {
-                        synthetic = *is;
-                    }
-                    narrate::log_line(&record, synthetic)
-                }
-                // Of a newer version, perhaps: shown as it is.
-                _ => line,
-            };
-            output::line(&text)?;
+            printer.print(line.map_err(|status| client::refused(&status))?);
+            if printer.failed.is_some() {
+                break;
+            }
         }
-        Ok(())
+        printer.failed.map_or(Ok(()), Err)
     })
+}
+
+struct Printer {
+    format: Format,
+    /// The corpus is synthetic speech, as the job's first events say.
+    synthetic: bool,
+    /// Standard output cannot be written any more.
+    failed: Option<anyhow::Error>,
+}
+
+impl Printer {
+    fn print(&mut self, line: String) {
+        let record = serde_json::from_str::<Record>(&line);
+        let text = match (self.format, record) {
+            (Format::Text, Ok(record)) => {
+                if let Event::Prepared { synthetic, .. } = &record.event {
+                    self.synthetic = *synthetic;
+                }
+                narrate::log_line(&record, self.synthetic)
+            }
+            // Of a newer version, perhaps: shown as it is.
+            _ => line,
+        };
+        if self.failed.is_none() {
+            self.failed = output::line(&text).err();
+        }
+    }
 }

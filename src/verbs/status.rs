@@ -34,6 +34,9 @@ fn text(job: &JobStatus, report: &str) -> String {
         job.loss
             .map_or(String::new(), |loss| format!(", loss {loss:.4}")),
     )];
+    if !job.waiting_for.is_empty() {
+        lines.push(format!("waits for    {}", output::shown(&job.waiting_for)));
+    }
     if !job.error.is_empty() {
         lines.push(format!("error: {}", job.error));
     }

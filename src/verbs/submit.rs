@@ -1,6 +1,6 @@
 //! `submit`: gives a job to a coordinator and follows it; leaving it does not stop it.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use coordinator::{job::Job, report::Report};
@@ -9,16 +9,13 @@ use serde_json::json;
 
 use crate::{
     args, client,
-    exit::Failure,
-    follow,
+    exit::{self, Failure},
+    follow::{self, PATIENCE, What},
     output::{self, Format},
     progress::Progress,
     signals::Signals,
     summary,
 };
-
-/// How long a coordinator may be away (restarted, perhaps) before following it is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn run(args: args::Submit) -> Result<()> {
     let job = read(&args.job, &args.sets)?;
@@ -39,7 +36,7 @@ pub fn run(args: args::Submit) -> Result<()> {
         let mut signals = Signals::listen()?;
         let mut progress = Progress::new(epochs);
         let ended = tokio::select! {
-            ended = follow::follow(&mut client, &id, PATIENCE, |news| progress.show(news)) => ended,
+            ended = follow::follow(&mut client, &id, What::Everything, PATIENCE, |news| progress.show(news)) => ended,
             signal = signals.next() => Err(Failure::Signal {
                 signal,
                 told: format!(
@@ -57,7 +54,11 @@ pub fn run(args: args::Submit) -> Result<()> {
 /// The job at `path`, with `sets` laid over it and its paths made absolute.
 pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::Data(format!("cannot read the job {}: {error}", path.display()))
+        let told = format!("cannot read the job {}: {error}", path.display());
+        match exit::may_pass(&error) {
+            true => Failure::Infrastructure(told),
+            false => Failure::Data(told),
+        }
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let folder = std::path::absolute(if folder.as_os_str().is_empty() {

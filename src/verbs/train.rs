@@ -10,14 +10,16 @@ use anyhow::{Context as _, Result};
 use coordinator::{
     report::REPORT,
     server::{Config, Coordinator, Running},
+    store::Cause,
 };
 use proto::v1::JobStatus;
 
 use crate::{
-    args, client,
+    args, cache_folder, client,
     exit::Failure,
     fleet::{self, Fleet},
-    follow, output,
+    follow::{self, What},
+    output,
     progress::Progress,
     signals::Signals,
     summary,
@@ -46,13 +48,20 @@ pub fn run(args: args::Train) -> Result<()> {
             None => Ok(()),
         };
     }
+    let cache = cache_folder(&args);
+    // Where digests of recordings are kept for the next run on the same corpus.
+    let corpora = match &args.cache_dir {
+        Some(named) => Some(named.join("corpora")),
+        None => cache.as_ref().map(|workers| workers.with_file_name("corpora")),
+    };
     let status = super::block_on(async {
         let mut signals = Signals::listen()?;
         let running = Coordinator::start(Config {
             listen: "127.0.0.1:0".to_owned(),
             layout: plan.layout(),
             allow_plaintext: false,
-            cache_dir: cache_dir(),
+            cache_dir: corpora,
+            dismiss_workers: true,
         })
         .await
         .inspect_err(|_| {
@@ -62,7 +71,7 @@ pub fn run(args: args::Train) -> Result<()> {
             }
         })?;
         output::message(&plan.announcement());
-        lead(&plan, &args, running, &mut signals).await
+        lead(&plan, &args, cache, running, &mut signals).await
     })?;
     let report = std::fs::read_to_string(plan.run_dir().join(REPORT)).unwrap_or_default();
     let concluded = super::submit::conclude(&status, &report, format);
@@ -77,6 +86,7 @@ pub fn run(args: args::Train) -> Result<()> {
 async fn lead(
     plan: &Plan,
     args: &args::Train,
+    cache: Option<PathBuf>,
     mut running: Running,
     signals: &mut Signals,
 ) -> Result<JobStatus> {
@@ -88,6 +98,8 @@ async fn lead(
     let id = client::status(&mut jobs, None).await?.id;
     let mut fleet = Fleet::start(fleet::Spec {
         coordinator: url,
+        jobs: jobs.clone(),
+        cache,
         workers: plan.workers,
         threads: plan.threads,
         device: args.device.name(),
@@ -110,7 +122,7 @@ async fn lead(
         fleet.dismiss();
         tokio::select! {
             () = running.shutdown(CHECKPOINT) => fleet.end(FAREWELL).await,
-            _ = signals.next() => fleet.end(Duration::ZERO).await,
+            _ = signals.insisted() => fleet.end(Duration::ZERO).await,
         }
         let told = format!("interrupted; go on with\n  {}", plan.resume_command(args));
         return Err(Failure::Signal {
@@ -119,20 +131,32 @@ async fn lead(
         }
         .into());
     }
+    if let Err(lost @ (Failure::Infrastructure(_) | Failure::Data(_))) = &ended {
+        let cause = match lost {
+            Failure::Data(_) => Cause::Data,
+            _ => Cause::Infrastructure,
+        };
+        // So that the run is written down as one that failed, with the reason, and not as one that goes on. One that
+        // has ended already stays as it is.
+        let given_up = running.give_up(lost.to_string(), cause);
+        let _ = tokio::time::timeout(CHECKPOINT, given_up).await;
+    }
     // The coordinator's goodbye ends the workers.
     running.shutdown(CHECKPOINT).await;
     fleet.end(FAREWELL).await;
     Ok(ended?)
 }
 
-/// Where digests of recordings are kept for the next run on the same corpus: below this user's cache folder.
-fn cache_dir() -> Option<PathBuf> {
-    let folder = |name: &str| {
-        let path = PathBuf::from(std::env::var_os(name)?);
-        path.is_absolute().then_some(path)
-    };
-    let caches = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    Some(caches?.join("unisono").join("corpora"))
+/// Where the workers keep features: found once for all of them, so that a warning comes once.
+fn cache_folder(args: &args::Train) -> Option<PathBuf> {
+    if args.cache_dir.is_some() {
+        return args.cache_dir.clone();
+    }
+    let found = cache_folder::find();
+    if let Some(warning) = found.warning {
+        output::message(&format!("warning: {warning}"));
+    }
+    found.folder
 }
 
 /// Shows what goes on until the job ends, or something ends it.
@@ -144,10 +168,16 @@ async fn watch(
     signals: &mut Signals,
 ) -> Result<JobStatus, Failure> {
     let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
-    let mut following = std::pin::pin!(follow::follow(jobs, id, Duration::ZERO, |one| {
-        // The receiver lives as long as this future.
-        let _ = sender.send(one);
-    }));
+    let mut following = std::pin::pin!(follow::follow(
+        jobs,
+        id,
+        What::Everything,
+        Duration::ZERO,
+        |one| {
+            // The receiver lives as long as this future.
+            let _ = sender.send(one);
+        }
+    ));
     loop {
         tokio::select! {
             biased;

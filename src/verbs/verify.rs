@@ -154,6 +154,7 @@ impl Verification {
                 workers,
                 threads: threads.unwrap_or_else(|| cores::threads_each(workers)),
                 device: self.args.device.name(),
+                cache: self.args.cache_dir.clone(),
             },
             request: SubmitRequest {
                 job_toml: self.job.to_toml().context("the job cannot be written")?,

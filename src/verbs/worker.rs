@@ -1,4 +1,5 @@
-//! `worker`: computes for a coordinator until it is told goodbye.
+//! `worker`: computes for a coordinator until it is told that there is no more work. One that is restarted is waited
+//! for.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,7 +12,7 @@ use worker::{
 };
 
 use super::evaluate::choice;
-use crate::{args, cores, exit::Failure, output, process, signals::Signals};
+use crate::{args, cache_folder, cores, exit::Failure, output, process, signals::Signals};
 
 pub fn run(args: args::Worker) -> Result<()> {
     if let Some(parent) = args.parent {
@@ -27,7 +28,7 @@ pub fn run(args: args::Worker) -> Result<()> {
         compute.reason,
         if threads == 1 { "" } else { "s" }
     ));
-    let mut cache = CacheConfig::new(args.cache_dir.unwrap_or_else(cache_dir));
+    let mut cache = cache(args.cache_dir);
     cache.shared_files = !args.no_shared_files;
     let (stop, shutdown) = watch::channel(false);
     let config = Config {
@@ -50,7 +51,7 @@ pub fn run(args: args::Worker) -> Result<()> {
         tokio::select! {
             farewell = session => { farewell?; }
             // Twice means now.
-            _ = signals.next() => {}
+            _ = signals.insisted() => {}
         }
         let told = format!("left the coordinator after {signal}");
         Err(Failure::Signal { signal, told }.into())
@@ -74,15 +75,16 @@ fn name() -> String {
     format!("{host}:{}", std::process::id())
 }
 
-fn cache_dir() -> PathBuf {
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    variable("XDG_CACHE_HOME")
-        .or_else(|| Some(variable("HOME")?.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("unisono")
-        .join("worker")
+/// In the folder that was named, or else where there is one.
+fn cache(named: Option<PathBuf>) -> CacheConfig {
+    if let Some(folder) = named {
+        return CacheConfig::new(folder);
+    }
+    let found = cache_folder::find();
+    if let Some(warning) = found.warning {
+        output::message(&format!("warning: {warning}"));
+    }
+    found
+        .folder
+        .map_or_else(CacheConfig::in_memory, CacheConfig::new)
 }

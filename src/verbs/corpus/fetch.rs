@@ -18,7 +18,7 @@ use crate::{
         self, Source,
         catalogue::{self, Checksum, ENTRIES, Entry},
     },
-    output,
+    output, screen,
 };
 
 #[derive(Debug, Serialize)]
@@ -197,7 +197,7 @@ fn keep_or_remove(error: &anyhow::Error, archive: &Path, is_verified: bool) {
 /// The archive, with a bar for a person to see.
 fn get(source: &Source<'_>, archive: &Path) -> Result<String> {
     let bar = match output::is_attended() {
-        true => ProgressBar::new(0),
+        true => ProgressBar::with_draw_target(Some(0), screen::target()),
         false => ProgressBar::hidden(),
     };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta}") {

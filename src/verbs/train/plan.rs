@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use coordinator::{
     job::Job,
+    machine::Scrutiny,
     report::{REPORT, Report},
     store::{Layout, Resumption},
 };
@@ -39,6 +40,7 @@ impl Plan {
         let workers = args
             .workers
             .map_or_else(cores::default_workers, |workers| workers as usize);
+        check_audit(&job, workers)?;
         Ok(Self {
             job,
             start,
@@ -137,6 +139,9 @@ impl Plan {
         if args.device != args::Device::Auto {
             words.extend(["--device".to_owned(), args.device.name().to_owned()]);
         }
+        if let Some(cache) = &args.cache_dir {
+            words.extend(["--cache-dir".to_owned(), cache.display().to_string()]);
+        }
         words.extend(["--out".to_owned(), self.run_dir().display().to_string()]);
         words.push("--resume".to_owned());
         words.extend(more.iter().map(|&word| word.to_owned()));
@@ -157,6 +162,18 @@ fn all_sets(args: &args::Train) -> Result<Vec<String>> {
         sets.push(format!("train.init={}", toml::Value::from(path)));
     }
     Ok(sets)
+}
+
+/// Nobody else comes to a run on one machine.
+fn check_audit(job: &Job, workers: usize) -> Result<(), Failure> {
+    match job.scrutiny() {
+        Scrutiny::Compare { audit } if audit >= 1.0 && workers < 2 => Err(Failure::Data(
+            "with `train.audit = 1.0` nothing counts that two workers do not agree on, and this run would have one; \
+             give it more with `--workers 2`, or audit a smaller share"
+                .to_owned(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// As a shell reads it back.

@@ -29,6 +29,8 @@ pub struct Spec {
     pub workers: usize,
     pub threads: usize,
     pub device: &'static str,
+    /// A folder in it for each worker; in `dir` where there is none.
+    pub cache: Option<PathBuf>,
 }
 
 /// A process that ends so often without being made to has a reason to.
@@ -176,6 +178,7 @@ impl Cluster {
 
     fn work(&self, command: &mut Command, worker: usize) {
         let spec = &self.spec;
+        let cache = spec.cache.as_ref().unwrap_or(&spec.dir);
         command
             .arg("worker")
             .args(["--coordinator", &self.url()])
@@ -183,7 +186,7 @@ impl Cluster {
             .args(["--threads", &spec.threads.to_string()])
             .args(["--name", &self.name(worker)])
             .arg("--cache-dir")
-            .arg(spec.dir.join(format!("cache-{}", worker + 1)));
+            .arg(cache.join(format!("cache-{}", worker + 1)));
     }
 
     /// What a worker is called in this life of its: the coordinator may still list the one before.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     client::{self, Jobs, has_ended},
     exit::Failure,
-    follow,
+    follow::{self, What},
     progress::Progress,
     signals::Signals,
 };
@@ -99,7 +99,7 @@ async fn lead(
     let view = async {
         let show = |news| progress.borrow_mut().show(news);
         // What became of the job is not the viewer's to say.
-        let _ = follow::follow(&mut viewer, &id, AWAY, show).await;
+        let _ = follow::follow(&mut viewer, &id, What::Everything, AWAY, show).await;
         std::future::pending().await
     };
     let job = tokio::select! {

@@ -1,0 +1,59 @@
+//! What is typed to run the long-lived processes of a cluster: coordinators and workers.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::{At, Device};
+
+#[derive(Debug, ClapArgs)]
+pub struct Coordinator {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
+    pub listen: String,
+    /// Where jobs, checkpoints and the queue are kept.
+    #[arg(long, value_name = "DIR", default_value = "unisono-data")]
+    pub data_dir: PathBuf,
+    /// Write the port to this file once it listens.
+    #[arg(long, value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+    /// Listen beyond loopback although nothing is encrypted or authenticated: whoever reaches the
+    /// port can submit jobs and read their audio.
+    #[arg(long)]
+    pub allow_plaintext: bool,
+    /// When it stops, send the workers away for good. Otherwise they wait until it is started again, for as
+    /// long as their `--give-up-after` says.
+    #[arg(long)]
+    pub dismiss_workers: bool,
+    /// End when this process does (set by `verify` for its coordinators).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Worker {
+    #[command(flatten)]
+    pub at: At,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Threads to compute with. Default: one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// What people see it called. Default: host and process.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where received audio and features are kept. Default: `unisono/worker` in XDG_CACHE_HOME or ~/.cache, or
+    /// a folder among the temporary files where that cannot be written.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Never read audio where the coordinator does: have it sent.
+    #[arg(long)]
+    pub no_shared_files: bool,
+    /// Give up when the coordinator cannot be reached, or has been stopped, for so long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub give_up_after: u64,
+    /// End when this process does (set by `train` and `verify` for their workers).
+    #[arg(long, hide = true, value_name = "PID")]
+    pub parent: Option<u32>,
+}
