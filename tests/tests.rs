@@ -31,6 +31,8 @@ mod kinds;
 mod left_out;
 #[path = "e2e/outputs.rs"]
 mod outputs;
+#[path = "e2e/processes.rs"]
+mod processes;
 #[path = "e2e/queue.rs"]
 mod queue;
 #[path = "e2e/resumptions.rs"]

@@ -321,7 +321,8 @@ fn ports_directories_jobs_and_versions_that_do_not_fit_are_refused() {
     let dir = cluster.dir.path();
     let address = cluster.url.trim_start_matches("http://");
     let args = ["coordinator", "--listen", address, "--data-dir", "other"];
-    is_refused(run(dir, args), 78, &[address, "in use"]);
+    // Whoever has the port may be about to end.
+    is_refused(run(dir, args), 75, &[address, "in use"]);
     let args = [
         "coordinator",
         "--listen",

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: every process ends within five seconds, and nothing but time is lost.
+//! Signals: every process ends within five seconds, and nothing but time is lost.
 
 use std::{path::Path, time::Duration};
 
@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use crate::{
     cluster::Cluster,
     fixture::{
-        DEADLINE, Head, Process, calm, descendants, is_alive, long, report, tiny_job, unisono,
-        until,
+        DEADLINE, Head, Process, calm, descendants, is_alive, json_file, long, report, tiny_job,
+        unisono, until,
     },
 };
 
@@ -80,6 +80,118 @@ fn sigterm_leaves_a_checkpoint_that_resumes_to_the_same_bits() {
     is_interrupted_and_resumed(Signal::TERM, 143);
 }
 
+/// What terminals, batch systems and people send beside those.
+#[test]
+fn other_signals_leave_a_checkpoint_of_the_last_step_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    for (signal, code) in [
+        (Signal::HUP, 129),
+        (Signal::QUIT, 131),
+        (Signal::USR1, 128 + Signal::USR1.as_raw()),
+        (Signal::XCPU, 128 + Signal::XCPU.as_raw()),
+    ] {
+        let _ = std::fs::remove_dir_all(dir.join("run"));
+        let sets = [
+            "--set",
+            "train.epochs=5000",
+            "--set",
+            "train.checkpoint_every=0",
+        ];
+        let process = train(dir, &sets);
+        assert!(until(DEADLINE, || steps(dir) > 7), "{}", process.stderr());
+        process.signal(signal);
+        let ended = process.wait().expect(code);
+        assert!(ended.stderr.contains("--out run --resume"), "{ended:?}");
+        assert_eq!(newest_checkpoint(dir), steps(dir), "{signal:?}: {ended:?}");
+        // Nobody works on it now.
+        let state = json_file(&dir.join("run/state.json"));
+        let jobs = state["jobs"].as_object().unwrap();
+        assert_eq!(jobs.values().next().unwrap()["state"], "queued");
+    }
+}
+
+/// The step of the newest checkpoint of the run in `dir`.
+fn newest_checkpoint(dir: &Path) -> usize {
+    let files = std::fs::read_dir(dir.join("run/checkpoints")).unwrap();
+    let steps = files.filter_map(|file| {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let digits: String = name.chars().filter(char::is_ascii_digit).collect();
+        name.starts_with("step-")
+            .then(|| digits.parse::<usize>().unwrap())
+    });
+    steps.max().unwrap()
+}
+
+#[test]
+fn nohup_keeps_a_run_going_when_its_terminal_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    let mut command = std::process::Command::new("sh");
+    let program = unisono();
+    let ignoring = "trap '' HUP; exec \"$0\" \"$@\"";
+    command
+        .current_dir(dir)
+        .args(["-c", ignoring])
+        .arg(program.get_program())
+        .args(
+            "train tiny.toml --workers 1 --device cpu --out run --set train.epochs=5000".split(' '),
+        )
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let mut process = Process::start(command);
+    assert!(until(DEADLINE, || steps(dir) > 5), "{}", process.stderr());
+    process.signal(Signal::HUP);
+    let before = steps(dir);
+    assert!(
+        until(DEADLINE, || steps(dir) > before + 20),
+        "{}",
+        process.stderr()
+    );
+    assert!(process.is_running());
+    process.signal(Signal::TERM);
+    process.wait().expect(143);
+}
+
+/// A terminal at Ctrl-S, `| less`, a log driver that hangs.
+#[test]
+fn sigterm_leaves_a_checkpoint_although_nobody_reads_standard_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    tiny_job(dir, Head::Keyword);
+    let mut command = unisono();
+    command
+        .current_dir(dir)
+        .args(
+            "train tiny.toml --workers 1 --device cpu --out run --set train.epochs=5000".split(' '),
+        )
+        // A pipe holds 64 KiB: trace fills it in no time.
+        .arg("-vvv")
+        .stdout(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut unread = child.stderr.take().unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    assert!(until(DEADLINE, || steps(dir) > 300));
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let mut status = None;
+    let ended = until(2 * LIMIT, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    let made = steps(dir);
+    let _ = child.kill();
+    assert!(ended, "still running after {made} steps");
+    assert_eq!(status.unwrap().code(), Some(143));
+    assert_eq!(newest_checkpoint(dir), made);
+    // It was full, and what was said at the end was not waited for.
+    use std::io::Read as _;
+    let mut said = Vec::new();
+    unread.read_to_end(&mut said).unwrap();
+    assert!(said.len() >= 1 << 16, "{} bytes", said.len());
+}
+
 #[test]
 fn workers_end_with_a_parent_that_is_killed() {
     let dir = tempfile::tempdir().unwrap();
@@ -137,7 +249,7 @@ fn a_cluster_ends_in_order_and_ctrl_c_on_submit_leaves_the_job_running() {
     let id = status["id"].as_str().unwrap().to_owned();
     cluster.wait_for(&id, |status| status["step"].as_u64().unwrap() > step);
 
-    // A worker says goodbye, then the coordinator dismisses the other one.
+    // A worker says goodbye; the other one waits for the coordinator that stops, until it is told to end.
     let begun = std::time::Instant::now();
     let leaving = cluster.workers.pop().unwrap();
     leaving.signal(Signal::TERM);
@@ -145,8 +257,14 @@ fn a_cluster_ends_in_order_and_ctrl_c_on_submit_leaves_the_job_running() {
     let coordinator = cluster.coordinator.take().unwrap();
     coordinator.signal(Signal::TERM);
     coordinator.wait().expect(143);
-    cluster.workers.pop().unwrap().wait().expect(0);
-    assert!(begun.elapsed() < LIMIT * 2);
+    let mut waiting = cluster.workers.pop().unwrap();
+    let told = until(DEADLINE, || {
+        waiting.stderr().contains("waiting for it to come back")
+    });
+    assert!(told && waiting.is_running(), "{}", waiting.stderr());
+    waiting.signal(Signal::TERM);
+    waiting.wait().expect(143);
+    assert!(begun.elapsed() < LIMIT * 3);
     let checkpoints = cluster
         .dir
         .path()
