@@ -136,6 +136,17 @@ impl Signals {
     }
 }
 
+impl Drop for Signals {
+    /// What comes from now on ends the process as if nobody had listened: what is left to do may wait for whoever
+    /// reads standard output.
+    fn drop(&mut self) {
+        for (signal, _) in &self.streams {
+            // SAFETY: only a disposition is set; nothing that a handler uses is freed.
+            unsafe { libc::signal(signal.number(), libc::SIG_DFL) };
+        }
+    }
+}
+
 /// The signals that a process ignores, by the bits of its `/proc/PID/status`.
 fn ignored(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -45,6 +45,7 @@ pub fn run(args: args::Submit) -> Result<()> {
             }),
         };
         progress.finish();
+        drop(signals);
         let ended = ended?;
         let report = client::report(&mut client, &id).await?;
         conclude(&ended, &report, args.output.format)
