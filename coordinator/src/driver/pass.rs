@@ -13,6 +13,7 @@ use proto::{
 use crate::{
     driver::{
         command::{Leased, NormBound, Posted},
+        returns::Returned,
         trouble::Refused,
     },
     machine::PassId,

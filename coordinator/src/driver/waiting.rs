@@ -21,6 +21,8 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// How long a job waits for workers of its compute class before one goes first that can be computed. A
 /// worker that is restarted is back before that.
 const ASIDE: Duration = Duration::from_secs(60);
+/// How often another job is looked for from then on.
+const SEEK: Duration = Duration::from_secs(1);
 /// Workers that a message names.
 const NAMED: usize = 3;
 
@@ -43,6 +45,8 @@ struct Lacking {
     lack: Lack,
     since: Instant,
     told: Option<Instant>,
+    /// When another job was looked for that might go first.
+    sought: Option<Instant>,
 }
 
 impl Stall {
@@ -69,15 +73,27 @@ impl Stall {
                     lack,
                     since,
                     told: None,
+                    sought: None,
                 });
                 false
             }
         }
     }
 
-    fn has_lasted(&self, lack: Lack, time: Duration, now: Instant) -> bool {
-        let lacking = self.0.as_ref().filter(|lacking| lacking.lack == lack);
-        lacking.is_some_and(|lacking| lacking.since + time <= now)
+    /// Whether it is time to look for a job that those who are here may compute. The queue may be long, so
+    /// that it is not looked through with each word of a worker.
+    fn seeks(&mut self, now: Instant) -> bool {
+        let lacking = self.0.as_mut();
+        let Some(lacking) = lacking.filter(|it| it.lack == Lack::Class && it.since + ASIDE <= now)
+        else {
+            return false;
+        };
+        let recently = |at: Instant| at + SEEK > now;
+        if lacking.sought.is_some_and(recently) {
+            return false;
+        }
+        lacking.sought = Some(now);
+        true
     }
 
     /// When [`Driver::watch_for_stall`] has something to do, if nothing else happens.
@@ -129,7 +145,7 @@ impl Driver {
             tracing::warn!(job, "waits for {reason}");
             self.note(Event::Waiting { reason });
         }
-        self.stall.has_lasted(Lack::Class, ASIDE, now) && self.set_aside()
+        self.stall.seeks(now) && self.set_aside()
     }
 
     /// Says once that audits are left undone: a share that nobody computes a second time finds nothing.
@@ -220,7 +236,7 @@ impl Driver {
         let jobs = self.store().jobs().iter();
         let mut queued: Vec<_> = jobs
             .filter(|(_, entry)| entry.state == State::Queued)
-            .map(|(id, entry)| (entry.turn, id.clone()))
+            .map(|(id, entry)| (entry.turn, id.to_owned()))
             .collect();
         queued.sort();
         queued.into_iter().map(|(_, id)| id).collect()
@@ -306,8 +322,10 @@ mod tests {
         assert!(!stall.look(Some(Lack::Class), at(15)));
         assert!(!stall.look(Some(Lack::Class), at(24)));
         assert!(stall.look(Some(Lack::Class), at(25)));
-        assert!(!stall.has_lasted(Lack::Class, ASIDE, at(74)));
-        assert!(stall.has_lasted(Lack::Class, ASIDE, at(75)));
-        assert!(!stall.has_lasted(Lack::Worker, ASIDE, at(75)));
+        assert!(!stall.seeks(at(74)));
+        assert!(stall.seeks(at(75)) && !stall.seeks(at(75)));
+        assert!(stall.seeks(at(76)));
+        stall.look(Some(Lack::Worker), at(77));
+        assert!(!stall.seeks(at(200)));
     }
 }
