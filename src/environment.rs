@@ -16,12 +16,13 @@ const READ: [&str; 4] = [
     proto::crash::VARIABLE,
 ];
 /// What the files in `deploy/` and the tests set for others.
-const FOR_OTHERS: [&str; 5] = [
+const FOR_OTHERS: [&str; 6] = [
     "UNISONO_LISTEN",
     "UNISONO_COORDINATOR_OPTIONS",
     "UNISONO_WORKER_OPTIONS",
     "UNISONO_CORPUS",
     "UNISONO_SIMULATION_SEEDS",
+    "UNISONO_WRITE_SEEDS",
 ];
 
 /// Takes variables away that are set to nothing: compose files pass on what is not set as an empty text.
@@ -64,7 +65,7 @@ fn strange(names: impl Iterator<Item = OsString>) -> Vec<String> {
         let near = READ
             .iter()
             .map(|known| (strsim::damerau_levenshtein(name, known), known));
-        let near = near.filter(|(distance, _)| *distance <= 4).min();
+        let near = near.filter(|(distance, _)| *distance <= 3).min();
         let meant = near.map_or(String::new(), |(_, known)| {
             format!("; did you mean {known}?")
         });

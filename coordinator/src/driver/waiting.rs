@@ -45,6 +45,8 @@ struct Lacking {
     lack: Lack,
     since: Instant,
     told: Option<Instant>,
+    /// When it was looked at last.
+    looked: Instant,
     /// When another job was looked for that might go first.
     sought: Option<Instant>,
 }
@@ -58,6 +60,7 @@ impl Stall {
         };
         match &mut self.0 {
             Some(before) if before.lack == lack => {
+                before.looked = now;
                 let due = before
                     .told
                     .map_or(before.since + FIRST, |told| told + AGAIN);
@@ -73,6 +76,7 @@ impl Stall {
                     lack,
                     since,
                     told: None,
+                    looked: now,
                     sought: None,
                 });
                 false
@@ -99,11 +103,14 @@ impl Stall {
     /// When [`Driver::watch_for_stall`] has something to do, if nothing else happens.
     pub(super) fn due(&self) -> Option<Instant> {
         let lacking = self.0.as_ref()?;
-        let Some(told) = lacking.told else {
-            return Some(lacking.since + FIRST);
-        };
-        let aside = lacking.since + ASIDE;
-        Some(if told < aside { aside } else { told + AGAIN })
+        let tell = lacking
+            .told
+            .map_or(lacking.since + FIRST, |told| told + AGAIN);
+        let seek = lacking.since + ASIDE;
+        match lacking.lack == Lack::Class && lacking.looked < seek {
+            true => Some(tell.min(seek)),
+            false => Some(tell),
+        }
     }
 }
 
@@ -308,6 +315,15 @@ mod tests {
             assert!(stall.due().is_some_and(|due| due > now), "{second}");
         }
         assert_eq!(told, [10, 610, 1210, 1810]);
+        let class = Some(Lack::Class);
+        let mut due = vec![start];
+        let mut stall = Stall::default();
+        while due.len() < 5 {
+            stall.look(class, due[due.len() - 1]);
+            due.extend(stall.due());
+        }
+        let after = due.iter().map(|due| (*due - start).as_secs());
+        assert_eq!(after.collect::<Vec<_>>(), [0, 10, 60, 610, 1210]);
     }
 
     #[test]

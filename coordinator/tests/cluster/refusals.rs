@@ -106,7 +106,7 @@ async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
     let mut first = Toy::join(&live.url, "first").await;
     let mut second = Toy::try_join(&live.url, "second", "toy gpu").await.unwrap();
     let id = live.submit(&site.job()).await;
-    within(first.lease()).await;
+    let lease = within(first.lease()).await;
     let reason = idle(&mut second).await;
     let named = reason.contains("toy cpu") && reason.contains("toy gpu");
     assert!(
@@ -116,6 +116,10 @@ async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
     // So does one that comes later, and is told the same.
     let mut third = Toy::try_join(&live.url, "third", "toy gpu").await.unwrap();
     assert_eq!(idle(&mut third).await, reason);
+    within(first.fulfil(&lease)).await.unwrap();
+    while live.status(&id).await.step == 0 {
+        within(first.step()).await.unwrap();
+    }
     live.shutdown().await;
 
     // It stays pinned in the next life of the coordinator.
