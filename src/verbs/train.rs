@@ -52,7 +52,9 @@ pub fn run(args: args::Train) -> Result<()> {
     // Where digests of recordings are kept for the next run on the same corpus.
     let corpora = match &args.cache_dir {
         Some(named) => Some(named.join("corpora")),
-        None => cache.as_ref().map(|workers| workers.with_file_name("corpora")),
+        None => cache
+            .as_ref()
+            .map(|workers| workers.with_file_name("corpora")),
     };
     let status = super::block_on(async {
         let mut signals = Signals::listen()?;
