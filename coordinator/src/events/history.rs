@@ -68,8 +68,8 @@ fn cut(path: &Path, offset: u64) -> io::Result<Kept> {
         match &record.event {
             Event::Quarantined { .. } => left_out.push(line),
             event if is_record(event) => {
-                if let Some(kind) = fault(event) {
-                    *kept.faults.entry(kind.to_owned()).or_default() += 1;
+                if let Some((kind, count)) = fault(event) {
+                    *kept.faults.entry(kind.to_owned()).or_default() += count;
                 }
                 kept.lives += u64::from(matches!(event, Event::Started { .. }));
                 // What was left out is why a run fails that leaves out too much; otherwise the steps that
@@ -128,6 +128,8 @@ fn is_record(event: &Event) -> bool {
         | Event::Differed { .. }
         | Event::WorkerQuarantined { .. }
         | Event::StepRestarted
+        | Event::Waiting { .. }
+        | Event::Unaudited
         | Event::Cancelled
         | Event::Failed { .. }
         | Event::Succeeded { .. } => true,
@@ -147,18 +149,19 @@ fn is_record(event: &Event) -> bool {
     }
 }
 
-/// The count that the event is one of.
-fn fault(event: &Event) -> Option<&'static str> {
-    Some(match event {
+/// The count that the event is one of, and how many it stands for.
+fn fault(event: &Event) -> Option<(&'static str, u64)> {
+    let kind = match event {
         Event::WorkerLeft { .. } => "leaves",
         Event::WorkerLost { .. } => "lost",
         Event::LeaseExpired { .. } => "expired",
-        Event::GivenBack { .. } => "given_back",
+        Event::GivenBack { more, .. } => return Some(("given_back", 1 + more)),
         Event::Differed { .. } => "differed",
         Event::WorkerQuarantined { .. } => "quarantined_workers",
         Event::StepRestarted => "restarted",
         _ => return None,
-    })
+    };
+    Some((kind, 1))
 }
 
 #[cfg(test)]
