@@ -133,7 +133,8 @@ fn is_record(event: &Event) -> bool {
         | Event::Cancelled
         | Event::Failed { .. }
         | Event::Succeeded { .. } => true,
-        Event::Prepared { .. }
+        Event::Warned { .. }
+        | Event::Prepared { .. }
         | Event::UtteranceLeftOut { .. }
         | Event::LeftOut { .. }
         | Event::UnknownText { .. }
