@@ -133,8 +133,7 @@ fn is_record(event: &Event) -> bool {
         | Event::Cancelled
         | Event::Failed { .. }
         | Event::Succeeded { .. } => true,
-        Event::Warned { .. }
-        | Event::Prepared { .. }
+        Event::Prepared { .. }
         | Event::UtteranceLeftOut { .. }
         | Event::LeftOut { .. }
         | Event::UnknownText { .. }
