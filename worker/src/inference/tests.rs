@@ -212,6 +212,30 @@ fn utterances_are_heard_alike_alone_and_among_many() {
 }
 
 #[test]
+fn any_number_of_threads_hears_the_same_to_the_bit() {
+    let mut recipe = recipe(Head::Ctc);
+    recipe.model.bidirectional = true;
+    let spec = recipe.model_spec().unwrap();
+    let model = Model::from_parts(recipe, &spec.initialize(4), &compute()).unwrap();
+    // Of about the same length: batches are sorted by it, so that in most of them all end within a few frames
+    // of each other.
+    let mut stream = speech::random::Stream::new(6, &[]);
+    let features: Vec<Features> = (0..90)
+        .map(|index| noise(index, 30 + stream.below(12) as usize, spec.inputs))
+        .collect();
+    let all: Vec<&Features> = features.iter().collect();
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| model.recognise(&all).unwrap())
+    };
+    let one = on(1);
+    assert!(one.iter().all(|heard| !heard.log_probs.is_empty()));
+    for threads in [2, 3, 4, 7, 16] {
+        assert!(on(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
 fn an_utterance_that_cannot_be_aligned_has_no_loss() {
     let recipe = recipe(Head::Ctc);
     let spec = recipe.model_spec().unwrap();

@@ -1,5 +1,5 @@
 //! The matrix product of the fused operators: `C = start + A·B` with B packed into panels. It
-//! decides the blocking, and refuses to know what the matrices mean.
+//! decides the blocking.
 //!
 //! Element (r, n) of the result is the chain `fma(A[r,k], B[k,n], ·)` over k = 0, 1, … from its
 //! start. Blocking over k stores and reloads the partial chain, which is exact, so the bits depend
@@ -66,7 +66,7 @@ pub fn multiply(
 ///
 /// # Safety
 /// `result` points to `rows` rows of `right.columns()` elements, `stride` apart, that nobody else
-/// reads or writes meanwhile.
+/// reads or writes meanwhile, and none of which is an element of `left`.
 pub unsafe fn multiply_raw(
     level: Level,
     left: Left,
@@ -79,10 +79,7 @@ pub unsafe fn multiply_raw(
     if rows == 0 || right.columns() == 0 {
         return;
     }
-    if right.depth() > 0 {
-        let last = (rows - 1) * left.row + (right.depth() - 1) * left.depth;
-        assert!(left.values.len() > last, "left operand too short");
-    }
+    assert!(left.holds(rows, right.depth()), "left operand too short");
     if let Start::Row(row) = start {
         assert!(row.len() >= right.columns(), "start row too short");
     }

@@ -1,17 +1,23 @@
 //! Vectors of f32 and the run-time choice of their width. It decides which instructions a kernel is
-//! compiled for, and refuses to know what the kernels compute.
+//! compiled for.
 //!
 //! Every operation is an IEEE 754 one (the multiply-add is fused at every level), so a kernel gives
 //! the same bits whichever level runs it.
 
 use std::sync::OnceLock;
 
-/// What the processor can do, best first.
+/// A set of instructions that this processor has. A value is the proof: [`Level::detect`] and
+/// [`Level::available`] are the only ways to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
+pub struct Level(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     /// 16 lanes.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
     /// 8 lanes.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// Plain Rust: right everywhere, fast where the target's baseline has fused multiply-add
     /// (AArch64) and slow on an x86 without it.
@@ -31,36 +37,39 @@ impl Level {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                levels.push(Self::Avx512);
+                levels.push(Self(Kind::Avx512));
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                levels.push(Self::Avx2);
+                levels.push(Self(Kind::Avx2));
             }
         }
-        levels.push(Self::Portable);
+        levels.push(Self(Kind::Portable));
         levels
     }
 
     /// As it is written in a compute class.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Avx512 => "avx512f",
-            Self::Avx2 => "avx2+fma",
-            Self::Portable => "portable",
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512f",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2+fma",
+            Kind::Portable => "portable",
         }
     }
 
     /// Runs `kernel` compiled for this level.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        match self {
+        match self.0 {
             // SAFETY: `available` lists a level only where the processor has its features, and a
             // level comes from nowhere else.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => unsafe { run_avx512(kernel) },
+            Kind::Avx512 => unsafe { run_avx512(kernel) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { run_avx2(kernel) },
-            _ => kernel.run::<[f32; 8]>(),
+            Kind::Avx2 => unsafe { run_avx2(kernel) },
+            Kind::Portable => kernel.run::<[f32; 8]>(),
         }
     }
 }
@@ -68,13 +77,13 @@ impl Level {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<std::arch::x86_64::__m512>()
+    kernel.run::<x86::Avx512>()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run::<std::arch::x86_64::__m256>()
+    kernel.run::<x86::Avx2>()
 }
 
 /// A computation over vectors. `run` must be `#[inline(always)]`, and so must everything in it that
@@ -87,8 +96,8 @@ pub trait Kernel {
 /// A vector of f32.
 ///
 /// # Safety
-/// The memory operations read or write `LANES` elements at any alignment; the caller answers for
-/// the bounds, and for the processor's having the instructions.
+/// An implementation reads and writes `LANES` elements at any alignment, and no others. One whose
+/// operations are instructions that not every processor has can be named by nobody but [`Level::run`].
 pub unsafe trait Lanes: Copy {
     const LANES: usize;
     fn splat(value: f32) -> Self;
@@ -173,6 +182,7 @@ pub unsafe fn transpose_4(
     }
 }
 
+// SAFETY: plain Rust; an array of N elements is what is read and written.
 unsafe impl<const N: usize> Lanes for [f32; N] {
     const LANES: usize = N;
 
@@ -277,184 +287,196 @@ mod x86 {
     use super::Lanes;
     use std::arch::x86_64::*;
 
-    // SAFETY (all of both implementations): these types are used by `Level::run` alone, which runs
-    // them where the processor has the features.
+    /// 16 lanes.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    pub(super) struct Avx512(__m512);
 
-    unsafe impl Lanes for __m512 {
+    /// 8 lanes.
+    #[derive(Clone, Copy)]
+    #[repr(transparent)]
+    pub(super) struct Avx2(__m256);
+
+    // SAFETY (both implementations and all that is in them): the types are private, and `Level::run` alone
+    // runs kernels with them, where the processor has the features.
+    unsafe impl Lanes for Avx512 {
         const LANES: usize = 16;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
-            unsafe { _mm512_set1_ps(value) }
+            Self(unsafe { _mm512_set1_ps(value) })
         }
 
         #[inline(always)]
         unsafe fn load(source: *const f32) -> Self {
-            unsafe { _mm512_loadu_ps(source) }
+            Self(unsafe { _mm512_loadu_ps(source) })
         }
 
         #[inline(always)]
         unsafe fn store(self, target: *mut f32) {
-            unsafe { _mm512_storeu_ps(target, self) }
+            unsafe { _mm512_storeu_ps(target, self.0) }
         }
 
         #[inline(always)]
         fn add(self, other: Self) -> Self {
-            unsafe { _mm512_add_ps(self, other) }
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
-            unsafe { _mm512_sub_ps(self, other) }
+            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn mul(self, other: Self) -> Self {
-            unsafe { _mm512_mul_ps(self, other) }
+            Self(unsafe { _mm512_mul_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn div(self, other: Self) -> Self {
-            unsafe { _mm512_div_ps(self, other) }
+            Self(unsafe { _mm512_div_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn mul_add(self, factor: Self, term: Self) -> Self {
-            unsafe { _mm512_fmadd_ps(self, factor, term) }
+            Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, term.0) })
         }
 
         #[inline(always)]
         fn min(self, other: Self) -> Self {
-            unsafe { _mm512_min_ps(self, other) }
+            Self(unsafe { _mm512_min_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn max(self, other: Self) -> Self {
-            unsafe { _mm512_max_ps(self, other) }
+            Self(unsafe { _mm512_max_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn abs(self) -> Self {
-            unsafe { _mm512_abs_ps(self) }
+            Self(unsafe { _mm512_abs_ps(self.0) })
         }
 
         #[inline(always)]
         fn copy_sign(self, sign: Self) -> Self {
-            unsafe {
+            Self(unsafe {
                 let mask = _mm512_set1_epi32(i32::MIN);
-                let sign = _mm512_and_si512(mask, _mm512_castps_si512(sign));
-                let rest = _mm512_andnot_si512(mask, _mm512_castps_si512(self));
+                let sign = _mm512_and_si512(mask, _mm512_castps_si512(sign.0));
+                let rest = _mm512_andnot_si512(mask, _mm512_castps_si512(self.0));
                 _mm512_castsi512_ps(_mm512_or_si512(sign, rest))
-            }
+            })
         }
 
         #[inline(always)]
         fn round(self) -> Self {
-            unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self) }
+            Self(unsafe { _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0) })
         }
 
         #[inline(always)]
         fn exp2_integer(self) -> Self {
-            unsafe {
-                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self), _mm512_set1_epi32(127));
+            Self(unsafe {
+                let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
-            }
+            })
         }
 
         #[inline(always)]
         fn where_less(self, left: Self, right: Self, other: Self) -> Self {
-            unsafe {
-                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(left, right);
-                _mm512_mask_blend_ps(less, other, self)
-            }
+            Self(unsafe {
+                let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(left.0, right.0);
+                _mm512_mask_blend_ps(less, other.0, self.0)
+            })
         }
     }
 
-    unsafe impl Lanes for __m256 {
+    // SAFETY: as above.
+    unsafe impl Lanes for Avx2 {
         const LANES: usize = 8;
 
         #[inline(always)]
         fn splat(value: f32) -> Self {
-            unsafe { _mm256_set1_ps(value) }
+            Self(unsafe { _mm256_set1_ps(value) })
         }
 
         #[inline(always)]
         unsafe fn load(source: *const f32) -> Self {
-            unsafe { _mm256_loadu_ps(source) }
+            Self(unsafe { _mm256_loadu_ps(source) })
         }
 
         #[inline(always)]
         unsafe fn store(self, target: *mut f32) {
-            unsafe { _mm256_storeu_ps(target, self) }
+            unsafe { _mm256_storeu_ps(target, self.0) }
         }
 
         #[inline(always)]
         fn add(self, other: Self) -> Self {
-            unsafe { _mm256_add_ps(self, other) }
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn sub(self, other: Self) -> Self {
-            unsafe { _mm256_sub_ps(self, other) }
+            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn mul(self, other: Self) -> Self {
-            unsafe { _mm256_mul_ps(self, other) }
+            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn div(self, other: Self) -> Self {
-            unsafe { _mm256_div_ps(self, other) }
+            Self(unsafe { _mm256_div_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn mul_add(self, factor: Self, term: Self) -> Self {
-            unsafe { _mm256_fmadd_ps(self, factor, term) }
+            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, term.0) })
         }
 
         #[inline(always)]
         fn min(self, other: Self) -> Self {
-            unsafe { _mm256_min_ps(self, other) }
+            Self(unsafe { _mm256_min_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn max(self, other: Self) -> Self {
-            unsafe { _mm256_max_ps(self, other) }
+            Self(unsafe { _mm256_max_ps(self.0, other.0) })
         }
 
         #[inline(always)]
         fn abs(self) -> Self {
-            unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self) }
+            Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
         }
 
         #[inline(always)]
         fn copy_sign(self, sign: Self) -> Self {
-            unsafe {
+            Self(unsafe {
                 let mask = _mm256_set1_ps(-0.0);
-                _mm256_or_ps(_mm256_and_ps(mask, sign), _mm256_andnot_ps(mask, self))
-            }
+                _mm256_or_ps(_mm256_and_ps(mask, sign.0), _mm256_andnot_ps(mask, self.0))
+            })
         }
 
         #[inline(always)]
         fn round(self) -> Self {
-            unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self) }
+            Self(unsafe {
+                _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)
+            })
         }
 
         #[inline(always)]
         fn exp2_integer(self) -> Self {
-            unsafe {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self), _mm256_set1_epi32(127));
+            Self(unsafe {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
-            }
+            })
         }
 
         #[inline(always)]
         fn where_less(self, left: Self, right: Self, other: Self) -> Self {
-            unsafe {
-                let less = _mm256_cmp_ps::<_CMP_LT_OQ>(left, right);
-                _mm256_blendv_ps(other, self, less)
-            }
+            Self(unsafe {
+                let less = _mm256_cmp_ps::<_CMP_LT_OQ>(left.0, right.0);
+                _mm256_blendv_ps(other.0, self.0, less)
+            })
         }
     }
 }

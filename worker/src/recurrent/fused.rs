@@ -13,7 +13,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Recurrent;
-use super::kernel::{self, Direction, SharedOutput, Trace};
+use super::kernel::{self, Direction, OutputColumns, Trace};
 use crate::kernel::Level;
 use crate::packing::Packing;
 
@@ -135,17 +135,17 @@ fn forward(
     packing: &Packing,
 ) -> (FlexTensor, Vec<Trace>) {
     let mut output = vec![0.0; packing.rows() * shape.outputs()];
-    let shared = SharedOutput::new(&mut output, shape.outputs());
-    let traces = (0..shape.directions)
+    let traces = OutputColumns::split(&mut output, shape)
         .into_par_iter()
-        .map(|index| {
+        .enumerate()
+        .map(|(index, mut columns)| {
             let direction = Direction {
                 level: Level::detect(),
                 shape,
                 packing,
                 index,
             };
-            direction.forward(values(input), values(parameters), shared)
+            direction.forward(values(input), values(parameters), &mut columns)
         })
         .collect();
     (tensor(output, [packing.rows(), shape.outputs()]), traces)

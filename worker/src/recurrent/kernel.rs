@@ -1,6 +1,6 @@
 //! The recurrence of one direction of a layer over packed frames, forward and backward, on slices.
-//! It decides the order of the work in time and its division among threads, and refuses to know
-//! about tensors and differentiation graphs.
+//! It decides the order of the work in time and its division among threads; tensors and differentiation
+//! graphs are the callers'.
 //!
 //! Threads share out the sequences of the batch: no barrier inside the time loop, and since each
 //! frame's values are chains of their own (see [`crate::kernel`]), the same bits for any division.
@@ -10,41 +10,78 @@ mod cell;
 mod forward;
 mod weights;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Recurrent;
+use crate::kernel::matrix::Left;
 use crate::kernel::simd::Level;
 use crate::packing::Packing;
 
 pub use backward::Backward;
-pub use forward::{SharedOutput, Trace};
+pub use forward::{OutputColumns, Trace};
 pub use weights::{State, Weights};
 
-/// Memory that several threads write to in disjoint places.
+/// Memory that several threads write to in disjoint places. It gives pointers and no slices: the rows of
+/// one thread's sequences and the columns of one direction lie between those of others, and a slice over
+/// them would cover elements that another thread writes meanwhile.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32, usize);
+struct Shared<'a> {
+    values: *mut f32,
+    elements: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
 
-// SAFETY: the users keep to rows of their own sequences; see `Ranges`.
-unsafe impl Send for Shared {}
-unsafe impl Sync for Shared {}
+// SAFETY: it stands for a `&mut [f32]`, which may go to another thread. That two threads never touch the
+// same element, one of them writing, is for whoever uses the pointers: each keeps to the rows of its own
+// sequences (`Direction::tasks`) and to the columns of its own direction.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
 
-impl Shared {
-    fn new(values: &mut [f32]) -> Self {
-        Self(values.as_mut_ptr(), values.len())
+impl<'a> Shared<'a> {
+    fn new(values: &'a mut [f32]) -> Self {
+        Self {
+            values: values.as_mut_ptr(),
+            elements: values.len(),
+            borrowed: PhantomData,
+        }
     }
 
+    /// The pointer to element `start`, of which at least `elements` follow.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    fn at(self, start: usize, elements: usize) -> *mut f32 {
+        assert!(
+            start <= self.elements && elements <= self.elements - start,
+            "{elements} elements from {start} on of {}",
+            self.elements
+        );
+        // SAFETY: within bounds, as asserted.
+        unsafe { self.values.add(start) }
+    }
+
+    /// `count` rows of `columns` elements, `stride` apart, the first of them at element `start`, as the left
+    /// factor of a product.
+    ///
     /// # Safety
-    /// Nobody writes to the range while the slice lives.
-    unsafe fn slice<'a>(self, start: usize, elements: usize) -> &'a [f32] {
-        assert!(start + elements <= self.1);
-        // SAFETY: within bounds; the caller answers for the rest.
-        unsafe { std::slice::from_raw_parts(self.0.add(start), elements) }
+    /// Nobody writes to these elements while the product is computed.
+    ///
+    /// # Panics
+    /// If there are not so many elements.
+    unsafe fn rows(self, start: usize, count: usize, columns: usize, stride: usize) -> Left<'a> {
+        let elements = span(count, columns, stride);
+        // SAFETY: the elements are there, as `at` asserts; the caller answers for the rest.
+        unsafe { Left::rows_at(self.at(start, elements), elements, stride) }
     }
+}
 
-    fn at(self, start: usize) -> *mut f32 {
-        assert!(start <= self.1);
-        // SAFETY: within bounds.
-        unsafe { self.0.add(start) }
+/// Elements from the first to the last of `count` rows of `columns`, `stride` apart.
+fn span(count: usize, columns: usize, stride: usize) -> usize {
+    match count.checked_sub(1) {
+        Some(others) => others * stride + columns,
+        None => 0,
     }
 }
 
@@ -96,6 +133,32 @@ impl Direction<'_> {
                 self.packing.active(next).min(self.packing.active(step)),
             )
         })
+    }
+
+    /// The first row, and how many, of the sequences in `places` that run both at `step` and at the step before
+    /// it in the order of the recurrence. `None` when there is none: such a row need not exist, because
+    /// backwards in time fewer sequences run at the step before than at `step`.
+    fn previous_rows_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
+        let (previous, both) = self.previous(step)?;
+        self.rows_of(previous, both, places)
+    }
+
+    /// The same of the step after `step`.
+    fn next_rows_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
+        let (next, both) = self.next(step)?;
+        self.rows_of(next, both, places)
+    }
+
+    /// The first row at `step`, and how many, of the sequences in `places` that are among the first
+    /// `running`; `None` when there is none.
+    fn rows_of(
+        &self,
+        step: usize,
+        running: usize,
+        places: &Range<usize>,
+    ) -> Option<(usize, usize)> {
+        let count = running.min(places.end).saturating_sub(places.start);
+        (count > 0).then(|| (self.packing.row(step, places.start), count))
     }
 
     /// Sequences (as places) for each thread, about equally many frames each.
@@ -150,3 +213,6 @@ impl Direction<'_> {
         previous_rows
     }
 }
+
+#[cfg(test)]
+mod tests;

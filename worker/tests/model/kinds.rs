@@ -96,6 +96,29 @@ pub fn kinds() -> Vec<ModelConfig> {
     ]
 }
 
+/// Two layers of every recurrent cell, in one direction and in both.
+fn recurrent_kinds() -> Vec<ModelConfig> {
+    let cells = [
+        (ModelKind::Lstm, 0, None),
+        (ModelKind::Lstm, 5, None),
+        (ModelKind::Gru, 0, None),
+        (ModelKind::Rnn, 0, Some(Activation::Tanh)),
+        (ModelKind::Rnn, 0, Some(Activation::Relu)),
+    ];
+    let directions = cells.map(|(kind, projection, activation)| {
+        [false, true].map(|bidirectional| ModelConfig {
+            kind,
+            projection,
+            activation,
+            bidirectional,
+            widths: vec![13, 10],
+            head: Head::Ctc,
+            ..ModelConfig::default()
+        })
+    });
+    directions.into_iter().flatten().collect()
+}
+
 /// Loss and gradient of a network whose parameters are drawn with `seed`, large enough to matter.
 fn loss_and_gradient(mut network: Network, features: &[Features], seed: u64) -> (f64, Vec<f32>) {
     let mut parameters = network.spec().initialize(seed);
@@ -147,24 +170,47 @@ fn networks_on_a_gpu_agree_with_plain_ones() {
 
 #[test]
 fn gradients_of_every_kind_have_the_same_bits_for_any_number_of_threads() {
-    // More frames than are taken at a time.
-    let lengths = [233, 4, 233, 17, 390, 21, 8, 4, 255, 262];
-    let features = utterances(&mut Stream::new(1, &[]), &lengths, 11);
-    for config in kinds() {
+    // More frames than are taken at a time; all of about the same length, which end within a few frames of
+    // each other, as inference has them; and one, of which most threads have nothing.
+    let mut stream = Stream::new(1, &[]);
+    let mut alike = |count: usize, shortest: u64, spread: u64| -> Vec<usize> {
+        (0..count)
+            .map(|_| (shortest + stream.below(spread + 1)) as usize)
+            .collect()
+    };
+    let batches = [
+        vec![233, 4, 233, 17, 390, 21, 8, 4, 255, 262],
+        alike(8, 19, 1),
+        alike(19, 26, 1),
+        alike(32, 40, 3),
+        vec![31],
+    ];
+    let threads = [1, 2, 3, 4, 7, 16];
+    let pools = threads.map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a pool")
+    });
+    for config in kinds().into_iter().chain(recurrent_kinds()) {
         let network = network(&config, 11, 6, &cpu());
-        let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let found = pool
-                .expect("a pool")
-                .install(|| micro_gradient(&network, &features));
-            let gradient = found.gradient.expect("finite");
-            let bits: Vec<u32> = gradient.iter().map(|value| value.to_bits()).collect();
-            (found.loss.to_bits(), bits)
-        };
-        let first = on(1);
-        assert!(first.1.iter().any(|&bits| bits != 0));
-        for threads in [2, 3, 8] {
-            assert!(on(threads) == first, "{threads} threads: {config:?}");
+        for lengths in &batches {
+            let features = utterances(&mut Stream::new(1, &[]), lengths, 11);
+            let all: Vec<&Features> = features.iter().collect();
+            let on = |pool: &rayon::ThreadPool| {
+                let (found, heard) = pool.install(|| {
+                    let heard = log_probs(&network, &all).expect("fits");
+                    (micro_gradient(&network, &features), heard)
+                });
+                let gradient = found.gradient.expect("finite");
+                let values = gradient.iter().chain(heard.iter().flatten());
+                let bits: Vec<u32> = values.map(|value| value.to_bits()).collect();
+                (found.loss.to_bits(), bits)
+            };
+            let first = on(&pools[0]);
+            assert!(first.1.iter().any(|&bits| bits != 0));
+            for (pool, threads) in pools.iter().zip(threads).skip(1) {
+                let same = on(pool) == first;
+                assert!(same, "{threads} threads: {lengths:?} {config:?}");
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::cell::{self, StepBack};
 use super::forward::Trace;
 use super::weights::{Columns, from_columns, to_columns};
-use super::{Direction, Shared};
+use super::{Direction, Shared, span};
 use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_raw};
 use crate::recurrent::{Cell, Recurrent};
 
@@ -33,14 +33,14 @@ pub struct Backward<'a> {
 /// What the steps share.
 struct Pass<'a> {
     columns: &'a Columns,
-    gates: Shared,
-    cells: Shared,
+    gates: Shared<'a>,
+    cells: Shared<'a>,
     /// [sequences, S], of the step in hand; [rows, S] with a projection, whose gradient needs them.
-    state_gradient: Shared,
+    state_gradient: Shared<'a>,
     /// [sequences, H], of the step in hand, where there is a projection.
-    hidden_gradient: Shared,
+    hidden_gradient: Shared<'a>,
     /// [sequences, H], as it arrives from the step after: an LSTM's cell's, a GRU's hidden state's.
-    carried: Shared,
+    carried: Shared<'a>,
     weight_hh: &'a Panels,
     weight_hr: Option<&'a Panels>,
     output: &'a [f32],
@@ -239,55 +239,56 @@ impl Direction<'_> {
         let width = self.shape.outputs();
         let column = self.index * state;
         let step = self.step(i);
-        let within = |count: usize| count.min(places.end).saturating_sub(places.start);
-        let count = within(self.packing.active(step));
-        if count == 0 {
+        let Some((row, count)) = self.rows_of(step, self.packing.active(step), &places) else {
             return;
-        }
-        let row = self.packing.row(step, places.start);
-        let (next_row, after) = self.next(step).map_or((0, 0), |(step, both)| {
-            (self.packing.row(step, places.start), within(both))
-        });
-        let (previous_row, previous_count) = self.previous(step).map_or((0, 0), |(step, both)| {
-            (self.packing.row(step, places.start), within(both))
-        });
+        };
+        let next = self.next_rows_of(step, &places);
+        let previous = self.previous_rows_of(step, &places);
         let is_lstm = self.shape.cell == Cell::Lstm;
-        let cells = |row: usize| pass.cells.at(if is_lstm { row * hidden } else { 0 });
-        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone.
+        let cells = |row: usize, count: usize| {
+            if is_lstm {
+                pass.cells.at(row * hidden, count * hidden)
+            } else {
+                std::ptr::null_mut()
+            }
+        };
+        let output = |row: usize, count: usize| {
+            pass.output[row * width + column..][..span(count, state, width)].as_ptr()
+        };
+        let first = match pass.weight_hr {
+            Some(_) => row,
+            None => places.start,
+        };
+        let target = pass.state_gradient.at(first * state, count * state);
+        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone; what a product
+        // reads is not what it writes. Without a previous step, its pointers are null and not looked at.
         unsafe {
-            let first = match pass.weight_hr {
-                Some(_) => row,
-                None => places.start,
-            };
-            let target = pass.state_gradient.at(first * state);
             for r in 0..count {
                 let source = &pass.output_gradient[(row + r) * width + column..][..state];
                 target
                     .add(r * state)
                     .copy_from_nonoverlapping(source.as_ptr(), state);
             }
-            if after > 0 {
-                let left = pass.gates.slice(
-                    next_row * columns.all + columns.recurrent.start,
-                    (after - 1) * columns.all + columns.recurrent.len(),
-                );
+            if let Some((next_row, count)) = next {
+                let start = next_row * columns.all + columns.recurrent.start;
+                let (stride, width) = (columns.all, columns.recurrent.len());
                 multiply_raw(
                     self.level,
-                    Left::rows(left, columns.all),
+                    pass.gates.rows(start, count, width, stride),
                     pass.weight_hh,
                     Start::Result,
                     target,
                     state,
-                    after,
+                    count,
                 );
             }
             let slopes = match pass.weight_hr {
                 Some(weight_hr) => {
-                    let slopes = pass.hidden_gradient.at(places.start * hidden);
-                    let left = pass.state_gradient.slice(first * state, count * state);
+                    let start = places.start * hidden;
+                    let slopes = pass.hidden_gradient.at(start, count * hidden);
                     multiply_raw(
                         self.level,
-                        Left::rows(left, state),
+                        pass.state_gradient.rows(first * state, count, state, state),
                         weight_hr,
                         Start::Zero,
                         slopes,
@@ -304,16 +305,18 @@ impl Direction<'_> {
                 StepBack {
                     hidden,
                     count,
-                    after,
-                    previous_count,
-                    gates: pass.gates.at(row * columns.all),
-                    cells: cells(row),
-                    previous_cells: cells(previous_row),
-                    output: pass.output[row * width + column..].as_ptr(),
-                    previous_output: pass.output[previous_row * width + column..].as_ptr(),
+                    after: next.map_or(0, |(_, count)| count),
+                    previous_count: previous.map_or(0, |(_, count)| count),
+                    gates: pass.gates.at(row * columns.all, count * columns.all),
+                    cells: cells(row, count),
+                    previous_cells: previous
+                        .map_or(std::ptr::null(), |(row, count)| cells(row, count)),
+                    output: output(row, count),
+                    previous_output: previous
+                        .map_or(std::ptr::null(), |(row, count)| output(row, count)),
                     width,
                     hidden_gradient: slopes,
-                    carried: pass.carried.at(places.start * hidden),
+                    carried: pass.carried.at(places.start * hidden, count * hidden),
                 },
             );
         }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::cell::{self, Step};
 use super::weights::Weights;
-use super::{Direction, Shared};
+use super::{Direction, Shared, span};
 use crate::kernel::matrix::{Left, Start, multiply_parallel, multiply_raw};
 use crate::recurrent::{Cell, Recurrent};
 
@@ -29,34 +29,47 @@ pub struct Trace {
     pub(super) unprojected: Vec<f32>,
 }
 
-/// A layer's result, of which each direction writes its own columns.
-#[derive(Clone, Copy)]
-pub struct SharedOutput {
-    memory: Shared,
-    width: usize,
+/// The columns of a layer's result that belong to one direction. There is one of these for each
+/// direction, so that directions can be computed side by side.
+pub struct OutputColumns<'a> {
+    memory: Shared<'a>,
+    shape: Recurrent,
+    direction: usize,
 }
 
-impl SharedOutput {
-    pub fn new(output: &mut [f32], width: usize) -> Self {
-        Self {
-            memory: Shared::new(output),
-            width,
-        }
+impl<'a> OutputColumns<'a> {
+    /// The columns of each direction of a layer of `shape`, whose result `output` [rows, outputs] is.
+    pub fn split(output: &'a mut [f32], shape: Recurrent) -> Vec<Self> {
+        let memory = Shared::new(output);
+        (0..shape.directions)
+            .map(|direction| Self {
+                memory,
+                shape,
+                direction,
+            })
+            .collect()
     }
 }
 
 /// What the steps share.
 struct Pass<'a> {
     weights: &'a Weights,
-    gates: Shared,
-    cells: Shared,
-    unprojected: Shared,
-    output: SharedOutput,
+    gates: Shared<'a>,
+    cells: Shared<'a>,
+    unprojected: Shared<'a>,
+    output: Shared<'a>,
 }
 
 impl Direction<'_> {
-    /// `input` [rows, I] to this direction's columns of `output` [rows, outputs].
-    pub fn forward(&self, input: &[f32], parameters: &[f32], output: SharedOutput) -> Trace {
+    /// `input` [rows, I] to this direction's columns of the layer's result.
+    ///
+    /// # Panics
+    /// If the columns are another direction's or another layer's, or a slice is too short.
+    pub fn forward(&self, input: &[f32], parameters: &[f32], output: &mut OutputColumns) -> Trace {
+        assert!(
+            output.direction == self.index && output.shape == self.shape,
+            "the columns of another direction or layer"
+        );
         let Recurrent {
             inputs,
             hidden,
@@ -96,7 +109,7 @@ impl Direction<'_> {
                 gates: Shared::new(&mut gates),
                 cells: Shared::new(&mut cells),
                 unprojected: Shared::new(&mut unprojected),
-                output,
+                output: output.memory,
             };
             self.tasks().into_par_iter().for_each(|places| {
                 for i in steps.clone() {
@@ -116,43 +129,43 @@ impl Direction<'_> {
         let (hidden, state) = (self.shape.hidden, self.shape.state());
         let Pass { weights, .. } = pass;
         let columns = &weights.columns;
-        let SharedOutput {
-            memory: output,
-            width,
-        } = pass.output;
+        let output = pass.output;
+        let width = self.shape.outputs();
         let column = self.index * state;
         let step = self.step(i);
-        let within = |count: usize| count.min(places.end).saturating_sub(places.start);
-        let count = within(self.packing.active(step));
-        if count == 0 {
+        let Some((row, count)) = self.rows_of(step, self.packing.active(step), &places) else {
             return;
-        }
-        let row = self.packing.row(step, places.start);
-        let (previous_row, previous_count) = self.previous(step).map_or((0, 0), |(step, both)| {
-            (self.packing.row(step, places.start), within(both))
-        });
-        let target = output.at(row * width + column);
+        };
+        let previous = self.previous_rows_of(step, &places);
+        let previous_count = previous.map_or(0, |(_, count)| count);
+        let target = output.at(row * width + column, span(count, state, width));
         // What is projected is written to memory of its own first, and an LSTM alone has cells.
         let (cell_output, cell_width) = match &weights.weight_hr {
-            Some(_) => (pass.unprojected.at(row * hidden), hidden),
+            Some(_) => (pass.unprojected.at(row * hidden, count * hidden), hidden),
             None => (target, width),
         };
         let is_lstm = self.shape.cell == Cell::Lstm;
-        let cells = |row: usize| pass.cells.at(if is_lstm { row * hidden } else { 0 });
-        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone; earlier
-        // steps are only read, and this step's rows only written here.
+        let cells = |row: usize, count: usize| {
+            if is_lstm {
+                pass.cells.at(row * hidden, count * hidden)
+            } else {
+                std::ptr::null_mut()
+            }
+        };
+        let gates = pass.gates.at(row * columns.all, count * columns.all);
+        // SAFETY: all rows belong to sequences of `places` and all columns of the output to this direction,
+        // which are the caller's alone; earlier steps are only read, and this step's rows only written
+        // here. Without a previous step, its pointers are null and not looked at.
         unsafe {
-            if previous_count > 0 {
-                let elements = (previous_count - 1) * width + state;
-                let h = output.slice(previous_row * width + column, elements);
+            if let Some((previous_row, count)) = previous {
                 multiply_raw(
                     self.level,
-                    Left::rows(h, width),
+                    output.rows(previous_row * width + column, count, state, width),
                     &weights.weight_hh,
                     Start::Result,
-                    pass.gates.at(row * columns.all + columns.recurrent.start),
+                    gates.add(columns.recurrent.start),
                     columns.all,
-                    previous_count,
+                    count,
                 );
             }
             cell::forward(
@@ -162,19 +175,21 @@ impl Direction<'_> {
                     hidden,
                     count,
                     previous_count,
-                    gates: pass.gates.at(row * columns.all),
-                    cells: cells(row),
-                    previous_cells: cells(previous_row),
+                    gates,
+                    cells: cells(row, count),
+                    previous_cells: previous
+                        .map_or(std::ptr::null(), |(row, count)| cells(row, count)),
                     output: cell_output,
-                    previous_output: output.at(previous_row * width + column),
+                    previous_output: previous.map_or(std::ptr::null(), |(row, count)| {
+                        output.at(row * width + column, span(count, state, width))
+                    }),
                     width: cell_width,
                 },
             );
             if let Some(weight_hr) = &weights.weight_hr {
-                let left = pass.unprojected.slice(row * hidden, count * hidden);
                 multiply_raw(
                     self.level,
-                    Left::rows(left, hidden),
+                    pass.unprojected.rows(row * hidden, count, hidden, hidden),
                     weight_hr,
                     Start::Zero,
                     target,
