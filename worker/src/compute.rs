@@ -8,6 +8,7 @@ use burn::tensor::{Device, DeviceKind};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 
+use crate::gpu::Kernels;
 use crate::kernel::Level;
 
 /// What a person asked for.
@@ -54,6 +55,11 @@ pub enum ComputeError {
          adapter (Debian and Ubuntu: mesa-vulkan-drivers), or use the device `cpu`"
     )]
     NoAdapter,
+    #[error(
+        "the environment variable {name} is {0:?}: expected hardware or software, or leave it out",
+        name = crate::gpu::KERNELS
+    )]
+    UnknownKernels(String),
     #[error("cannot use {threads} threads: {source}")]
     Threads {
         threads: usize,
@@ -92,17 +98,18 @@ impl Compute {
     /// Opens the device of `choice`.
     ///
     /// # Errors
-    /// `wgpu` on a machine without any adapter.
+    /// `wgpu` on a machine without any adapter, and kernels that are not there ([`crate::gpu::KERNELS`]).
     pub fn open(choice: DeviceChoice) -> Result<Self, ComputeError> {
         if choice == DeviceChoice::Cpu {
             return Ok(Self::cpu("the CPU, as asked".to_owned()));
         }
+        let kernels = Kernels::asked().map_err(ComputeError::UnknownKernels)?;
         let adapters = adapters();
         match (choice, best(&adapters)) {
             (DeviceChoice::Wgpu, None) => Err(ComputeError::NoAdapter),
             (_, Some((kind, adapter))) if !adapter.software => {
                 let reason = format!("{}, a {} GPU", adapter.name, adapter.kind);
-                Ok(Self::gpu(kind, adapter, reason))
+                Ok(Self::gpu(kind, adapter, kernels, reason))
             }
             (DeviceChoice::Wgpu, Some((kind, adapter))) => {
                 let reason = format!(
@@ -110,7 +117,7 @@ impl Compute {
                      device `cpu` is faster)",
                     adapter.name
                 );
-                Ok(Self::gpu(kind, adapter, reason))
+                Ok(Self::gpu(kind, adapter, kernels, reason))
             }
             (_, found) => {
                 let level = Level::detect().name();
@@ -142,15 +149,24 @@ impl Compute {
         }
     }
 
-    fn gpu(kind: DeviceKind, adapter: &AdapterInfo, reason: String) -> Self {
+    fn gpu(
+        kind: DeviceKind,
+        adapter: &AdapterInfo,
+        kernels: Option<Kernels>,
+        reason: String,
+    ) -> Self {
         let AdapterInfo {
             name,
             backend,
             driver,
             ..
         } = adapter;
+        // Other kernels add in another order.
+        let kernels = kernels.map_or(String::new(), |kernels| {
+            format!("+{}-kernels", kernels.name())
+        });
         let class = format!(
-            "wgpu/{backend}/{name}/{driver}/{}",
+            "wgpu/{backend}/{name}/{driver}{kernels}/{}",
             env!("CARGO_PKG_VERSION")
         );
         Self {
@@ -286,6 +302,20 @@ mod tests {
         assert_eq!(best(&list[..3]).expect("found").1.kind, "integrated");
         assert_eq!(best(&list[..2]).expect("found").1.kind, "software");
         assert!(best(&list[1..2]).is_none());
+    }
+
+    #[test]
+    fn kernels_that_were_asked_for_are_part_of_the_class() {
+        let class = |kernels| {
+            let adapter = adapter("software");
+            Compute::gpu(DeviceKind::Cpu, &adapter, kernels, String::new()).class
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        let own = format!("wgpu/Vulkan/software/1/{version}");
+        assert_eq!(class(None), own);
+        let asked = format!("wgpu/Vulkan/software/1+hardware-kernels/{version}");
+        assert_eq!(class(Some(Kernels::Hardware)), asked);
+        assert_ne!(class(Some(Kernels::Software)), own);
     }
 
     #[test]

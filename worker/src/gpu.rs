@@ -1,9 +1,11 @@
 //! What the operators on a GPU share: flat buffers of numbers, and how a launch is cut to the adapter.
-//! It decides sizes of workgroups and how much one launch may do; it refuses to know what is computed.
+//! It decides sizes of workgroups and how much one launch may do.
 //!
 //! Nothing is tuned by timing: a kernel that a clock has chosen would put the clock into the bits.
 
 pub mod product;
+
+use std::sync::OnceLock;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
@@ -23,11 +25,54 @@ pub struct Gpu {
     pub plan: Plan,
 }
 
+/// The environment variable by which a person chooses between the kernels for hardware and those for
+/// adapters that compute on the CPU: `hardware` or `software`. Without it the kind of the adapter decides.
+pub const KERNELS: &str = "UNISONO_WGPU_KERNELS";
+
+/// For which kind of adapter the kernels are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    Hardware,
+    Software,
+}
+
+impl Kernels {
+    /// What the environment asks for; `None` where it asks for nothing. It is read once.
+    ///
+    /// # Errors
+    /// The variable's value, when it is none of the two.
+    pub fn asked() -> Result<Option<Self>, String> {
+        static ASKED: OnceLock<Result<Option<Kernels>, String>> = OnceLock::new();
+        let read = || match std::env::var_os(KERNELS) {
+            None => Ok(None),
+            Some(value) => Self::named(&value.to_string_lossy()),
+        };
+        ASKED.get_or_init(read).clone()
+    }
+
+    fn named(value: &str) -> Result<Option<Self>, String> {
+        match value {
+            "" => Ok(None),
+            "hardware" => Ok(Some(Self::Hardware)),
+            "software" => Ok(Some(Self::Software)),
+            other => Err(other.to_owned()),
+        }
+    }
+
+    /// As it is written in the environment and in a compute class.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hardware => "hardware",
+            Self::Software => "software",
+        }
+    }
+}
+
 /// How launches are cut. Two workers of a compute class have the same adapter and so the same plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The adapter computes on the CPU: a unit is a lane of a vector register, memory is cached, and
-    /// a value common to all lanes is cheap.
+    /// The adapter computes on the CPU, or its kernels were asked for ([`KERNELS`]): a unit is a lane of a
+    /// vector register, memory is cached, and a value common to all lanes is cheap.
     pub software: bool,
     /// The largest workgroup used.
     pub units: u32,
@@ -40,8 +85,9 @@ impl Gpu {
     pub fn of(tensor: &CubeTensor) -> Self {
         let (client, device) = (tensor.client.clone(), tensor.device.clone());
         let hardware = &client.properties().hardware;
-        let software = match &device {
-            CubeDevice::Wgpu(device) => device.kind == WgpuDeviceKind::Cpu,
+        let software = match (Kernels::asked(), &device) {
+            (Ok(Some(kernels)), _) => kernels == Kernels::Software,
+            (_, CubeDevice::Wgpu(device)) => device.kind == WgpuDeviceKind::Cpu,
             _ => false,
         };
         let plan = Plan {
@@ -179,4 +225,18 @@ pub fn sigmoid(x: f32) -> f32 {
 #[cube]
 pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_chosen_by_name_and_another_name_is_handed_back() {
+        for kernels in [Kernels::Hardware, Kernels::Software] {
+            assert_eq!(Kernels::named(kernels.name()), Ok(Some(kernels)));
+        }
+        assert_eq!(Kernels::named(""), Ok(None));
+        assert_eq!(Kernels::named("fast"), Err("fast".to_owned()));
+    }
 }
