@@ -1,6 +1,6 @@
 //! A coordinator and workers, each a process of its own, as on several hosts.
 
-use std::{fs, path::Path, process::Command};
+use std::{ffi::OsStr, fs, path::Path, process::Command};
 
 use proto::crash::VARIABLE;
 use serde_json::Value;
@@ -63,6 +63,12 @@ impl Cluster {
 
     /// Starts one more worker, which may be told to die at a place.
     pub fn hire(&mut self, args: &[&str], crash: Option<&str>) {
+        let crash = crash.map(|place| (VARIABLE, OsStr::new(place)));
+        self.hire_with(args, crash.as_slice());
+    }
+
+    /// Starts one more worker with variables of its own in its environment.
+    pub fn hire_with(&mut self, args: &[&str], variables: &[(&str, &OsStr)]) {
         let place = self.workers.len();
         let mut command = unisono();
         command
@@ -70,7 +76,7 @@ impl Cluster {
             .args(["--name", &format!("w{place}"), "--cache-dir"])
             .arg(self.dir.path().join(format!("cache-{place}")))
             .args(args)
-            .envs(crash.map(|place| (VARIABLE, place)));
+            .envs(variables.iter().copied());
         self.workers.push(Process::start(command));
     }
 

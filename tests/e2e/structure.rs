@@ -192,3 +192,26 @@ fn generated_types_stay_at_the_boundary() {
         }
     }
 }
+
+/// CI runs the tests on wgpu once more for each Vulkan driver, and finds them by this word.
+#[test]
+fn a_test_on_a_gpu_says_so_in_its_name() {
+    let mut tests = 0;
+    for path in sources(&root().join("worker/tests")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for test in text.split("#[test]").skip(1) {
+            let name = test
+                .split("fn ")
+                .nth(1)
+                .and_then(|rest| rest.split('(').next());
+            let name = name.unwrap_or_default();
+            // A test's own body ends where the next item at the margin begins.
+            let body = test.split("\n}\n").next().unwrap_or_default();
+            if body.contains("wgpu()") || body.contains("DeviceChoice::Wgpu") {
+                assert!(name.contains("gpu"), "{}: {name}", path.display());
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests >= 9, "{tests} tests on wgpu");
+}

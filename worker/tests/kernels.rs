@@ -102,7 +102,7 @@ fn models() -> Vec<ModelConfig> {
 }
 
 #[test]
-fn no_kernel_is_built_after_the_first_batch_of_any_size_and_none_is_chosen_by_timing() {
+fn on_a_gpu_no_kernel_is_built_after_the_first_batch_of_any_size_and_none_is_chosen_by_timing() {
     let compute = match Compute::open(DeviceChoice::Wgpu) {
         Ok(compute) => compute,
         Err(ComputeError::NoAdapter) => {
