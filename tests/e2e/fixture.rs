@@ -18,9 +18,12 @@ use serde_json::Value;
 /// No test waits longer than this for anything: the machines are slow, and shared.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// The program, with an environment in which nothing of the machine's shows.
+/// The program, with an environment in which nothing of the machine's shows. `UNISONO_TEST_PROGRAM` names it on
+/// a machine other than the one that built the tests (`worker/benches/gpu.py`).
 pub fn unisono() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_unisono"));
+    let built = env!("CARGO_BIN_EXE_unisono");
+    let program = std::env::var_os("UNISONO_TEST_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| built.into()));
     command
         .env_remove("UNISONO_COORDINATOR")
         .env_remove("UNISONO_LOG")

@@ -100,17 +100,18 @@ def lengths_of(shape, ragged):
     return [shortest + (frames - shortest) * place // steps for place in range(batch)]
 
 
-def torch_step(shape, ragged, packed, repeats, clock):
-    """Median seconds of a step."""
+def torch_step(shape, ragged, packed, repeats, clock, device="cpu"):
+    """Median seconds of a step. On another device than the CPU `clock` has to wait for what was launched."""
     torch.manual_seed(1)
     batch, frames, outputs, labels = (shape[key] for key in ("batch", "frames", "outputs", "labels"))
-    body = Body(shape)
-    linear = torch.nn.Linear(body.width, outputs)
+    body = Body(shape).to(device)
+    linear = torch.nn.Linear(body.width, outputs).to(device)
     parameters = [*body.parameters(), *linear.parameters()]
     adam = torch.optim.Adam(parameters, lr=1e-3, fused=True)
-    x = torch.randn(frames, batch, shape["features"])
+    x = torch.randn(frames, batch, shape["features"]).to(device)
+    # Lengths stay on the CPU, as packing and the loss take them.
     lengths = torch.tensor(lengths_of(shape, ragged))
-    targets = torch.randint(1, outputs, (batch, labels))
+    targets = torch.randint(1, outputs, (batch, labels)).to(device)
     target_lengths = torch.full((batch,), labels)
 
     def step():
