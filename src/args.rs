@@ -105,7 +105,13 @@ pub enum Verb {
 #[derive(Debug, ClapArgs)]
 pub struct Verify {
     /// The job (TOML).
-    pub job: PathBuf,
+    #[arg(required_unless_present = "random_jobs")]
+    pub job: Option<PathBuf>,
+    /// In place of a job, draw so many valid ones at random (models, heads, augmentation, wires, selection,
+    /// clipping) and compare all that their runs leave behind. `--seed` is the first one's.
+    #[arg(long, value_name = "N", conflicts_with_all = ["job", "chaos", "stop", "sets"],
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub random_jobs: Option<u32>,
     /// Sizes to run it at, each a number of worker processes.
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,2",
         value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -114,7 +120,7 @@ pub struct Verify {
     /// leaving and late.
     #[arg(long)]
     pub chaos: bool,
-    /// Of the chaos: another one gives other faults at other moments.
+    /// Seed of the fault schedule, or of the first random job; job K of them is drawn with SEED + K.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// How long chaos stops a worker.

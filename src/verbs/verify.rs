@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cluster;
+mod random;
 mod run;
 
 use std::{
@@ -63,7 +64,39 @@ struct Finding {
 }
 
 pub fn run(args: args::Verify) -> Result<()> {
-    let job = submit::read(&args.job, &args.sets)?;
+    match (&args.job, args.random_jobs) {
+        (_, Some(count)) => random_jobs(args, count),
+        (Some(job), None) => {
+            let job = submit::read(job, &args.sets)?;
+            one_job(args, job)
+        }
+        (None, None) => Err(Failure::Usage("name a job, or `--random-jobs N`".to_owned()).into()),
+    }
+}
+
+fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => train::fresh("verify-random-jobs"),
+    };
+    check(&args.workers, &out)?;
+    if args.workers.len() < 2 {
+        let told = "there is nothing to compare: give two sizes or more, `--workers 1,3`";
+        return Err(Failure::Usage(told.to_owned()).into());
+    }
+    let findings = super::block_on(random::compare_sizes(&args, count, &out))?;
+    output::print(args.output.format, &findings, random::Findings::text)?;
+    if findings.equal {
+        return Ok(());
+    }
+    let told = format!(
+        "the sizes did not end alike; the jobs and runs that differ are kept in {}",
+        out.display()
+    );
+    Err(Failure::Job(told).into())
+}
+
+fn one_job(args: args::Verify, job: Job) -> Result<()> {
     for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
         Manifest::read(manifest)?;
     }
@@ -156,10 +189,7 @@ impl Verification {
                 device: self.args.device.name(),
                 cache: self.args.cache_dir.clone(),
             },
-            request: SubmitRequest {
-                job_toml: self.job.to_toml().context("the job cannot be written")?,
-                program_version: proto::PROGRAM_VERSION.to_owned(),
-            },
+            request: request(&self.job)?,
             epochs: self.job.train.epochs,
             schedule,
             stop: Duration::from_secs(self.args.stop),
@@ -248,6 +278,13 @@ impl Finding {
             self.injected.total().to_string(),
         ]
     }
+}
+
+fn request(job: &Job) -> Result<SubmitRequest> {
+    Ok(SubmitRequest {
+        job_toml: job.to_toml().context("the job cannot be written")?,
+        program_version: proto::PROGRAM_VERSION.to_owned(),
+    })
 }
 
 fn counted(workers: usize) -> String {
