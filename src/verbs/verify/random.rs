@@ -160,7 +160,7 @@ async fn one(
         if let Some(error) = broken(&outcome.job) {
             finding.differ(&size, error);
         }
-        let found = Run::read(&outcome.job.report_json, Path::new(&outcome.job.run_dir))?;
+        let found = Run::read(Path::new(&outcome.job.run_dir))?;
         match &first {
             None => {
                 finding.describe(&outcome.job, &found);

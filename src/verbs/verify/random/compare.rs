@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use coordinator::events::Lines;
+use coordinator::{events::Lines, report::REPORT as REPORT_FILE};
 use serde_json::{Map, Value};
 
 /// Figures of the report.
@@ -69,12 +69,15 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads what lies in `run_dir`; `report` is the job's report as its coordinator gave it.
+    /// Reads what lies in `run_dir`: the report, the metrics of steps and the events.
     ///
     /// # Errors
     /// Names a file that cannot be read.
-    pub fn read(report: &str, run_dir: &Path) -> Result<Self> {
-        let report: Value = serde_json::from_str(report).unwrap_or_default();
+    pub fn read(run_dir: &Path) -> Result<Self> {
+        let path = run_dir.join(REPORT_FILE);
+        let report = fs::read(&path).with_context(|| path.display().to_string())?;
+        let report: Value =
+            serde_json::from_slice(&report).with_context(|| path.display().to_string())?;
         let steps = lines(&Lines::Metrics.path(run_dir))?;
         let steps = steps.iter().map(|line| part(line, METRICS)).collect();
         let events = lines(&Lines::Events.path(run_dir))?;
@@ -207,7 +210,8 @@ mod tests {
         )
         .unwrap();
         let report = json!({"status": "succeeded", "loss": loss, "seconds": seconds, "steps": 2});
-        Run::read(&report.to_string(), dir.path()).unwrap()
+        fs::write(dir.path().join(REPORT_FILE), report.to_string()).unwrap();
+        Run::read(dir.path()).unwrap()
     }
 
     #[test]
