@@ -83,6 +83,12 @@ def last_line(text):
     return (text.strip().splitlines() or ["nothing was said"])[-1]
 
 
+def complaint(text):
+    """The line of a program's standard error that says what went wrong."""
+    lines = text.strip().splitlines() or ["nothing was said"]
+    return next((line for line in lines if line.startswith(("error", "had not ended"))), lines[0])
+
+
 def binaries(folder):
     """The program, and the newest binary of each kind that has tests on a GPU."""
     places = [place for place in (folder, os.path.join(folder, "deps"), os.path.dirname(folder)) if os.path.isdir(place)]
@@ -134,7 +140,7 @@ def step(program, name, repeats, clock):
     words = [program, "bench", "step", "--device", "wgpu", "-o", "json", "--repeats", str(repeats), *SHAPES[name].split()]
     code, out, error, _ = run(words, clock.left(STEP[name]))
     if code != 0:
-        return {"error": tail(error, 5)}
+        return {"error": complaint(error), "output": tail(error)}
     return json.loads(out)
 
 
@@ -176,11 +182,11 @@ def steps(program, repeats, clock):
         ours, theirs = step(program, name, repeats, clock), peer(name, repeats, clock)
         row = {"unisono": ours, "pytorch": theirs}
         if "error" in ours:
-            problems.append(f"steps: {name}: {last_line(ours['error'])}")
+            problems.append(f"steps: {name}: {ours['error']}")
         if "step_s" in ours and "step_s" in theirs:
             row["ratio"] = ours["step_s"] / theirs["step_s"]
         results[name] = row
-        shown = f"{1e3 * ours['step_s']:.2f} ms" if "step_s" in ours else ours["error"].splitlines()[0]
+        shown = f"{1e3 * ours['step_s']:.2f} ms" if "step_s" in ours else ours["error"]
         beside = f"{1e3 * theirs['step_s']:.2f} ms" if "step_s" in theirs else theirs.get("skipped") or last_line(theirs["error"])
         print(f"step       {name}: unisono {shown}; PyTorch {beside}", flush=True)
     return results, problems
@@ -196,8 +202,8 @@ def training(program, epochs, clock):
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if code != 0:
-        print(f"training   failed: {error.strip().splitlines()[0] if error.strip() else code}", flush=True)
-        return {"error": tail(error), "seconds": seconds}, ["training: " + (error.strip().splitlines() or [f"exit code {code}"])[0]]
+        print(f"training   {complaint(error)}", flush=True)
+        return {"error": complaint(error), "output": tail(error), "seconds": seconds}, ["training: " + complaint(error)]
     report = json.loads(out)
     result = {key: report[key] for key in REPORT if key in report}
     print(f"training   {report['steps']} steps in {report['seconds']:.1f} s: {json.dumps(report.get('metrics'))[:100]}", flush=True)
