@@ -86,7 +86,9 @@ def last_line(text):
 def complaint(text):
     """The line of a program's standard error that says what went wrong."""
     lines = text.strip().splitlines() or ["nothing was said"]
-    return next((line for line in lines if line.startswith(("error", "had not ended"))), lines[0])
+    found = next((line for line in lines if line.startswith(("error", "had not ended"))), lines[0])
+    cause = next((line.strip() for line in lines if "can't allocate" in line), None)
+    return f"{found}: {cause}" if cause else found
 
 
 def binaries(folder):
