@@ -35,10 +35,10 @@ mod outputs;
 mod processes;
 #[path = "e2e/queue.rs"]
 mod queue;
-#[path = "e2e/resumptions.rs"]
-mod resumptions;
 #[path = "e2e/random_jobs.rs"]
 mod random_jobs;
+#[path = "e2e/resumptions.rs"]
+mod resumptions;
 #[path = "e2e/run.rs"]
 mod run;
 #[path = "e2e/segments.rs"]
