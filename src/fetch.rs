@@ -5,4 +5,4 @@ mod download;
 mod unpack;
 
 pub use download::{Source, download, sha256};
-pub use unpack::{Unpacked, unpack};
+pub use unpack::unpack;

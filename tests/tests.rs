@@ -29,6 +29,8 @@ mod kills;
 mod kinds;
 #[path = "e2e/left_out.rs"]
 mod left_out;
+#[path = "e2e/manifests.rs"]
+mod manifests;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/processes.rs"]

@@ -231,12 +231,8 @@ impl Target {
         };
         match &self.place {
             Place::File { .. } => Ok(()),
-            Place::Special => into(
-                &mut OpenOptions::new()
-                    .write(true)
-                    .truncate(true)
-                    .open(&self.named)?,
-            ),
+            // Behind what others have written through a descriptor; for pipes and devices it means nothing.
+            Place::Special => into(&mut OpenOptions::new().append(true).open(&self.named)?),
             Place::StandardOutput => into(&mut io::stdout().lock()),
         }
     }

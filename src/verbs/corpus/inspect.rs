@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::Serialize;
 use speech::{
+    import::plain,
     inspection::{self, Bin, Inspection, Spread, Suspect},
     manifest::Manifest,
+    tolerance::MaxBad,
 };
 
 use crate::{
@@ -38,8 +40,16 @@ struct Together {
 
 pub fn run(args: args::Inspect) -> Result<()> {
     let mut manifests = Vec::with_capacity(args.manifests.len());
+    let mut bad_lines = Vec::with_capacity(args.manifests.len());
     for path in &args.manifests {
-        manifests.push(Manifest::read(path)?);
+        // All that is wrong is told, with what the other lines hold.
+        let (manifest, bad) = Manifest::read_with(path, MaxBad::Share(1.0))?;
+        manifests.push(manifest);
+        bad_lines.push(
+            bad.into_iter()
+                .map(|bad| plain(&format!("{}: {bad}", path.display())))
+                .collect::<Vec<_>>(),
+        );
     }
     let names: Vec<String> = args
         .manifests
@@ -56,7 +66,11 @@ pub fn run(args: args::Inspect) -> Result<()> {
         .manifests
         .into_iter()
         .zip(found)
-        .map(|(manifest, found)| Inspected { manifest, found })
+        .zip(bad_lines)
+        .map(|((manifest, mut found), bad)| {
+            drop(found.problems.splice(..0, bad));
+            Inspected { manifest, found }
+        })
         .collect();
     let problems: usize = inspected.iter().map(|one| one.found.problems.len()).sum();
     match inspected.len() {
@@ -76,7 +90,7 @@ pub fn run(args: args::Inspect) -> Result<()> {
     match problems {
         0 => Ok(()),
         problems => {
-            let told = format!("{problems} of the recordings have problems");
+            let told = format!("{problems} of the lines or recordings have problems");
             Err(Failure::Data(told).into())
         }
     }

@@ -1,0 +1,167 @@
+//! Recordings that the training and the validation set have in common: a score on what was trained on says
+//! little. They are told apart by their bytes, whatever their files are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::Item;
+
+/// Utterances that are named.
+const NAMED: usize = 5;
+
+/// How many utterances of the validation set are heard in training too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Whose recording, or segment of it, is trained on as well.
+    pub same: u64,
+    /// Of whose segment a part is trained on.
+    pub overlapping: u64,
+    /// Of whose recording other segments are trained on.
+    pub beside: u64,
+    /// The size of the validation set.
+    pub of: u64,
+    /// The first of them, those that are trained on before the others.
+    pub examples: Vec<String>,
+}
+
+/// What `valid` shares with `train`; `None` where that is nothing.
+pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
+    let wanted: BTreeSet<[u8; 32]> = valid.iter().map(|item| item.digest).collect();
+    let mut spans: BTreeMap<[u8; 32], Vec<(u64, u64)>> = BTreeMap::new();
+    for item in train.iter().filter(|item| wanted.contains(&item.digest)) {
+        spans.entry(item.digest).or_default().push(span(item));
+    }
+    if spans.is_empty() {
+        return None;
+    }
+    let mut trained: BTreeMap<[u8; 32], Trained> = BTreeMap::new();
+    for (digest, spans) in spans {
+        trained.insert(digest, Trained::new(spans));
+    }
+    let mut shared = Shared {
+        of: valid.len() as u64,
+        ..Shared::default()
+    };
+    let mut named: [Vec<&str>; 3] = Default::default();
+    for item in valid {
+        let Some(trained) = trained.get(&item.digest) else {
+            continue;
+        };
+        let (count, named) = match trained.holds(span(item)) {
+            Held::Whole => (&mut shared.same, &mut named[0]),
+            Held::Part => (&mut shared.overlapping, &mut named[1]),
+            Held::Nothing => (&mut shared.beside, &mut named[2]),
+        };
+        *count += 1;
+        if named.len() < NAMED {
+            named.push(&item.id);
+        }
+    }
+    let examples = named.iter().flatten().take(NAMED);
+    shared.examples = examples.map(|id| (*id).to_owned()).collect();
+    Some(shared)
+}
+
+/// The samples of an item's recording that it has.
+fn span(item: &Item) -> (u64, u64) {
+    match &item.segment {
+        Some(part) => (part.start, part.end),
+        None => (0, u64::MAX),
+    }
+}
+
+/// The spans of a recording that are trained on.
+struct Trained {
+    exact: BTreeSet<(u64, u64)>,
+    /// Where each begins, in order, and where the last of it and those before it ends.
+    latest: Vec<(u64, u64)>,
+}
+
+/// How much of a span is trained on.
+enum Held {
+    Whole,
+    Part,
+    Nothing,
+}
+
+impl Trained {
+    fn new(mut spans: Vec<(u64, u64)>) -> Self {
+        let exact = spans.iter().copied().collect();
+        spans.sort_unstable();
+        let mut end = 0;
+        for span in &mut spans {
+            end = end.max(span.1);
+            span.1 = end;
+        }
+        Self {
+            exact,
+            latest: spans,
+        }
+    }
+
+    fn holds(&self, span: (u64, u64)) -> Held {
+        if self.exact.contains(&span) {
+            return Held::Whole;
+        }
+        let before = self.latest.partition_point(|other| other.0 < span.1);
+        match self.latest[..before].last() {
+            Some((_, end)) if *end > span.0 => Held::Part,
+            _ => Held::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    fn item(id: &str, recording: u8, segment: Option<Range<u64>>) -> Item {
+        Item {
+            id: id.to_owned(),
+            audio: format!("{id}.wav").into(),
+            bytes: 1,
+            digest: [recording; 32],
+            segment,
+            text: String::new(),
+            speaker: None,
+            voice: None,
+            frames: 1,
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn what_both_sets_hear_is_counted_by_how_much_of_it() {
+        let train = [
+            item("a", 1, None),
+            item("b", 2, Some(0..100)),
+            item("c", 2, Some(10..20)),
+            item("d", 3, Some(50..60)),
+        ];
+        let valid = [
+            item("v", 3, Some(60..70)),
+            item("w", 2, Some(90..120)),
+            item("x", 2, Some(100..120)),
+            item("y", 1, None),
+            item("z", 4, None),
+            item("d", 3, Some(50..60)),
+            item("e", 3, None),
+        ];
+        let shared = find(&train, &valid).unwrap();
+        assert_eq!(
+            shared,
+            Shared {
+                same: 2,
+                overlapping: 2,
+                beside: 2,
+                of: 7,
+                examples: ["y", "d", "w", "e", "v"].map(str::to_owned).to_vec(),
+            }
+        );
+        assert_eq!(find(&train, &valid[4..5]), None);
+        assert_eq!(find(&train, &[]), None);
+    }
+}
