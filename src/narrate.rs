@@ -73,7 +73,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             left_out.sentence(&format!("{} utterances", name(*set)))
         }
         Event::UnknownText { unknown } => format!("validation set: {unknown}"),
-        Event::Warned { message } => format!("warning: {message}"),
+        Event::Warned { message } => format!("warning: {}", escaped(message)),
         Event::Pinned { compute_class } => format!("compute class {compute_class}"),
         Event::WorkerJoined {
             name,

@@ -17,7 +17,7 @@ use speech::{
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats},
     left_out::{Reason, TooManyLeftOut},
-    manifest::{Manifest, ManifestError, Utterance},
+    manifest::{ManifestError, Utterance},
     model::{Head, ModelSpec},
     objective,
     recipe::{Recipe, RecipeError},
@@ -36,12 +36,16 @@ use crate::{
 mod cache;
 mod excluded;
 mod index;
+mod reading;
 mod recordings;
+mod shared;
 mod statistics;
 
 pub use excluded::{Excluded, Named};
 use index::Index;
+use reading::read;
 use recordings::{Unusable, inspect_all};
+pub use shared::Shared;
 use statistics::Hearing;
 
 /// An utterance that takes part.
@@ -182,10 +186,15 @@ pub fn prepare(
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
     let paths = manifests(job, synthetic_dir)?;
-    let train = read(job, &paths.train)?;
-    let valid = paths.valid.as_deref().map(|path| read(job, path));
-    let valid = valid.transpose()?;
-    let valid = valid.unwrap_or_default();
+    let (train, mut train_left_out) = read(job, Set::Train, &paths.train)?;
+    let valid_path = paths.valid.unwrap_or_default();
+    let (valid, mut valid_left_out) = match valid_path.as_os_str().is_empty() {
+        true => (
+            Vec::new(),
+            Excluded::none(Set::Valid, &valid_path, job.corpus.max_bad, 0),
+        ),
+        false => read(job, Set::Valid, &valid_path)?,
+    };
 
     let vocabulary = vocabulary_of(job, &paths.train, &train)?;
     if let (Head::Keyword, [only]) = (job.model.head, vocabulary.units.as_slice()) {
@@ -199,13 +208,12 @@ pub fn prepare(
 
     // Without statistics, which it is to compute.
     let front_end = FrontEnd::new(&job.features, None)?;
-    let bound = job.corpus.max_bad;
-    let mut train_left_out = Excluded::none(Set::Train, &paths.train, bound, train.len());
-    let valid_path = paths.valid.unwrap_or_default();
-    let mut valid_left_out = Excluded::none(Set::Valid, &valid_path, bound, valid.len());
-    let inspect = |utterances, manifest: &Path| {
+    let mut warnings = Vec::new();
+    let mut inspect = |utterances, manifest: &Path| {
         let index = Index::load(cache_dir, manifest);
-        inspect_all(job, utterances, &front_end, index, abandoned)
+        let (items, cut) = inspect_all(job, utterances, &front_end, index, abandoned)?;
+        warnings.extend(cut.map(|cut| format!("{}: {cut}", manifest.display())));
+        Ok::<_, CorpusError>(items)
     };
     let train = inspect(train, &paths.train)?;
     let valid = match valid.is_empty() {
@@ -226,6 +234,7 @@ pub fn prepare(
     let mut valid = keep(job, valid, &mut valid_left_out, |_| 1);
     train_left_out.check(train.len())?;
     valid_left_out.check(valid.len())?;
+    warnings.extend(shared::find(&train, &valid).map(|shared| shared.to_string()));
 
     let hearing = Hearing {
         front_end: &front_end,
@@ -265,7 +274,8 @@ pub fn prepare(
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
-    let (decoding, warnings) = decoding(job, &recipe.vocabulary, &train)?;
+    let (decoding, without_effect) = decoding(job, &recipe.vocabulary, &train)?;
+    warnings.extend(without_effect);
     let digest = digest(&recipe, &voices, [&train, &valid]);
     Ok(Prepared {
         recipe,
@@ -282,21 +292,13 @@ pub fn prepare(
     })
 }
 
-/// The utterances of a manifest, with their transcripts as the job's models learn them.
-fn read(job: &Job, path: &Path) -> Result<Vec<Utterance>, ManifestError> {
-    let mut utterances = Manifest::read(path)?.utterances;
-    utterances.par_iter_mut().for_each(|utterance| {
-        utterance.text = job.text.normalize(&utterance.text);
-    });
-    Ok(utterances)
-}
-
 /// The vocabulary that `job` takes from the training manifest at `path`.
 ///
 /// # Errors
 /// When the manifest cannot be read, or its transcripts give none.
 pub fn vocabulary(job: &Job, path: &Path) -> Result<Vocabulary, CorpusError> {
-    vocabulary_of(job, path, &read(job, path)?)
+    let (utterances, _) = read(job, Set::Train, path)?;
+    vocabulary_of(job, path, &utterances)
 }
 
 fn vocabulary_of(job: &Job, path: &Path, train: &[Utterance]) -> Result<Vocabulary, CorpusError> {

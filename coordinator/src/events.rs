@@ -73,7 +73,7 @@ pub enum Event {
     UnknownText {
         unknown: UnknownText,
     },
-    /// Something of the job has no effect, or another one than it seems to.
+    /// Something of the job has no effect, or another one than it seems to; or its manifests are better looked at.
     Warned {
         message: String,
     },

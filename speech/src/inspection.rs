@@ -13,6 +13,7 @@ mod lookalikes;
 mod sound;
 mod splits;
 
+pub use ends::cut_ends;
 pub use sound::{Sound, listen};
 pub use splits::{Heard, shared, shared_files};
 
@@ -222,7 +223,15 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
             }
         }
     }
-    suspects.extend(ends::cut(utterances, sounds));
+    let lengths = utterances.iter().zip(sounds);
+    let cut = cut_ends(lengths.filter_map(|(utterance, sound)| {
+        Some((utterance, sound.as_ref().ok()?.recording_seconds))
+    }));
+    suspects.extend(cut.map(|why| Suspect {
+        suspicion: Suspicion::CutEnds,
+        utterance: None,
+        why,
+    }));
     let mut texts: BTreeMap<&str, usize> = BTreeMap::new();
     for utterance in utterances {
         *texts.entry(&utterance.text).or_default() += 1;

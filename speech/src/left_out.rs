@@ -17,6 +17,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
+    /// The line of the manifest says nothing that can be used.
+    BadLine,
+    /// The transcript is empty, where a keyword has to be.
+    NoTranscript,
     /// There is no file of that name.
     Missing,
     /// The file may not be read, or is no regular file.
@@ -42,7 +46,9 @@ impl Reason {
     /// fit the settings is bounded only where a bound was set explicitly.
     pub const fn is_bad(self) -> bool {
         match self {
-            Self::Missing
+            Self::BadLine
+            | Self::NoTranscript
+            | Self::Missing
             | Self::Unreadable
             | Self::Damaged
             | Self::SamplingRate
@@ -96,6 +102,8 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::BadLine => "in a line that cannot be used",
+            Self::NoTranscript => "without a transcript",
             Self::Missing => "missing",
             Self::Unreadable => "not readable",
             Self::Damaged => "damaged",

@@ -86,7 +86,7 @@ pub enum ManifestError {
         /// Lines behind it that have something wrong with them too.
         others: usize,
     },
-    #[error("{}: {source}; the first: {first}", path.display())]
+    #[error("{}:{}: {}; {source}", path.display(), first.line, first.problem)]
     TooManyBad {
         path: PathBuf,
         first: BadLine,
@@ -111,7 +111,7 @@ pub struct BadLine {
 }
 
 /// Lines with something wrong that are kept to be told; all are counted.
-const KEPT: usize = 1000;
+const KEPT: usize = 100_000;
 
 /// A file as it was read.
 struct Parsed {
@@ -140,8 +140,8 @@ impl Manifest {
         Self::strict(parse(reader, path)?, path)
     }
 
-    /// As [`Self::read`], but lines that cannot be used are left out and given beside it, the first thousand of
-    /// them.
+    /// As [`Self::read`], but lines that cannot be used are left out and given beside it, the first hundred
+    /// thousand of them.
     ///
     /// # Errors
     /// When more lines are bad than `bound` allows, or none is left.

@@ -114,7 +114,8 @@ fn model(
         return Err(Failure::Usage(message).into());
     };
     let model = Model::load(path, compute)?;
-    let measured = measure(&model, Manifest::read(manifest)?, manifest, max_bad)?;
+    let lines = Manifest::read_with(manifest, max_bad)?;
+    let measured = measure(&model, lines, manifest, max_bad)?;
     Ok(Heard {
         efficiency: Some(Efficiency::of(path, &model, &measured, compute)),
         unit: Some(measured.unit),

@@ -63,9 +63,9 @@ pub fn run(args: args::Evaluate) -> Result<()> {
     let outputs = args.utterances.iter().chain(&args.html);
     let outputs = OutputFiles::plan(outputs.map(PathBuf::as_path), [args.manifest.as_path()])?;
     let compute = compute(args.device)?;
-    let manifest = Manifest::read(&args.manifest)?;
-    let mut model = Model::load(&args.model, &compute)?;
     let max_bad = args.max_bad.unwrap_or_default();
+    let manifest = Manifest::read_with(&args.manifest, max_bad)?;
+    let mut model = Model::load(&args.model, &compute)?;
     decoding::set(&mut model, &args.decoding, max_bad)?;
     let mut measured = measure(&model, manifest, &args.manifest, max_bad)?;
     let losses: Vec<f64> = measured.losses.iter().copied().flatten().collect();

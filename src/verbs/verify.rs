@@ -98,7 +98,7 @@ fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
 
 fn one_job(args: args::Verify, job: Job) -> Result<()> {
     for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
-        Manifest::read(manifest)?;
+        Manifest::read_with(manifest, job.corpus.max_bad)?;
     }
     let out = match &args.out {
         Some(out) => out.clone(),

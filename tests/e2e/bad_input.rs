@@ -127,7 +127,11 @@ fn a_manifest_that_is_missing_or_malformed_is_named_with_its_line() {
         ),
     ] {
         fs::write(&path, format!("{first}\n{line}\n")).unwrap();
-        let ended = train(dir.path(), &job, &["corpus.train=bad.jsonl"]);
+        let ended = train(
+            dir.path(),
+            &job,
+            &["corpus.train=bad.jsonl", "corpus.max_bad=0"],
+        );
         is_refused(ended, 78, &["bad.jsonl:2", word]);
     }
     assert!(!dir.path().join("run").exists());

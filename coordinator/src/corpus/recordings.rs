@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use speech::{
     audio::{self, AudioError, AudioInfo},
     front_end::FrontEnd,
+    inspection,
     left_out::Reason,
     manifest::Utterance,
 };
@@ -57,7 +58,7 @@ impl Unusable {
 
 /// Reads each file once, however many utterances are in it and however many names it has: its header is checked
 /// and its bytes are digested, unless `index` knows them. Gives an item, or why there is none, for each utterance
-/// in order.
+/// in order; and what is to be said where durations cut the ends of recordings off.
 ///
 /// # Errors
 /// The first failure of the system, in that order.
@@ -67,7 +68,7 @@ pub(super) fn inspect_all(
     front_end: &FrontEnd,
     index: Index,
     abandoned: &AtomicBool,
-) -> Result<Vec<Result<Item, Unusable>>, CorpusError> {
+) -> Result<(Vec<Result<Item, Unusable>>, Option<String>), CorpusError> {
     let (files, file_of) = files(&utterances);
     let found = read_all(&files, index, abandoned)?;
     let files: Vec<File> = files
@@ -83,12 +84,18 @@ pub(super) fn inspect_all(
             Ok((Arc::new(recording), found.info))
         })
         .collect();
+    let lengths = utterances.iter().zip(&file_of);
+    let cut = inspection::cut_ends(lengths.filter_map(|(utterance, file)| {
+        let (_, info) = files[*file as usize].as_ref().ok()?;
+        Some((utterance, info.seconds()))
+    }));
     let inspected: Vec<Result<Result<Item, Unusable>, CorpusError>> = utterances
         .into_par_iter()
         .zip(file_of)
         .map(|(utterance, file)| inspect(job, utterance, &files[file as usize], front_end))
         .collect();
-    inspected.into_iter().collect()
+    let items: Result<Vec<_>, CorpusError> = inspected.into_iter().collect();
+    Ok((items?, cut))
 }
 
 /// A file, and what its header says.

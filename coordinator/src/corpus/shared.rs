@@ -1,9 +1,10 @@
 //! Recordings that the training and the validation set have in common: a score on what was trained on says
 //! little. They are told apart by their bytes, whatever their files are called.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::Item;
 
@@ -11,7 +12,7 @@ use super::Item;
 const NAMED: usize = 5;
 
 /// How many utterances of the validation set are heard in training too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shared {
     /// Whose recording, or segment of it, is trained on as well.
     pub same: u64,
@@ -27,10 +28,13 @@ pub struct Shared {
 
 /// What `valid` shares with `train`; `None` where that is nothing.
 pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
-    let wanted: BTreeSet<[u8; 32]> = valid.iter().map(|item| item.digest).collect();
+    let wanted: BTreeSet<[u8; 32]> = valid.iter().map(|item| item.recording.digest).collect();
     let mut spans: BTreeMap<[u8; 32], Vec<(u64, u64)>> = BTreeMap::new();
-    for item in train.iter().filter(|item| wanted.contains(&item.digest)) {
-        spans.entry(item.digest).or_default().push(span(item));
+    for item in train {
+        let digest = item.recording.digest;
+        if wanted.contains(&digest) {
+            spans.entry(digest).or_default().push(span(item));
+        }
     }
     if spans.is_empty() {
         return None;
@@ -45,7 +49,7 @@ pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
     };
     let mut named: [Vec<&str>; 3] = Default::default();
     for item in valid {
-        let Some(trained) = trained.get(&item.digest) else {
+        let Some(trained) = trained.get(&item.recording.digest) else {
             continue;
         };
         let (count, named) = match trained.holds(span(item)) {
@@ -61,6 +65,29 @@ pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
     let examples = named.iter().flatten().take(NAMED);
     shared.examples = examples.map(|id| (*id).to_owned()).collect();
     Some(shared)
+}
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            same,
+            overlapping,
+            beside,
+            of,
+            examples,
+        } = self;
+        let named: Vec<String> = examples.iter().map(|id| format!("{id:?}")).collect();
+        let more = match same + overlapping + beside > examples.len() as u64 {
+            true => ", …",
+            false => "",
+        };
+        write!(
+            f,
+            "training and validation share recordings: {same} of {of} validation utterances are trained on, {overlapping} \
+             in part, and of {beside} other segments of the same recording; what the model makes of them says little: {}{more}",
+            named.join(", ")
+        )
+    }
 }
 
 /// The samples of an item's recording that it has.
@@ -114,16 +141,19 @@ impl Trained {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::{ops::Range, sync::Arc};
 
     use super::*;
+    use crate::corpus::Recording;
 
     fn item(id: &str, recording: u8, segment: Option<Range<u64>>) -> Item {
         Item {
             id: id.to_owned(),
-            audio: format!("{id}.wav").into(),
-            bytes: 1,
-            digest: [recording; 32],
+            recording: Arc::new(Recording {
+                path: format!("{id}.wav").into(),
+                bytes: 1,
+                digest: [recording; 32],
+            }),
             segment,
             text: String::new(),
             speaker: None,
@@ -160,6 +190,12 @@ mod tests {
                 of: 7,
                 examples: ["y", "d", "w", "e", "v"].map(str::to_owned).to_vec(),
             }
+        );
+        assert_eq!(
+            shared.to_string(),
+            "training and validation share recordings: 2 of 7 validation utterances are trained on, 2 in part, and of 2 \
+             other segments of the same recording; what the model makes of them says little: \"y\", \"d\", \"w\", \"e\", \
+             \"v\", …"
         );
         assert_eq!(find(&train, &valid[4..5]), None);
         assert_eq!(find(&train, &[]), None);

@@ -1,6 +1,5 @@
 //! Durations that were rounded down: the recordings go on for less than a second behind what the manifest says.
 
-use super::{Sound, Suspect, Suspicion};
 use crate::manifest::{ROUNDING, Utterance};
 
 /// Seconds by which a duration may be too short and still be meant as the whole recording's.
@@ -8,16 +7,15 @@ const LONGEST_REST: f64 = 1.0;
 /// Utterances that are named.
 const TOLD: usize = 3;
 
-/// A suspicion where the ends of recordings are cut off: in most of the utterances, or where every duration is a
-/// number of whole seconds.
-pub(super) fn cut(utterances: &[Utterance], sounds: &[Result<Sound, String>]) -> Option<Suspect> {
+/// What is to be said where the ends of recordings are cut off: in most of the utterances, or where every duration
+/// is a number of whole seconds. Utterances come with the seconds of their recordings.
+pub fn cut_ends<'a>(utterances: impl IntoIterator<Item = (&'a Utterance, f64)>) -> Option<String> {
     let mut cut = Vec::new();
     let (mut heard, mut all_whole) = (0, true);
-    for (utterance, sound) in utterances.iter().zip(sounds) {
-        let Ok(sound) = sound else { continue };
+    for (utterance, recorded) in utterances {
         heard += 1;
         all_whole &= utterance.offset == 0.0 && utterance.duration.fract() == 0.0;
-        let rest = sound.recording_seconds - utterance.duration;
+        let rest = recorded - utterance.duration;
         if utterance.offset == 0.0 && rest > ROUNDING && rest < LONGEST_REST {
             cut.push((utterance.id.as_str(), rest));
         }
@@ -37,14 +35,10 @@ pub(super) fn cut(utterances: &[Utterance], sounds: &[Result<Sound, String>]) ->
         true => "every duration is a number of whole seconds, and",
         false => "durations seem to be rounded down:",
     };
-    Some(Suspect {
-        suspicion: Suspicion::CutEnds,
-        utterance: None,
-        why: format!(
-            "{what} {} of {heard} recordings go on behind it, for {mean:.2} s on average and {most:.2} s at most, which \
-             is cut off: {}{more}",
-            cut.len(),
-            named.join(", ")
-        ),
-    })
+    Some(format!(
+        "{what} {} of {heard} recordings go on behind it, for {mean:.2} s on average and {most:.2} s at most, which \
+         is cut off: {}{more}",
+        cut.len(),
+        named.join(", ")
+    ))
 }

@@ -267,8 +267,8 @@ fn bad_lines_are_left_out_as_far_as_they_may() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("m.jsonl: 4 of 100 cannot be used, and at most 3 may be left out")
-            && error.contains("the first: line 4: the line is not JSON"),
+        error.contains("4 of 100 cannot be used, and at most 3 may be left out")
+            && error.contains("m.jsonl:4: the line is not JSON"),
         "{error}"
     );
     let error = Manifest::read(&path).unwrap_err().to_string();

@@ -14,7 +14,7 @@ use speech::{
     features::Features,
     front_end::{FrontEndError, Scaling},
     left_out::{LeftOut, Reason, escaped},
-    manifest::{Manifest, Utterance},
+    manifest::{BadLine, Manifest, Utterance},
     score::{
         self, Score,
         details::{Recognised, Unit},
@@ -96,18 +96,34 @@ impl Efficiency {
     }
 }
 
-/// Recognises the utterances of `manifest`, which was read from `path`; so many as `max_bad` says may be left out.
+/// Recognises the utterances of `manifest`, which was read from `path` with the lines that cannot be used; so many
+/// as `max_bad` says may be left out.
 pub fn measure(
     model: &Model,
-    manifest: Manifest,
+    (manifest, bad): (Manifest, Vec<BadLine>),
     path: &Path,
     max_bad: MaxBad,
 ) -> Result<Measured> {
-    let mut all = manifest.utterances;
-    for utterance in &mut all {
-        utterance.text = model.recipe().text.normalize(&utterance.text);
+    let mut leaving = Leaving {
+        path,
+        bound: max_bad,
+        left_out: LeftOut::of(manifest.utterances.len() + bad.len()),
+    };
+    for BadLine { line, problem } in bad {
+        let told = format!("{}:{line}: {problem}", path.display());
+        leaving.leave_out(&format!("line {line}"), Some(Reason::BadLine), &told)?;
     }
     let vocabulary = &model.recipe().vocabulary;
+    let mut all = Vec::with_capacity(manifest.utterances.len());
+    for mut utterance in manifest.utterances {
+        utterance.text = model.recipe().reference(&utterance.text);
+        if vocabulary.kind == Kind::Classes && utterance.text.is_empty() {
+            let told = "its transcript is empty, which is no class";
+            leaving.leave_out(&utterance.id, Some(Reason::NoTranscript), told)?;
+        } else {
+            all.push(utterance);
+        }
+    }
     let transcripts = all.iter().map(|it| (it.id.as_str(), it.text.as_str()));
     let unknown = UnknownText::of(vocabulary, transcripts);
     if !unknown.is_empty() {
@@ -115,11 +131,6 @@ pub fn measure(
     }
     let begun = Instant::now();
     let speakers = speakers::scalings(model, &all)?;
-    let mut leaving = Leaving {
-        path,
-        bound: max_bad,
-        left_out: LeftOut::of(all.len()),
-    };
     let (mut utterances, mut recognised, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut audio_seconds, mut greedy) = (0.0, Vec::new());
     let segments = Segments::of(all.iter().map(|it| (it.audio.as_path(), None)));
@@ -255,7 +266,7 @@ fn portion(
                 utterances.push(utterance);
             }
             Err(error) => {
-                leaving.leave_out(&utterance, Reason::of_audio(&error), &error.to_string())?;
+                leaving.leave_out(&utterance.id, Reason::of_audio(&error), &error.to_string())?;
             }
         }
     }
@@ -274,7 +285,7 @@ fn portion(
                     None if !matches!(error, FrontEndError::Audio(_)) => {
                         return Err(Failure::Data(told).into());
                     }
-                    reason => leaving.leave_out(&utterance, reason, &told)?,
+                    reason => leaving.leave_out(&utterance.id, reason, &told)?,
                 }
             }
         }
@@ -292,26 +303,21 @@ struct Leaving<'a> {
 
 impl Leaving<'_> {
     /// Names and counts an utterance that cannot be used; without a reason, the system failed.
-    fn leave_out(
-        &mut self,
-        utterance: &Utterance,
-        reason: Option<Reason>,
-        told: &str,
-    ) -> Result<()> {
+    fn leave_out(&mut self, utterance: &str, reason: Option<Reason>, told: &str) -> Result<()> {
         let Some(reason) = reason else {
-            let told = format!("utterance {:?}: {told}", utterance.id);
+            let told = format!("utterance {utterance:?}: {told}");
             return Err(Failure::Infrastructure(told).into());
         };
         match self.left_out.utterances {
             ..NAMED => output::message(&format!(
                 "utterance {} is left out: {}",
-                escaped(&utterance.id),
+                escaped(utterance),
                 escaped(told)
             )),
             NAMED => output::message("more utterances are left out; the end counts them"),
             _ => {}
         }
-        self.left_out.add(&utterance.id, reason, told);
+        self.left_out.add(utterance, reason, told);
         let path = self.path.display();
         self.left_out
             .check(self.bound)

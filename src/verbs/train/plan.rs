@@ -34,7 +34,7 @@ impl Plan {
         }
         let job = submit::read(&args.job, &all_sets(args)?)?;
         for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
-            Manifest::read(manifest)?;
+            Manifest::read_with(manifest, job.corpus.max_bad)?;
         }
         let start = runs::find(&job, out, args.resume, args.allow_change)?;
         let workers = args
