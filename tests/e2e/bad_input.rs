@@ -159,7 +159,7 @@ fn bad_recordings(dir: &Path) -> Vec<(PathBuf, &'static str)> {
         (
             "text",
             b"this is a letter, not a recording\n".to_vec(),
-            "not WAV, FLAC, MP3",
+            "not a form of audio that is read",
         ),
         ("lying", lying, "claims"),
     ];

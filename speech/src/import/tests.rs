@@ -161,7 +161,7 @@ fn an4_errors_name_the_file_and_the_line() {
     let told = message(Format::An4, &folder);
     assert!(
         told.starts_with(
-            "ROOT/etc/an4_train.fileids:2: ROOT/wav/an4_clstk/menk/cen1-menk-b.wav: not WAV, FLAC,"
+            "ROOT/etc/an4_train.fileids:2: ROOT/wav/an4_clstk/menk/cen1-menk-b.wav: not a form of audio that is read (WAV,"
         ),
         "{told}"
     );
