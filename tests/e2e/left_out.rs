@@ -38,11 +38,8 @@ fn trained() -> &'static Trained {
         // Its header is as it should be: nothing but decoding finds what is wrong.
         let mut samples = vec![0.1f32; 6000];
         samples[4000] = f32::NAN;
-        let audio = speech::audio::Audio {
-            sample_rate: 8000,
-            samples,
-        };
-        let bytes = speech::audio::float_wav(&audio).unwrap();
+        let mut bytes = speech::audio::float_header(8000, samples.len() as u64).to_vec();
+        bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
         fs::write(dir.path().join("damaged.wav"), bytes).unwrap();
         let made = Trained { dir, train, valid };
         made.manifest("train.jsonl", &made.train);
