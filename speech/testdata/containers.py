@@ -21,6 +21,7 @@ FORMS = {
     "untagged.mp3": ["-q:a", "5", "-write_xing", "0", "-id3v2_version", "0"],
     "chirp.opus": ["-c:a", "libopus", "-b:a", "24k"],
     "opus.webm": ["-c:a", "libopus", "-b:a", "24k"],
+    "opus-live.webm": ["-c:a", "libopus", "-b:a", "24k", "-live", "1"],
     "vorbis.webm": ["-c:a", "libvorbis"],
     "flac.oga": ["-c:a", "flac"],
     "chirp.m4a": ["-c:a", "aac", "-b:a", "48k"],

@@ -58,6 +58,17 @@ impl Head {
     }
 }
 
+/// The identification header of a box `dOps` in MP4, whose numbers are big-endian, as it is in Ogg.
+pub(super) fn from_mp4(head: &[u8]) -> Box<[u8]> {
+    let mut head: Box<[u8]> = head.into();
+    for at in [10..12, 12..16, 16..18] {
+        if let Some(number) = head.get_mut(at) {
+            number.reverse();
+        }
+    }
+    head
+}
+
 pub(super) struct OpusDecoder {
     decoder: Decoder,
     channels: usize,
@@ -108,5 +119,34 @@ impl OpusDecoder {
             plane.extend(interleaved.skip(channel).step_by(self.channels));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_says_the_same_in_ogg_and_in_mp4() {
+        let ogg = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\xff\xff\0";
+        let mp4 = b"OpusHead\0\x02\x01\x38\0\0\xbb\x80\xff\xff\0";
+        let wanted = Head {
+            channels: 2,
+            skip: 312,
+            gain: -1,
+        };
+        assert_eq!(Head::parse(ogg), Ok(wanted));
+        assert_eq!(Head::parse(&from_mp4(mp4)), Ok(wanted));
+        assert!(Head::parse(&ogg[..18]).is_err());
+    }
+
+    #[test]
+    fn the_first_byte_says_how_long_a_packet_lasts() {
+        assert_eq!(samples(&[0x08]), Some(960));
+        assert_eq!(samples(&[0xf9]), Some(1920));
+        assert_eq!(samples(&[0xfb, 3]), Some(2880));
+        assert_eq!(samples(&[0xfb]), None);
+        assert_eq!(samples(&[0x1b, 63]), None);
+        assert_eq!(samples(&[]), None);
     }
 }

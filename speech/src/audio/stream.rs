@@ -92,6 +92,8 @@ pub(super) struct Stream<'a> {
     lead: u64,
     /// Samples of the last packet that are left out.
     discarded: u64,
+    /// Whether how long it is was left open when it was written, as browsers do: it ends where the file does.
+    is_open: bool,
     /// The number of a FLAC file's first sample, and how many there were; packets, where nothing is counted.
     first: Option<u64>,
     passed: u64,
@@ -151,6 +153,7 @@ impl<'a> Stream<'a> {
             announced: None,
             lead: 0,
             discarded: 0,
+            is_open: false,
             first: None,
             passed: 0,
             ends: true,
@@ -174,6 +177,7 @@ impl<'a> Stream<'a> {
             announced: None,
             lead: 0,
             discarded: 0,
+            is_open: false,
             first: None,
             passed: 0,
             ends: true,
@@ -191,9 +195,9 @@ impl<'a> Stream<'a> {
                 }
             }
         }
-        let discarded = match container {
-            Container::Matroska => webm::discarded(&bytes),
-            _ => 0,
+        let (discarded, is_open) = match container {
+            Container::Matroska => (webm::discarded(&bytes), webm::is_open(&bytes)),
+            _ => (0, false),
         };
         let ends = container != Container::Ogg || ogg::ends(&bytes);
         let movie = match container {
@@ -201,7 +205,13 @@ impl<'a> Stream<'a> {
             _ => None,
         };
         let reader = open(container, bytes, movie.as_ref())?;
-        let track = Track::of(reader.as_ref())?;
+        let mut track = Track::of(reader.as_ref())?;
+        if container == Container::Mp4
+            && track.parameters.codec == CODEC_ID_OPUS
+            && let Some(head) = &mut track.parameters.extra_data
+        {
+            *head = opus::from_mp4(head);
+        }
         let (rate, channels, mut lead) = form(&track.parameters)?;
         let mut ticks = track.ticks;
         if let Some(movie) = movie.filter(|_| track.parameters.codec != CODEC_ID_OPUS) {
@@ -225,6 +235,7 @@ impl<'a> Stream<'a> {
             ticks,
             announced: track.announced,
             lead,
+            is_open,
             // Nanoseconds become samples.
             discarded: (u128::from(discarded) * u128::from(rate) / 1_000_000_000) as u64,
             first: None,
@@ -359,6 +370,7 @@ impl<'a> Stream<'a> {
                         .is_some_and(|announced| announced > 0 && self.passed >= announced);
                     return match self.container {
                         Container::Adts if is_end => Ok(None),
+                        Container::Matroska if is_end && self.is_open => Ok(None),
                         Container::Flac if is_behind => Ok(None),
                         _ => Err(error.into()),
                     };

@@ -40,6 +40,17 @@ pub(super) fn discarded(bytes: &[u8]) -> u64 {
     discarded
 }
 
+/// Whether the size of the segment, which holds everything, is left open, as browsers and other live writers leave it.
+pub(super) fn is_open(bytes: &[u8]) -> bool {
+    let Some((_, size, head)) = element(bytes) else {
+        return false;
+    };
+    let segment = usize::try_from(size)
+        .ok()
+        .and_then(|size| bytes.get(head.checked_add(size)?..));
+    matches!(segment.and_then(element), Some((SEGMENT, u64::MAX, _)))
+}
+
 /// Id, size of the content and size of the head of the element that `bytes` begin with. The size is `u64::MAX` where it
 /// is left open.
 fn element(bytes: &[u8]) -> Option<(u32, u64, usize)> {

@@ -10,7 +10,7 @@ use super::*;
 
 /// The files in `testdata/coded`, and the greatest difference to the samples of others, which are rounded to
 /// 16 bits: 0 where nothing may be lost.
-const FILES: [(&str, f32); 30] = [
+const FILES: [(&str, f32); 31] = [
     ("chirp.flac", 0.0),
     ("stereo.flac", 0.6 / 32_768.0),
     ("chirp.ogg", 1.1 / 32_768.0),
@@ -38,6 +38,7 @@ const FILES: [(&str, f32); 30] = [
     // Integers in one, floats in the other.
     ("chirp.opus", 12.0 / 32_768.0),
     ("opus.webm", 12.0 / 32_768.0),
+    ("opus-live.webm", 12.0 / 32_768.0),
     ("vorbis.webm", 1.1 / 32_768.0),
     ("flac.oga", 0.0),
     ("chirp.m4a", 1.1 / 32_768.0),
