@@ -9,7 +9,7 @@ use coordinator::{
 };
 use proto::v1::{Cause, State};
 use speech::{
-    audio::{Audio, float_wav},
+    audio::float_header,
     left_out::Reason,
     manifest::{Manifest, Utterance},
 };
@@ -120,11 +120,9 @@ fn what_the_model_cannot_say_is_named_and_scored_all_the_same() {
 fn not_a_number() -> Vec<u8> {
     let mut samples = vec![0.1f32; 1200];
     samples[600] = f32::NAN;
-    let audio = Audio {
-        sample_rate: 8000,
-        samples,
-    };
-    float_wav(&audio).unwrap()
+    let mut bytes = float_header(8000, samples.len() as u64).to_vec();
+    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    bytes
 }
 
 #[test]

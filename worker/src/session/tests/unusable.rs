@@ -15,20 +15,18 @@ fn replace(job: &mut Job, index: usize, bytes: Vec<u8>) {
 fn infinite() -> Vec<u8> {
     let mut samples = vec![0.25; 2000];
     samples[1500] = f32::INFINITY;
-    let audio = speech::audio::Audio {
-        sample_rate: 8000,
-        samples,
-    };
-    speech::audio::float_wav(&audio).unwrap()
+    wav(&samples)
 }
 
 /// Shorter than a frame.
 fn short() -> Vec<u8> {
-    let audio = speech::audio::Audio {
-        sample_rate: 8000,
-        samples: vec![0.25; 10],
-    };
-    speech::audio::float_wav(&audio).unwrap()
+    wav(&[0.25; 10])
+}
+
+fn wav(samples: &[f32]) -> Vec<u8> {
+    let mut bytes = speech::audio::float_header(8000, samples.len() as u64).to_vec();
+    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    bytes
 }
 
 /// What one process computes for the utterances with these places, in their micro-batches.
