@@ -77,7 +77,7 @@ pub fn run(args: args::Verify) -> Result<()> {
 fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => train::fresh("verify-random-jobs"),
+        None => train::fresh("verify-random-jobs")?,
     };
     check(&args.workers, &out)?;
     if args.workers.len() < 2 {

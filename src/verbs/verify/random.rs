@@ -137,6 +137,7 @@ async fn one(
                 workers,
                 threads,
                 device: args.device.name(),
+                cache: args.cache_dir.clone(),
             },
             request: request(&job)?,
             epochs: job.train.epochs,
