@@ -102,15 +102,19 @@ pub struct Applied {
 }
 
 /// A step that left weights, optimizer and schedule as they were.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum Skipped {
-    /// Every micro-batch was left out by its worker.
+    #[error("every micro-batch was left out")]
     NothingToAdd,
-    /// There is a gradient, but what it is divided by is 0.
+    /// There is a gradient, but its weight is 0.
+    #[error("what the gradient is divided by is 0")]
     NoWeight,
-    /// Finite gradients added up to one that is not.
+    #[error("the sum of finite gradients is not finite in `{parameter}`")]
     NotFinite { parameter: String },
-    /// The clipped gradient, of norm `norm`, may make the optimizer's vectors infinite.
+    /// The clipped gradient may make the optimizer's vectors infinite.
+    #[error(
+        "the gradient is too large for the optimizer (its norm is {norm:e}); clip it, or lower `optimizer.learning_rate`"
+    )]
     TooLarge { norm: f64 },
 }
 

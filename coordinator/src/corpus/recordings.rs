@@ -56,6 +56,9 @@ impl Unusable {
     }
 }
 
+/// An item, or why there is none, for each utterance in order.
+pub(super) type Inspected = Vec<Result<Item, Unusable>>;
+
 /// Reads each file once, however many utterances are in it and however many names it has: its header is checked
 /// and its bytes are digested, unless `index` knows them. Gives an item, or why there is none, for each utterance
 /// in order; and what is to be said where durations cut the ends of recordings off.
@@ -68,7 +71,7 @@ pub(super) fn inspect_all(
     front_end: &FrontEnd,
     index: Index,
     abandoned: &AtomicBool,
-) -> Result<(Vec<Result<Item, Unusable>>, Option<String>), CorpusError> {
+) -> Result<(Inspected, Option<String>), CorpusError> {
     let (files, file_of) = files(&utterances);
     let found = read_all(&files, index, abandoned)?;
     let files: Vec<File> = files

@@ -29,7 +29,7 @@ use crate::{
     plan,
     store::{State, StoreError},
     times::Times,
-    update::{Outcome, Skipped, UpdateRule as _},
+    update::{Outcome, UpdateRule as _},
 };
 
 impl Driver {
@@ -443,7 +443,7 @@ impl Driver {
                 if skipped.is_divergence() {
                     metrics.quarantined = pass.micro_batches().into();
                 }
-                Some(in_words(&skipped))
+                Some(skipped.to_string())
             }
         };
         // Those that workers left out are counted already.
@@ -481,21 +481,6 @@ impl Driver {
                 limit,
                 reason,
             });
-        }
-    }
-}
-
-fn in_words(skipped: &Skipped) -> String {
-    match skipped {
-        Skipped::NothingToAdd => "every micro-batch was left out".to_owned(),
-        Skipped::NoWeight => "what the gradient is divided by is 0".to_owned(),
-        Skipped::NotFinite { parameter } => {
-            format!("the sum of finite gradients is not finite in `{parameter}`")
-        }
-        Skipped::TooLarge { norm } => {
-            format!(
-                "the gradient is too large for the optimizer (its norm is {norm:e}); clip it, or lower `optimizer.learning_rate`"
-            )
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use coordinator::{
     server::{Config, Coordinator, StartError},
-    store::{Layout, StoreError},
+    store::{Layout, Resumption, StoreError},
 };
 use proto::v1;
 use tonic::Code;
@@ -157,9 +157,9 @@ async fn idle(toy: &mut Toy) -> String {
 async fn a_run_of_one_job_sends_workers_of_another_class_away() {
     let site = Site::new();
     let run_dir = site.path("run");
-    let layout = |resume| Layout::Single {
+    let layout = |resume: bool| Layout::Single {
         run_dir: run_dir.clone(),
-        resume,
+        resume: resume.then(Resumption::default),
     };
     let mut live = site.try_start(layout(false)).await.unwrap();
     live.submit(&site.job()).await;

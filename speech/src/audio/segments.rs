@@ -17,11 +17,14 @@ use crate::manifest::Utterance;
 /// Bytes of all unpacked copies together; the one that was made first goes first.
 const MOST_BYTES: u64 = 8 << 30;
 
+/// A recording, and the channel of it that is heard, or all of them.
+type Source = (PathBuf, Option<u16>);
+
 /// Reads segments of recordings, from any number of threads.
 pub struct Segments {
-    recordings: BTreeMap<(PathBuf, Option<u16>), Recording>,
+    recordings: BTreeMap<Source, Recording>,
     /// The copies, in the order in which they were made, and their bytes.
-    copies: Mutex<VecDeque<((PathBuf, Option<u16>), u64)>>,
+    copies: Mutex<VecDeque<(Source, u64)>>,
 }
 
 /// A recording in which several segments lie.
@@ -56,7 +59,7 @@ impl Segments {
     /// For segments of the recordings `paths` and their channels, each named as often as it will be read; what is
     /// named once is not worth a copy.
     pub fn of<'a>(paths: impl IntoIterator<Item = (&'a Path, Option<u16>)>) -> Self {
-        let mut uses: BTreeMap<(PathBuf, Option<u16>), usize> = BTreeMap::new();
+        let mut uses: BTreeMap<Source, usize> = BTreeMap::new();
         for (path, channel) in paths {
             *uses.entry((path.to_owned(), channel)).or_default() += 1;
         }
@@ -131,7 +134,7 @@ impl Segments {
         }
     }
 
-    fn place(&self, key: &(PathBuf, Option<u16>), uses: usize) -> Place {
+    fn place(&self, key: &Source, uses: usize) -> Place {
         let (path, channel) = key;
         if uses < 2 || is_plain_file(path) {
             return Place::Itself;
@@ -163,7 +166,7 @@ impl Segments {
         Place::Copy(Arc::new(copy))
     }
 
-    fn forget(&self, key: &(PathBuf, Option<u16>)) {
+    fn forget(&self, key: &Source) {
         lock(&self.copies).retain(|(held, _)| held != key);
     }
 }
