@@ -9,11 +9,12 @@ use crate::{exit::Failure, log};
 
 const PREFIX: &str = "UNISONO_";
 /// What the program reads.
-const READ: [&str; 4] = [
+const READ: [&str; 5] = [
     "UNISONO_COORDINATOR",
     log::VARIABLE,
     SHARED_MEMORY,
     proto::crash::VARIABLE,
+    "UNISONO_WGPU_KERNELS",
 ];
 /// What the files in `deploy/` and the tests set for others.
 const FOR_OTHERS: [&str; 6] = [

@@ -78,6 +78,8 @@ pub struct Process {
     child: Child,
     begun: Instant,
     stdout: Option<ChildStdout>,
+    /// What was read of standard output before the end.
+    read: Vec<u8>,
     stderr: Arc<Mutex<String>>,
     reader: Option<thread::JoinHandle<()>>,
 }
@@ -101,6 +103,7 @@ impl Process {
             child,
             begun: Instant::now(),
             stdout,
+            read: Vec::new(),
             stderr,
             reader: Some(reader),
         }
@@ -118,6 +121,16 @@ impl Process {
         self.stderr.lock().unwrap().clone()
     }
 
+    /// Waits until it has printed a line.
+    pub fn wait_for_a_line(&mut self) {
+        let source = self.stdout.as_mut().expect("it is not waited for yet");
+        while self.read.last() != Some(&b'\n') {
+            let mut byte = [0];
+            source.read_exact(&mut byte).expect("it prints a line");
+            self.read.push(byte[0]);
+        }
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child
             .try_wait()
@@ -128,9 +141,10 @@ impl Process {
     /// Waits for its end.
     pub fn wait(mut self) -> Ended {
         let begun = self.begun;
+        let read = std::mem::take(&mut self.read);
         let stdout = self.stdout.take().map(|mut source| {
             thread::spawn(move || {
-                let mut text = String::new();
+                let mut text = String::from_utf8(read).unwrap();
                 let _ = source.read_to_string(&mut text);
                 text
             })

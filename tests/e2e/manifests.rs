@@ -87,7 +87,7 @@ fn a_keyword_manifest_with_slips_trains_to_its_classes_and_each_slip_is_told() {
     // Nothing may be left out.
     let strict = args.split(' ').chain(["--max-bad", "0"]);
     let ended = run(dir, strict).expect(78);
-    assert!(ended.stderr.contains("line 42"), "{ended:?}");
+    assert!(ended.stderr.contains("train.jsonl:42"), "{ended:?}");
 
     let ended = run(
         dir,

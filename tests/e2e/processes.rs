@@ -144,7 +144,8 @@ fn workers_and_followers_wait_for_a_coordinator_that_is_restarted_in_order() {
     cluster.wait_for(&id, |status| status["step"].as_u64().unwrap() > 3);
     let mut command = unisono();
     command.args(["logs", "-f", &id, "--coordinator", &cluster.url]);
-    let follower = Process::start(command);
+    let mut follower = Process::start(command);
+    follower.wait_for_a_line();
     cluster.restart_coordinator(Signal::TERM);
     let ended = cluster.wait_until_ended(&id);
     assert_eq!(ended["status"], "succeeded", "{}", cluster.told());

@@ -137,8 +137,9 @@ async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
     assert!(missing.contains("other (toy gpu)"), "{missing}");
     assert_eq!(idle(&mut other).await, reason);
     let toy = Toy::join(&live.url, "toy").await;
-    tokio::spawn(toy.work());
+    let working = tokio::spawn(toy.work());
     assert_eq!(live.ended(&id).await.waiting_for, "");
+    working.abort();
     // The next job is anybody's.
     live.submit(&site.job()).await;
     let mut other = Toy::try_join(&live.url, "other", "toy gpu").await.unwrap();

@@ -300,10 +300,13 @@ impl Draw {
         if has_valid {
             let keep = self.pick(&["last", "best"]);
             self.quoted("keep", keep);
-            let by = self.pick(&["score", "loss"]);
-            self.quoted("by", by);
             let patience = self.pick(&[0, 0, 1]);
             self.key("patience", patience);
+            let by = self.pick(&["score", "loss"]);
+            // Refused where nothing goes by it.
+            if keep == "best" || patience > 0 {
+                self.quoted("by", by);
+            }
         }
     }
 
