@@ -34,7 +34,7 @@ pub fn print<T: Serialize>(
     }
 }
 
-/// As [`print`], of a command that has written `files`: where one of them is standard output, what else is to be
+/// As [`print()`], of a command that has written `files`: where one of them is standard output, what else is to be
 /// said goes to standard error.
 pub fn print_beside<T: Serialize>(
     files: &OutputFiles,

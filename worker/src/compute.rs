@@ -98,7 +98,7 @@ impl Compute {
     /// Opens the device of `choice`.
     ///
     /// # Errors
-    /// `wgpu` on a machine without any adapter, and kernels that are not there ([`crate::gpu::KERNELS`]).
+    /// `wgpu` on a machine without any adapter, and kernels that are not there (`UNISONO_WGPU_KERNELS`).
     pub fn open(choice: DeviceChoice) -> Result<Self, ComputeError> {
         if choice == DeviceChoice::Cpu {
             return Ok(Self::cpu("the CPU, as asked".to_owned()));
