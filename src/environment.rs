@@ -16,14 +16,16 @@ const READ: [&str; 5] = [
     proto::crash::VARIABLE,
     "UNISONO_WGPU_KERNELS",
 ];
-/// What the files in `deploy/` and the tests set for others.
-const FOR_OTHERS: [&str; 6] = [
+/// What the files in `deploy/`, the tests and `.ci/run` set for others.
+const FOR_OTHERS: [&str; 8] = [
     "UNISONO_LISTEN",
     "UNISONO_COORDINATOR_OPTIONS",
     "UNISONO_WORKER_OPTIONS",
     "UNISONO_CORPUS",
     "UNISONO_SIMULATION_SEEDS",
     "UNISONO_WRITE_SEEDS",
+    "UNISONO_REQUIRE_WGPU",
+    "UNISONO_SWIFTSHADER",
 ];
 
 /// Takes variables away that are set to nothing: compose files pass on what is not set as an empty text.
