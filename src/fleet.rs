@@ -209,20 +209,19 @@ impl Fleet {
                     "worker {name} ended unexpectedly: {how}{words}; {when} ({count} of {RESTARTS} times until it works)"
                 )))
             }
-            Sequel::End
-                if self
-                    .slots
-                    .iter()
-                    .any(|slot| slot.alive || slot.again.is_some()) =>
-            {
-                Some(News::Said(format!(
-                    "worker {name} ended again: {how}{words}; the run goes on without it"
-                )))
-            }
+            Sequel::End if self.goes_on() => Some(News::Said(format!(
+                "worker {name} ended again: {how}{words}; the run goes on without it"
+            ))),
             Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
                 "every worker has ended, the last one after {RESTARTS} restarts in which it finished nothing: {how}{words}"
             )))),
         }
+    }
+
+    /// Whether a worker runs, or is to be started again.
+    fn goes_on(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| slot.alive || slot.again.is_some())
     }
 
     /// Starts those whose pause is over.
@@ -242,16 +241,9 @@ impl Fleet {
                     "worker {name} cannot be started: {error}; it is tried again"
                 )))
             }
-            Sequel::End
-                if self
-                    .slots
-                    .iter()
-                    .any(|slot| slot.alive || slot.again.is_some()) =>
-            {
-                Some(News::Said(format!(
-                    "worker {name} cannot be started: {error}; the run goes on without it"
-                )))
-            }
+            Sequel::End if self.goes_on() => Some(News::Said(format!(
+                "worker {name} cannot be started: {error}; the run goes on without it"
+            ))),
             Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
                 "no worker can be started: {error}"
             )))),
