@@ -3,6 +3,7 @@
 
 use std::{error::Error as _, time::Duration};
 
+use coordinator::events::Line;
 use proto::{
     pieces::{self, Joined},
     v1::{
@@ -129,7 +130,7 @@ pub async fn submit(
     jobs: &mut Jobs,
     request: SubmitRequest,
 ) -> Result<Response<SubmitResponse>, Status> {
-    let mut parts = pieces::submission(request);
+    let mut parts = pieces::submission(&request);
     match parts.pop() {
         Some(only) if parts.is_empty() => jobs.submit(only).await,
         last => {
@@ -140,21 +141,22 @@ pub async fn submit(
 }
 
 /// The lines of a log, those whole that come in several messages.
-pub fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<String, Status>> {
+pub fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<Line, Status>> {
     let mut joined = Joined::default();
     messages.filter_map(move |message| {
-        let LogLine { json, more } = match message {
+        let LogLine { json, more, offset } = match message {
             Ok(line) => line,
             Err(status) => return Some(Err(status)),
         };
         if joined.is_empty() && !more {
-            return Some(Ok(json));
+            return Some(Ok(Line { offset, text: json }));
         }
         let whole = match joined.push(json.as_bytes()) {
             Ok(()) if more => return None,
             Ok(()) => joined.take(),
             Err(error) => Err(error),
         };
+        let whole = whole.map(|text| Line { offset, text });
         Some(whole.map_err(|error| Status::data_loss(format!("a line of the log: {error}"))))
     })
 }

@@ -1,5 +1,5 @@
 //! Following a job over the wire: its events and its steps as they come, through restarts of the
-//! coordinator, until it ends. It refuses to know how they are shown.
+//! coordinator, until it ends.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use coordinator::events::{Record, StepMetrics};
-use proto::v1::{JobStatus, LogLine, LogsRequest, StatusRequest};
-use serde::de::DeserializeOwned;
+use coordinator::events::{Line, Record, StepMetrics};
+use proto::v1::{JobStatus, LogsRequest, StatusRequest, logs_request::Begin};
 use tokio::time::{Instant, sleep};
-use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Status, Streaming};
+use tokio_stream::StreamExt as _;
+use tonic::Status;
 
 use crate::{
     client::{self, Jobs, has_ended, is_away, refused},
@@ -40,25 +39,44 @@ pub enum What {
     Lines,
 }
 
+/// From where on a job is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From its first line.
+    FirstLine,
+    /// From where its run was last taken up: what an earlier start of the run wrote, and what a resumed run has
+    /// behind it, is not read.
+    CurrentStart,
+}
+
+/// What is to be followed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    pub what: What,
+    pub since: Since,
+    /// How long the coordinator may be away.
+    pub patience: Duration,
+}
+
 /// Shows the news of job `id` until it ends; then how it stands.
 ///
 /// # Errors
-/// When the coordinator refuses, or stays away for longer than `patience`.
+/// When the coordinator refuses, or stays away for too long.
 pub async fn follow(
     jobs: &mut Jobs,
     id: &str,
-    what: What,
-    patience: Duration,
+    wanted: Wanted,
     mut show: impl FnMut(News),
 ) -> Result<JobStatus, Failure> {
     const PAUSE: Duration = Duration::from_millis(500);
-    let mut seen = Seen::default();
+    let mut seen = Seen::new(wanted.since);
     let mut away: Option<Instant> = None;
     loop {
-        let lost = match once(jobs, id, what, &mut seen, &mut show).await {
-            Ok(status) if has_ended(status.state()) => return Ok(status),
+        let lost = match once(jobs, id, wanted.what, &mut seen, &mut show).await {
+            Ok(Over::Ended(status)) if has_ended(status.state()) => return Ok(*status),
             // The coordinator is shutting down, and the job with it: it goes on after a restart.
-            Ok(_) => Status::unavailable("the coordinator is shutting down"),
+            Ok(Over::Ended(_)) => Status::unavailable("the coordinator is shutting down"),
+            Ok(Over::Rewritten) => continue,
             Err(status) if is_away(&status) => status,
             Err(status) => return Err(refused(&status)),
         };
@@ -67,58 +85,117 @@ pub async fn follow(
         }
         let since = match away {
             Some(since) => since,
-            None if patience.is_zero() => return Err(refused(&lost)),
+            None if wanted.patience.is_zero() => return Err(refused(&lost)),
             None => {
                 output::message("the coordinator is away; waiting for it");
                 *away.insert(Instant::now())
             }
         };
-        if since.elapsed() >= patience {
+        if since.elapsed() >= wanted.patience {
             return Err(refused(&lost));
         }
         sleep(PAUSE).await;
     }
 }
 
-/// Streams start from the first line each time they are opened; what was shown is not shown again.
-/// A coordinator that died without a checkpoint writes the lines behind its last one anew: from the
-/// first line that is another one than before, everything is new. No clock has a say in it.
-#[derive(Debug, Default)]
+/// What was shown, so that a stream that is opened again goes on behind it. A coordinator that died without a
+/// checkpoint writes the lines behind its last one anew: from the first line that is another one than before,
+/// everything is new. No clock has a say in it.
+#[derive(Debug)]
 struct Seen {
-    /// Of each event, in the order of the file.
-    events: Vec<u64>,
+    events: Vec<Mark>,
+    last_step: Option<Mark>,
     step: u64,
+    since: Since,
+    /// The line that was seen last in a stream is another one now: where the lines began to differ is not known.
+    rewritten: bool,
     progress: bool,
 }
 
+/// A line that was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    /// The byte of the file at which it begins.
+    offset: u64,
+    hash: u64,
+}
+
+impl Mark {
+    fn of(line: &Line) -> Self {
+        let mut hasher = DefaultHasher::new();
+        line.text.hash(&mut hasher);
+        Self {
+            offset: line.offset,
+            hash: hasher.finish(),
+        }
+    }
+}
+
 impl Seen {
+    const fn new(since: Since) -> Self {
+        Self {
+            events: Vec::new(),
+            last_step: None,
+            step: 0,
+            since,
+            rewritten: false,
+            progress: false,
+        }
+    }
+
     fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.progress)
     }
 
-    /// Whether the event at `place` of the file is news.
-    fn event(&mut self, place: usize, line: &str) -> bool {
-        let mut hasher = DefaultHasher::new();
-        line.hash(&mut hasher);
-        let hash = hasher.finish();
-        if self.events.get(place) == Some(&hash) {
+    /// Whether an event is news.
+    fn event(&mut self, line: &Line) -> bool {
+        let mark = Mark::of(line);
+        let before = self
+            .events
+            .partition_point(|seen| seen.offset < mark.offset);
+        if self.events.get(before) == Some(&mark) {
             return false;
         }
-        self.events.truncate(place);
-        self.events.push(hash);
+        self.events.truncate(before);
+        self.events.push(mark);
         self.progress = true;
         true
     }
 
-    fn step(&mut self, step: u64) -> bool {
+    /// Whether the step that `line` tells of is news.
+    fn step(&mut self, line: &Line, step: u64) -> bool {
+        self.last_step = Some(Mark::of(line));
         let is_new = step > self.step;
         self.step = self.step.max(step);
         self.progress |= is_new;
         is_new
     }
+
+    /// The first line that a stream is to bring of which the line `last` was seen last.
+    fn begin(&self, last: Option<Mark>) -> Option<Begin> {
+        match (last, self.since) {
+            _ if self.rewritten => Some(Begin::CurrentStart(true)),
+            (Some(last), _) => Some(Begin::Offset(last.offset)),
+            (None, Since::FirstLine) => None,
+            (None, Since::CurrentStart) => Some(Begin::CurrentStart(true)),
+        }
+    }
 }
 
-type Lines = Pin<Box<dyn Stream<Item = Result<News, Status>> + Send>>;
+/// How a stream of news came to its end.
+enum Over {
+    Ended(Box<JobStatus>),
+    /// The line that was seen last is another one now.
+    Rewritten,
+}
+
+/// A line of one of a job's two files.
+enum Told {
+    Event(Line),
+    Step(Line),
+}
+
+type Stream = Pin<Box<dyn tokio_stream::Stream<Item = Result<Told, Status>> + Send>>;
 
 async fn once(
     jobs: &mut Jobs,
@@ -126,98 +203,137 @@ async fn once(
     what: What,
     seen: &mut Seen,
     show: &mut impl FnMut(News),
-) -> Result<JobStatus, Status> {
-    let request = || LogsRequest {
+) -> Result<Over, Status> {
+    let request = |begin| LogsRequest {
         id: id.to_owned(),
         follow: true,
+        begin,
     };
-    let events = client::lines(jobs.logs(request()).await?.into_inner());
-    let events = events.map(|line| line.map(News::Line));
-    let mut news: Lines = match what {
+    let mut last_event = seen.events.last().copied();
+    let mut last_step = seen.last_step;
+    let events = jobs.logs(request(seen.begin(last_event))).await?;
+    let events = client::lines(events.into_inner()).map(|line| line.map(Told::Event));
+    let mut news: Stream = match what {
         What::Lines => Box::pin(events),
         What::Everything => {
-            let steps = jobs.metrics(request()).await?.into_inner();
-            let steps = parsed(steps).map(|metrics| metrics.map(News::Step));
+            let steps = jobs.metrics(request(seen.begin(last_step))).await?;
+            let steps = client::lines(steps.into_inner()).map(|line| line.map(Told::Step));
             Box::pin(events.merge(steps))
         }
     };
-    let mut place = 0;
-    while let Some(item) = news.next().await {
-        match item? {
-            News::Line(line) => {
-                let is_new = seen.event(place, &line);
-                place += 1;
-                match what {
-                    _ if !is_new => {}
-                    What::Lines => show(News::Line(line)),
-                    // A newer coordinator may say more than this program's version knows.
-                    What::Everything => {
-                        if let Ok(record) = serde_json::from_str(&line) {
-                            show(News::Event(record));
-                        }
+    if std::mem::take(&mut seen.rewritten) {
+        (last_event, last_step) = (None, None);
+    }
+    while let Some(told) = news.next().await {
+        let told = told?;
+        let (line, last) = match &told {
+            Told::Event(line) => (line, &mut last_event),
+            Told::Step(line) => (line, &mut last_step),
+        };
+        if let Some(last) = last.take()
+            && last.offset == line.offset
+            && last != Mark::of(line)
+        {
+            seen.rewritten = true;
+            return Ok(Over::Rewritten);
+        }
+        // A newer coordinator may write lines that this program's version does not know: they are passed over,
+        // unless they are shown as they are.
+        match told {
+            Told::Event(line) if !seen.event(&line) => {}
+            Told::Event(line) => match what {
+                What::Lines => show(News::Line(line.text)),
+                What::Everything => {
+                    if let Ok(record) = serde_json::from_str(&line.text) {
+                        show(News::Event(record));
                     }
                 }
+            },
+            Told::Step(line) => {
+                if let Ok(metrics) = serde_json::from_str::<StepMetrics>(&line.text)
+                    && seen.step(&line, metrics.step)
+                {
+                    show(News::Step(metrics));
+                }
             }
-            News::Step(metrics) if seen.step(metrics.step) => show(News::Step(metrics)),
-            News::Step(_) | News::Event(_) => {}
         }
     }
     let request = StatusRequest { id: id.to_owned() };
-    Ok(jobs.status(request).await?.into_inner())
-}
-
-/// Lines that this program's version does not know are passed over: a newer coordinator may say
-/// more.
-fn parsed<T: DeserializeOwned>(
-    messages: Streaming<LogLine>,
-) -> impl Stream<Item = Result<T, Status>> {
-    client::lines(messages).filter_map(|line| match line {
-        Ok(line) => serde_json::from_str(&line).ok().map(Ok),
-        Err(status) => Some(Err(status)),
-    })
+    let status = jobs.status(request).await?.into_inner();
+    Ok(Over::Ended(Box::new(status)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn show(seen: &mut Seen, lines: &[&str]) -> Vec<String> {
-        let new = lines.iter().enumerate();
-        let new = new.filter(|(place, line)| seen.event(*place, line));
-        new.map(|(_, line)| (*line).to_owned()).collect()
+    /// Lines one behind the other, from `offset` on.
+    fn lines(offset: u64, texts: &[&str]) -> Vec<Line> {
+        let mut offset = offset;
+        let lines = texts.iter().map(|text| {
+            let line = Line {
+                offset,
+                text: (*text).to_owned(),
+            };
+            offset += text.len() as u64 + 1;
+            line
+        });
+        lines.collect()
+    }
+
+    fn show(seen: &mut Seen, lines: Vec<Line>) -> Vec<String> {
+        let new = lines.into_iter().filter(|line| seen.event(line));
+        new.map(|line| line.text).collect()
     }
 
     #[test]
     fn a_stream_that_is_opened_again_shows_what_is_new_whatever_the_clock_says() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(Since::FirstLine);
+        assert_eq!(seen.begin(None), None);
+        let first = ["12:00 a", "11:00 b"];
+        assert_eq!(show(&mut seen, lines(0, &first)), first);
         assert_eq!(
-            show(&mut seen, &["12:00 a", "11:00 b"]),
-            ["12:00 a", "11:00 b"]
+            seen.begin(seen.events.last().copied()),
+            Some(Begin::Offset(8)),
+            "the last line is read again, to know that it is the same"
         );
-        assert_eq!(
-            show(&mut seen, &["12:00 a", "11:00 b", "10:00 c"]),
-            ["10:00 c"]
-        );
+        let later = lines(8, &["11:00 b", "10:00 c"]);
+        assert_eq!(show(&mut seen, later), ["10:00 c"]);
         assert!(seen.take_progress() && !seen.take_progress());
-        assert!(show(&mut seen, &["12:00 a", "11:00 b", "10:00 c"]).is_empty());
+        let all = lines(0, &["12:00 a", "11:00 b", "10:00 c"]);
+        assert!(show(&mut seen, all).is_empty());
         assert!(!seen.take_progress());
     }
 
     #[test]
     fn what_a_coordinator_wrote_anew_behind_its_checkpoint_is_shown() {
-        let mut seen = Seen::default();
-        show(&mut seen, &["a", "b", "c", "d"]);
+        let mut seen = Seen::new(Since::FirstLine);
+        show(&mut seen, lines(0, &["a", "b", "c", "d"]));
         // Cut off behind `b`, and longer or shorter than before.
-        assert_eq!(show(&mut seen, &["a", "b", "x"]), ["x"]);
-        assert_eq!(show(&mut seen, &["a", "b", "x", "d", "e"]), ["d", "e"]);
+        assert_eq!(show(&mut seen, lines(4, &["x"])), ["x"]);
+        let again = lines(0, &["a", "b", "x", "d", "e"]);
+        assert_eq!(show(&mut seen, again), ["d", "e"]);
+        assert_eq!(show(&mut seen, lines(2, &["longer", "e"])), ["longer", "e"]);
+    }
+
+    #[test]
+    fn a_file_that_was_written_anew_beyond_the_last_line_is_read_from_where_its_run_was_taken_up() {
+        let mut seen = Seen::new(Since::FirstLine);
+        show(&mut seen, lines(0, &["a", "b", "c"]));
+        seen.rewritten = true;
+        let last = seen.events.last().copied();
+        assert_eq!(seen.begin(last), Some(Begin::CurrentStart(true)));
+        // What is as it was is not shown again.
+        assert_eq!(show(&mut seen, lines(2, &["b", "x", "c"])), ["x", "c"]);
     }
 
     #[test]
     fn steps_are_shown_once() {
-        let mut seen = Seen::default();
+        let mut seen = Seen::new(Since::CurrentStart);
+        let line = &lines(0, &["{}"])[0];
         let shown: Vec<u64> = [1, 2, 3, 2, 3, 4]
             .into_iter()
-            .filter(|&step| seen.step(step))
+            .filter(|&step| seen.step(line, step))
             .collect();
         assert_eq!(shown, [1, 2, 3, 4]);
     }

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 mod follower;
 pub(crate) mod history;
 
-pub use follower::Follower;
+pub use follower::{Begin, Follower, Line};
 
 use crate::{job::changes::Change, store::Cause, times::Times};
 
@@ -258,7 +258,11 @@ pub struct Offsets {
 /// What followers may read, and whether more will come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
+    /// The ends of what may be read.
     pub offsets: Offsets,
+    /// The ends of the files when the run was last taken up, cut off at its checkpoint: what lies behind was
+    /// written since then. `None` while the run waits to be taken up, and nothing may be read.
+    pub start: Option<Offsets>,
     pub ended: bool,
 }
 
@@ -297,6 +301,7 @@ pub struct JournalError {
 pub struct Journal {
     events: Appender,
     metrics: Appender,
+    start: Offsets,
     feed: watch::Sender<Published>,
 }
 
@@ -308,9 +313,15 @@ impl Journal {
         offsets: Offsets,
         feed: watch::Sender<Published>,
     ) -> Result<Self, JournalError> {
+        let events = Appender::open(Lines::Events.path(run_dir), offsets.events)?;
+        let metrics = Appender::open(Lines::Metrics.path(run_dir), offsets.metrics)?;
         let journal = Self {
-            events: Appender::open(Lines::Events.path(run_dir), offsets.events)?,
-            metrics: Appender::open(Lines::Metrics.path(run_dir), offsets.metrics)?,
+            start: Offsets {
+                events: events.length,
+                metrics: metrics.length,
+            },
+            events,
+            metrics,
             feed,
         };
         journal.publish(false);
@@ -365,6 +376,7 @@ impl Journal {
     fn publish(&self, ended: bool) {
         self.feed.send_replace(Published {
             offsets: self.offsets(),
+            start: Some(self.start),
             ended,
         });
     }
@@ -379,11 +391,13 @@ pub fn published(run_dir: &Path, ended: bool) -> Published {
         });
         length.unwrap_or_default()
     };
+    let offsets = Offsets {
+        events: length(Lines::Events),
+        metrics: length(Lines::Metrics),
+    };
     Published {
-        offsets: Offsets {
-            events: length(Lines::Events),
-            metrics: length(Lines::Metrics),
-        },
+        offsets,
+        start: Some(offsets),
         ended,
     }
 }

@@ -70,37 +70,42 @@ impl Joined {
     }
 }
 
-/// The messages of a line of a log: one, unless it is long.
-pub fn line(json: String) -> Vec<v1::LogLine> {
-    if json.len() <= PART_BYTES {
-        return vec![v1::LogLine { json, more: false }];
-    }
-    let mut messages = Vec::new();
-    let mut rest = json.as_str();
-    while !rest.is_empty() {
-        let (first, others) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
-        rest = others;
-        messages.push(v1::LogLine {
-            json: first.to_owned(),
-            more: !rest.is_empty(),
-        });
-    }
-    messages
+/// The messages of the line of a log that begins at byte `offset` of its file: one, unless the line is long.
+pub fn line(offset: u64, json: &str) -> Vec<v1::LogLine> {
+    let parts = split(json);
+    let last = parts.len() - 1;
+    let parts = parts.into_iter().enumerate();
+    parts
+        .map(|(index, part)| v1::LogLine {
+            json: part.to_owned(),
+            more: index < last,
+            offset,
+        })
+        .collect()
 }
 
 /// The messages of a submitted job: one, unless its text is long.
-pub fn submission(request: v1::SubmitRequest) -> Vec<v1::SubmitRequest> {
-    let v1::SubmitRequest {
-        job_toml,
-        program_version,
-    } = request;
-    let lines = line(job_toml).into_iter();
-    lines
-        .map(|line| v1::SubmitRequest {
-            job_toml: line.json,
-            program_version: program_version.clone(),
+pub fn submission(request: &v1::SubmitRequest) -> Vec<v1::SubmitRequest> {
+    let parts = split(&request.job_toml).into_iter();
+    parts
+        .map(|part| v1::SubmitRequest {
+            job_toml: part.to_owned(),
+            program_version: request.program_version.clone(),
         })
         .collect()
+}
+
+/// `text` in parts of at most [`PART_BYTES`] bytes, at least one.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while rest.len() > PART_BYTES {
+        let (part, others) = rest.split_at(rest.floor_char_boundary(PART_BYTES));
+        parts.push(part);
+        rest = others;
+    }
+    parts.push(rest);
+    parts
 }
 
 /// The messages of a report: one, unless its results are many or long.
@@ -175,12 +180,13 @@ mod tests {
     #[test]
     fn lines_and_jobs_of_any_length_go_in_messages_of_bounded_size() {
         for text in [String::new(), "{}".to_owned(), long(5 * PART_BYTES)] {
-            let lines = line(text.clone());
+            let lines = line(7, &text);
             assert!(
                 lines
                     .iter()
                     .all(|line| encoded_len(line) <= PART_BYTES + 16)
             );
+            assert!(lines.iter().all(|line| line.offset == 7));
             let (last, first) = lines.split_last().unwrap();
             assert!(!last.more && first.iter().all(|line| line.more));
             let joined: String = lines.iter().map(|line| line.json.as_str()).collect();
@@ -190,7 +196,7 @@ mod tests {
                 job_toml: text.clone(),
                 program_version: "1.2.3".to_owned(),
             };
-            let parts = submission(request);
+            let parts = submission(&request);
             assert!(parts.iter().all(|part| part.program_version == "1.2.3"));
             let joined: String = parts.iter().map(|part| part.job_toml.as_str()).collect();
             assert_eq!(joined, text);

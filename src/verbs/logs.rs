@@ -9,7 +9,7 @@ use tokio_stream::StreamExt as _;
 
 use crate::{
     args, client,
-    follow::{News, PATIENCE, What, follow},
+    follow::{self, News, PATIENCE, Since, What},
     narrate,
     output::{self, Format},
 };
@@ -28,17 +28,26 @@ pub fn run(args: args::Logs) -> Result<()> {
                 News::Line(line) => printer.print(line),
                 News::Event(_) | News::Step(_) => {}
             };
-            let ended = follow(&mut client, &id, What::Lines, PATIENCE, show).await;
+            let wanted = follow::Wanted {
+                what: What::Lines,
+                since: Since::FirstLine,
+                patience: PATIENCE,
+            };
+            let ended = follow::follow(&mut client, &id, wanted, show).await;
             printer.failed.map_or(Ok(()), Err)?;
             // What the job came to, so that `unisono logs -f ID && ...` goes on after success alone.
             return Ok(super::submit::judge(&ended?)?);
         }
-        let request = LogsRequest { id, follow: false };
+        let request = LogsRequest {
+            id,
+            follow: false,
+            begin: None,
+        };
         let lines = client.logs(request).await;
         let lines = lines.map_err(|status| client::refused(&status))?;
         let mut lines = pin!(client::lines(lines.into_inner()));
         while let Some(line) = lines.next().await {
-            printer.print(line.map_err(|status| client::refused(&status))?);
+            printer.print(line.map_err(|status| client::refused(&status))?.text);
             if printer.failed.is_some() {
                 break;
             }

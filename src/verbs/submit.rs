@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     args, client,
     exit::{self, Failure},
-    follow::{self, PATIENCE, What},
+    follow::{self, PATIENCE, Since, What},
     output::{self, Format},
     progress::Progress,
     signals::Signals,
@@ -35,8 +35,13 @@ pub fn run(args: args::Submit) -> Result<()> {
         output::message(&format!("submitted {id}"));
         let mut signals = Signals::listen()?;
         let mut progress = Progress::new(epochs);
+        let wanted = follow::Wanted {
+            what: What::Everything,
+            since: Since::FirstLine,
+            patience: PATIENCE,
+        };
         let ended = tokio::select! {
-            ended = follow::follow(&mut client, &id, What::Everything, PATIENCE, |news| progress.show(news)) => ended,
+            ended = follow::follow(&mut client, &id, wanted, |news| progress.show(news)) => ended,
             signal = signals.next() => Err(Failure::Signal {
                 signal,
                 told: format!(

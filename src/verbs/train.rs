@@ -18,7 +18,7 @@ use crate::{
     args, cache_folder, client,
     exit::Failure,
     fleet::{self, Fleet},
-    follow::{self, What},
+    follow::{self, Since, What},
     output,
     progress::Progress,
     signals::Signals,
@@ -108,8 +108,12 @@ async fn lead(
     })
     .context("cannot start the workers")?;
     let mut progress = Progress::new(plan.job.train.epochs);
+    let since = match plan.is_fresh() {
+        true => Since::FirstLine,
+        false => Since::CurrentStart,
+    };
     let ended = tokio::select! {
-        ended = watch(&mut jobs, &id, &mut fleet, &mut progress, signals) => ended,
+        ended = watch(&mut jobs, &id, since, &mut fleet, &mut progress, signals) => ended,
         stopped = running.broken() => {
             progress.finish();
             fleet.end(Duration::ZERO).await;
@@ -165,21 +169,21 @@ fn cache_folder(args: &args::Train) -> Option<PathBuf> {
 async fn watch(
     jobs: &mut client::Jobs,
     id: &str,
+    since: Since,
     fleet: &mut Fleet,
     progress: &mut Progress,
     signals: &mut Signals,
 ) -> Result<JobStatus, Failure> {
     let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
-    let mut following = std::pin::pin!(follow::follow(
-        jobs,
-        id,
-        What::Everything,
-        Duration::ZERO,
-        |one| {
-            // The receiver lives as long as this future.
-            let _ = sender.send(one);
-        }
-    ));
+    let wanted = follow::Wanted {
+        what: What::Everything,
+        since,
+        patience: Duration::ZERO,
+    };
+    let mut following = std::pin::pin!(follow::follow(jobs, id, wanted, |one| {
+        // The receiver lives as long as this future.
+        let _ = sender.send(one);
+    }));
     loop {
         tokio::select! {
             biased;

@@ -66,7 +66,15 @@ fn is_interrupted_and_resumed(signal: Signal, code: i32) {
     assert!(before < 500, "it was over before it was interrupted");
 
     let resumed = train(dir, &["--resume", long[0], long[1]]);
-    resumed.wait().expect(0);
+    let told = resumed.wait().expect(0).stderr;
+    assert!(told.contains("goes on from"), "{told}");
+    // What was done before is not told again.
+    let steps_told = told.lines().filter_map(|line| {
+        let step = line.split_once(" step ")?.1.split_once('/')?.0;
+        step.parse().ok()
+    });
+    let first_told: Option<usize> = steps_told.min();
+    assert!(first_told > Some(before), "{first_told:?} {before}: {told}");
     let (calm, resumed) = (calm(Head::Keyword), report(&dir.join("run")));
     assert_eq!(resumed["weights_sha256"], calm["weights_sha256"]);
     assert_eq!(resumed["metrics"], calm["metrics"]);

@@ -57,6 +57,7 @@ impl Follower {
         let request = v1::LogsRequest {
             id: self.id.clone(),
             follow: true,
+            begin: None,
         };
         let mut lines = self.jobs.logs(request).await.unwrap().into_inner();
         while lines.message().await.unwrap().is_some() {}

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{messages, refusal::Refusal};
 use crate::{
     driver::{Command, Handle, JobView, Refused},
-    events::{Follower, Lines},
+    events::{Begin, Follower, Lines},
     job::Job,
     report::{Figures, REPORT},
     store::Resumption,
@@ -99,17 +99,27 @@ impl JobsService {
     }
 
     async fn follow(&self, request: v1::LogsRequest, lines: Lines) -> Answer<LogLines> {
-        let v1::LogsRequest { id, follow } = request;
+        let v1::LogsRequest { id, follow, begin } = request;
+        let begin = match begin {
+            None | Some(v1::logs_request::Begin::CurrentStart(false)) => Begin::First,
+            Some(v1::logs_request::Begin::CurrentStart(true)) => Begin::CurrentStart,
+            Some(v1::logs_request::Begin::Offset(offset)) => Begin::Offset(offset),
+        };
         let found = self.0.ask(|reply| Command::Follow { id, reply }).await;
         let (run_dir, feed) = found.map_err(Refusal::from)?.map_err(Refusal::from)?;
-        let follower = Follower::new(&run_dir, lines, feed, follow);
+        let follower = Follower::new(&run_dir, lines, feed, follow, begin);
         let batches = stream::try_unfold(follower, |mut follower| async move {
             let lines = follower.next().await.map_err(Refusal::from)?;
             Ok::<_, Status>(lines.map(|lines| (lines, follower)))
         });
         let lines = batches.flat_map(|batch| {
             stream::iter(match batch {
-                Ok(lines) => lines.into_iter().flat_map(pieces::line).map(Ok).collect(),
+                Ok(lines) => {
+                    let messages = lines
+                        .iter()
+                        .flat_map(|line| pieces::line(line.offset, &line.text));
+                    messages.map(Ok).collect()
+                }
                 Err(status) => vec![Err(status)],
             })
         });

@@ -115,6 +115,7 @@ async fn a_node_that_is_returned_is_leased_again_but_not_for_ever() {
     let followed = v1::LogsRequest {
         id: id.clone(),
         follow: true,
+        begin: None,
     };
     let mut followed = following.logs(followed).await.unwrap().into_inner();
     for _ in 0..23 {

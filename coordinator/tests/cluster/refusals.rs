@@ -71,7 +71,11 @@ async fn what_is_not_there_is_not_found() {
         assert_eq!(refused.code(), Code::NotFound);
         assert!(refused.message().contains(&id), "{refused}");
     }
-    let request = v1::LogsRequest { id, follow: true };
+    let request = v1::LogsRequest {
+        id,
+        follow: true,
+        begin: None,
+    };
     let refused = live.jobs.logs(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
 }

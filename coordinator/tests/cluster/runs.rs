@@ -281,6 +281,7 @@ async fn whoever_follows_a_job_reads_every_line_once() {
     let request = v1::LogsRequest {
         id: id.clone(),
         follow: true,
+        begin: None,
     };
     let mut followed = before.metrics(request).await.unwrap().into_inner();
     let following = tokio::spawn(async move {

@@ -207,6 +207,7 @@ impl Live {
         let request = v1::LogsRequest {
             id: id.to_owned(),
             follow,
+            begin: None,
         };
         let lines = match metrics {
             true => self.jobs.metrics(request).await,

@@ -230,7 +230,7 @@ async fn a_job_of_any_length_is_submitted_and_one_without_end_is_not() {
     let mut live = site.start().await;
     let submission = |bytes: usize| {
         let comment = "# ".to_owned() + &"a".repeat(bytes) + "\n";
-        pieces::submission(v1::SubmitRequest {
+        pieces::submission(&v1::SubmitRequest {
             job_toml: comment + &site.job(),
             program_version: PROGRAM_VERSION.to_owned(),
         })

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     client::{self, Jobs, has_ended},
     exit::Failure,
-    follow::{self, What},
+    follow::{self, Since, What},
     progress::Progress,
     signals::Signals,
 };
@@ -96,10 +96,15 @@ async fn lead(
     let mut leader = Leader::new(cluster, progress, plan.schedule, plan.stop);
     leader.start_workers(plan.cluster.workers)?;
     let mut viewer = jobs.clone();
+    let wanted = follow::Wanted {
+        what: What::Everything,
+        since: Since::FirstLine,
+        patience: AWAY,
+    };
     let view = async {
         let show = |news| progress.borrow_mut().show(news);
         // What became of the job is not the viewer's to say.
-        let _ = follow::follow(&mut viewer, &id, What::Everything, AWAY, show).await;
+        let _ = follow::follow(&mut viewer, &id, wanted, show).await;
         std::future::pending().await
     };
     let job = tokio::select! {
