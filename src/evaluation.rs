@@ -1,6 +1,8 @@
 //! What a model makes of every utterance of a manifest, and what that costs. It decides in what portions
 //! recordings are read. Utterances that cannot be used are left out by name, within a bound.
 
+mod speakers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -25,11 +27,10 @@ use speech::{
 };
 use worker::{compute::Compute, inference::Model};
 
-use super::speakers;
 use crate::{exit::Failure, output};
 
 /// Recordings in memory at once: so many at most, and no more than [`SAMPLES`] unless one has more.
-pub(super) const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
 const SAMPLES: usize = 8 << 20;
 /// Utterances that are left out are named one by one up to this many.
 const NAMED: u64 = 5;

@@ -1,4 +1,5 @@
-//! What each verb means: one module a verb, each with a `run` that takes what was typed.
+//! What each verb means: one module a verb, each with a `run` that takes what was typed. No verb
+//! imports another one: what several share has a module beside `verbs`.
 
 mod bench;
 mod cancel;
@@ -6,7 +7,6 @@ mod compare;
 mod completions;
 mod coordinator;
 mod corpus;
-mod decoding;
 mod doctor;
 mod evaluate;
 mod jobs;
@@ -22,9 +22,7 @@ mod verify;
 mod worker;
 mod workers;
 
-use std::future::Future;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
     args::{self, Verb},
@@ -70,16 +68,4 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),
     }
-}
-
-/// Runs `future` on this thread, with the threads of a runtime beside it. Blocking work that is
-/// left over does not hold the program's end up.
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let result = runtime.block_on(future);
-    runtime.shutdown_background();
-    result
 }

@@ -14,7 +14,7 @@ use speech::{
 };
 use worker::inference::Model;
 
-use super::measuring::AT_ONCE;
+use super::AT_ONCE;
 use crate::exit::Failure;
 
 /// By name; none where the model does not ask who speaks. Who has no name is not among them.

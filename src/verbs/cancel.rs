@@ -3,10 +3,10 @@
 use anyhow::Result;
 use proto::v1::CancelRequest;
 
-use crate::{args, client};
+use crate::{args, client, jobs::view, runtime};
 
 pub fn run(args: args::NamedJob) -> Result<()> {
-    let (job, report) = super::block_on(async {
+    let (job, report) = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let request = CancelRequest {
             id: args.id.clone(),
@@ -16,5 +16,5 @@ pub fn run(args: args::NamedJob) -> Result<()> {
         let report = client::report(&mut client, &job.id).await?;
         Ok((job, report))
     })?;
-    super::status::show(&job, &report, args.output.format)
+    view::show(&job, &report, args.output.format)
 }

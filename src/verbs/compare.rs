@@ -19,9 +19,9 @@ use speech::{
 };
 use worker::{compute::Compute, inference::Model};
 
-use super::evaluate::{Efficiency, compute, measure};
 use crate::{
-    args,
+    args, device,
+    evaluation::{Efficiency, measure},
     exit::Failure,
     output::{self, percent},
 };
@@ -67,7 +67,7 @@ pub fn run(args: args::Compare) -> Result<()> {
     let models = [&args.first, &args.second].map(|path| !path.is_file());
     let compute = match models {
         [false, false] => None,
-        _ => Some(compute(args.device)?),
+        _ => Some(device::compute(args.device)?),
     };
     let max_bad = args.max_bad.unwrap_or_default();
     let hear = |path: &Path| match (&compute, path.is_file()) {

@@ -9,7 +9,7 @@ use coordinator::{
 };
 use speech::output_file;
 
-use crate::{args, exit::Failure, output, process, signals::Signals};
+use crate::{args, exit::Failure, output, process, runtime, signals::Signals};
 
 /// A checkpoint of everything and the farewells take no longer than this.
 const GRACE: Duration = Duration::from_secs(4);
@@ -18,7 +18,7 @@ pub fn run(args: args::Coordinator) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }
-    super::block_on(async move {
+    runtime::block_on(async move {
         let mut signals = Signals::listen()?;
         let start = Coordinator::start(Config {
             listen: args.listen,

@@ -1,11 +1,8 @@
-//! `evaluate`: measures a trained model on a manifest. Here is also how a model is opened, for
-//! `transcribe` and `compare`.
+//! `evaluate`: measures a trained model on a manifest.
 
-mod measuring;
 mod report;
-mod speakers;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -19,19 +16,13 @@ use speech::{
     },
     unknown_text::UnknownText,
 };
-use worker::{
-    compute::{Compute, DeviceChoice},
-    inference::Model,
-};
+use worker::inference::Model;
 
-pub use measuring::{Efficiency, Greedy, measure, seconds};
-
-use super::decoding;
 use crate::{
-    args,
+    args, decoding, device,
+    evaluation::{self, Efficiency, Greedy, Measured, features, measure},
     output::{self, duration, percent},
 };
-use measuring::{Measured, features};
 use report::{Outputs, Shown};
 
 /// Utterances that a report shows.
@@ -62,7 +53,7 @@ pub struct Evaluation {
 pub fn run(args: args::Evaluate) -> Result<()> {
     let outputs = args.utterances.iter().chain(&args.html);
     let outputs = OutputFiles::plan(outputs.map(PathBuf::as_path), [args.manifest.as_path()])?;
-    let compute = compute(args.device)?;
+    let compute = device::compute(args.device)?;
     let max_bad = args.max_bad.unwrap_or_default();
     let manifest = Manifest::read_with(&args.manifest, max_bad)?;
     let mut model = Model::load(&args.model, &compute)?;
@@ -114,7 +105,7 @@ fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
         .iter()
         .map(|&place| measured.utterances[place].clone())
         .collect();
-    let recordings = measuring::read(&utterances)?;
+    let recordings = evaluation::read(&utterances)?;
     let features = features(model, &recordings, &utterances, &measured.speakers)?;
     let heard = model.recognise(&features.iter().collect::<Vec<_>>())?;
     let shown = order.iter().zip(features).zip(heard);
@@ -209,24 +200,4 @@ fn text(evaluation: &Evaluation) -> String {
         lines.push(evaluation.left_out.sentence("utterances"));
     }
     lines.join("\n")
-}
-
-/// The model in `folder` on the device that was typed, with all of the machine's cores.
-pub fn open(folder: &Path, device: args::Device) -> Result<(Model, Compute)> {
-    let compute = compute(device)?;
-    Ok((Model::load(folder, &compute)?, compute))
-}
-
-/// The device that was typed, with all of the machine's cores; once in a program's life.
-pub fn compute(device: args::Device) -> Result<Compute> {
-    worker::compute::set_threads(crate::cores::logical())?;
-    Ok(Compute::open(choice(device))?)
-}
-
-pub const fn choice(device: args::Device) -> DeviceChoice {
-    match device {
-        args::Device::Auto => DeviceChoice::Auto,
-        args::Device::Cpu => DeviceChoice::Cpu,
-        args::Device::Wgpu => DeviceChoice::Wgpu,
-    }
 }

@@ -1,22 +1,20 @@
-//! `jobs`: the queue of a coordinator. Here is also how a job is shown, for all verbs that do.
-
-use std::collections::BTreeMap;
+//! `jobs`: the queue of a coordinator.
 
 use anyhow::Result;
 use proto::v1::{JobStatus, PruneRequest, PruneResponse};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::{args, client, output};
+use crate::{args, client, jobs::view, output, runtime};
 
 pub fn run(args: args::Jobs) -> Result<()> {
     if let Some(days) = args.prune {
         return prune(&args, days);
     }
-    let jobs = super::block_on(async {
+    let jobs = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         Ok(client::list(&mut client).await?)
     })?;
-    let values: Vec<Value> = jobs.iter().map(|job| json(job, "")).collect();
+    let values: Vec<Value> = jobs.iter().map(|job| view::json(job, "")).collect();
     output::print(args.output.format, &values, |_| {
         let rows = jobs.iter().map(row).collect();
         output::table(
@@ -35,7 +33,7 @@ pub fn run(args: args::Jobs) -> Result<()> {
 }
 
 fn prune(args: &args::Jobs, days: u32) -> Result<()> {
-    let pruned = super::block_on(async {
+    let pruned = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let seconds = 86_400 * u64::from(days);
         let pruned = client.prune(PruneRequest { seconds }).await;
@@ -62,44 +60,4 @@ fn row(job: &JobStatus) -> Vec<String> {
         job.submitted_at.clone(),
         output::shown(&job.waiting_for).into_owned(),
     ]
-}
-
-/// A job as scripts read it: how it stands and what `report` has, the text of its report where that is
-/// wanted and there is one.
-pub fn json(job: &JobStatus, report: &str) -> Value {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
-    put("id", json!(job.id));
-    put("name", json!(job.name));
-    put("status", json!(client::state_name(job.state())));
-    put("step", json!(job.step));
-    put("steps", json!(job.steps));
-    put("epoch", json!(job.epoch));
-    put("epochs", json!(job.epochs));
-    put("loss", json!(job.loss));
-    put("workers", json!(job.workers));
-    put(
-        "waiting_for",
-        match job.waiting_for.as_str() {
-            "" => Value::Null,
-            missing => json!(missing),
-        },
-    );
-    put("submitted_at", json!(job.submitted_at));
-    put("run_dir", json!(job.run_dir));
-    let faults: BTreeMap<_, _> = job.faults.iter().collect();
-    put("faults", json!(faults));
-    let times: BTreeMap<_, _> = job.times.iter().collect();
-    put("times", json!(times));
-    if !job.error.is_empty() {
-        put("error", json!(job.error));
-        put("cause", json!(client::cause_name(job.cause())));
-    }
-    if let Ok(Value::Object(report)) = serde_json::from_str(report) {
-        for (name, value) in report {
-            // How it stands now counts: a resumed job still has the report of its earlier end.
-            fields.entry(name).or_insert(value);
-        }
-    }
-    Value::Object(fields)
 }

@@ -16,7 +16,7 @@ use speech::{
     text_file,
 };
 
-use crate::{args, exit::Failure, output};
+use crate::{args, exit::Failure, jobs::file, model_folder, output};
 
 pub fn run(verb: args::Lm) -> Result<()> {
     match verb {
@@ -150,8 +150,8 @@ fn like(path: Option<&Path>) -> Result<Option<TextConfig>> {
         return Ok(None);
     };
     let text = match path.is_dir() {
-        true => super::model::recipe(path)?.text,
-        false => super::submit::read(path, &[])?.text,
+        true => model_folder::recipe(path)?.text,
+        false => file::read(path, &[])?.text,
     };
     Ok(Some(text))
 }

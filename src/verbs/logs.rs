@@ -10,12 +10,14 @@ use tokio_stream::StreamExt as _;
 use crate::{
     args, client,
     follow::{self, News, PATIENCE, Since, What},
+    jobs::outcome,
     narrate,
     output::{self, Format},
+    runtime,
 };
 
 pub fn run(args: args::Logs) -> Result<()> {
-    super::block_on(async {
+    runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let id = client::status(&mut client, args.id.clone()).await?.id;
         let mut printer = Printer {
@@ -36,7 +38,7 @@ pub fn run(args: args::Logs) -> Result<()> {
             let ended = follow::follow(&mut client, &id, wanted, show).await;
             printer.failed.map_or(Ok(()), Err)?;
             // What the job came to, so that `unisono logs -f ID && ...` goes on after success alone.
-            return Ok(super::submit::judge(&ended?)?);
+            return Ok(outcome::judge(&ended?)?);
         }
         let request = LogsRequest {
             id,

@@ -9,10 +9,9 @@ use speech::{
     features::FeaturesConfig,
     front_end::FrontEnd,
     model::{ModelSpec, Per, Row},
-    recipe::Recipe,
 };
 
-use crate::{args, exit::Failure, output};
+use crate::{args, exit::Failure, jobs::file, model_folder, output};
 
 /// A layer, and what it costs.
 #[derive(Debug, Serialize)]
@@ -58,25 +57,13 @@ pub fn run(args: args::Model) -> Result<()> {
 }
 
 fn of_model(folder: &Path) -> Result<(ModelSpec, FeaturesConfig)> {
-    let recipe = recipe(folder)?;
+    let recipe = model_folder::recipe(folder)?;
     Ok((recipe.model_spec()?, recipe.features))
-}
-
-/// The recipe of the model in a run's `final` folder.
-pub fn recipe(folder: &Path) -> Result<Recipe> {
-    let path = folder.join("recipe.json");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Data(format!(
-            "{}: cannot be read: {error}; a model is a run's `final` folder",
-            path.display()
-        ))
-    })?;
-    Ok(Recipe::from_json(&text)?)
 }
 
 /// The outputs follow from the training manifest's transcripts, unless they were given.
 fn of_job(args: &args::Model) -> Result<(ModelSpec, FeaturesConfig)> {
-    let job = super::submit::read(&args.what, &args.sets)?;
+    let job = file::read(&args.what, &args.sets)?;
     let outputs = match (args.outputs, &job.corpus.train) {
         (Some(outputs), _) => outputs as usize,
         (None, Some(path)) => {

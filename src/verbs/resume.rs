@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use proto::v1::ResumeRequest;
 
-use crate::{args, client};
+use crate::{args, client, jobs::view, runtime};
 
 pub fn run(args: args::ResumeJob) -> Result<()> {
     let here = std::env::current_dir()?;
@@ -14,14 +14,14 @@ pub fn run(args: args::ResumeJob) -> Result<()> {
         sets: args.sets.iter().map(|set| absolute(set, &here)).collect(),
         allow_change: args.allow_change,
     };
-    let (job, report) = super::block_on(async {
+    let (job, report) = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let job = client.resume(request).await;
         let job = job.map_err(|status| client::refused(&status))?.into_inner();
         let report = client::report(&mut client, &job.id).await?;
         Ok((job, report))
     })?;
-    super::status::show(&job, &report, args.output.format)
+    view::show(&job, &report, args.output.format)
 }
 
 /// `set` with the path that it names, if it does, seen from `here`: the coordinator has another working

@@ -2,7 +2,6 @@
 //! workers are processes of their own, and they speak gRPC over loopback as in a cluster.
 
 mod plan;
-mod runs;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,14 +18,14 @@ use crate::{
     exit::Failure,
     fleet::{self, Fleet},
     follow::{self, Since, What},
+    jobs::{outcome, runs::Start},
     output,
     progress::Progress,
+    runtime,
     signals::Signals,
     summary,
 };
 use plan::Plan;
-use runs::Start;
-pub use runs::fresh;
 
 /// From Ctrl-C to the last checkpoint; with the workers' farewell it stays below five seconds.
 const CHECKPOINT: Duration = Duration::from_millis(3500);
@@ -56,7 +55,7 @@ pub fn run(args: args::Train) -> Result<()> {
             .as_ref()
             .map(|workers| workers.with_file_name("corpora")),
     };
-    let status = super::block_on(async {
+    let status = runtime::block_on(async {
         let mut signals = Signals::listen()?;
         let running = Coordinator::start(Config {
             listen: "127.0.0.1:0".to_owned(),
@@ -76,7 +75,7 @@ pub fn run(args: args::Train) -> Result<()> {
         lead(&plan, &args, cache, running, &mut signals).await
     })?;
     let report = std::fs::read_to_string(plan.run_dir().join(REPORT)).unwrap_or_default();
-    let concluded = super::submit::conclude(&status, &report, format);
+    let concluded = outcome::conclude(&status, &report, format);
     if let Some(command) = plan.slower_command(&args, &status) {
         output::message(&format!(
             "to go on from the last checkpoint with a lower rate:\n  {command}"

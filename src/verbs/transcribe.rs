@@ -9,8 +9,7 @@ mod sources;
 
 use anyhow::Result;
 
-use super::{decoding, evaluate::open};
-use crate::{args, exit::Failure};
+use crate::{args, decoding, device, exit::Failure};
 
 pub fn run(args: args::Transcribe) -> Result<()> {
     let format = sources::raw_format(&args)?;
@@ -26,7 +25,7 @@ pub fn run(args: args::Transcribe) -> Result<()> {
     if stdin > 1 {
         return Err(Failure::Usage("standard input can be read once".to_owned()).into());
     }
-    let (mut model, _) = open(&args.model, args.device)?;
+    let (mut model, _) = device::open(&args.model, args.device)?;
     decoding::set(&mut model, &args.decoding, args.max_bad.unwrap_or_default())?;
     if let Some(count) = args.n_best {
         decoding::widen(&mut model, count)?;

@@ -22,11 +22,12 @@ use proto::v1::SubmitRequest;
 use serde::Serialize;
 use speech::manifest::Manifest;
 
-use super::{submit, train};
 use crate::{
     args, client, cores,
     exit::Failure,
+    jobs::{file, outcome, runs},
     output::{self, duration},
+    runtime,
     signals::Signals,
     summary,
 };
@@ -67,7 +68,7 @@ pub fn run(args: args::Verify) -> Result<()> {
     match (&args.job, args.random_jobs) {
         (_, Some(count)) => random_jobs(args, count),
         (Some(job), None) => {
-            let job = submit::read(job, &args.sets)?;
+            let job = file::read(job, &args.sets)?;
             one_job(args, job)
         }
         (None, None) => Err(Failure::Usage("name a job, or `--random-jobs N`".to_owned()).into()),
@@ -77,14 +78,14 @@ pub fn run(args: args::Verify) -> Result<()> {
 fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => train::fresh("verify-random-jobs")?,
+        None => runs::fresh("verify-random-jobs")?,
     };
     check(&args.workers, &out)?;
     if args.workers.len() < 2 {
         let told = "there is nothing to compare: give two sizes or more, `--workers 1,3`";
         return Err(Failure::Usage(told.to_owned()).into());
     }
-    let findings = super::block_on(random::compare_sizes(&args, count, &out))?;
+    let findings = runtime::block_on(random::compare_sizes(&args, count, &out))?;
     output::print(args.output.format, &findings, random::Findings::text)?;
     if findings.equal {
         return Ok(());
@@ -102,12 +103,12 @@ fn one_job(args: args::Verify, job: Job) -> Result<()> {
     }
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => train::fresh(&format!("verify-{}", job.name))?,
+        None => runs::fresh(&format!("verify-{}", job.name))?,
     };
     check(&args.workers, &out)?;
     let verification = Verification { args, job, out };
     let format = verification.args.output.format;
-    let (findings, failed) = super::block_on(verification.run())?;
+    let (findings, failed) = runtime::block_on(verification.run())?;
     output::print(format, &findings, Findings::text)?;
     failed?;
     if findings.equal {
@@ -195,7 +196,7 @@ impl Verification {
             stop: Duration::from_secs(self.args.stop),
         };
         let outcome = run::run(plan, signals).await?;
-        let judged = submit::judge(&outcome.job);
+        let judged = outcome::judge(&outcome.job);
         let finding = Finding::new(workers, chaos, &outcome);
         if let Some(told) = finding.too_short() {
             output::message(&told);

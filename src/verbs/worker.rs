@@ -11,8 +11,9 @@ use worker::{
     session::{Config, Farewell, Session},
 };
 
-use super::evaluate::choice;
-use crate::{args, cache_folder, cores, exit::Failure, output, process, signals::Signals};
+use crate::{
+    args, cache_folder, cores, device, exit::Failure, output, process, runtime, signals::Signals,
+};
 
 pub fn run(args: args::Worker) -> Result<()> {
     if let Some(parent) = args.parent {
@@ -22,7 +23,7 @@ pub fn run(args: args::Worker) -> Result<()> {
         .threads
         .map_or_else(cores::logical, |threads| threads as usize);
     compute::set_threads(threads)?;
-    let compute = Compute::open(choice(args.device))?;
+    let compute = Compute::open(device::choice(args.device))?;
     output::message(&format!(
         "computes on {} ({threads} thread{})",
         compute.reason,
@@ -40,7 +41,7 @@ pub fn run(args: args::Worker) -> Result<()> {
         give_up_after: Some(Duration::from_secs(args.give_up_after)),
         shutdown,
     };
-    super::block_on(async move {
+    runtime::block_on(async move {
         let mut signals = Signals::listen()?;
         let mut session = std::pin::pin!(Session::run(config));
         let signal = tokio::select! {

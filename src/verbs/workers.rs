@@ -4,10 +4,10 @@ use anyhow::Result;
 use proto::v1::{ListWorkersRequest, WorkerStatus};
 use serde_json::{Value, json};
 
-use crate::{args, client, output};
+use crate::{args, client, output, runtime};
 
 pub fn run(args: args::Query) -> Result<()> {
-    let workers = super::block_on(async {
+    let workers = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let list = client.list_workers(ListWorkersRequest {}).await;
         Ok(list

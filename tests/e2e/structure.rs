@@ -193,6 +193,27 @@ fn generated_types_stay_at_the_boundary() {
     }
 }
 
+/// What several verbs share has a module beside `verbs`.
+#[test]
+fn no_verb_imports_another_one() {
+    let folder = root().join("src/verbs");
+    for path in sources(&folder) {
+        let text = fs::read_to_string(&path).unwrap();
+        let inside = path.strip_prefix(&folder).unwrap();
+        // The module of a verb itself is `super` of what lies in its folder, and `verbs` is its own `super`.
+        let is_verb = inside.components().count() == 1;
+        let own = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!own.contains("verbs::"), "{} names `verbs`", path.display());
+        assert!(
+            !(is_verb && own.contains("super::")),
+            "{} imports another verb",
+            path.display()
+        );
+        let climbs = "super::".repeat(inside.components().count());
+        assert!(!own.contains(&climbs), "{} leaves its verb", path.display());
+    }
+}
+
 /// CI runs the tests on wgpu once more for each Vulkan driver, and finds them by this word.
 #[test]
 fn a_test_on_a_gpu_says_so_in_its_name() {

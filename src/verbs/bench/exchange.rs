@@ -20,7 +20,7 @@ use speech::{
     model::{ModelConfig, ModelSpec},
 };
 
-use crate::{args, client, exit::Failure, output};
+use crate::{args, client, exit::Failure, output, runtime};
 use figures::{Exchange, Round, Setting};
 use member::Said;
 use processes::{Folder, Processes};
@@ -36,7 +36,7 @@ const CLASSES: [&str; 2] = ["one", "two"];
 
 pub fn run(args: args::BenchExchange) -> Result<()> {
     let folder = Folder::new()?;
-    let exchange = super::super::block_on(async {
+    let exchange = runtime::block_on(async {
         let hidden = hidden(args.parameters as usize);
         let setting = Setting {
             parameters: elements(hidden),

@@ -15,10 +15,9 @@ use worker::compute;
 
 use super::median;
 use crate::{
-    args,
+    args, evaluation,
     exit::Failure,
     output::{self, duration},
-    verbs::evaluate,
 };
 
 #[derive(Debug, Serialize)]
@@ -85,5 +84,5 @@ fn hear(front_end: &FrontEnd, utterance: &Utterance, bytes: &[u8]) -> Result<f64
     let features = front_end.features(&audio);
     let told = || format!("utterance `{}`", utterance.id);
     std::hint::black_box(features.with_context(told)?);
-    Ok(evaluate::seconds(&audio))
+    Ok(evaluation::seconds(&audio))
 }

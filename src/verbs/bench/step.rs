@@ -18,7 +18,7 @@ use worker::{
 };
 
 use super::median;
-use crate::{args, output, verbs::evaluate};
+use crate::{args, device, output};
 
 /// Medians, in seconds.
 #[derive(Debug, Serialize)]
@@ -88,7 +88,7 @@ fn model(args: &args::BenchStep) -> ModelConfig {
 
 pub fn run(args: args::BenchStep) -> Result<()> {
     compute::set_threads(args.threads as usize)?;
-    let compute = Compute::open(evaluate::choice(args.device))?;
+    let compute = Compute::open(device::choice(args.device))?;
     let shape = Shape {
         batch: args.batch as usize,
         frames: args.frames as usize,

@@ -13,8 +13,14 @@ use coordinator::{
 use proto::v1::{Cause, JobStatus, State};
 use speech::manifest::Manifest;
 
-use super::runs::{self, Start};
-use crate::{args, cores, exit::Failure, verbs::submit};
+use crate::{
+    args, cores,
+    exit::Failure,
+    jobs::{
+        file,
+        runs::{self, Start},
+    },
+};
 
 pub struct Plan {
     pub job: Job,
@@ -32,7 +38,7 @@ impl Plan {
             let told = "`--out` is empty; name a directory".to_owned();
             return Err(Failure::Usage(told).into());
         }
-        let job = submit::read(&args.job, &all_sets(args)?)?;
+        let job = file::read(&args.job, &all_sets(args)?)?;
         for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
             Manifest::read_with(manifest, job.corpus.max_bad)?;
         }

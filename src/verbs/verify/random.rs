@@ -24,9 +24,9 @@ use super::{cluster, counted, request, run};
 use crate::{
     args, client, cores,
     exit::Failure,
+    jobs::file,
     output::{self, duration},
     signals::Signals,
-    verbs::submit,
 };
 use compare::Run;
 
@@ -122,7 +122,7 @@ async fn one(
     let path = dir.join("job.toml");
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     fs::write(&path, draw::job(seed, corpora)).with_context(|| path.display().to_string())?;
-    let job = submit::read(&path, &[])?;
+    let job = file::read(&path, &[])?;
     let mut finding = Finding::new(seed, &job);
     let mut first: Option<(String, Run)> = None;
     for &workers in &args.workers {

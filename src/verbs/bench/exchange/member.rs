@@ -6,7 +6,7 @@ use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use worker::transfer::exchange::Exchange;
 
-use crate::{args, output, process, verbs};
+use crate::{args, output, process, runtime};
 
 /// What a worker says, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub enum Said {
 
 pub fn run(args: args::ExchangeWorker) -> Result<()> {
     process::end_with(args.parent)?;
-    verbs::block_on(async move {
+    runtime::block_on(async move {
         let name = format!("bench-{}", std::process::id());
         let wire = match args.wire {
             args::Wire::F32 => Wire::F32,

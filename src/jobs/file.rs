@@ -1,0 +1,28 @@
+//! A job as it was typed: a file, and keys laid over it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use coordinator::job::Job;
+
+use crate::exit::{self, Failure};
+
+/// The job at `path`, with `sets` laid over it and its paths made absolute.
+pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let told = format!("cannot read the job {}: {error}", path.display());
+        match exit::may_pass(&error) {
+            true => Failure::Infrastructure(told),
+            false => Failure::Data(told),
+        }
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = std::path::absolute(if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    })?;
+    let job = Job::parse(&text, path, sets)?;
+    job.check_written(&text, path, sets)?;
+    Ok(job.resolve(&folder))
+}

@@ -1,0 +1,34 @@
+//! How a job ended: printed, and as the program's own success or failure.
+
+use anyhow::Result;
+use coordinator::report::Report;
+use proto::v1::{Cause, JobStatus, State};
+
+use crate::{
+    exit::Failure,
+    output::{self, Format},
+    summary,
+};
+
+/// Prints what came of a job, by the text of its report, and turns a job that did not succeed into an
+/// error.
+pub fn conclude(job: &JobStatus, report: &str, format: Format) -> Result<()> {
+    let report = serde_json::from_str::<Report>(report);
+    if let Ok(report) = &report {
+        output::print(format, report, |report| summary::text(report, &job.run_dir))?;
+    }
+    Ok(judge(job)?)
+}
+
+/// A job that did not succeed as an error, by what it calls for.
+pub fn judge(job: &JobStatus) -> Result<(), Failure> {
+    match job.state() {
+        State::Succeeded => Ok(()),
+        State::Cancelled => Err(Failure::Job(format!("job {} was cancelled", job.id))),
+        _ => Err(match job.cause() {
+            Cause::Infrastructure => Failure::Infrastructure(job.error.clone()),
+            Cause::Data => Failure::Data(job.error.clone()),
+            Cause::Training | Cause::Unspecified => Failure::Job(job.error.clone()),
+        }),
+    }
+}

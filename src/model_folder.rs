@@ -1,0 +1,20 @@
+//! The folder of a trained model.
+
+use std::path::Path;
+
+use anyhow::Result;
+use speech::recipe::Recipe;
+
+use crate::exit::Failure;
+
+/// The recipe of the model in a run's `final` folder.
+pub fn recipe(folder: &Path) -> Result<Recipe> {
+    let path = folder.join("recipe.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::Data(format!(
+            "{}: cannot be read: {error}; a model is a run's `final` folder",
+            path.display()
+        ))
+    })?;
+    Ok(Recipe::from_json(&text)?)
+}
