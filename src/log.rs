@@ -252,7 +252,7 @@ mod tests {
             "",
             "info",
             "WARN,worker=debug",
-            "coordinator::machine=trace",
+            "coordinator::driver=trace",
             "off,h2=info",
             "3",
         ] {

@@ -23,7 +23,7 @@ use speech::model::ModelSpec;
 use thiserror::Error;
 
 use crate::{
-    course::Held,
+    held::Held,
     update::{Counts, TrainerState},
 };
 use file::{Reader, Tensor};

@@ -1,6 +1,6 @@
 //! The one owner of what a coordinator knows: the state machine, the sum, the weights and the queue.
 //! It waits, does what the machine and the run say comes next, and gives long work to other threads;
-//! it refuses to decide who computes what ([`crate::machine`]) and what comes next
+//! it refuses to decide who computes what ([`crate::leases`]) and what comes next
 //! (`training`), and to know the wire.
 
 use std::{
@@ -57,7 +57,7 @@ use work::Done;
 
 use crate::{
     events::{Event, Journal, Published},
-    machine::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
     spares::Spares,
     store::{Fence, Store, StoreError},
 };
@@ -118,7 +118,7 @@ struct Run {
     /// It was told that audits are left undone.
     unaudited_told: bool,
     /// Faults of this life before the run began.
-    before: machine::Counters,
+    before: leases::Counters,
     /// What it comes to, once that is known.
     ending: Option<Ending>,
     drawing: Drawing,
@@ -154,9 +154,9 @@ pub(crate) fn spawn(
         posted: posted_seen,
         weights: weights_seen,
     };
-    let config = machine::Config {
+    let config = leases::Config {
         heartbeat_timeout: terms.silence.as_millis() as Millis,
-        ..machine::Config::default()
+        ..leases::Config::default()
     };
     let driver = Driver {
         clock: Instant::now(),
@@ -464,7 +464,7 @@ impl Driver {
                 Next::OpenGradient => self.open_gradient(),
                 Next::OpenEvaluation => self.open_evaluation(),
                 Next::OpenChoice => self.open_choice(),
-                Next::Hear => self.hear(None),
+                Next::Hear => self.end_epoch(None),
                 Next::Update => self.update(),
                 Next::Score => self.score(),
                 Next::Finish => self.finish(),

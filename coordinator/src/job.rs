@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::{
     clip::ClipConfig,
-    machine::Scrutiny,
+    leases::Scrutiny,
     optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Measure, SelectConfig},

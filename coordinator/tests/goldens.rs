@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use coordinator::{
     clip::{ClipConfig, ClipPolicy, clip, global_norm},
-    course::{self, Course, Held},
+    epochs::EpochPolicy,
+    held::{self, Held},
     optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
     schedule::ScheduleConfig,
     select::{Figure, SelectConfig},
@@ -204,21 +205,21 @@ fn schedules_follow_torchs() {
 fn the_rate_falls_where_torchs_does() {
     let mut falls = 0;
     for golden in goldens().plateaus {
-        let (mut course, mut held) = (Course::default(), Held::new());
+        let mut policy = EpochPolicy::default();
         let rules = (&SelectConfig::default(), &golden.config);
         for (&value, expected) in golden.figures.iter().zip(&golden.rates) {
             let rises = golden.rises;
             let figure = Some(Figure { value, rises });
-            let heard = course.hear(rules, 40, figure, Vec::new, &mut held);
-            falls += usize::from(heard.lowered);
+            let outcome = policy.end_epoch(rules, 40, figure);
+            falls += usize::from(outcome.lowered);
             let found = golden
                 .config
-                .learning_rate(golden.base, 7, 40, course.drops());
+                .learning_rate(golden.base, 7, 40, policy.drops());
             assert!(
                 (found - expected).abs() <= 1e-12 * golden.base,
                 "{:?} after epoch {}: {found} where torch has {expected}",
                 golden.config,
-                course.epochs
+                policy.epochs
             );
         }
     }
@@ -265,6 +266,6 @@ fn averages_are_torchs() {
             assert_near(trainer.judged(), expected, "moving average");
             held.push(Arc::new(trainer.weights().to_vec()));
         }
-        assert_near(&course::mean(&held).unwrap(), &golden.mean, "mean");
+        assert_near(&held::mean(&held).unwrap(), &golden.mean, "mean");
     }
 }

@@ -1,8 +1,7 @@
-//! What a run makes of its epochs: whose weights it holds for the final model, when the learning rate
-//! falls, and when it ends early. It decides from the validation set's figures in the order of the
-//! epochs alone, so that workers, restarts and clocks change nothing; a checkpoint keeps all of it.
-
-use std::sync::Arc;
+//! The epoch policy: whose weights a run holds for the final model (model selection), when the learning rate falls
+//! (reduce on a plateau), and when training ends early (early stopping). It decides from the validation set's figures
+//! in the order of the epochs alone, so that workers, restarts and clocks change nothing; a checkpoint keeps all of it.
+//! The weights themselves are the caller's: [`EpochOutcome`] says which to hold and which to let go.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,18 +10,18 @@ use crate::{
     select::{Figure, Keep, SelectConfig},
 };
 
-/// Where a run stands. The weights that it holds lie beside it, in the same order.
+/// Where a run stands. The weights that it holds lie with the caller, in the order of [`EpochPolicy::held`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Course {
-    /// Epochs that were heard of.
+pub struct EpochPolicy {
+    /// Epochs that have ended.
     pub epochs: u64,
     /// Whose weights are held, in the order of epochs.
     pub held: Vec<Mark>,
     /// The best figure so far, and the epoch that had it.
     best: Option<Mark>,
     plateau: Plateau,
-    /// No more epochs are to be made.
+    /// Training is over before its last epoch.
     pub stopped: bool,
 }
 
@@ -34,16 +33,22 @@ pub struct Mark {
     pub figure: Option<Figure>,
 }
 
-/// Weights that are held, one vector for each of [`Course::held`].
-pub type Held = Vec<Arc<Vec<f32>>>;
-
-/// What followed from an epoch's end.
+/// What follows from an epoch's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct EpochOutcome {
+    /// The weights of this epoch's end are to be held.
+    pub hold: Option<Hold>,
     /// The learning rate falls from here on.
     pub lowered: bool,
-    /// The run is over before its last epoch.
+    /// Training is over before its last epoch.
     pub stopped: bool,
+}
+
+/// How the weights of an epoch's end are taken up among those that are held: behind the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The place of the weights that are let go for them first.
+    pub replaces: Option<usize>,
 }
 
 /// `ReduceLROnPlateau` as torch has it, with a relative threshold.
@@ -59,35 +64,36 @@ struct Plateau {
     drops: u64,
 }
 
-impl Course {
+impl EpochPolicy {
     /// How often the learning rate fell.
     pub fn drops(&self) -> u64 {
         self.plateau.drops
     }
 
-    /// The epoch with the best figure so far.
+    /// The epoch with the best figure so far, counted from 1.
     pub fn best_epoch(&self) -> Option<u64> {
         self.best.map(|best| best.epoch)
     }
 
-    /// Takes note of the next epoch's end: its `figure`, if there is one, and its `weights`, which are
-    /// asked for where they are to be held. `last` is the number of the run's last epoch.
-    pub fn hear(
+    /// Ends the next epoch with the validation set's `figure`, if there is one. `last` is the number of the run's last
+    /// epoch, counted from 1.
+    pub fn end_epoch(
         &mut self,
         (select, schedule): (&SelectConfig, &ScheduleConfig),
         last: u64,
         figure: Option<Figure>,
-        weights: impl FnOnce() -> Vec<f32>,
-        held: &mut Held,
-    ) -> Heard {
+    ) -> EpochOutcome {
         self.epochs += 1;
         let mark = Mark {
             epoch: self.epochs,
             figure,
         };
-        if self.makes_room(select, &mark, held) {
+        let hold = self.room_for(select, &mark);
+        if let Some(Hold { replaces }) = hold {
+            if let Some(place) = replaces {
+                self.held.remove(place);
+            }
             self.held.push(mark);
-            held.push(Arc::new(weights()));
         }
         if mark.beats(self.best.as_ref()) {
             self.best = Some(mark);
@@ -96,20 +102,21 @@ impl Course {
         let patience = u64::from(select.patience);
         self.stopped = patience > 0 && since_best >= patience && self.epochs < last;
         let plateau = schedule.kind == ScheduleKind::Plateau;
-        Heard {
-            lowered: plateau && self.plateau.hear(schedule, figure),
+        EpochOutcome {
+            hold,
+            lowered: plateau && self.plateau.end_epoch(schedule, figure),
             stopped: self.stopped,
         }
     }
 
-    /// Whether the weights of `mark` are to be held; lets go of others for them.
-    fn makes_room(&mut self, select: &SelectConfig, mark: &Mark, held: &mut Held) -> bool {
+    /// Whether the weights of `mark` are to be held, and in whose place.
+    fn room_for(&self, select: &SelectConfig, mark: &Mark) -> Option<Hold> {
         let room = select.held();
         if room == 0 {
-            return false;
+            return None;
         }
         if self.held.len() < room {
-            return true;
+            return Some(Hold { replaces: None });
         }
         let place = match select.keep {
             Keep::Last => 0,
@@ -122,12 +129,10 @@ impl Course {
                 })
             }
         };
-        if select.keep == Keep::Best && !mark.beats(Some(&self.held[place])) {
-            return false;
-        }
-        self.held.remove(place);
-        held.remove(place);
-        true
+        let better = select.keep == Keep::Last || mark.beats(Some(&self.held[place]));
+        better.then_some(Hold {
+            replaces: Some(place),
+        })
     }
 }
 
@@ -142,7 +147,7 @@ impl Mark {
 }
 
 impl Plateau {
-    fn hear(&mut self, schedule: &ScheduleConfig, figure: Option<Figure>) -> bool {
+    fn end_epoch(&mut self, schedule: &ScheduleConfig, figure: Option<Figure>) -> bool {
         let better = match (figure, self.best) {
             (Some(figure), Some(best)) => figure.beats_by(schedule.threshold, &best),
             (figure, _) => figure.is_some(),
@@ -165,29 +170,6 @@ impl Plateau {
     }
 }
 
-/// The mean of `held`, element by element: added in f64 in the order of epochs, divided once and
-/// rounded once. `None` of nothing; one vector is its own mean.
-pub fn mean(held: &Held) -> Option<Arc<Vec<f32>>> {
-    use rayon::prelude::*;
-    const RUN: usize = 1 << 14;
-    let first = match held.as_slice() {
-        [] => return None,
-        [only] => return Some(Arc::clone(only)),
-        [first, ..] => first,
-    };
-    let count = held.len() as f64;
-    let mut mean = vec![0.0f32; first.len()];
-    mean.par_chunks_mut(RUN)
-        .enumerate()
-        .for_each(|(run, mean)| {
-            for (place, mean) in (run * RUN..).zip(mean) {
-                let sum: f64 = held.iter().map(|weights| f64::from(weights[place])).sum();
-                *mean = (sum / count) as f32;
-            }
-        });
-    Some(Arc::new(mean))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,25 +185,27 @@ mod tests {
 
     /// Epochs held, and the number of epochs made, of a run with these error rates.
     fn run(select: &SelectConfig, rates: &[f64]) -> (Vec<u64>, u64) {
-        let (mut course, mut held) = (Course::default(), Held::new());
+        let mut policy = EpochPolicy::default();
+        let mut vectors = Vec::new();
         let last = rates.len() as u64;
-        for &value in rates {
+        for (epoch, &value) in (1..).zip(rates) {
             let figure = value.is_finite().then_some(Figure {
                 value,
                 rises: false,
             });
-            let weights = || vec![(course.epochs + 1) as f32];
-            let weights = weights();
             let schedule = ScheduleConfig::default();
-            let heard = course.hear((select, &schedule), last, figure, || weights, &mut held);
-            if heard.stopped {
+            let outcome = policy.end_epoch((select, &schedule), last, figure);
+            if let Some(Hold { replaces }) = outcome.hold {
+                replaces.map(|place| vectors.remove(place));
+                vectors.push(epoch);
+            }
+            if outcome.stopped {
                 break;
             }
         }
-        let epochs: Vec<u64> = course.held.iter().map(|mark| mark.epoch).collect();
-        let vectors: Vec<u64> = held.iter().map(|weights| weights[0] as u64).collect();
+        let epochs: Vec<u64> = policy.held.iter().map(|mark| mark.epoch).collect();
         assert_eq!(epochs, vectors, "weights lie beside their marks");
-        (epochs, course.epochs)
+        (epochs, policy.epochs)
     }
 
     const RATES: [f64; 7] = [0.9, 0.4, 0.5, 0.3, 0.4, f64::NAN, 0.6];
@@ -246,19 +230,8 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_is_rounded_once() {
-        assert_eq!(mean(&Held::new()), None);
-        let held: Held = [[1.0f32, 1e8], [2.0, 1.0], [4.0, -1e8]]
-            .map(|weights| Arc::new(weights.to_vec()))
-            .to_vec();
-        let expected = [(7.0f64 / 3.0) as f32, (1.0f64 / 3.0) as f32];
-        assert_eq!(mean(&held).unwrap().as_slice(), expected);
-        assert!(Arc::ptr_eq(&mean(&held[..1].to_vec()).unwrap(), &held[0]));
-    }
-
-    #[test]
     fn it_survives_a_checkpoint_bit_for_bit() {
-        let (mut course, mut held) = (Course::default(), Held::new());
+        let mut policy = EpochPolicy::default();
         let schedule = ScheduleConfig {
             kind: ScheduleKind::Plateau,
             patience: 1,
@@ -268,10 +241,10 @@ mod tests {
         for epoch in 1..40 {
             let value = (0.1 * f64::from(epoch)).sin().abs();
             let figure = Some(Figure { value, rises: true });
-            course.hear((&select, &schedule), 99, figure, Vec::new, &mut held);
-            let json = serde_json::to_string(&course).unwrap();
-            assert_eq!(serde_json::from_str::<Course>(&json).unwrap(), course);
+            policy.end_epoch((&select, &schedule), 99, figure);
+            let json = serde_json::to_string(&policy).unwrap();
+            assert_eq!(serde_json::from_str::<EpochPolicy>(&json).unwrap(), policy);
         }
-        assert!(course.drops() > 3);
+        assert!(policy.drops() > 3);
     }
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Norms of the latest micro-batches, also of those that were left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Norms(VecDeque<f64>);
+pub struct GradNormMedian(VecDeque<f64>);
 
-impl Norms {
+impl GradNormMedian {
     /// Norms that the median is taken of.
     const REMEMBERED: usize = 256;
     /// Fewer than this say nothing.
@@ -36,13 +36,20 @@ impl Norms {
     }
 }
 
+/// How large the norm of a micro-batch's mean gradient may be in a pass of a job that bounds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct NormBound {
+    /// `None` until enough norms were seen.
+    pub most: Option<f64>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn there_is_no_bound_before_there_is_enough_to_tell() {
-        let mut norms = Norms::default();
+        let mut norms = GradNormMedian::default();
         norms.record(&[1.0; 31]);
         assert_eq!(norms.bound(10.0), None);
         norms.record(&[1.0]);
@@ -51,7 +58,7 @@ mod tests {
 
     #[test]
     fn outliers_hardly_move_it_and_the_oldest_are_forgotten() {
-        let mut norms = Norms::default();
+        let mut norms = GradNormMedian::default();
         norms.record(&[2.0; 100]);
         norms.record(&[1e9; 40]);
         assert_eq!(norms.bound(3.0), Some(6.0));
@@ -61,13 +68,16 @@ mod tests {
 
     #[test]
     fn it_survives_a_checkpoint_bit_for_bit() {
-        let mut norms = Norms::default();
+        let mut norms = GradNormMedian::default();
         norms.record(
             &(1..50)
                 .map(|n| (0.1 * f64::from(n)).sqrt())
                 .collect::<Vec<_>>(),
         );
         let json = serde_json::to_string(&norms).unwrap();
-        assert_eq!(serde_json::from_str::<Norms>(&json).unwrap(), norms);
+        assert_eq!(
+            serde_json::from_str::<GradNormMedian>(&json).unwrap(),
+            norms
+        );
     }
 }

@@ -133,7 +133,7 @@ impl ScheduleConfig {
 }
 
 /// `base ^ exponent` by repeated squaring.
-pub(crate) fn power(base: f64, mut exponent: u64) -> f64 {
+pub fn power(base: f64, mut exponent: u64) -> f64 {
     let (mut result, mut square) = (1.0, base);
     while exponent > 0 {
         if exponent & 1 == 1 {

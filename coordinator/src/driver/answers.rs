@@ -16,7 +16,7 @@ use super::{
 use crate::{
     events::Event,
     job::ComputeClassPolicy,
-    machine::{Input, Outcome, WorkerId},
+    leases::{Input, Outcome, WorkerId},
     times::Times,
 };
 

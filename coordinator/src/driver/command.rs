@@ -20,7 +20,8 @@ use crate::{
     corpus::{Prepared, Recording},
     events::Published,
     job::Job,
-    machine::Outcome,
+    leases::Outcome,
+    norm_bound::NormBound,
     spares::Spares,
     store::{Cause, Entry, Resumption},
     times::Times,
@@ -192,13 +193,6 @@ pub struct Leased {
     pub norm_bound: Option<NormBound>,
     /// It is to be computed from [`Weights::averaged`].
     pub averaged: bool,
-}
-
-/// How large the norm of a micro-batch's mean gradient may be in a pass of a job that bounds it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct NormBound {
-    /// `None` until enough norms were seen.
-    pub most: Option<f64>,
 }
 
 /// What is to be done with a contribution that is announced.

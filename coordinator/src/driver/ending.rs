@@ -9,7 +9,7 @@ use super::{Active, Driver, Run, Stop, training::Training, trouble::RunError};
 use crate::{
     events::{Event, Journal, Set, published},
     job::ComputeClassPolicy,
-    machine::{Counters, Input},
+    leases::{Counters, Input},
     report::{Chosen, LeftOutOf, Report},
     store::{Cause, State, StoreError},
 };

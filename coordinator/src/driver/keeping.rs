@@ -9,7 +9,7 @@ use super::{
     trouble::RunError,
     work::{self, Checkpointed, Done},
 };
-use crate::{course, events::Event};
+use crate::{events::Event, held};
 
 impl Driver {
     /// Writes a checkpoint of the weights as they are.
@@ -84,7 +84,7 @@ impl Driver {
         let fence = self.fence.clone();
         self.spawn(move || {
             let finished = fence.check().map_err(RunError::from);
-            let mean = course::mean(&held);
+            let mean = held::mean(&held);
             let weights = mean.as_ref().map_or(trainer.judged(), |mean| mean);
             let finished = finished.and_then(|()| work::finish(&dir, weights, &prepared));
             Done::Finished(finished)

@@ -12,11 +12,12 @@ use proto::{
 
 use crate::{
     driver::{
-        command::{Leased, NormBound, Posted},
+        command::{Leased, Posted},
         returns::Returned,
         trouble::Refused,
     },
-    machine::PassId,
+    leases::PassId,
+    norm_bound::NormBound,
     reduce::{ReduceError, Reducer},
     spares::Spares,
     times::Times,

@@ -8,7 +8,7 @@ use proto::{contribution::Key, text::printable};
 use super::{Driver, REASON, RunError};
 use crate::{
     events::Event,
-    machine::{Input, WorkerId},
+    leases::{Input, WorkerId},
 };
 
 /// A run does not fail before so many leases were returned undone in a row, however long that took.

@@ -16,7 +16,7 @@ use proto::{
 };
 
 use super::trouble::Refused;
-use crate::machine::WorkerId;
+use crate::leases::WorkerId;
 
 /// How a coordinator deals with its workers.
 #[derive(Clone, Copy, Debug)]

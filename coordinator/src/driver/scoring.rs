@@ -1,5 +1,5 @@
 //! The ends of epochs: what is scored, on which weights, and what follows from it. Each function begins
-//! one thing or takes up what came of it; what follows from a score is [`crate::course`]'s to say.
+//! one thing or takes up what came of it; what follows from a score is [`crate::epochs`]'s to say.
 
 use std::sync::Arc;
 
@@ -13,9 +13,10 @@ use super::{
 };
 use crate::{
     broadcast::Encoded,
-    course::{self, Heard},
+    epochs::EpochOutcome,
     events::{Event, Set},
-    machine::Input,
+    held,
+    leases::Input,
     plan,
     report::{Best, Metrics},
     select::{Figure, Measure},
@@ -41,7 +42,7 @@ impl Driver {
             return;
         };
         let (step, wire) = (training.counts.step + 1, training.job.train.wire);
-        let mean = course::mean(&training.held);
+        let mean = held::mean(&training.held);
         self.evaluate(step, mean.map(|mean| Encoded::new(&mean, wire)));
     }
 
@@ -137,16 +138,18 @@ impl Driver {
             self.fail(RunError::NoFigure { field, by });
             return;
         }
-        self.hear(figure);
+        self.end_epoch(figure);
         self.draw();
     }
 
     /// Takes note of the end of an epoch, and says what follows.
-    pub(super) fn hear(&mut self, figure: Option<Figure>) {
+    pub(super) fn end_epoch(&mut self, figure: Option<Figure>) {
         let Some(training) = self.training_mut() else {
             return;
         };
-        let Heard { lowered, stopped } = training.hear(figure);
+        let EpochOutcome {
+            lowered, stopped, ..
+        } = training.end_epoch(figure);
         let (epoch, factor) = (training.epoch_ended(), training.rate_factor());
         let best_epoch = training.tally.course.best_epoch().unwrap_or(0);
         if lowered {

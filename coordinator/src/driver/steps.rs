@@ -25,7 +25,7 @@ use crate::{
     broadcast::Board,
     clip::ClipPolicy,
     events::{Event, Set, StepMetrics},
-    machine::{Input, PassId},
+    leases::{Input, PassId},
     plan,
     store::{State, StoreError},
     times::Times,

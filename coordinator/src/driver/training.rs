@@ -8,19 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    command::{NormBound, Progress},
-    lineage::Lineage,
-    pass::Pass,
-    unusable::Undecodable,
-};
+use super::{command::Progress, lineage::Lineage, pass::Pass, unusable::Undecodable};
 use crate::{
     clip::ClipPolicy,
     corpus::Prepared,
-    course::{Course, Heard, Held},
+    epochs::{EpochOutcome, EpochPolicy},
     events::{Offsets, StepMetrics, history::Kept},
+    held::{self, Held},
     job::Job,
-    norms::Norms,
+    norm_bound::{GradNormMedian, NormBound},
     plan::{EpochPlan, Plan},
     report::{Best, Metrics, Report},
     select::Figure,
@@ -39,12 +35,12 @@ pub struct Tally {
     pub offsets: Offsets,
     /// What came of the epochs so far.
     #[serde(default)]
-    pub course: Course,
+    pub course: EpochPolicy,
     /// Micro-batches left out.
     pub quarantined: u64,
     /// Norms of micro-batches, where the job bounds them.
     #[serde(default)]
-    pub norms: Norms,
+    pub norms: GradNormMedian,
     pub skipped_steps: u64,
     /// The shares of elements that were clamped, added over the steps.
     #[serde(default)]
@@ -225,17 +221,19 @@ impl Training {
     }
 
     /// Takes note of the end of an epoch whose weights are home.
-    pub fn hear(&mut self, figure: Option<Figure>) -> Heard {
+    pub fn end_epoch(&mut self, figure: Option<Figure>) -> EpochOutcome {
         let (Some(trainer), job) = (&mut self.trainer, &self.job) else {
-            return Heard::default();
+            return EpochOutcome::default();
         };
         let course = &mut self.tally.course;
         let rules = (&job.select, &job.schedule);
         let last = self.plan.epochs();
-        let weights = || trainer.judged().to_vec();
-        let heard = course.hear(rules, last, figure, weights, &mut self.held);
+        let outcome = course.end_epoch(rules, last, figure);
+        if let Some(hold) = outcome.hold {
+            held::take_up(&mut self.held, hold, trainer.judged());
+        }
         trainer.set_drops(course.drops());
-        heard
+        outcome
     }
 
     pub fn evaluates(&self) -> bool {

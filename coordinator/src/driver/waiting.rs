@@ -10,7 +10,7 @@ use super::{Driver, Run, RunError, Stop};
 use crate::{
     events::Event,
     job::ComputeClassPolicy,
-    machine::{Config, Input, WorkerId},
+    leases::{Config, Input, WorkerId},
     store::State,
 };
 

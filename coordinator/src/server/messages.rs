@@ -5,7 +5,7 @@ use proto::{pieces, v1};
 
 use crate::{
     driver::{Hypothesis, JobView, LeaseAnswer, Parting, Refused, Welcome, WorkerView},
-    machine::Outcome,
+    leases::Outcome,
     report::Figures,
     store::{Cause, State},
     times::Times,

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::{
-    course::Held,
-    machine::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
+    held::Held,
+    leases::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
     reduce::Reducer,
     update::{Trainer, UpdateRule},
 };

@@ -8,8 +8,8 @@ use std::{
 
 use coordinator::{
     checkpoint::{self, Checkpoint, CheckpointError},
-    course::Held,
-    machine::Millis,
+    held::Held,
+    leases::Millis,
     update::TrainerState,
 };
 use speech::random::Stream;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::machine::{Counters, Millis};
+use coordinator::leases::{Counters, Millis};
 use speech::random::Stream;
 
 /// A fault that is injected at a time, as against those that the network and the workers have all

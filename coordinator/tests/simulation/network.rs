@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::machine::{Millis, Outcome, WorkerId};
+use coordinator::leases::{Millis, Outcome, WorkerId};
 use proto::contribution::{Contribution, Key};
 use speech::random::Stream;
 

@@ -7,7 +7,8 @@ use std::convert::Infallible;
 use coordinator::{
     checkpoint::weights_sha256,
     clip::ClipConfig,
-    course::{self, Course, Held},
+    epochs::EpochPolicy,
+    held::{self, Held},
     optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Figure, Keep, SelectConfig},
@@ -163,7 +164,7 @@ pub fn sent(kind: PassKind, trainer: &Trainer, wire: Wire) -> Vec<f32> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     pub evaluations: Vec<f64>,
-    pub course: Course,
+    pub course: EpochPolicy,
 }
 
 impl Progress {
@@ -176,8 +177,10 @@ impl Progress {
         };
         let rules = (&rules.select, &rules.schedule);
         let last = STEPS / EPOCH;
-        let weights = || trainer.judged().to_vec();
-        self.course.hear(rules, last, Some(figure), weights, held);
+        let outcome = self.course.end_epoch(rules, last, Some(figure));
+        if let Some(hold) = outcome.hold {
+            held::take_up(held, hold, trainer.judged());
+        }
         trainer.set_drops(self.course.drops());
     }
 
@@ -186,7 +189,7 @@ impl Progress {
         if trainer.step() < STEPS && !self.course.stopped {
             return None;
         }
-        let mean = course::mean(held);
+        let mean = held::mean(held);
         Some(End {
             weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
             steps: trainer.step(),

@@ -1,7 +1,7 @@
 //! A simulated worker process: joins, asks, computes, pushes, and asks again whenever an answer stays
 //! away. It holds nothing that cannot be lost.
 
-use coordinator::machine::{Millis, Outcome};
+use coordinator::leases::{Millis, Outcome};
 use proto::{
     contribution::{Contribution, Key},
     wire::Wire,

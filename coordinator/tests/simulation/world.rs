@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coordinator::machine::{Millis, WorkerId};
+use coordinator::leases::{Millis, WorkerId};
 use speech::random::Stream;
 
 use crate::{

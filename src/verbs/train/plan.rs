@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use coordinator::{
     job::Job,
-    machine::Scrutiny,
+    leases::Scrutiny,
     report::{REPORT, Report},
     store::{Layout, Resumption},
 };

@@ -23,7 +23,7 @@ use tonic::{Code, Streaming};
 
 use crate::{
     driver::{Announced, Command, Expected, Handle},
-    machine::Outcome,
+    leases::Outcome,
     server::{messages, refusal::Refusal},
     times::Times,
 };

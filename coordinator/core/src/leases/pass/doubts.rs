@@ -12,28 +12,28 @@ use super::{
 
 impl Pass {
     /// Asks for a second answer to `node`, which is answered.
-    pub(in crate::machine) fn doubt(&mut self, node: Node, now: Millis) {
+    pub(in crate::leases) fn doubt(&mut self, node: Node, now: Millis) {
         if let Some(first) = self.done_at(node).map(|done| done.opinion) {
             let check = || Check::new(first, now);
             self.checks.entry(node).or_insert_with(check);
         }
     }
 
-    pub(in crate::machine) fn has_checks(&self) -> bool {
+    pub(in crate::leases) fn has_checks(&self) -> bool {
         !self.checks.is_empty()
     }
 
     /// When an answer came last that brought the pass further.
-    pub(in crate::machine) const fn moved(&self) -> Millis {
+    pub(in crate::leases) const fn moved(&self) -> Millis {
         self.moved
     }
 
-    pub(in crate::machine) fn has_disputes(&self) -> bool {
+    pub(in crate::leases) fn has_disputes(&self) -> bool {
         self.checks.values().any(Check::is_disputed)
     }
 
     /// Whether everything is in and beyond doubt; true once.
-    pub(in crate::machine) fn comes_to_its_end(&mut self) -> bool {
+    pub(in crate::leases) fn comes_to_its_end(&mut self) -> bool {
         let ends = self.missing == 0 && self.checks.is_empty() && !self.announced;
         self.announced |= ends;
         ends
@@ -41,7 +41,7 @@ impl Pass {
 
     /// The node that `worker` should answer, so that a check comes to its end: a dispute before an
     /// audit, the oldest first.
-    pub(in crate::machine) fn questionable(
+    pub(in crate::leases) fn questionable(
         &self,
         worker: WorkerId,
         present: &BTreeSet<WorkerId>,
@@ -55,7 +55,7 @@ impl Pass {
     }
 
     /// Whether an answer of `worker` to `node` would be of use: the first one, or another opinion.
-    pub(in crate::machine) fn needs(
+    pub(in crate::leases) fn needs(
         &self,
         node: Node,
         worker: WorkerId,
@@ -68,7 +68,7 @@ impl Pass {
     }
 
     /// What is known of a check by now; one that has come to its end is removed.
-    pub(in crate::machine) fn conclude(&mut self, node: Node) -> Verdict {
+    pub(in crate::leases) fn conclude(&mut self, node: Node) -> Verdict {
         let verdict = self.checks.get(&node).map_or(Verdict::Open, Check::verdict);
         if verdict != Verdict::Open {
             self.close_check(node);
@@ -77,7 +77,7 @@ impl Pass {
     }
 
     /// Checks that nobody works on: node, since when, whether it is a dispute.
-    pub(in crate::machine) fn idle_checks(&self) -> impl Iterator<Item = (Node, Millis, bool)> {
+    pub(in crate::leases) fn idle_checks(&self) -> impl Iterator<Item = (Node, Millis, bool)> {
         let idle = self
             .checks
             .iter()
@@ -86,7 +86,7 @@ impl Pass {
     }
 
     /// Whether one of `present` could bring the check of `node` further.
-    pub(in crate::machine) fn can_be_checked(
+    pub(in crate::leases) fn can_be_checked(
         &self,
         node: Node,
         present: &BTreeSet<WorkerId>,
@@ -98,7 +98,7 @@ impl Pass {
     }
 
     /// Who has answered a node that is checked.
-    pub(in crate::machine) fn said_by(&self, node: Node) -> BTreeSet<WorkerId> {
+    pub(in crate::leases) fn said_by(&self, node: Node) -> BTreeSet<WorkerId> {
         self.checks
             .get(&node)
             .map(Check::workers)
@@ -106,30 +106,30 @@ impl Pass {
     }
 
     /// Ends a check; leases for its sake are not waited for.
-    pub(in crate::machine) fn close_check(&mut self, node: Node) {
+    pub(in crate::leases) fn close_check(&mut self, node: Node) {
         self.checks.remove(&node);
         self.leases.retain(|(leased, _), _| *leased != node);
     }
 
     /// The answer that was accepted for `node`.
-    pub(in crate::machine) fn first_answer(&self, node: Node) -> Option<Opinion> {
+    pub(in crate::leases) fn first_answer(&self, node: Node) -> Option<Opinion> {
         let done = self.done_at(node).filter(|done| done.node == node)?;
         Some(done.opinion)
     }
 
     /// The digest that was accepted for `node`.
-    pub(in crate::machine) fn accepted(&self, node: Node) -> Option<Digest> {
+    pub(in crate::leases) fn accepted(&self, node: Node) -> Option<Digest> {
         self.first_answer(node).map(|first| first.digest)
     }
 
     /// Whether an answer of `worker` is in the sum.
-    pub(in crate::machine) fn has_answers_of(&self, worker: WorkerId) -> bool {
+    pub(in crate::leases) fn has_answers_of(&self, worker: WorkerId) -> bool {
         self.done.values().any(|done| done.opinion.worker == worker)
     }
 
     /// Takes every answer back. Leases go on, and attempts are counted on, so that what is under way
     /// is of use.
-    pub(in crate::machine) fn restart(&mut self) {
+    pub(in crate::leases) fn restart(&mut self) {
         self.done.clear();
         self.checks.clear();
         self.free.clear();

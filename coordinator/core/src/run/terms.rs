@@ -1,0 +1,241 @@
+//! What the run's state machine is told, what it asks for, and what it goes by and remembers. It decides the words and
+//! nothing else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    epochs::{EpochOutcome, EpochPolicy},
+    leases::Millis,
+    norm_bound::{GradNormMedian, NormBound},
+    schedule::{ScheduleConfig, ScheduleKind},
+    select::{Figure, SelectConfig},
+};
+
+/// What the order of a run's passes, checkpoints and evaluations depends on: all that [`super::Run`] knows of a job.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunSpec {
+    /// Updates in an epoch, 1 or more.
+    pub steps_per_epoch: u64,
+    /// Updates of the whole run: a multiple of [`RunSpec::steps_per_epoch`].
+    pub total_steps: u64,
+    /// Steps between checkpoints; 0: at the ends of epochs only.
+    pub checkpoint_every: u64,
+    /// A moving average of the weights is kept, and is what is evaluated.
+    pub keeps_average: bool,
+    /// There is a validation set.
+    pub validates: bool,
+    pub select: SelectConfig,
+    pub schedule: ScheduleConfig,
+    /// Micro-batches are left out whose gradient norm is more than this times the running median; `None`: unbounded.
+    pub max_norm_ratio: Option<f64>,
+    /// Micro-batches that may be left out of the whole run.
+    pub max_left_out: u64,
+    /// How long a pass may come to nothing because its leases are returned undone.
+    pub returns_patience: Millis,
+}
+
+impl RunSpec {
+    /// The epochs of the whole run.
+    pub fn epochs(&self) -> u64 {
+        self.total_steps / self.steps_per_epoch
+    }
+
+    /// Whether something is decided by the validation set's figures.
+    pub fn goes_by_figures(&self) -> bool {
+        self.select.needs_scores().is_some() || self.schedule.kind == ScheduleKind::Plateau
+    }
+}
+
+/// What a run remembers beside the update rule's own state. A checkpoint keeps it under these names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunMemory {
+    /// What came of the epochs so far.
+    #[serde(default, rename = "course")]
+    pub policy: EpochPolicy,
+    /// Micro-batches that were left out of sums.
+    #[serde(rename = "quarantined")]
+    pub left_out: u64,
+    /// Norms of the latest micro-batches, where the job bounds them.
+    #[serde(default)]
+    pub norms: GradNormMedian,
+    /// Updates that left the weights as they were.
+    pub skipped_steps: u64,
+}
+
+/// Where a run begins, or goes on from its newest checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    pub spec: RunSpec,
+    pub memory: RunMemory,
+    /// Updates that were made: the version of the weights, which are durable.
+    pub step: u64,
+    /// Elements of the weights.
+    pub elements: usize,
+    /// The score of the final model is known.
+    pub chosen: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The preparation has ended.
+    Begun(Box<Start>),
+    /// The lease machine: every micro-batch of the open pass is in, and no answer is in doubt.
+    PassComplete,
+    /// The lease machine: two answers differ, and the pass is not complete before that is settled.
+    PassDoubted,
+    /// The lease machine: what came in for the pass is not to be trusted. The caller has thrown it away.
+    PassRestarted,
+    /// The lease machine has accepted a contribution to a sum, in which so many micro-batches are left out. The caller
+    /// keeps it for the next [`Action::Add`].
+    Accepted { left_out: u64 },
+    /// The lease machine has accepted the results of an evaluation.
+    ResultsAccepted,
+    /// A worker has returned a lease of the open pass undone.
+    Returned,
+    /// [`Action::Add`] of this attempt is done.
+    Added { attempt: u32 },
+    /// [`Action::Update`] is done.
+    Updated(Updated),
+    /// [`Action::Score`] is done.
+    Scored {
+        /// What epochs are compared by; `None` where the validation set does not give it as a number.
+        figure: Option<Figure>,
+        /// It may come as a number in another epoch.
+        possible: bool,
+    },
+    /// [`Action::Checkpoint`] is done: the weights of `step`, and what was remembered with them, are durable.
+    Checkpointed { step: u64 },
+    /// [`Action::Finish`] is done.
+    Finished,
+    /// Something went wrong that the run cannot survive. The caller knows what.
+    Failed,
+    /// The run is to come to rest at a step that can be taken up again.
+    Rest(Rest),
+}
+
+/// What an update came to. The weights have the next version, whether or not they moved, and may have another length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Updated {
+    /// Elements of the weights from here on.
+    pub elements: usize,
+    /// Norms of the pass's micro-batches, in their order.
+    pub norms: Vec<f64>,
+    pub outcome: UpdateOutcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateOutcome {
+    Applied,
+    /// The weights are what they were. `left_out` micro-batches are lost in it that were not left out before: all of
+    /// the pass where the sum of good gradients cannot be used.
+    Skipped {
+        left_out: u64,
+    },
+}
+
+/// Why a run comes to rest; of several reasons the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rest {
+    /// It goes on later: the coordinator stops, or another job goes first.
+    Requeue,
+    /// The program that runs the coordinator has given it up.
+    GiveUp,
+    Cancel,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Plan the pass's micro-batches and open it with the lease machine.
+    OpenPass(OpenPass),
+    /// The pass is whole: close it with the lease machine, and keep what came in.
+    ClosePass,
+    /// The pass is given up: close it with the lease machine, and forget what came in.
+    AbandonPass,
+    /// Add the contributions that have come in to the pass's sum. Of an attempt that is not the present one: nothing.
+    Add { attempt: u32 },
+    /// Give the pass's sum to the update rule, and publish the next version of the weights.
+    Update,
+    /// Score the pass's results.
+    Score,
+    /// An epoch has ended.
+    EndEpoch(EpochEnd),
+    /// Write the update rule's state and what the run remembers down.
+    Checkpoint { memory: Box<RunMemory> },
+    /// Write the final model.
+    Finish,
+    /// A returned lease is worth telling, after `more` that were not told.
+    TellReturn { more: u64 },
+    /// Give the preparation up; nobody waits for it.
+    AbandonPreparation,
+    /// The run is over. Nothing follows.
+    End(End),
+}
+
+/// A pass that is to be opened.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OpenPass {
+    pub purpose: Purpose,
+    /// Of the weights that it is computed from. No weights that an update pass is computed from ever have the version
+    /// of a [`Purpose::Choose`] pass.
+    pub version: u64,
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Elements of the vectors that an update pass sums.
+    pub elements: usize,
+    /// For an update pass of a job that bounds the norms of micro-batches.
+    pub norm_bound: Option<NormBound>,
+}
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// What it sums is given to the update rule: gradients, for gradient descent.
+    Update,
+    /// It ends an epoch: results on the validation set, of the moving average where one is kept.
+    Evaluate { average: bool },
+    /// Results on the validation set, of what the final model will be.
+    Choose,
+}
+
+/// An epoch that has ended. The update rule is at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// Counted from 1.
+    pub epoch: u32,
+    pub outcome: EpochOutcome,
+    /// How often the learning rate has fallen on a plateau, this time included.
+    pub drops: u64,
+    /// The best epoch so far, counted from 1.
+    pub best_epoch: Option<u64>,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Succeeded,
+    Cancelled,
+    /// It can be taken up from its checkpoint, and is to be.
+    Requeued,
+    Failed(Failure),
+}
+
+/// Why a run has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// As the caller has said by [`Input::Failed`].
+    Reported,
+    /// As the caller has said by [`Rest::GiveUp`].
+    GivenUp,
+    /// More micro-batches were left out by workers than may be.
+    TooManyLeftOut { count: u64, limit: u64 },
+    /// The same, and all of the last step's, because their sum cannot be used.
+    Diverged { count: u64, limit: u64 },
+    /// A decision goes by a figure that the validation set never gives.
+    NoFigure,
+    /// A decision goes by a figure that was a number in no epoch.
+    NeverFinite,
+    /// A pass came to nothing for `within`, in which its leases were returned `times` times.
+    Returned { times: u64, within: Millis },
+}
