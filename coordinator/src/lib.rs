@@ -1,7 +1,7 @@
 //! The coordinator: plan, leases, reduction, clipping, optimizers, checkpoints and jobs. It knows
 //! gradients and weights as flat vectors of `f32` and has no tensor library.
 
-pub use coordinator_core::{epochs, leases, limits, norm_bound, plan, schedule, select};
+pub use coordinator_core::{epochs, leases, limits, norm_bound, plan, run, schedule, select};
 
 mod broadcast;
 pub mod chart;

@@ -131,8 +131,8 @@ impl Run {
 
     /// Whether nothing more is to be begun.
     pub fn is_resting(&self) -> bool {
-        let resting = |active: &Box<Active>| active.rest.is_some();
-        self.ended || self.active.as_ref().is_some_and(resting)
+        let active = self.active.as_ref();
+        self.ended || active.is_some_and(|active| active.rest.is_some())
     }
 }
 

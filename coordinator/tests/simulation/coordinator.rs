@@ -1,5 +1,4 @@
-//! The simulated driver: one coordinator life around the real machine, reducer and trainer. It checks
-//! the invariants at every input.
+//! The simulated driver: one coordinator life around the real machine, reducer and trainer, with its invariants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +6,9 @@ use coordinator::{
     held::Held,
     leases::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
     reduce::Reducer,
-    update::{Trainer, UpdateRule},
+    run::{self, Action, Purpose, UpdateOutcome, Updated},
+    select::Figure,
+    update::{self, Trainer, UpdateRule},
 };
 use proto::contribution::{Contribution, Key, PassKind};
 
@@ -15,6 +16,7 @@ use crate::{
     disk::Disk,
     faults::Faults,
     network::{Admission, Reply, Request},
+    shadow::Shadow,
     toy::{self, End, Progress, Rules},
 };
 
@@ -76,6 +78,7 @@ pub struct Life {
     /// A dispute was not settled: the run failed, and is to be resumed.
     pub failed: bool,
     pub end: Option<End>,
+    shadow: Shadow,
 }
 
 /// Ten times quicker than in earnest.
@@ -131,7 +134,10 @@ impl Life {
             barred: BTreeSet::new(),
             failed: false,
             end: None,
+            shadow: Shadow::default(),
         };
+        let (step, elements) = (life.trainer.step(), life.trainer.elements());
+        life.shadow.begin(&rules, &life.progress, step, elements);
         let mut replies = Replies::new();
         life.open_pass(now, disk, &mut replies, faults)?;
         Ok((life, replies))
@@ -152,11 +158,26 @@ impl Life {
             () => {
                 self.end = self.progress.end(&self.trainer, &self.held);
                 if self.end.is_some() {
-                    return Ok(());
+                    return check(self.shadow.finishing, || {
+                        format!("the run ends, and not by {:?}", self.shadow)
+                    });
                 }
                 PassKind::Gradient
             }
         };
+        let average = self.rules.ema.is_some();
+        let purpose = match kind {
+            PassKind::Gradient => Purpose::Update,
+            PassKind::Evaluation => Purpose::Evaluate { average },
+        };
+        let opened = self.shadow.opened.take();
+        let opened = opened.map(|opened| (opened.purpose, opened.version));
+        check(opened == Some((purpose, step)), || {
+            format!(
+                "{purpose:?} of {step} follows, and not by {:?}",
+                self.shadow
+            )
+        })?;
         let micro_batches = toy::micro_batches(kind, step);
         self.begin_sum(micro_batches);
         self.grants = 0;
@@ -300,9 +321,15 @@ impl Life {
                     }
                     replies.push((worker, Reply::Receipt { key, outcome }));
                 }
-                Output::PassComplete { .. } => complete = true,
+                Output::PassComplete { .. } => {
+                    complete = true;
+                    self.shadow.tell(run::Input::PassComplete);
+                }
                 Output::LeaseExpired { .. } | Output::WorkerLost { .. } => {}
-                Output::Differed { key, .. } => {
+                Output::Differed { key, late, .. } => {
+                    if !late {
+                        self.shadow.tell(run::Input::PassDoubted);
+                    }
                     check(key.attempt < 1000, || format!("{key:?} was forged"))?;
                 }
                 Output::Quarantined { worker, key } => {
@@ -314,6 +341,7 @@ impl Life {
                     replies.push((worker, Reply::Goodbye));
                 }
                 Output::PassRestarted { pass } => {
+                    self.shadow.tell(run::Input::PassRestarted);
                     self.begin_sum(toy::micro_batches(pass.kind, pass.step));
                 }
                 Output::Unsettled { .. } | Output::Unconfirmed { .. } => {
@@ -354,6 +382,7 @@ impl Life {
                 format!("micro-batch {index} came twice")
             })?;
         }
+        self.shadow.tell(run::Input::Accepted { left_out: 0 });
         if self.bug == Bug::ArrivalOrder {
             let before = std::mem::take(&mut self.arrival);
             self.arrival = before.merge(contribution);
@@ -419,13 +448,37 @@ impl Life {
             .pass()
             .is_some_and(|pass| pass.kind == PassKind::Evaluation)
         {
+            check(self.shadow.settling == Some(Action::Score), || {
+                format!("a score follows, and not by {:?}", self.shadow)
+            })?;
             let (trainer, held) = (&mut self.trainer, &mut self.held);
             self.progress.hear(root.loss, &self.rules, trainer, held);
+            let figure = Some(Figure {
+                value: root.loss,
+                rises: false,
+            });
+            let possible = true;
+            self.shadow.tell(run::Input::Scored { figure, possible });
+            let memory = self.shadow.run.memory();
+            let policy = memory.map(|memory| &memory.policy);
+            check(policy == Some(&self.progress.course), || {
+                format!("{policy:?} follows from {:?}", self.progress)
+            })?;
         } else {
+            check(self.shadow.settling == Some(Action::Update), || {
+                format!("an update follows, and not by {:?}", self.shadow)
+            })?;
             let before = self.trainer.step();
-            self.trainer
-                .apply(root)
-                .map_err(|error| error.to_string())?;
+            let outcome = self.trainer.apply(root);
+            let outcome = match outcome.map_err(|error| error.to_string())? {
+                update::Outcome::Applied(_) => UpdateOutcome::Applied,
+                update::Outcome::Skipped(_) => UpdateOutcome::Skipped { left_out: 0 },
+            };
+            self.shadow.tell(run::Input::Updated(Updated {
+                elements: self.trainer.elements(),
+                norms: Vec::new(),
+                outcome,
+            }));
             let after = self.trainer.step();
             check(after == before + 1, || {
                 format!("step {before} was followed by {after}")

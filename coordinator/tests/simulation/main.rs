@@ -6,6 +6,7 @@ mod coordinator;
 mod disk;
 mod faults;
 mod network;
+mod shadow;
 mod toy;
 mod worker;
 mod world;

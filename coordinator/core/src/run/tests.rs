@@ -1,5 +1,7 @@
 //! The run's state machine by tables: what is said to it, and what follows.
 
+mod ends;
+
 use super::*;
 use crate::{
     schedule::{ScheduleConfig, ScheduleKind},
@@ -219,135 +221,6 @@ fn a_pass_in_doubt_or_begun_again_is_waited_for() {
 }
 
 #[test]
-fn whoever_stops_comes_to_rest_at_a_checkpoint() {
-    for (rest, end) in [
-        (Rest::Requeue, "end: Requeued"),
-        (Rest::Cancel, "end: Cancelled"),
-        (Rest::GiveUp, "end: Failed(GivenUp)"),
-    ] {
-        // In the middle of a pass: what came in is forgotten.
-        let mut run = check([
-            (begun(spec()), "pass 0 of epoch 1"),
-            (COMPLETE, "close; update"),
-            (updated(), "pass 1 of epoch 1"),
-            (Input::Accepted { left_out: 2 }, "add 0"),
-            (Input::Rest(rest), "abandon; checkpoint (0 epochs)"),
-        ]);
-        assert!(run.is_resting());
-        assert_eq!(run.memory().unwrap().left_out, 0, "they are counted anew");
-        let words: Vec<String> = run.handle(0, saved(1)).iter().map(word).collect();
-        assert_eq!(words, [end]);
-        // Where there is a checkpoint already.
-        let nothing_new = match rest {
-            Rest::Requeue => "abandon; end: Requeued",
-            Rest::Cancel => "abandon; end: Cancelled",
-            Rest::GiveUp => "abandon; end: Failed(GivenUp)",
-        };
-        check([
-            (begun(spec()), "pass 0 of epoch 1"),
-            (Input::Rest(rest), nothing_new),
-        ]);
-        // While the corpus is prepared.
-        let preparing = match rest {
-            Rest::Requeue => "abandon the preparation; end: Requeued",
-            Rest::Cancel => "abandon the preparation; end: Cancelled",
-            Rest::GiveUp => "abandon the preparation; end: Failed(GivenUp)",
-        };
-        check([(Input::Rest(rest), preparing), (begun(spec()), "")]);
-    }
-}
-
-#[test]
-fn what_is_computed_from_a_whole_pass_is_waited_for() {
-    check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (COMPLETE, "close; update"),
-        (Input::Rest(Rest::Requeue), ""),
-        (updated(), "checkpoint (0 epochs)"),
-        // Who cancels, cancels also what is to be queued again.
-        (Input::Rest(Rest::Cancel), ""),
-        (Input::Rest(Rest::Requeue), ""),
-        (saved(1), "end: Cancelled"),
-    ]);
-}
-
-#[test]
-fn a_stop_during_a_checkpoint_and_an_evaluation_waits_for_the_checkpoint_alone() {
-    check([
-        (at_step(spec(), 1), "pass 1 of epoch 1"),
-        (COMPLETE, "close; update"),
-        (updated(), "checkpoint (0 epochs); evaluation 2 of epoch 1"),
-        (Input::Rest(Rest::Requeue), "abandon"),
-        (saved(2), "end: Requeued"),
-    ]);
-    // A score that is under way is waited for.
-    check([
-        (at_step(spec(), 1), "pass 1 of epoch 1"),
-        (COMPLETE, "close; update"),
-        (updated(), "checkpoint (0 epochs); evaluation 2 of epoch 1"),
-        (saved(2), ""),
-        (COMPLETE, "close; score"),
-        (Input::Rest(Rest::Requeue), ""),
-        (scored(0.5), "epoch 1 ends; end: Requeued"),
-    ]);
-    // And a final model.
-    let last = RunSpec {
-        validates: false,
-        ..spec()
-    };
-    check([
-        (at_step(last, 4), "finish"),
-        (Input::Rest(Rest::Cancel), ""),
-        (Input::Finished, "end: Succeeded"),
-    ]);
-}
-
-#[test]
-fn a_failure_ends_a_run_wherever_it_is() {
-    let failed = "end: Failed(Reported)";
-    check([(Input::Failed, failed)]);
-    check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (Input::Failed, failed),
-        (Input::Failed, ""),
-    ]);
-    check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (Input::Rest(Rest::Cancel), "abandon; end: Cancelled"),
-        (Input::Failed, ""),
-    ]);
-}
-
-#[test]
-fn skipped_steps_count_and_too_many_losses_end_the_run() {
-    let skipped = |left_out| updated_as(UpdateOutcome::Skipped { left_out });
-    let run = check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (Input::Accepted { left_out: 1 }, "add 0"),
-        (Input::Added { attempt: 0 }, ""),
-        (COMPLETE, "close; update"),
-        (skipped(2), "pass 1 of epoch 1"),
-        (COMPLETE, "close; update"),
-        (skipped(0), "checkpoint (0 epochs); evaluation 2 of epoch 1"),
-    ]);
-    let memory = run.memory().unwrap();
-    assert_eq!((memory.skipped_steps, memory.left_out), (2, 3));
-    check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (COMPLETE, "close; update"),
-        (skipped(4), "end: Failed(Diverged { count: 4, limit: 3 })"),
-    ]);
-    check([
-        (begun(spec()), "pass 0 of epoch 1"),
-        (Input::Accepted { left_out: 3 }, "add 0"),
-        (
-            Input::Accepted { left_out: 1 },
-            "end: Failed(TooManyLeftOut { count: 4, limit: 3 })",
-        ),
-    ]);
-}
-
-#[test]
 fn the_model_of_several_epochs_is_scored_before_it_is_written() {
     let select = SelectConfig {
         keep: Keep::Best,
@@ -428,64 +301,6 @@ fn the_rate_falls_on_a_plateau_and_training_stops_early() {
 }
 
 #[test]
-fn a_decision_that_goes_by_a_figure_which_never_comes_ends_the_run() {
-    let select = SelectConfig {
-        keep: Keep::Best,
-        ..SelectConfig::default()
-    };
-    let spec = RunSpec {
-        steps_per_epoch: 1,
-        total_steps: 1,
-        select,
-        ..spec()
-    };
-    let none = |possible| Input::Scored {
-        figure: None,
-        possible,
-    };
-    for (input, expected) in [
-        (none(false), "end: Failed(NoFigure)"),
-        // The first one is held whatever it is worth.
-        (none(true), "epoch 1 ends, held; end: Failed(NeverFinite)"),
-        (scored(0.5), "epoch 1 ends, held; finish"),
-    ] {
-        check([
-            (begun(spec), "pass 0 of epoch 1"),
-            (COMPLETE, "close; update"),
-            (updated(), "checkpoint (0 epochs); evaluation 1 of epoch 1"),
-            (saved(1), ""),
-            (COMPLETE, "close; score"),
-            (input, expected),
-        ]);
-    }
-}
-
-#[test]
-fn a_run_fails_when_its_leases_are_returned_for_too_long() {
-    let mut run = check([(begun(spec()), "pass 0 of epoch 1")]);
-    let mut words = Vec::new();
-    let mut tell = |now, input| {
-        let actions = run.handle(now, input);
-        words.extend(actions.iter().map(word));
-        words.len()
-    };
-    for _ in 0..100 {
-        tell(0, Input::Returned);
-    }
-    assert_eq!(tell(999, Input::Returned), 3);
-    // Something came in: the count begins anew.
-    assert_eq!(tell(1000, Input::Accepted { left_out: 0 }), 4);
-    for _ in 1..MIN_RETURNS {
-        tell(1000, Input::Returned);
-    }
-    assert_eq!(tell(1999, Input::Added { attempt: 0 }), 7);
-    tell(2000, Input::Returned);
-    assert_eq!(words[..3], ["returned, and 0 more"; 3]);
-    let end = "end: Failed(Returned { times: 24, within: 1000 })";
-    assert_eq!(words.last().unwrap(), end);
-}
-
-#[test]
 fn norms_of_earlier_steps_bound_the_next_ones() {
     let spec = RunSpec {
         max_norm_ratio: Some(3.0),
@@ -511,6 +326,7 @@ fn norms_of_earlier_steps_bound_the_next_ones() {
 }
 
 /// As re-estimation will have it: a step is an epoch, and the weights grow where components are split.
+
 #[test]
 fn an_update_may_change_the_length_of_the_weights() {
     let spec = RunSpec {
