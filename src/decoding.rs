@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::Result;
 use speech::{
     decode::{DecodeConfig, Given, Kept, Source},
     lexicon::Lexicon,
@@ -12,7 +11,11 @@ use speech::{
 };
 use worker::inference::Model;
 
-use crate::{args, exit::Failure, output};
+use crate::{
+    args,
+    exit::{Failure, Result},
+    output,
+};
 
 /// Sets the model's decoder. A model that was left with none gets one when anything of it is typed:
 /// then without language model and lexicon but those that are named. Words are written as the model

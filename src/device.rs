@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use worker::{
     compute::{Compute, DeviceChoice},
     inference::Model,
 };
 
-use crate::{args, cores};
+use crate::{args, cores, exit::Result};
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
 pub fn open(folder: &Path, device: args::Device) -> Result<(Model, Compute)> {

@@ -9,7 +9,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     audio::{self, Audio, Segments},
@@ -27,7 +26,10 @@ use speech::{
 };
 use worker::{compute::Compute, inference::Model};
 
-use crate::{exit::Failure, output};
+use crate::{
+    exit::{Failure, Result},
+    output,
+};
 
 /// Recordings in memory at once: so many at most, and no more than [`SAMPLES`] unless one has more.
 const AT_ONCE: usize = 64;

@@ -1,37 +1,14 @@
-//! How the program ends: one place that turns what went wrong into an exit code and a message.
+//! How the program ends: what went wrong becomes a message and an exit code. The errors of all crates say
+//! themselves what class they are of ([`Classify`]); what does not cannot be returned from a verb.
 
-use std::{io, process::ExitCode};
+use std::{
+    fmt::{self, Display},
+    process::ExitCode,
+};
 
-use speech::import::{HoldOutError, UnknownFormat};
+use speech::error_class::{Class, Classify};
 
 use crate::{output, signals::Signal};
-
-/// What an error asks of whoever started the program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// The job ran, and failed.
-    Job,
-    /// Another command line.
-    Usage,
-    /// The same again, later.
-    Infrastructure,
-    /// Another job or other data.
-    Data,
-    Signal(Signal),
-}
-
-impl Code {
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Job => 1,
-            Self::Usage => 2,
-            // EX_TEMPFAIL and EX_CONFIG of sysexits.h.
-            Self::Infrastructure => 75,
-            Self::Data => 78,
-            Self::Signal(signal) => signal.exit_code(),
-        }
-    }
-}
 
 /// What the verbs themselves find wrong; the crates below have errors of their own.
 #[derive(Debug, thiserror::Error)]
@@ -49,256 +26,163 @@ pub enum Failure {
 }
 
 impl Failure {
-    const fn code(&self) -> Code {
+    /// Of a class.
+    pub const fn of(class: Class, told: String) -> Self {
+        match class {
+            Class::Training => Self::Job(told),
+            Class::Usage => Self::Usage(told),
+            Class::Data => Self::Data(told),
+            Class::Infrastructure => Self::Infrastructure(told),
+        }
+    }
+
+    const fn ending(&self) -> Ending {
         match self {
-            Self::Job(_) => Code::Job,
-            Self::Usage(_) => Code::Usage,
-            Self::Infrastructure(_) => Code::Infrastructure,
-            Self::Data(_) => Code::Data,
-            Self::Signal { signal, .. } => Code::Signal(*signal),
+            Self::Job(_) => Ending::Error(Class::Training),
+            Self::Usage(_) => Ending::Error(Class::Usage),
+            Self::Infrastructure(_) => Ending::Error(Class::Infrastructure),
+            Self::Data(_) => Ending::Error(Class::Data),
+            Self::Signal { signal, .. } => Ending::Signal(*signal),
         }
     }
 }
 
-/// Names the error on standard error and gives its exit code.
-pub fn report(error: &anyhow::Error) -> ExitCode {
-    let code = code(error);
-    match code {
-        Code::Signal(_) => output::message(&told(error)),
-        _ => output::message(&format!("error: {}", told(error))),
-    }
-    ExitCode::from(code.number())
+/// What a verb returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb ended before its time.
+#[derive(Debug)]
+pub struct Error {
+    ending: Ending,
+    cause: anyhow::Error,
 }
 
-/// The error and its causes in one sentence. Errors that say their cause themselves do not have it
-/// said again.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.contains(&cause) {
-            told = format!("{told}: {cause}");
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Error(Class),
+    Signal(Signal),
+}
+
+impl<E: Classify + std::error::Error + Send + Sync + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self {
+            ending: Ending::Error(error.class()),
+            cause: error.into(),
         }
     }
-    told
 }
 
-/// The code of the first error in the chain that has one.
-fn code(error: &anyhow::Error) -> Code {
-    error.chain().find_map(of_cause).unwrap_or(Code::Job)
-}
-
-fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
-    macro_rules! decide {
-        ($($kind:ty => $code:expr,)*) => {
-            $(if let Some(error) = cause.downcast_ref::<$kind>() {
-                #[allow(clippy::redundant_closure_call)]
-                return Some(($code)(error));
-            })*
-        };
-    }
-    decide! {
-        Failure => Failure::code,
-        UnknownFormat => |_| Code::Usage,
-        proto::crash::UnknownPlace => |_| Code::Usage,
-        HoldOutError => of_hold_out,
-        speech::import::ImportError => of_import,
-        speech::manifest::ManifestError => of_manifest,
-        speech::output_file::OutputError => of_output,
-        speech::audio::AudioError => of_data,
-        speech::text::TextError => of_data,
-        speech::strict::StrictError => of_strict,
-        speech::synth::SynthError => of_data,
-        speech::front_end::FrontEndError => of_data,
-        speech::recipe::RecipeError => of_data,
-        speech::model::ModelConfigError => of_data,
-        speech::lm::LmError => of_data,
-        speech::lm::TrainError => of_lm_training,
-        speech::lexicon::LexiconError => of_data,
-        speech::decode::DecodeError => of_data,
-        speech::decode::KeptError => of_data,
-        speech::audio::raw::RawError => of_data,
-        worker::inference::ListenError => of_data,
-        worker::gradient::GradientError => of_data,
-        coordinator::job::JobError => of_job,
-        coordinator::store::StoreError => of_store,
-        coordinator::server::StartError => of_start,
-        coordinator::server::Stopped => |_| Code::Infrastructure,
-        coordinator::driver::Refused => of_refused,
-        worker::compute::ComputeError => of_data,
-        worker::inference::ModelError => of_data,
-        worker::session::SessionError => of_session,
-        io::Error => |_| Code::Infrastructure,
-    }
-    None
-}
-
-/// Whether what the system says may be different in a minute, with the same command and the same files: a full disk, a
-/// network file system that is away, too many open files. A file that is not there, or may not be read, stays so.
-pub fn may_pass(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    !matches!(
-        error.kind(),
-        Kind::NotFound
-            | Kind::PermissionDenied
-            | Kind::AlreadyExists
-            | Kind::NotADirectory
-            | Kind::IsADirectory
-            | Kind::DirectoryNotEmpty
-            | Kind::ReadOnlyFilesystem
-            | Kind::InvalidInput
-            | Kind::InvalidData
-            | Kind::InvalidFilename
-            | Kind::UnexpectedEof
-            | Kind::FileTooLarge
-            | Kind::ArgumentListTooLong
-            | Kind::Unsupported
-    )
-}
-
-/// Bad data, or bad configuration, unless the system stood in the way and may not do so again.
-fn of_data<E: std::error::Error + 'static>(error: &E) -> Code {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(found) = cause {
-        if let Some(error) = found.downcast_ref::<io::Error>() {
-            return of_io(error);
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self {
+            ending: failure.ending(),
+            cause: failure.into(),
         }
-        cause = found.source();
-    }
-    Code::Data
-}
-
-fn of_io(error: &io::Error) -> Code {
-    match may_pass(error) {
-        true => Code::Infrastructure,
-        false => Code::Data,
     }
 }
 
-fn of_import(error: &speech::import::ImportError) -> Code {
-    match error {
-        speech::import::ImportError::Read { error, .. } => of_io(error),
-        other => of_data(other),
-    }
-}
-
-fn of_refused(refused: &coordinator::driver::Refused) -> Code {
-    use coordinator::driver::Refused;
-    match refused {
-        Refused::Store(error) => of_store(error),
-        Refused::Stopping => Code::Infrastructure,
-        _ => Code::Data,
-    }
-}
-
-fn of_hold_out(error: &HoldOutError) -> Code {
-    match error {
-        HoldOutError::Rule { .. } | HoldOutError::Fractions => Code::Usage,
-        _ => Code::Data,
-    }
-}
-
-fn of_manifest(error: &speech::manifest::ManifestError) -> Code {
-    match error {
-        speech::manifest::ManifestError::Write(error) => of_output(error),
-        speech::manifest::ManifestError::Read { error, .. } => of_io(error),
-        _ => Code::Data,
-    }
-}
-
-/// An output that another command line would put elsewhere, or a disk that may have room later.
-fn of_output(error: &speech::output_file::OutputError) -> Code {
-    match error.may_pass() {
-        true => Code::Infrastructure,
-        false => Code::Usage,
-    }
-}
-
-fn of_lm_training(error: &speech::lm::TrainError) -> Code {
-    match error {
-        speech::lm::TrainError::Order(_) => Code::Usage,
-        _ => Code::Data,
-    }
-}
-
-fn of_strict(error: &speech::strict::StrictError) -> Code {
-    match error {
-        speech::strict::StrictError::Override { .. } => Code::Usage,
-        _ => Code::Data,
-    }
-}
-
-fn of_job(error: &coordinator::job::JobError) -> Code {
-    match error {
-        coordinator::job::JobError::Strict(error) => of_strict(error),
-        _ => Code::Data,
-    }
-}
-
-fn of_store(error: &coordinator::store::StoreError) -> Code {
-    use coordinator::store::StoreError;
-    match error {
-        StoreError::Held { .. } | StoreError::Fenced { .. } | StoreError::Io { .. } => {
-            Code::Infrastructure
+impl Error {
+    /// Says what was tried when the error came.
+    pub fn context(self, tried: impl Display + Send + Sync + 'static) -> Self {
+        Self {
+            cause: self.cause.context(tried),
+            ..self
         }
-        _ => Code::Data,
+    }
+
+    /// The error and what it came of, the first cause last.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        self.cause.chain()
+    }
+
+    const fn exit_code(&self) -> u8 {
+        match self.ending {
+            Ending::Error(Class::Training) => 1,
+            Ending::Error(Class::Usage) => 2,
+            // EX_TEMPFAIL and EX_CONFIG of sysexits.h.
+            Ending::Error(Class::Infrastructure) => 75,
+            Ending::Error(Class::Data) => 78,
+            Ending::Signal(signal) => signal.exit_code(),
+        }
+    }
+
+    /// Names the error on standard error and gives its exit code.
+    pub fn report(&self) -> ExitCode {
+        match self.ending {
+            Ending::Signal(_) => output::message(&self.to_string()),
+            Ending::Error(_) => output::message(&format!("error: {self}")),
+        }
+        ExitCode::from(self.exit_code())
     }
 }
 
-fn of_start(error: &coordinator::server::StartError) -> Code {
-    use coordinator::server::StartError;
-    match error {
-        StartError::Store(error) => of_store(error),
-        // A port may be in use because whoever had it has not ended yet.
-        StartError::Listen { .. }
-        | StartError::Resolve { .. }
-        | StartError::InUse(_)
-        | StartError::Reflection(_) => Code::Infrastructure,
-        StartError::Plaintext(_) | StartError::Address(_) => Code::Data,
+/// The error and its causes in one sentence. Errors that say their cause themselves do not have it said again.
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut told = self.cause.to_string();
+        for cause in self.cause.chain().skip(1).map(ToString::to_string) {
+            if !told.contains(&cause) {
+                told = format!("{told}: {cause}");
+            }
+        }
+        f.write_str(&told)
     }
 }
 
-fn of_session(error: &worker::session::SessionError) -> Code {
-    use worker::session::Fault;
-    match error.fault() {
-        Fault::Infrastructure => Code::Infrastructure,
-        Fault::Refused | Fault::Configuration => Code::Data,
+/// Says what was tried when an error came; its class stays.
+pub trait Context<T> {
+    fn context(self, tried: impl Display + Send + Sync + 'static) -> Result<T>;
+
+    fn with_context<C: Display + Send + Sync + 'static>(
+        self,
+        tried: impl FnOnce() -> C,
+    ) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for Result<T, E> {
+    fn context(self, tried: impl Display + Send + Sync + 'static) -> Result<T> {
+        self.with_context(|| tried)
+    }
+
+    fn with_context<C: Display + Send + Sync + 'static>(
+        self,
+        tried: impl FnOnce() -> C,
+    ) -> Result<T> {
+        self.map_err(|error| error.into().context(tried()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use speech::manifest::ManifestError;
+    use std::{io, path::PathBuf};
 
     use super::*;
 
     #[test]
-    fn what_may_be_different_in_a_minute_is_75_and_what_stays_as_it_is_78() {
-        let manifest = |kind: io::ErrorKind| {
-            let (path, error) = (PathBuf::from("train.jsonl"), kind.into());
-            code(&ManifestError::Read { path, error }.into()).number()
+    fn an_error_keeps_its_class_under_what_was_tried() {
+        let read = |kind: io::ErrorKind| -> Error {
+            let path = PathBuf::from("words.txt");
+            let error = speech::lexicon::LexiconError::Read {
+                path,
+                source: kind.into(),
+            };
+            Err::<(), _>(error).context("the lexicon").unwrap_err()
         };
-        assert_eq!(manifest(io::ErrorKind::NotFound), 78);
-        assert_eq!(manifest(io::ErrorKind::PermissionDenied), 78);
-        assert_eq!(manifest(io::ErrorKind::StaleNetworkFileHandle), 75);
-        assert_eq!(manifest(io::ErrorKind::TimedOut), 75);
-        // EIO and EMFILE.
-        for errno in [5, 24] {
-            assert!(may_pass(&io::Error::from_raw_os_error(errno)), "{errno}");
-        }
-        let lexicon = |kind: io::ErrorKind| {
-            let (path, source) = (PathBuf::from("words.txt"), kind.into());
-            code(&speech::lexicon::LexiconError::Read { path, source }.into()).number()
-        };
-        assert_eq!(lexicon(io::ErrorKind::NotFound), 78);
-        assert_eq!(lexicon(io::ErrorKind::StorageFull), 75);
+        assert_eq!(read(io::ErrorKind::NotFound).exit_code(), 78);
+        let full = read(io::ErrorKind::StorageFull);
+        assert_eq!(full.exit_code(), 75);
+        let told = full.to_string();
+        assert!(
+            told.starts_with("the lexicon: ") && told.contains("words.txt"),
+            "{told}"
+        );
+        assert_eq!(told.matches("no storage space").count(), 1, "{told}");
     }
 
     #[test]
     fn a_coordinator_that_cannot_have_its_address_yet_is_worth_a_retry() {
         use coordinator::server::StartError;
-        let number = |error: StartError| code(&error.into()).number();
+        let number = |error: StartError| Error::from(error).exit_code();
         let taken = "127.0.0.1:7700".parse().unwrap();
         assert_eq!(number(StartError::InUse(taken)), 75);
         assert_eq!(number(StartError::Plaintext(taken)), 78);

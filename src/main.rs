@@ -39,10 +39,10 @@ fn main() -> ExitCode {
     output::silence_drivers();
     environment::drop_empty();
     let args = args::Args::parse_from(args::words(std::env::args_os()));
-    let done = log::start(args.log_level()).map_err(Into::into);
+    let done = log::start(args.log_level()).map_err(exit::Error::from);
     let code = match done.and_then(|()| verbs::run(args.verb)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::report(&error),
+        Err(error) => error.report(),
     };
     log::finish();
     output::finish();

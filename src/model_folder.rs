@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use speech::recipe::Recipe;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Result};
 
 /// The recipe of the model in a run's `final` folder.
 pub fn recipe(folder: &Path) -> Result<Recipe> {

@@ -7,13 +7,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
 use clap::ValueEnum;
 use proto::text::is_misleading;
 use serde::Serialize;
 use speech::output_file::OutputFiles;
 
-use crate::stderr;
+use crate::{exit::Result, stderr};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,11 +3,10 @@
 
 use std::{io, path::PathBuf};
 
-use anyhow::Result;
 use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, Result};
 
 /// This program. A rebuild may have put another one in its place: the one that runs is meant.
 pub fn program() -> io::Result<PathBuf> {

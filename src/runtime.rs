@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use anyhow::{Context as _, Result};
+use crate::exit::{Context as _, Result};
 
 /// Runs `future` on this thread, with the threads of a runtime beside it. Blocking work that is
 /// left over does not hold the program's end up.

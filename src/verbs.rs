@@ -22,17 +22,17 @@ mod verify;
 mod worker;
 mod workers;
 
-use anyhow::Result;
-
 use crate::{
     args::{self, Verb},
-    environment, output,
+    environment,
+    exit::{Failure, Result},
+    output,
 };
 
 /// Runs a verb to its end.
 pub fn run(verb: Verb) -> Result<()> {
     // Before anything is done: a name that is mistyped would never be noticed.
-    proto::crash::ordered()?;
+    proto::crash::ordered().map_err(|unknown| Failure::Usage(unknown.to_string()))?;
     let warnings = environment::check()?;
     // A worker's parent has said it.
     if !matches!(

@@ -2,6 +2,7 @@
 //! is an error and every number is checked. It decides what a job may ask for, and refuses to open
 //! the files that it names.
 
+use speech::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
 use proto::wire::Wire;
@@ -198,6 +199,15 @@ pub enum JobError {
     /// From the module that owns a section; the message names the field.
     #[error("{}: {reason}", path.display())]
     Section { path: PathBuf, reason: String },
+}
+
+impl Classify for JobError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Strict(error) => error.class(),
+            other => error_class::of_data(other),
+        }
+    }
 }
 
 impl JobError {

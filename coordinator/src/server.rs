@@ -1,6 +1,7 @@
 //! A coordinator that runs: its address, its services and its end. It decides who may connect and how
 //! long a shutdown may take; it refuses to know what is answered.
 
+use speech::error_class::{Class, Classify};
 use std::{
     convert::Infallible,
     io,
@@ -90,6 +91,19 @@ pub enum StartError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+impl Classify for StartError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Store(error) => error.class(),
+            // A port may be in use because whoever had it has not ended yet.
+            Self::Listen { .. } | Self::Resolve { .. } | Self::InUse(_) | Self::Reflection(_) => {
+                Class::Infrastructure
+            }
+            Self::Plaintext(_) | Self::Address(_) => Class::Data,
+        }
+    }
+}
+
 /// How a coordinator stopped that was not asked to.
 #[derive(Debug, Error)]
 pub enum Stopped {
@@ -99,6 +113,12 @@ pub enum Stopped {
     Store(#[from] StoreError),
     #[error("the coordinator broke off: {0}")]
     Broken(String),
+}
+
+impl Classify for Stopped {
+    fn class(&self) -> Class {
+        Class::Infrastructure
+    }
 }
 
 /// A coordinator, before it runs.

@@ -7,6 +7,7 @@ mod fence;
 mod jobs;
 mod resumption;
 
+use speech::error_class::{Class, Classify};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
@@ -159,6 +160,15 @@ pub enum StoreError {
     UnknownJob(String),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+}
+
+impl Classify for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Held { .. } | Self::Fenced { .. } | Self::Io { .. } => Class::Infrastructure,
+            _ => Class::Data,
+        }
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {

@@ -4,6 +4,7 @@
 
 use proto::contribution::Contribution;
 use serde::{Deserialize, Serialize};
+use speech::error_class::{Class, Classify};
 use speech::model::ModelSpec;
 use thiserror::Error;
 
@@ -72,6 +73,12 @@ pub enum UpdateError {
          --set optimizer.learning_rate=RATE`, or `unisono resume ID` with the same two on a cluster"
     )]
     Diverged { step: u64, parameter: String },
+}
+
+impl Classify for UpdateError {
+    fn class(&self) -> Class {
+        Class::Training
+    }
 }
 
 /// What a step did.

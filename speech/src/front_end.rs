@@ -5,6 +5,7 @@
 //! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It
 //! refuses to know utterances: errors say what is wrong with the audio, the caller knows whose it is.
 
+use crate::error_class::{self, Class, Classify};
 use std::borrow::Cow;
 
 use thiserror::Error;
@@ -57,6 +58,12 @@ pub enum FrontEndError {
     BadSample { index: usize, value: f32 },
     #[error(transparent)]
     Audio(#[from] AudioError),
+}
+
+impl Classify for FrontEndError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 pub struct FrontEnd {

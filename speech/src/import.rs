@@ -2,6 +2,7 @@
 //! becomes of lines and recordings that cannot be used, and which utterances are held out of training
 //! ([`hold_out`]). Audio is not converted, and transcripts are not corrected.
 
+use crate::error_class::{self, Class, Classify};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -111,6 +112,12 @@ pub struct UnknownFormat {
     pub name: String,
 }
 
+impl Classify for UnknownFormat {
+    fn class(&self) -> Class {
+        Class::Usage
+    }
+}
+
 /// An utterance, and the part of the corpus that its publisher put it in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
@@ -187,6 +194,15 @@ pub enum ImportError {
     NothingLeft { first: Vec<String> },
     #[error(transparent)]
     Audio(#[from] AudioError),
+}
+
+impl Classify for ImportError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Read { error, .. } => error.class(),
+            other => error_class::of_data(other),
+        }
+    }
 }
 
 impl ImportError {

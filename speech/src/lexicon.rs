@@ -1,6 +1,7 @@
 //! The words that a recogniser may say: distinct and sorted, from transcripts or from a file with a word
 //! a line. It decides what a word is.
 
+use crate::error_class::{self, Class, Classify};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -36,6 +37,12 @@ pub enum LexiconError {
     },
     #[error("{}: the lexicon has no words", path.display())]
     Empty { path: PathBuf },
+}
+
+impl Classify for LexiconError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl Lexicon {

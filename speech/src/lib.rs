@@ -8,6 +8,7 @@ pub mod audio;
 pub mod augment;
 pub mod batching;
 pub mod decode;
+pub mod error_class;
 pub mod features;
 pub mod front_end;
 pub mod import;

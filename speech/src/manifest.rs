@@ -1,6 +1,7 @@
 //! The project's list of utterances: NeMo's JSON lines, read and written. It decides what a line must hold and
 //! names the file and line of one that does not; no audio is opened, and any text is taken.
 
+use crate::error_class::{Class, Classify};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
@@ -92,6 +93,16 @@ pub enum ManifestError {
         first: BadLine,
         source: TooManyBad,
     },
+}
+
+impl Classify for ManifestError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Write(error) => error.class(),
+            Self::Read { error, .. } | Self::Folder { error, .. } => error.class(),
+            Self::Empty { .. } | Self::Line { .. } | Self::TooManyBad { .. } => Class::Data,
+        }
+    }
 }
 
 fn and_more(others: usize) -> String {

@@ -3,6 +3,7 @@
 //! stays, and the file that it points to is replaced; what is no regular file (a named pipe, a device) is
 //! written into as it is.
 
+use crate::error_class::{self, Class, Classify};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -33,21 +34,12 @@ pub enum OutputError {
     Write { path: PathBuf, error: io::Error },
 }
 
-impl OutputError {
-    /// Whether the same command may succeed later (a full disk, say), so that a retry is worth it.
-    pub fn may_pass(&self) -> bool {
+impl Classify for OutputError {
+    fn class(&self) -> Class {
         match self {
-            Self::Write { error, .. } => !matches!(
-                error.kind(),
-                ErrorKind::PermissionDenied
-                    | ErrorKind::ReadOnlyFilesystem
-                    | ErrorKind::NotFound
-                    | ErrorKind::NotADirectory
-                    | ErrorKind::IsADirectory
-                    | ErrorKind::InvalidFilename
-                    | ErrorKind::InvalidInput
-            ),
-            _ => false,
+            Self::Write { error, .. } if error_class::may_pass(error) => Class::Infrastructure,
+            // Another command line puts the output elsewhere.
+            _ => Class::Usage,
         }
     }
 }

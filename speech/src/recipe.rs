@@ -2,6 +2,7 @@
 //! seed. It is what every worker is given and what a trained model is kept with. It decides whether
 //! the parts fit each other, and refuses to know weights, optimizers and where the audio lies.
 
+use crate::error_class::{self, Class, Classify};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -76,6 +77,12 @@ pub enum RecipeError {
     FrontEnd(#[from] FrontEndError),
     #[error(transparent)]
     Text(#[from] TextConfigError),
+}
+
+impl Classify for RecipeError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl Recipe {

@@ -3,6 +3,7 @@
 //! refuses to know what the keys mean; the types that derive `Deserialize` (with
 //! `deny_unknown_fields`) do.
 
+use crate::error_class::{Class, Classify};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,15 @@ pub enum StrictError {
     },
     #[error("`--set {argument}`: {problem}")]
     Override { argument: String, problem: String },
+}
+
+impl Classify for StrictError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Override { .. } => Class::Usage,
+            _ => Class::Data,
+        }
+    }
 }
 
 /// Where a key was written.

@@ -24,6 +24,7 @@ pub use digit::{Digit, transcript};
 pub use speaker::{Speaker, Voice};
 
 use crate::audio::{Audio, AudioError};
+use crate::error_class::{self, Class, Classify};
 use crate::manifest::ManifestError;
 use crate::random::Stream;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,12 @@ pub enum SynthError {
     Audio(#[from] AudioError),
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+impl Classify for SynthError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl SynthError {

@@ -2,6 +2,7 @@
 //! characters, runs of them or words a model can say. How text is written before is the submodule
 //! `normal`'s.
 
+use crate::error_class::{self, Class, Classify};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,12 @@ pub enum TextError {
     NoUnknown,
     #[error("`units` of a character vocabulary has {0:?}, which is not one character")]
     NotACharacter(String),
+}
+
+impl Classify for TextError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl Vocabulary {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use rayon::prelude::*;
 use speech::{
     audio::Segments,
@@ -15,7 +14,7 @@ use speech::{
 use worker::inference::Model;
 
 use super::AT_ONCE;
-use crate::exit::Failure;
+use crate::exit::{Failure, Result};
 
 /// By name; none where the model does not ask who speaks. Who has no name is not among them.
 pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<String, Scaling>> {

@@ -9,11 +9,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 use ureq::{Agent, http::header};
 
-use crate::exit::Failure;
+use crate::exit::{Context as _, Error, Failure, Result};
 
 /// Attempts in a row that bring nothing.
 const ATTEMPTS: u32 = 5;
@@ -89,9 +88,9 @@ pub fn download(
 
 enum Stopped {
     /// The connection; another attempt may bring the rest.
-    Broken(anyhow::Error),
+    Broken(Error),
     /// What no attempt mends.
-    For(anyhow::Error),
+    For(Error),
 }
 
 /// Gets what `part` lacks, as far as the connection holds.
@@ -101,8 +100,9 @@ fn piece(
     part: &Path,
     progress: &mut impl FnMut(u64, Option<u64>),
 ) -> Result<(), Stopped> {
-    let broken = |error: anyhow::Error| Stopped::Broken(error);
-    let fatal = |error: anyhow::Error| Stopped::For(error);
+    let broken = |error: Error| Stopped::Broken(error);
+    let away = |told: String| Error::from(Failure::Infrastructure(told));
+    let fatal = |error: Error| Stopped::For(error);
     let held = length(part);
     let tag = beside(part, "etag");
     let mut request = agent.get(url);
@@ -113,7 +113,9 @@ fn piece(
             request = request.header(header::IF_RANGE, etag.trim());
         }
     }
-    let response = request.call().map_err(|error| broken(error.into()))?;
+    let response = request
+        .call()
+        .map_err(|error| broken(away(format!("{url}: {error}"))))?;
     let status = response.status().as_u16();
     let field = |name| {
         let value = response.headers().get(name)?;
@@ -131,9 +133,9 @@ fn piece(
                 _ => {
                     // Not what was asked for: from the beginning, the next time.
                     let _ = fs::remove_file(part);
-                    return Err(broken(anyhow::anyhow!(
+                    return Err(broken(away(format!(
                         "{url}: the server sent {range:?} where bytes from {held} on were asked for"
-                    )));
+                    ))));
                 }
             }
         }
@@ -144,14 +146,12 @@ fn piece(
                 return Ok(());
             }
             let _ = fs::remove_file(part);
-            return Err(broken(anyhow::anyhow!(
+            return Err(broken(away(format!(
                 "{url}: the server has other bytes than those that are here"
-            )));
+            ))));
         }
         408 | 429 | 500..=599 => {
-            return Err(broken(anyhow::anyhow!(
-                "{url}: the server answers {status}"
-            )));
+            return Err(broken(away(format!("{url}: the server answers {status}"))));
         }
         _ => {
             let told = format!("{url}: the server answers {status}; is the corpus still there?");
@@ -166,7 +166,7 @@ fn piece(
         return Err(fatal(Failure::Data(told).into()));
     }
     let unwritable = |error: io::Error| {
-        Stopped::For(anyhow::Error::new(error).context(format!("cannot write {}", part.display())))
+        Stopped::For(Error::from(error).context(format!("cannot write {}", part.display())))
     };
     if begin == 0 {
         match field(header::ETAG) {
@@ -192,7 +192,7 @@ fn piece(
         let read = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
-            Err(error) => return Err(broken(error.into())),
+            Err(error) => return Err(broken(away(format!("{url}: {error}")))),
         };
         file.write_all(&buffer[..read]).map_err(unwritable)?;
         at += read as u64;
@@ -204,7 +204,7 @@ fn piece(
     }
     file.sync_all().map_err(unwritable)?;
     if total.is_some_and(|total| at < total) {
-        return Err(broken(anyhow::anyhow!("{url}: the connection ended early")));
+        return Err(broken(away(format!("{url}: the connection ended early"))));
     }
     Ok(())
 }
@@ -229,7 +229,9 @@ pub fn sha256(path: &Path) -> Result<String> {
         match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => hasher.update(&buffer[..read]),
-            Err(error) => bail!("cannot read {}: {error}", path.display()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         }
     }
     let digest = hasher.finalize();

@@ -8,12 +8,11 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
-use crate::exit::Failure;
+use crate::exit::{Context as _, Error, Failure, Result};
 
 /// Times its size that an archive may unpack to: recordings are packed to a half or a third. A little is
 /// always allowed.
@@ -91,7 +90,7 @@ fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
             ))
         })?;
         let unwritable = |error: io::Error| {
-            anyhow::Error::new(error).context(format!("cannot write {}", path.display()))
+            Error::from(error).context(format!("cannot write {}", path.display()))
         };
         if kind == EntryType::Directory {
             fs::create_dir_all(&path).map_err(unwritable)?;

@@ -2,19 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use coordinator::job::Job;
+use speech::error_class::Classify as _;
 
-use crate::exit::{self, Failure};
+use crate::exit::{Failure, Result};
 
 /// The job at `path`, with `sets` laid over it and its paths made absolute.
 pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let told = format!("cannot read the job {}: {error}", path.display());
-        match exit::may_pass(&error) {
-            true => Failure::Infrastructure(told),
-            false => Failure::Data(told),
-        }
+        Failure::of(error.class(), told)
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let folder = std::path::absolute(if folder.as_os_str().is_empty() {

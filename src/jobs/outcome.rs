@@ -1,11 +1,10 @@
 //! How a job ended: printed, and as the program's own success or failure.
 
-use anyhow::Result;
 use coordinator::report::Report;
 use proto::v1::{Cause, JobStatus, State};
 
 use crate::{
-    exit::Failure,
+    exit::{Failure, Result},
     output::{self, Format},
     summary,
 };

@@ -5,13 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
 use coordinator::{
     job::{Job, changes},
     store::{Run, State, StoreError},
 };
 
-use crate::{args::Resume, exit::Failure};
+use crate::{
+    args::Resume,
+    exit::{Context as _, Failure, Result},
+};
 
 /// Where runs go that are told no place.
 const RUNS: &str = "runs";

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use coordinator::report::Report;
 use proto::v1::JobStatus;
 use serde_json::{Map, Value, json};
 
-use crate::{client, output, summary};
+use crate::{client, exit::Result, output, summary};
 
 /// Prints how a job stands; `report` is the text of its report, empty where there is none.
 pub fn show(job: &JobStatus, report: &str, format: output::Format) -> Result<()> {

@@ -4,9 +4,7 @@ mod exchange;
 mod features;
 mod step;
 
-use anyhow::Result;
-
-use crate::args;
+use crate::{args, exit::Result};
 
 pub fn run(verb: args::Bench) -> Result<()> {
     match verb {

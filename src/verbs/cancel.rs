@@ -1,9 +1,8 @@
 //! `cancel`: takes a job out of the queue, or stops it at a checkpoint.
 
-use anyhow::Result;
 use proto::v1::CancelRequest;
 
-use crate::{args, client, jobs::view, runtime};
+use crate::{args, client, exit::Result, jobs::view, runtime};
 
 pub fn run(args: args::NamedJob) -> Result<()> {
     let (job, report) = runtime::block_on(async {

@@ -5,7 +5,6 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     left_out::{LeftOut, Reason},
@@ -22,7 +21,7 @@ use worker::{compute::Compute, inference::Model};
 use crate::{
     args, device,
     evaluation::{Efficiency, measure},
-    exit::Failure,
+    exit::{Failure, Result},
     output::{self, percent},
 };
 

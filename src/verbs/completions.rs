@@ -1,9 +1,8 @@
 //! `completions`: the script that teaches a shell the command line.
 
-use anyhow::Result;
 use clap::CommandFactory as _;
 
-use crate::{args, output};
+use crate::{args, exit::Result, output};
 
 pub fn run(args: args::Completions) -> Result<()> {
     let mut script = Vec::new();

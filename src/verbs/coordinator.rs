@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
 use coordinator::{
     server::{Config, Coordinator},
     store::Layout,
 };
 use speech::output_file;
 
-use crate::{args, exit::Failure, output, process, runtime, signals::Signals};
+use crate::{
+    args,
+    exit::{Failure, Result},
+    output, process, runtime,
+    signals::Signals,
+};
 
 /// A checkpoint of everything and the farewells take no longer than this.
 const GRACE: Duration = Duration::from_secs(4);

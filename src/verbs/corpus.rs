@@ -5,9 +5,7 @@ mod import;
 mod inspect;
 mod synthesize;
 
-use anyhow::Result;
-
-use crate::args::Corpus;
+use crate::{args::Corpus, exit::Result};
 
 pub fn run(verb: Corpus) -> Result<()> {
     match verb {

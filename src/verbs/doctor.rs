@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
 use serde::Serialize;
 use worker::compute::{self, AdapterInfo, Compute, DeviceChoice};
 
 use crate::{
     args,
     control_group::{self, Limit},
-    cores, output,
+    cores,
+    exit::Result,
+    output,
 };
 
 #[derive(Debug, Serialize)]

@@ -4,7 +4,6 @@ mod report;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     left_out::LeftOut,
@@ -21,6 +20,7 @@ use worker::inference::Model;
 use crate::{
     args, decoding, device,
     evaluation::{self, Efficiency, Greedy, Measured, features, measure},
+    exit::Result,
     output::{self, duration, percent},
 };
 use report::{Outputs, Shown};

@@ -1,10 +1,9 @@
 //! `jobs`: the queue of a coordinator.
 
-use anyhow::Result;
 use proto::v1::{JobStatus, PruneRequest, PruneResponse};
 use serde_json::{Value, json};
 
-use crate::{args, client, jobs::view, output, runtime};
+use crate::{args, client, exit::Result, jobs::view, output, runtime};
 
 pub fn run(args: args::Jobs) -> Result<()> {
     if let Some(days) = args.prune {

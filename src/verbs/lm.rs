@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     lm::{self, Discounts, NgramModel, Perplexity},
@@ -16,7 +15,12 @@ use speech::{
     text_file,
 };
 
-use crate::{args, exit::Failure, jobs::file, model_folder, output};
+use crate::{
+    args,
+    exit::{Error, Failure, Result},
+    jobs::file,
+    model_folder, output,
+};
 
 pub fn run(verb: args::Lm) -> Result<()> {
     match verb {
@@ -199,13 +203,13 @@ fn each_line(path: &Path, mut take: impl FnMut(u64, &str) -> Result<(), Failure>
 }
 
 /// A file that is damaged or packed in another way stays so; what the system does not give it may give later.
-fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
+fn unreadable(path: &Path, error: io::Error) -> Error {
     use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
     let told = format!("cannot read {}", path.display());
     match error.kind() {
         InvalidData | InvalidInput | UnexpectedEof => {
             Failure::Data(format!("{told}: {error}")).into()
         }
-        _ => anyhow::Error::new(error).context(told),
+        _ => Error::from(error).context(told),
     }
 }

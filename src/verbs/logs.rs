@@ -2,13 +2,13 @@
 
 use std::pin::pin;
 
-use anyhow::Result;
 use coordinator::events::{Event, Record};
 use proto::v1::LogsRequest;
 use tokio_stream::StreamExt as _;
 
 use crate::{
     args, client,
+    exit::{Error, Result},
     follow::{self, News, PATIENCE, Since, What},
     jobs::outcome,
     narrate,
@@ -63,7 +63,7 @@ struct Printer {
     /// The corpus is synthetic speech, as the job's first events say.
     synthetic: bool,
     /// Standard output cannot be written any more.
-    failed: Option<anyhow::Error>,
+    failed: Option<Error>,
 }
 
 impl Printer {

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use coordinator::corpus;
 use serde::Serialize;
 use speech::{
@@ -11,7 +10,12 @@ use speech::{
     model::{ModelSpec, Per, Row},
 };
 
-use crate::{args, exit::Failure, jobs::file, model_folder, output};
+use crate::{
+    args,
+    exit::{Failure, Result},
+    jobs::file,
+    model_folder, output,
+};
 
 /// A layer, and what it costs.
 #[derive(Debug, Serialize)]

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use proto::v1::ResumeRequest;
 
-use crate::{args, client, jobs::view, runtime};
+use crate::{args, client, exit::Result, jobs::view, runtime};
 
 pub fn run(args: args::ResumeJob) -> Result<()> {
     let here = std::env::current_dir()?;

@@ -1,8 +1,6 @@
 //! `status`: how one job stands.
 
-use anyhow::Result;
-
-use crate::{args, client, jobs::view, runtime};
+use crate::{args, client, exit::Result, jobs::view, runtime};
 
 pub fn run(args: args::OneJob) -> Result<()> {
     let (job, report) = runtime::block_on(async {

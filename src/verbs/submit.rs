@@ -1,12 +1,11 @@
 //! `submit`: gives a job to a coordinator and follows it; leaving it does not stop it.
 
-use anyhow::{Context as _, Result};
 use proto::v1::SubmitRequest;
 use serde_json::json;
 
 use crate::{
     args, client,
-    exit::Failure,
+    exit::{Context as _, Failure, Result},
     follow::{self, PATIENCE, Since, What},
     jobs::{file, outcome},
     output,

@@ -5,7 +5,6 @@ mod plan;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result};
 use coordinator::{
     report::REPORT,
     server::{Config, Coordinator, Running},
@@ -15,7 +14,7 @@ use proto::v1::JobStatus;
 
 use crate::{
     args, cache_folder, client,
-    exit::Failure,
+    exit::{Context as _, Failure, Result},
     fleet::{self, Fleet},
     follow::{self, Since, What},
     jobs::{outcome, runs::Start},

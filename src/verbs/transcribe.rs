@@ -7,9 +7,10 @@ mod printing;
 mod show;
 mod sources;
 
-use anyhow::Result;
-
-use crate::{args, decoding, device, exit::Failure};
+use crate::{
+    args, decoding, device,
+    exit::{Failure, Result},
+};
 
 pub fn run(args: args::Transcribe) -> Result<()> {
     let format = sources::raw_format(&args)?;

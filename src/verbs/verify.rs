@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use coordinator::{
     job::Job,
     report::{REPORT, Report},
@@ -24,7 +23,7 @@ use speech::manifest::Manifest;
 
 use crate::{
     args, client, cores,
-    exit::Failure,
+    exit::{Context as _, Failure, Result},
     jobs::{file, outcome, runs},
     output::{self, duration},
     runtime,

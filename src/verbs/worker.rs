@@ -3,7 +3,6 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Result;
 use tokio::sync::watch;
 use worker::{
     cache::CacheConfig,
@@ -12,7 +11,10 @@ use worker::{
 };
 
 use crate::{
-    args, cache_folder, cores, device, exit::Failure, output, process, runtime, signals::Signals,
+    args, cache_folder, cores, device,
+    exit::{Failure, Result},
+    output, process, runtime,
+    signals::Signals,
 };
 
 pub fn run(args: args::Worker) -> Result<()> {

@@ -1,10 +1,9 @@
 //! `workers`: who works for a coordinator.
 
-use anyhow::Result;
 use proto::v1::{ListWorkersRequest, WorkerStatus};
 use serde_json::{Value, json};
 
-use crate::{args, client, output, runtime};
+use crate::{args, client, exit::Result, output, runtime};
 
 pub fn run(args: args::Query) -> Result<()> {
     let workers = runtime::block_on(async {

@@ -19,6 +19,7 @@ pub use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};
 
+use speech::error_class::{Class, Classify};
 use thiserror::Error;
 
 /// Where a worker keeps what it may need again, and how much of it.
@@ -73,23 +74,10 @@ pub enum CacheError {
     Folder { path: PathBuf, source: io::Error },
 }
 
-impl CacheError {
-    /// Whether the same folder may be of use in a while: a disk that is full or away is, a folder that may
-    /// not be written stays so.
-    pub fn may_pass(&self) -> bool {
-        use io::ErrorKind as Kind;
-
+impl Classify for CacheError {
+    fn class(&self) -> Class {
         let Self::Folder { source, .. } = self;
-        !matches!(
-            source.kind(),
-            Kind::PermissionDenied
-                | Kind::ReadOnlyFilesystem
-                | Kind::NotADirectory
-                | Kind::AlreadyExists
-                | Kind::InvalidInput
-                | Kind::InvalidFilename
-                | Kind::Unsupported
-        )
+        source.class()
     }
 }
 
@@ -99,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_may_pass_and_a_folder_that_may_not_be_written_does_not() {
-        let may_pass = |kind: io::ErrorKind| {
+        let class = |kind: io::ErrorKind| {
             let source = io::Error::from(kind);
             let path = PathBuf::new();
-            CacheError::Folder { path, source }.may_pass()
+            CacheError::Folder { path, source }.class()
         };
         use io::ErrorKind as Kind;
         for kind in [
@@ -111,14 +99,14 @@ mod tests {
             Kind::StaleNetworkFileHandle,
             Kind::Other,
         ] {
-            assert!(may_pass(kind), "{kind:?}");
+            assert_eq!(class(kind), Class::Infrastructure, "{kind:?}");
         }
         for kind in [
             Kind::PermissionDenied,
             Kind::ReadOnlyFilesystem,
             Kind::NotADirectory,
         ] {
-            assert!(!may_pass(kind), "{kind:?}");
+            assert_eq!(class(kind), Class::Data, "{kind:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which processor computes: the choice of a device, its compute class and the reasons to tell a
 //! person. It refuses to know what is computed.
 
+use speech::error_class::{self, Class, Classify};
 use std::fmt;
 use std::str::FromStr;
 
@@ -65,6 +66,12 @@ pub enum ComputeError {
         threads: usize,
         source: rayon::ThreadPoolBuildError,
     },
+}
+
+impl Classify for ComputeError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 /// A graphics adapter that wgpu offers.

@@ -3,6 +3,7 @@
 //! utterances. It refuses to know about leases, trees and optimizers.
 
 use burn::tensor::{Tensor, TensorData, Transaction};
+use speech::error_class::{self, Class, Classify};
 use speech::features::Features;
 use speech::model::Head;
 use speech::objective::Objective;
@@ -93,6 +94,12 @@ pub enum GradientError {
     },
     #[error("the device failed: {0}")]
     Device(String),
+}
+
+impl Classify for GradientError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 /// Computes the gradient of a micro-batch. `seed` is the job's: dropout follows from it and from the

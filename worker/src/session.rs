@@ -21,7 +21,7 @@ use proto::{
 };
 use tokio::sync::watch;
 
-pub use error::{Fault, SessionError};
+pub use error::SessionError;
 
 use crate::{
     cache::CacheConfig,

@@ -1,6 +1,7 @@
 //! What ends a run, and what is refused to those who ask: two kinds of error, one for the run's
 //! report, one for an answer. It decides which are worth a retry.
 
+use speech::error_class::{Class, Classify};
 use std::time::Duration;
 
 use speech::{front_end::FrontEndError, recipe::RecipeError};
@@ -214,6 +215,16 @@ pub enum Refused {
     Stopping,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Classify for Refused {
+    fn class(&self) -> Class {
+        match self {
+            Self::Store(error) => error.class(),
+            Self::Stopping => Class::Infrastructure,
+            _ => Class::Data,
+        }
+    }
 }
 
 impl Refused {

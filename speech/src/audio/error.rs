@@ -1,5 +1,6 @@
 //! Why a recording cannot be read or written: each error names the file and says what can be done.
 
+use crate::error_class::{self, Class, Classify};
 use std::{io::ErrorKind, ops::Range, path::Path, path::PathBuf};
 
 use thiserror::Error;
@@ -75,6 +76,12 @@ pub enum AudioError {
     },
     #[error("cannot resample from {from} Hz to {to} Hz: {reason}")]
     Resample { from: u32, to: u32, reason: String },
+}
+
+impl Classify for AudioError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 /// What the system said of a file that cannot be read.

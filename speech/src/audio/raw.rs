@@ -1,6 +1,7 @@
 //! Samples without a header, as programs and sound cards write them to a pipe. What they mean has to be
 //! said: encoding, sampling rate, channels. They are read as they come.
 
+use crate::error_class::{self, Class, Classify};
 use std::io::{self, Read};
 
 use thiserror::Error;
@@ -48,6 +49,12 @@ pub enum RawError {
     Channels { channels: u16 },
     #[error("channel {channel} (counted from 0) is not among {channels}")]
     NoChannel { channel: u16, channels: u16 },
+}
+
+impl Classify for RawError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl Encoding {

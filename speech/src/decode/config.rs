@@ -1,6 +1,7 @@
 //! What a decoder is told, as a job's `[decode]` section says it: widths, weights, hot words, and where the
 //! language model and the lexicon come from.
 
+use crate::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,12 @@ pub enum DecodeError {
         first.join(", ")
     )]
     Unspellable { count: usize, first: Vec<String> },
+}
+
+impl Classify for DecodeError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl DecodeConfig {

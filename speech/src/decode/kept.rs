@@ -1,6 +1,7 @@
 //! What a model is decoded with, beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
 //! has them. It decides what must be there and what of it is made of transcripts.
 
+use crate::error_class::{self, Class, Classify};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -47,6 +48,12 @@ pub enum KeptError {
     Train(#[from] TrainError),
     #[error(transparent)]
     Decode(#[from] DecodeError),
+}
+
+impl Classify for KeptError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 impl Kept {

@@ -1,6 +1,7 @@
 //! Which utterances are kept out of training. A rule is a function of an utterance alone, so that
 //! the same corpus is always cut the same way, whatever else is in it.
 
+use crate::error_class::{Class, Classify};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -88,6 +89,15 @@ pub enum HoldOutError {
     NothingLeft,
     #[error("the fractions of the hold-out rules add up to more than 1")]
     Fractions,
+}
+
+impl Classify for HoldOutError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Rule { .. } | Self::Fractions => Class::Usage,
+            _ => Class::Data,
+        }
+    }
 }
 
 impl HoldOut {

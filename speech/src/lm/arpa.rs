@@ -7,6 +7,7 @@
 //! Decides what a file must hold, and names the line that does not. What KenLM refuses and can be read all
 //! the same is remarked on. Memory follows what has been read, never what a header announces.
 
+use crate::error_class::{self, Class, Classify};
 use std::{
     collections::HashMap,
     fs::File,
@@ -48,6 +49,12 @@ pub enum LmError {
         line: u64,
         problem: LineProblem,
     },
+}
+
+impl Classify for LmError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 /// What is wrong with a line.

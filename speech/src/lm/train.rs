@@ -1,6 +1,7 @@
 //! Counts a text's n-grams and makes a model of them: interpolated modified Kneser-Ney (Kneser & Ney
 //! 1995; Chen & Goodman 1998), as ARPA files can say it. The same text gives the same bits.
 
+use crate::error_class::{Class, Classify};
 use std::collections::BTreeSet;
 
 use thiserror::Error;
@@ -39,6 +40,15 @@ pub enum TrainError {
     Mark { sentence: u64, word: String },
     #[error("the text has more words than can be numbered")]
     TooMany,
+}
+
+impl Classify for TrainError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Order(_) => Class::Usage,
+            Self::Empty | Self::Mark { .. } | Self::TooMany => Class::Data,
+        }
+    }
 }
 
 impl From<TooMany> for TrainError {

@@ -1,6 +1,7 @@
 //! The `[model]` section of a job. It decides which keys a kind of model has and their bounds, and
 //! refuses to know what is laid out from them.
 
+use crate::error_class::{self, Class, Classify};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -178,6 +179,12 @@ impl Default for ResidualConfig {
 pub struct ModelConfigError {
     pub field: &'static str,
     pub reason: String,
+}
+
+impl Classify for ModelConfigError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 fn wrong<T>(field: &'static str, reason: String) -> Result<T, ModelConfigError> {

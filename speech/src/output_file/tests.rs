@@ -46,7 +46,7 @@ fn a_file_is_replaced_whole_and_keeps_its_permissions() {
         0o640
     );
     let error = write(&path, &fails).unwrap_err();
-    assert!(error.may_pass());
+    assert_eq!(error.class(), Class::Infrastructure);
     assert!(
         error
             .to_string()
@@ -118,7 +118,7 @@ fn what_cannot_be_an_output_is_named_before_anything_is_written() {
             inputs.iter().map(PathBuf::as_path),
         );
         let error = planned.unwrap_err();
-        assert!(!error.may_pass(), "{error}");
+        assert_eq!(error.class(), Class::Usage, "{error}");
         let root = format!("{}/", folder.path().display());
         error.to_string().replace(&root, "")
     };

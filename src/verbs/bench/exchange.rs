@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use coordinator::job::Job;
 use proto::v1::SubmitRequest;
 use speech::{
@@ -20,7 +19,11 @@ use speech::{
     model::{ModelConfig, ModelSpec},
 };
 
-use crate::{args, client, exit::Failure, output, runtime};
+use crate::{
+    args, client,
+    exit::{Context as _, Failure, Result},
+    output, runtime,
+};
 use figures::{Exchange, Round, Setting};
 use member::Said;
 use processes::{Folder, Processes};

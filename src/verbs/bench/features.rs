@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use speech::{
@@ -16,7 +15,7 @@ use worker::compute;
 use super::median;
 use crate::{
     args, evaluation,
-    exit::Failure,
+    exit::{Context as _, Failure, Result},
     output::{self, duration},
 };
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
 use coordinator::{
     clip::ClipConfig,
     optimizer::OptimizerConfig,
@@ -18,7 +17,7 @@ use worker::{
 };
 
 use super::median;
-use crate::{args, device, output};
+use crate::{args, device, exit::Result, output};
 
 /// Medians, in seconds.
 #[derive(Debug, Serialize)]

@@ -6,14 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use speech::import::plain;
 
 use crate::{
     args,
-    exit::Failure,
+    exit::{Context as _, Error, Failure, Result},
     fetch::{
         self, Source,
         catalogue::{self, Checksum, ENTRIES, Entry},
@@ -181,8 +180,10 @@ fn there(source: &Source<'_>, archive: &Path) -> Result<Option<String>> {
 
 /// After a failed unpacking: says that the archive is kept, or removes what may be the reason, so that the next
 /// call does not meet it again.
-fn keep_or_remove(error: &anyhow::Error, archive: &Path, is_verified: bool) {
-    let is_damaged = matches!(error.downcast_ref(), Some(Failure::Data(_)));
+fn keep_or_remove(error: &Error, archive: &Path, is_verified: bool) {
+    let is_damaged = error
+        .causes()
+        .any(|cause| matches!(cause.downcast_ref(), Some(Failure::Data(_))));
     if is_damaged && !is_verified {
         // What it was is in the error.
         let _ = fs::remove_file(archive);

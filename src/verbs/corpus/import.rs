@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     import::{self, Corpus, Format, HoldOut, Imported, Options, PassedOver, plain},
@@ -18,7 +17,7 @@ use speech::{
 
 use crate::{
     args,
-    exit::Failure,
+    exit::{Failure, Result},
     output::{self, duration},
 };
 

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::{
     import::plain,
@@ -14,7 +13,7 @@ use speech::{
 
 use crate::{
     args,
-    exit::Failure,
+    exit::{Failure, Result},
     output::{self, duration},
 };
 

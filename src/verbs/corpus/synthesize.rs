@@ -1,10 +1,9 @@
 //! `corpus synthesize`: a corpus of spoken digits from the built-in formant synthesiser.
 
-use anyhow::Result;
 use serde_json::json;
 use speech::synth::{self, SyntheticConfig, Task};
 
-use crate::{args, output};
+use crate::{args, exit::Result, output};
 
 pub fn run(args: args::Synthesize) -> Result<()> {
     let defaults = SyntheticConfig::default();

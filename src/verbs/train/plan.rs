@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use coordinator::{
     job::Job,
     leases::Scrutiny,
@@ -15,7 +14,7 @@ use speech::manifest::Manifest;
 
 use crate::{
     args, cores,
-    exit::Failure,
+    exit::{Failure, Result},
     jobs::{
         file,
         runs::{self, Start},

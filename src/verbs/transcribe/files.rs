@@ -4,7 +4,6 @@
 
 use std::{collections::VecDeque, io, path::Path};
 
-use anyhow::{Error, Result};
 use speech::{
     audio::{Audio, AudioError, raw::RawFormat},
     front_end::FrontEndError,
@@ -20,7 +19,11 @@ use super::{
     show::{Segment, Transcript},
     sources::{self, Source},
 };
-use crate::{args, exit::Failure, output};
+use crate::{
+    args,
+    exit::{Error, Failure, Result},
+    output,
+};
 
 /// Pieces that are recognised together are so many at most, and no more seconds than this unless one
 /// is: what is in memory at once.
@@ -230,7 +233,7 @@ impl Heard<'_> {
                 Err(FrontEndError::TooShort { .. }) if start > 0.0 => {}
                 Err(error) => {
                     let name = &self.of(place).transcript.file;
-                    let error = Error::new(error).context(name.clone());
+                    let error = Error::from(error).context(name.clone());
                     self.give_up(place, error)?;
                 }
             }
@@ -292,7 +295,7 @@ impl Failures {
 
 /// What an error means for the recording; `None` for a failure of the system.
 fn reason(error: &Error) -> Option<Reason> {
-    for cause in error.chain() {
+    for cause in error.causes() {
         if let Some(error) = cause.downcast_ref::<AudioError>() {
             return Reason::of_audio(error);
         }

@@ -3,7 +3,6 @@
 
 use std::io::Write as _;
 
-use anyhow::Result;
 use serde::Serialize;
 use speech::audio::raw::RawFormat;
 use worker::inference::{Listener, Model, Utterance};
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     args::{self, TranscriptFormat},
-    exit::Failure,
+    exit::{Failure, Result},
     output,
 };
 

@@ -1,11 +1,10 @@
 //! Transcripts as they are finished, in the order in which their files were named: what was printed is not lost
 //! when a later file cannot be transcribed or the program is interrupted.
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::show::{self, Transcript, Word};
-use crate::{args::TranscriptFormat, output};
+use crate::{args::TranscriptFormat, exit::Result, output};
 
 /// Prints one entry for each of so many files.
 pub struct Printer {

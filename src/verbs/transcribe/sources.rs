@@ -7,13 +7,16 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
 use speech::audio::{
     Blocks,
     raw::{Encoding, RawFormat, RawReader},
 };
 
-use crate::{args, exit::Failure, output};
+use crate::{
+    args,
+    exit::{Context as _, Failure, Result},
+    output,
+};
 
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use coordinator::job::Job;
 use proto::v1::{Cause, JobStatus, State};
 use serde::Serialize;
@@ -23,7 +22,7 @@ use tokio::time::timeout;
 use super::{cluster, counted, request, run};
 use crate::{
     args, client, cores,
-    exit::Failure,
+    exit::{Context as _, Failure, Result},
     jobs::file,
     output::{self, duration},
     signals::Signals,

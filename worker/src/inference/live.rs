@@ -3,6 +3,7 @@
 //! grow with the sound. It decides where utterances end: where nothing was said for a while. An
 //! utterance's result is that of its samples by themselves, and does not depend on how they came.
 
+use speech::error_class::{self, Class, Classify};
 use speech::{
     decode::{self, BLANK, Hypothesis, Live},
     front_end::{FrontEndError, LiveFrontEnd, NotLive},
@@ -36,6 +37,12 @@ pub enum ListenError {
     Frames(#[from] NoFrames),
     #[error(transparent)]
     Decode(#[from] decode::DecodeError),
+}
+
+impl Classify for ListenError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 /// What was said between two pauses. Times are seconds since the listener began.

@@ -1,6 +1,7 @@
 //! A run's `final/` folder: `recipe.json` and `model.safetensors`. Every size is checked against the
 //! recipe before anything of that size is held.
 
+use speech::error_class::{self, Class, Classify};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -44,6 +45,12 @@ pub enum ModelError {
         path.display()
     )]
     Mismatch { path: PathBuf, reason: String },
+}
+
+impl Classify for ModelError {
+    fn class(&self) -> Class {
+        error_class::of_data(self)
+    }
 }
 
 pub(super) fn read(folder: &Path) -> Result<(Recipe, Vec<f32>), ModelError> {

@@ -2,21 +2,12 @@
 
 use std::time::Duration;
 
+use speech::error_class::{Class, Classify};
 use thiserror::Error;
 
 use crate::{cache::CacheError, transfer::CallError};
 
-/// What a failed session calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The coordinator, the network or this machine: worth a retry.
-    Infrastructure,
-    /// The coordinator does not take this worker: another program or another machine is needed.
-    Refused,
-    /// A setting is wrong: a retry cannot help.
-    Configuration,
-}
-
+/// What ends a session before its time.
 #[derive(Debug, Error)]
 pub enum SessionError {
     #[error("`{url}` is no coordinator's address: {reason}; give one such as http://host:7700")]
@@ -45,18 +36,19 @@ pub enum SessionError {
     Computing { reason: String },
 }
 
-impl SessionError {
-    pub fn fault(&self) -> Fault {
+impl Classify for SessionError {
+    fn class(&self) -> Class {
         match self {
             Self::Unreachable { .. }
             | Self::Protocol { .. }
             | Self::Computing { .. }
-            | Self::Refused { may_pass: true, .. } => Fault::Infrastructure,
+            | Self::Refused { may_pass: true, .. } => Class::Infrastructure,
+            // Another program, another machine or another setting is needed.
             Self::Refused {
                 may_pass: false, ..
-            } => Fault::Refused,
-            Self::Cache(error) if error.may_pass() => Fault::Infrastructure,
-            Self::Url { .. } | Self::Cache(_) => Fault::Configuration,
+            }
+            | Self::Url { .. } => Class::Data,
+            Self::Cache(error) => error.class(),
         }
     }
 }

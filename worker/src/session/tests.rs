@@ -17,6 +17,7 @@ use proto::{
 };
 use speech::{
     augment::AugmentConfig,
+    error_class::{Class, Classify as _},
     features::{Features, FeaturesConfig},
     model::ModelConfig,
     recipe::{Normalize, Recipe},
@@ -234,7 +235,7 @@ async fn a_refusal_ends_the_session_with_its_reason() {
     })
     .await;
     let error = worker(coordinator.address, None).ended().await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Refused);
+    assert_eq!(error.class(), Class::Data);
     assert!(
         error.to_string().contains("pinned to another class"),
         "{error}"
@@ -312,7 +313,7 @@ async fn a_coordinator_that_is_not_there_is_named_once_patience_ends() {
     drop(listener);
     let patience = Some(Duration::from_millis(200));
     let error = worker(address, patience).ended().await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Infrastructure);
+    assert_eq!(error.class(), Class::Infrastructure);
     let message = error.to_string();
     assert!(
         message.contains(&format!("http://{address} cannot be reached")),

@@ -2,6 +2,7 @@
 //! the transfer that every worker uses. It decides what its gradient is; when it is handed in, and
 //! what is timed, is its caller's.
 
+use speech::error_class::{Class, Classify};
 use std::time::{Duration, Instant};
 
 use proto::{
@@ -34,6 +35,15 @@ pub enum ExchangeError {
     Nonsense(String),
     #[error("a contribution came to {0:?}")]
     NotTaken(receipt::Outcome),
+}
+
+impl Classify for ExchangeError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Url { .. } | Self::Refused(_) => Class::Data,
+            Self::Call(_) | Self::Nonsense(_) | Self::NotTaken(_) => Class::Infrastructure,
+        }
+    }
 }
 
 /// A node to hand a gradient in for.

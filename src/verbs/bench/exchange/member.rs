@@ -1,12 +1,13 @@
 //! A worker process of `bench exchange`. It says on standard output what it has, hands its gradient in
 //! when a line comes on standard input, and ends with that.
 
-use anyhow::Result;
+use std::io;
+
 use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use worker::transfer::exchange::Exchange;
 
-use crate::{args, output, process, runtime};
+use crate::{args, exit::Result, output, process, runtime};
 
 /// What a worker says, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,8 +56,9 @@ pub fn run(args: args::ExchangeWorker) -> Result<()> {
 
 /// Waits for a line; false when none will come any more.
 async fn told() -> Result<bool> {
-    let read = || std::io::stdin().read_line(&mut String::new());
-    Ok(tokio::task::spawn_blocking(read).await?? > 0)
+    let read = || io::stdin().read_line(&mut String::new());
+    let read = tokio::task::spawn_blocking(read).await;
+    Ok(read.map_err(io::Error::other)?? > 0)
 }
 
 fn say(said: &Said) -> Result<()> {

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -23,7 +22,10 @@ use super::{
     figures::{Memory, Setting},
     member::Said,
 };
-use crate::{exit::Failure, process};
+use crate::{
+    exit::{Context as _, Failure, Result},
+    process,
+};
 
 /// How long the coordinator may take until it listens.
 const START: Duration = Duration::from_secs(30);
@@ -173,14 +175,18 @@ impl Processes {
 
     /// Of the coordinator, so far.
     pub fn memory(&self) -> Result<Memory> {
-        let pid = self.coordinator.id().context("the coordinator has ended")?;
+        let pid = self
+            .coordinator
+            .id()
+            .ok_or_else(|| Failure::Infrastructure("the coordinator has ended".to_owned()))?;
         let path = format!("/proc/{pid}/status");
         let status =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes =
             peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        let kibibytes = kibibytes.with_context(|| format!("{path} has no VmHWM"))?;
+        let kibibytes =
+            kibibytes.ok_or_else(|| Failure::Infrastructure(format!("{path} has no VmHWM")))?;
         Ok(Memory {
             peak: 1024 * kibibytes,
             shared: shared(pid)?,

@@ -3,7 +3,8 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
+use crate::exit::{Context as _, Result};
+
 use coordinator::{events::Lines, report::REPORT as REPORT_FILE};
 use serde_json::{Map, Value};
 

@@ -29,7 +29,7 @@ async fn a_coordinator_that_stops_and_is_expected_back_is_waited_for_and_joined_
 async fn who_is_not_wanted_as_it_is_ends_with_the_reason_and_not_well() {
     let coordinator = Coordinator::start(says([parting(Parting::Refused)])).await;
     let error = worker(coordinator.address, None).ended().await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Refused);
+    assert_eq!(error.class(), Class::Data);
     assert!(error.to_string().contains("enough"), "{error}");
 }
 
@@ -51,7 +51,7 @@ async fn a_refusal_that_may_pass_is_worth_a_retry_and_is_printed_without_its_con
     })
     .await;
     let error = worker(coordinator.address, None).ended().await.unwrap_err();
-    assert_eq!(error.fault(), Fault::Infrastructure);
+    assert_eq!(error.class(), Class::Infrastructure);
     let told = error.to_string();
     assert!(told.contains(r"another version\u{1b}[2J"), "{told}");
 }
