@@ -19,41 +19,41 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-mod answers;
+mod background;
+mod checkpoints;
 mod command;
-mod ending;
-mod keeping;
+mod drawing;
+mod error;
+mod finish;
+mod jobs;
 mod lineage;
 mod pass;
-mod queue;
 mod returns;
 mod roster;
 mod scoring;
-mod showing;
+mod stall;
 mod steps;
 mod training;
-mod trouble;
 mod unusable;
-mod waiting;
-mod work;
+mod workers;
 
 pub(crate) use command::{
     Announced, Command, Expected, Handle, LeaseAnswer, Leased, Parting, Posted, Reply, Weights,
     Welcome,
 };
 pub use command::{JobView, Progress};
+pub use error::{Refused, RunError};
 pub(crate) use pass::Hypothesis;
 pub(crate) use roster::Terms;
 pub use roster::{Introduction, WorkerView};
-pub use trouble::{Refused, RunError};
 
-use ending::Ending;
+use background::Done;
+use drawing::Drawing;
+use finish::Ending;
 use pass::Pass;
 use roster::Roster;
-use showing::Drawing;
+use stall::Stall;
 use training::{Next, Training};
-use waiting::Stall;
-use work::Done;
 
 use crate::{
     events::{Event, Journal, Published},
@@ -162,7 +162,7 @@ pub(crate) fn spawn(
         clock: Instant::now(),
         terms,
         machine: Machine::new(store.generation(), config),
-        feeds: queue::feeds(&store),
+        feeds: jobs::feeds(&store),
         fence: store.fence().clone(),
         fenced: None,
         store: Some(store),

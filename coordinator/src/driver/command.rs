@@ -11,9 +11,9 @@ use proto::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    error::Refused,
     pass::Hypothesis,
     roster::{Introduction, WorkerView},
-    trouble::Refused,
 };
 use crate::{
     broadcast::{Board, Encoded},

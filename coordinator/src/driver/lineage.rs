@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::trouble::RunError;
+use super::error::RunError;
 use crate::{
     corpus::Prepared,
     events::Event,

@@ -13,8 +13,8 @@ use proto::{
 use crate::{
     driver::{
         command::{Leased, Posted},
+        error::Refused,
         returns::Returned,
-        trouble::Refused,
     },
     leases::PassId,
     norm_bound::NormBound,

@@ -15,7 +15,7 @@ use proto::{
     text::printable,
 };
 
-use super::trouble::Refused;
+use super::error::Refused;
 use crate::leases::WorkerId;
 
 /// How a coordinator deals with its workers.

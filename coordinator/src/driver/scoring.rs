@@ -8,8 +8,8 @@ use speech::score::{Score, details::Taken};
 
 use super::{
     Driver,
-    trouble::RunError,
-    work::{self, Done, Scored},
+    background::{self, Done, Scored},
+    error::RunError,
 };
 use crate::{
     broadcast::Encoded,
@@ -79,7 +79,7 @@ impl Driver {
         };
         let results = pass.settle_results();
         self.tell(Input::PassClosed);
-        self.spawn(move || Done::Scored(Box::new(work::score(&prepared, &results))));
+        self.spawn(move || Done::Scored(Box::new(background::score(&prepared, &results))));
     }
 
     pub(super) fn scored(&mut self, scored: Scored) {

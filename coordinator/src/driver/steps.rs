@@ -14,12 +14,12 @@ use proto::{
 
 use super::{
     Active, Driver, REASON, Run, SMALL,
+    background::{self, Beginning, Begun, Done, Updated},
     command::{Posted, Weights},
-    ending::Ending,
+    drawing::Drawing,
+    error::RunError,
+    finish::Ending,
     pass::Pass,
-    showing::Drawing,
-    trouble::RunError,
-    work::{self, Beginning, Begun, Done, Updated},
 };
 use crate::{
     broadcast::Board,
@@ -78,7 +78,7 @@ impl Driver {
                     abandoned,
                     feed: feed.clone(),
                 };
-                self.spawn(move || Done::Begun(work::begin(beginning).map(Box::new)));
+                self.spawn(move || Done::Begun(background::begin(beginning).map(Box::new)));
             }
             (Err(error), _) => run.fail(error.into()),
             (Ok(_), None) => run.fail(RunError::Broken("the job has no feed".to_owned())),
@@ -372,7 +372,7 @@ impl Driver {
         self.tell(Input::PassClosed);
         let spares = self.spares.clone();
         self.spawn(move || {
-            let updated = work::update(trainer, sum, &weights.board, &spares);
+            let updated = background::update(trainer, sum, &weights.board, &spares);
             Done::Updated(updated.map(Box::new))
         });
     }

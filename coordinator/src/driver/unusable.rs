@@ -9,7 +9,7 @@ use proto::contribution::Unusable;
 use serde::{Deserialize, Serialize};
 use speech::left_out::{LeftOut, Reason};
 
-use super::{Driver, trouble::RunError};
+use super::{Driver, error::RunError};
 use crate::{
     corpus::{Excluded, Item, Prepared},
     events::{Event, Set},

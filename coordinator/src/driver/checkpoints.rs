@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{
     Active, Driver,
-    ending::add_faults,
-    trouble::RunError,
-    work::{self, Checkpointed, Done},
+    background::{self, Checkpointed, Done},
+    error::RunError,
+    finish::add_faults,
 };
 use crate::{events::Event, held};
 
@@ -40,7 +40,7 @@ impl Driver {
                 fence.check()?;
                 Ok(sync()?)
             };
-            let saved = work::save(&dir, trainer, &prepared, (&tally, &held), keep, ready);
+            let saved = background::save(&dir, trainer, &prepared, (&tally, &held), keep, ready);
             Done::Checkpointed(Box::new(saved))
         });
     }
@@ -86,7 +86,7 @@ impl Driver {
             let finished = fence.check().map_err(RunError::from);
             let mean = held::mean(&held);
             let weights = mean.as_ref().map_or(trainer.judged(), |mean| mean);
-            let finished = finished.and_then(|()| work::finish(&dir, weights, &prepared));
+            let finished = finished.and_then(|()| background::finish(&dir, weights, &prepared));
             Done::Finished(finished)
         });
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Driver, Run, work::Done};
+use super::{Driver, Run, background::Done};
 use crate::{
     events::{Offsets, published},
     plots::Plots,

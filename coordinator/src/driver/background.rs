@@ -20,10 +20,10 @@ use speech::{
 use tokio::sync::watch;
 
 use super::{
+    error::RunError,
     lineage::{self, Changed, Lineage},
     pass::{Hypothesis, Reduced},
     training::{Tally, Training},
-    trouble::RunError,
 };
 use crate::{
     broadcast::{Board, Draft, Encoded},

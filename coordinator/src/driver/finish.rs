@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::PROGRAM_VERSION;
 
-use super::{Active, Driver, Run, Stop, training::Training, trouble::RunError};
+use super::{Active, Driver, Run, Stop, error::RunError, training::Training};
 use crate::{
     events::{Event, Journal, Set, published},
     job::ComputeClassPolicy,

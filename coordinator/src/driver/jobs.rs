@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, ending::add_faults, roster,
+    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, finish::add_faults, roster,
 };
 use crate::{
     events::{Published, published},
