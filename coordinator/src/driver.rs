@@ -1,24 +1,21 @@
-//! The one owner of what a coordinator knows: the state machine, the sum, the weights and the queue.
-//! It waits, does what the machine and the run say comes next, and gives long work to other threads;
-//! it refuses to decide who computes what ([`crate::leases`]) and what comes next
-//! (`training`), and to know the wire.
+//! The one owner of what a coordinator knows: the state machines, the sum, the weights and the queue. It waits, carries
+//! out what the state machines decide ([`crate::leases`]: who computes what; [`crate::run`]: what comes next in a
+//! run), and gives long work to other threads; it refuses to know the wire.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-use proto::contribution::Key;
+use proto::contribution::{Contribution, Key, Quarantined};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
 };
 
+mod actions;
 mod background;
 mod checkpoints;
 mod command;
@@ -49,17 +46,18 @@ pub use roster::{Introduction, WorkerView};
 
 use background::Done;
 use drawing::Drawing;
-use finish::Ending;
 use pass::Pass;
 use roster::Roster;
 use stall::Stall;
-use training::{Next, Training};
+use training::Training;
 
 use crate::{
     events::{Event, Journal, Published},
     leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    run::{self, Action},
     spares::Spares,
     store::{Fence, Store, StoreError},
+    times::Times,
 };
 
 /// Characters of a reason that a worker gives.
@@ -107,21 +105,45 @@ struct Run {
     dir: PathBuf,
     name: String,
     abandoned: Arc<AtomicBool>,
+    clock: Instant,
+    /// Decides what comes next in it.
+    core: run::Run,
+    /// What `core` has asked for, in order.
+    actions: VecDeque<Action>,
     /// Absent while the corpus is prepared.
     active: Option<Active>,
     /// Who wants it cancelled.
     cancel: Vec<Reply<Result<JobView, Refused>>>,
-    /// It is to end as failed, for a reason from outside.
+    /// What went wrong first.
+    error: Option<RunError>,
+    /// Why it is to end as failed, for a reason from outside.
     given_up: Option<RunError>,
+    last: Last,
     /// Who waits for that.
     gave_up: Vec<Reply<()>>,
     /// It was told that audits are left undone.
     unaudited_told: bool,
     /// Faults of this life before the run began.
     before: leases::Counters,
-    /// What it comes to, once that is known.
-    ending: Option<Ending>,
+    /// Of the final model, once it is written.
+    weights_sha256: Option<String>,
     drawing: Drawing,
+}
+
+/// What happened last of each kind that may end a run, for its message.
+#[derive(Debug, Default)]
+struct Last {
+    left_out: Option<Quarantined>,
+    /// Why a step was skipped.
+    skipped: Option<String>,
+    returned: Option<returns::Returned>,
+}
+
+/// What a worker has handed in.
+#[derive(Debug)]
+enum Arrived {
+    Contribution(Box<Contribution>, Times),
+    Results(Vec<Hypothesis>),
 }
 
 struct Active {
@@ -265,8 +287,20 @@ impl Driver {
         }
     }
 
-    /// Tells the machine and does what it says. Gives what became of a contribution.
-    fn tell(&mut self, input: Input) -> Option<Outcome> {
+    /// Tells the run what happened.
+    fn advance(&mut self, input: run::Input) {
+        if let Some(run) = &mut self.run {
+            run.advance(input);
+        }
+    }
+
+    /// Tells the lease machine, and does what it says.
+    fn tell(&mut self, input: Input) {
+        self.tell_of(input, None);
+    }
+
+    /// The same with what a worker has handed in, which is taken up where it is accepted. Gives what became of it.
+    fn tell_of(&mut self, input: Input, mut arrived: Option<Arrived>) -> Option<Outcome> {
         let mut outputs = VecDeque::from(self.machine.handle(self.now(), input));
         let mut receipt = None;
         while let Some(output) = outputs.pop_front() {
@@ -282,8 +316,18 @@ impl Driver {
                     self.answer(worker, LeaseAnswer::Idle(reason));
                 }
                 Output::Unknown { worker } => self.answer(worker, LeaseAnswer::Unknown),
-                Output::Receipt { outcome, .. } => receipt = Some(outcome),
-                Output::PassComplete { pass } => self.complete(&pass),
+                Output::Receipt {
+                    worker,
+                    key,
+                    outcome,
+                } => {
+                    receipt = Some(outcome);
+                    let accepted = arrived.take().filter(|_| outcome == Outcome::Accepted);
+                    if let Some(arrived) = accepted {
+                        self.accept(worker.0, &key, arrived);
+                    }
+                }
+                Output::PassComplete { .. } => self.advance(run::Input::PassComplete),
                 Output::LeaseExpired { worker, key } => self.note(Event::LeaseExpired {
                     worker: worker.0,
                     node: key.node.to_string(),
@@ -304,8 +348,8 @@ impl Driver {
                     second,
                     late,
                 } => {
-                    if let Some(pass) = self.pass_mut().filter(|_| !late) {
-                        pass.doubt();
+                    if !late {
+                        self.advance(run::Input::PassDoubted);
                     }
                     let node = key.node.to_string();
                     tracing::error!(
@@ -379,6 +423,11 @@ impl Driver {
         asked_for.then(|| pass.leased(key, posted))
     }
 
+    /// Elements of the weights of the running job, and of the vectors that are summed for it.
+    fn elements(&self) -> usize {
+        self.run.as_ref().map_or(0, |run| run.core.elements())
+    }
+
     fn pass(&self) -> Option<&Pass> {
         let active = self.run.as_ref()?.active.as_ref()?;
         active.training.pass.as_ref()
@@ -424,70 +473,5 @@ impl Driver {
             Ok((_, done)) => self.take_up(done),
             Err(panicked) => run.fail(RunError::Broken(panicked.to_string())),
         }
-    }
-
-    /// Begins what comes next, until something has to be waited for.
-    async fn proceed(&mut self) {
-        while self.fenced.is_none() {
-            let Some(run) = &mut self.run else {
-                match &mut self.stop {
-                    Stop::No => {
-                        if self.begin_next().await {
-                            continue;
-                        }
-                    }
-                    Stop::Asked(_) => self.stopped(),
-                    Stop::Done => {}
-                }
-                return;
-            };
-            if let Some(ending) = run.ending.take() {
-                self.end(ending).await;
-                continue;
-            }
-            let Some(active) = &run.active else {
-                // The preparation hears of it, and nobody waits for it.
-                let ending = run.wanted_ending();
-                if ending.is_none() && matches!(self.stop, Stop::No) {
-                    return;
-                }
-                run.abandoned.store(true, Ordering::Relaxed);
-                match ending {
-                    Some(ending) => self.end(ending).await,
-                    None => self.put_away().await,
-                }
-                continue;
-            };
-            match active.training.next() {
-                Next::Wait => return,
-                Next::Checkpoint => self.save(),
-                Next::OpenGradient => self.open_gradient(),
-                Next::OpenEvaluation => self.open_evaluation(),
-                Next::OpenChoice => self.open_choice(),
-                Next::Hear => self.end_epoch(None),
-                Next::Update => self.update(),
-                Next::Score => self.score(),
-                Next::Finish => self.finish(),
-                Next::Stop => match run.wanted_ending() {
-                    Some(ending) => self.end(ending).await,
-                    None => self.put_away().await,
-                },
-            }
-        }
-    }
-}
-
-impl Run {
-    /// Remembers the first thing that went wrong.
-    fn fail(&mut self, error: RunError) {
-        self.ending.get_or_insert(Ending::Failed(error));
-    }
-
-    /// How it ends once it has come to rest, if that is more than to be taken up again.
-    fn wanted_ending(&mut self) -> Option<Ending> {
-        if !self.cancel.is_empty() {
-            return Some(Ending::Cancelled);
-        }
-        self.given_up.take().map(Ending::Failed)
     }
 }

@@ -24,40 +24,6 @@ use passes::Blocks;
 /// threads, and each weight once.
 pub type Publish<'a> = &'a (dyn Fn(usize, &[f32]) + Sync);
 
-/// What is done with the sum of a pass. The engine reduces a flat vector with a weight and knows no
-/// more; gradient descent ([`Trainer`]) is one rule, re-estimation in expectation-maximisation would
-/// be another.
-pub trait UpdateRule {
-    /// Elements of the vectors that are summed.
-    fn elements(&self) -> usize;
-
-    /// The version of the weights: updates made or skipped so far.
-    fn step(&self) -> u64;
-
-    /// What workers compute from, and what is broadcast after an update.
-    fn weights(&self) -> &[f32];
-
-    /// Takes the sum of the pass at [`UpdateRule::step`] and moves on by one step. What is left of the
-    /// sum's vector is its memory. Runs of new weights are handed to `publish` as they become final;
-    /// a step that is skipped hands nothing out, and one that fails may have handed out some.
-    ///
-    /// # Errors
-    /// When the rule cannot go on; its weights are then not to be used.
-    fn apply_to(
-        &mut self,
-        sum: &mut Contribution,
-        publish: Publish<'_>,
-    ) -> Result<Outcome, UpdateError>;
-
-    /// The same for a sum that nobody needs any more and weights that nobody waits for.
-    ///
-    /// # Errors
-    /// See [`UpdateRule::apply_to`].
-    fn apply(&mut self, mut sum: Contribution) -> Result<Outcome, UpdateError> {
-        self.apply_to(&mut sum, &|_, _| {})
-    }
-}
-
 /// Why training cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UpdateError {
@@ -299,20 +265,38 @@ impl Trainer {
     }
 }
 
-impl UpdateRule for Trainer {
-    fn elements(&self) -> usize {
+impl Trainer {
+    /// Elements of the vectors that are summed, and of the weights.
+    pub fn elements(&self) -> usize {
         self.weights.len()
     }
 
-    fn step(&self) -> u64 {
+    /// The version of the weights: updates made or skipped so far.
+    pub fn step(&self) -> u64 {
         self.step
     }
 
-    fn weights(&self) -> &[f32] {
+    /// What workers compute from, and what is broadcast after an update.
+    pub fn weights(&self) -> &[f32] {
         &self.weights
     }
 
-    fn apply_to(
+    /// [`Trainer::apply_to`] for weights that nobody waits for.
+    ///
+    /// # Errors
+    /// See [`Trainer::apply_to`].
+    pub fn apply(&mut self, mut sum: Contribution) -> Result<Outcome, UpdateError> {
+        self.apply_to(&mut sum, &|_, _| {})
+    }
+
+    /// Takes the sum of the pass at [`Trainer::step`] and moves on by one step. What is left of the
+    /// sum's vector is its memory. Runs of new weights are handed to `publish` as they become final;
+    /// a step that is skipped hands nothing out, and one that fails may have handed out some.
+    ///
+    /// # Errors
+    /// When the sum has another length than the weights, or the weights or what the optimizer keeps are not finite
+    /// after the step; they are then not to be used.
+    pub fn apply_to(
         &mut self,
         sum: &mut Contribution,
         publish: Publish<'_>,

@@ -9,7 +9,7 @@ use coordinator::{
     optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
     schedule::ScheduleConfig,
     select::{Figure, SelectConfig},
-    update::{Trainer, TrainerConfig, UpdateRule as _},
+    update::{Trainer, TrainerConfig},
 };
 use proto::contribution::Contribution;
 use serde::Deserialize;

@@ -75,6 +75,8 @@ struct Active {
     saved: u64,
     rule: Rule,
     pass: Option<Pass>,
+    /// Of the next sum that is begun: a thread may still add to one of an earlier pass.
+    next_attempt: u32,
     rest: Option<Rest>,
 }
 
@@ -164,6 +166,7 @@ impl Active {
             saved: step,
             rule: Rule::AtHand,
             pass: None,
+            next_attempt: 0,
             rest: None,
         }
     }
@@ -175,8 +178,10 @@ impl Active {
             Input::PassComplete => self.in_pass(Pass::complete),
             Input::PassDoubted => self.in_pass(Pass::doubt),
             Input::PassRestarted => {
-                let left_out = self.pass.as_mut().map_or(0, Pass::restart);
-                self.memory.left_out -= left_out;
+                if let Some(pass) = self.pass.as_mut().filter(|pass| !pass.is_settling()) {
+                    self.memory.left_out -= pass.restart();
+                    self.next_attempt += 1;
+                }
                 None
             }
             Input::Accepted { left_out } => self.accepted(left_out),
@@ -332,8 +337,10 @@ impl Active {
             version,
             epoch,
             elements: self.elements,
+            attempt: self.next_attempt,
             norm_bound,
         };
+        self.next_attempt += 1;
         self.pass = Some(Pass::new(opened));
         actions.push(Action::OpenPass(opened));
     }

@@ -23,7 +23,7 @@ use super::{
     error::RunError,
     lineage::{self, Changed, Lineage},
     pass::{Hypothesis, Reduced},
-    training::{Tally, Training},
+    training::{Remembered, Tally, Training},
 };
 use crate::{
     broadcast::{Board, Draft, Encoded},
@@ -35,9 +35,10 @@ use crate::{
     plan::Plan,
     reduce::ReduceError,
     report::Report,
+    run::{RunMemory, Start},
     spares::Spares,
     store::{self, StoreError, replace},
-    update::{Counts, Outcome, Trainer, TrainerConfig, UpdateRule},
+    update::{Counts, Outcome, Trainer, TrainerConfig},
 };
 
 /// What came of some work.
@@ -63,6 +64,8 @@ pub struct Beginning {
     pub cache_dir: Option<PathBuf>,
     /// See [`crate::store::Entry::permissions`].
     pub permissions: u64,
+    /// How long a pass may come to nothing because its leases are returned.
+    pub returns: Duration,
     pub abandoned: Arc<AtomicBool>,
     pub feed: watch::Sender<Published>,
 }
@@ -71,6 +74,7 @@ pub struct Beginning {
 #[derive(Debug)]
 pub struct Begun {
     pub training: Training,
+    pub start: Start,
     pub journal: Journal,
     /// What lies behind that in the files of lines is new, or was moved.
     pub opened: Offsets,
@@ -101,6 +105,7 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         synthetic_dir,
         cache_dir,
         permissions,
+        returns,
         abandoned,
         feed,
     } = beginning;
@@ -121,13 +126,13 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         total_steps: plan.total_steps(),
         ema: train.ema,
     };
-    let latest = checkpoint::latest::<Tally>(&checkpoints(&run_dir), &prepared.spec)?;
+    let latest = checkpoint::latest::<Remembered>(&checkpoints(&run_dir), &prepared.spec)?;
     let mut damaged = set_aside(&latest.damaged)?;
     if latest.found.is_none() && !damaged.is_empty() {
         damaged.push("no whole checkpoint is left: the run begins at step 0 again".to_owned());
     }
     let mut changed = None;
-    let (trainer, mut remembered, saved, resumed_from) = match latest.found {
+    let (trainer, remembered, held, resumed_from) = match latest.found {
         Some((path, checkpoint)) => {
             let Checkpoint {
                 trainer,
@@ -135,11 +140,13 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
                 mut progress,
             } = checkpoint;
             let step = trainer.counts.step;
-            let whole = progress.course.held.len() == held.len();
-            if progress.corpus != prepared.digest || !whole {
+            let policy = &progress.run.policy;
+            let whole = policy.held.len() == held.len();
+            if progress.tally.corpus != prepared.digest || !whole {
                 return Err(RunError::Changed { step });
             }
-            let lineage = &mut progress.lineage;
+            let drops = policy.drops();
+            let lineage = &mut progress.tally.lineage;
             changed = lineage.go_on(&job, &prepared, step, permissions)?;
             let (epochs, total) = (train.epochs, plan.total_steps());
             if step > total {
@@ -150,8 +157,8 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
                 });
             }
             let mut trainer = Trainer::restore(&prepared.spec, config, trainer)?;
-            trainer.set_drops(progress.course.drops());
-            (trainer, (progress, held), step, Some(name(&path)))
+            trainer.set_drops(drops);
+            (trainer, progress, held, Some(name(&path)))
         }
         None => {
             let initial = lineage::read_initial(&job, &prepared)?;
@@ -163,7 +170,8 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
             let weights = initial.map(|(weights, _)| weights);
             let weights = weights.unwrap_or_else(|| prepared.spec.initialize(train.seed));
             let trainer = Trainer::new(&prepared.spec, config, weights);
-            (trainer, (tally, Held::new()), 0, None)
+            let run = RunMemory::default();
+            (trainer, Remembered { run, tally }, Held::new(), None)
         }
     };
     let encoded = Encoded::new(trainer.weights(), train.wire);
@@ -172,22 +180,34 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         return Err(CorpusError::Abandoned.into());
     }
     store::settle(&run_dir)?;
-    let tally = &mut remembered.0;
+    let Remembered {
+        run: memory,
+        mut tally,
+    } = remembered;
     let opened = tally.offsets;
     let kept = history::keep(&run_dir, opened.events)?;
     tally.offsets.events = kept.length;
     tally.recall(&kept, Report::earlier(&run_dir).as_ref());
     let journal = Journal::open(&run_dir, tally.offsets, feed)?;
+    let elements = trainer.weights().len();
+    let chosen = tally.chosen.is_some();
     let training = Training::new(
         Arc::new(job),
         Arc::new(prepared),
         plan,
         trainer,
-        remembered,
-        Some(saved),
+        (tally, held),
     );
+    let start = Start {
+        spec: training.spec(returns),
+        memory,
+        step: training.counts.step,
+        elements,
+        chosen,
+    };
     Ok(Begun {
         training,
+        start,
         journal,
         opened,
         encoded,
@@ -324,7 +344,7 @@ pub fn save(
     run_dir: &Path,
     trainer: Trainer,
     prepared: &Prepared,
-    (tally, held): (&Tally, &Held),
+    (remembered, held): (&Remembered, &Held),
     keep: usize,
     ready: impl FnOnce() -> Result<(), RunError>,
 ) -> Checkpointed {
@@ -332,7 +352,7 @@ pub fn save(
     let dir = checkpoints(run_dir);
     let write = || {
         ready()?;
-        let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), held, tally)?;
+        let path = checkpoint::save(&dir, &prepared.spec, &trainer.state(), held, remembered)?;
         checkpoint::prune(&dir, keep, step)?;
         Ok(name(&path))
     };

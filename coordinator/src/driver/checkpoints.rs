@@ -1,5 +1,5 @@
 //! What a run leaves on disk: checkpoints on the way and the final model. Each function begins to write
-//! or takes up what came of it; when that is due is [`super::training`]'s to say.
+//! or takes up what came of it; when that is due is [`crate::run`]'s to decide.
 
 use std::sync::Arc;
 
@@ -8,12 +8,17 @@ use super::{
     background::{self, Checkpointed, Done},
     error::RunError,
     finish::add_faults,
+    training::Remembered,
 };
-use crate::{events::Event, held};
+use crate::{
+    events::Event,
+    held,
+    run::{self, RunMemory},
+};
 
 impl Driver {
-    /// Writes a checkpoint of the weights as they are.
-    pub(super) fn save(&mut self) {
+    /// Writes a checkpoint of the weights as they are, with what the run remembers.
+    pub(super) fn save(&mut self, memory: RunMemory) {
         let counters = *self.machine.counters();
         let Some(run) = &mut self.run else { return };
         let before = run.before;
@@ -31,6 +36,7 @@ impl Driver {
         let mut tally = training.tally.clone();
         tally.offsets = journal.offsets();
         add_faults(&mut tally.faults, &before, &counters);
+        let remembered = Remembered { run: memory, tally };
         let held = training.held.clone();
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let keep = training.job.train.keep_checkpoints;
@@ -40,7 +46,8 @@ impl Driver {
                 fence.check()?;
                 Ok(sync()?)
             };
-            let saved = background::save(&dir, trainer, &prepared, (&tally, &held), keep, ready);
+            let saved =
+                background::save(&dir, trainer, &prepared, (&remembered, &held), keep, ready);
             Done::Checkpointed(Box::new(saved))
         });
     }
@@ -57,13 +64,13 @@ impl Driver {
         training.trainer = Some(trainer);
         match result {
             Ok(file) => {
-                training.saved = Some(step);
                 let drawn_by_scores = training.evaluates();
                 tracing::debug!(file, "checkpoint");
                 self.note(Event::Checkpointed { file });
                 if !drawn_by_scores {
                     self.draw();
                 }
+                self.advance(run::Input::Checkpointed { step });
             }
             Err(error) => self.fail(error),
         }
@@ -78,7 +85,6 @@ impl Driver {
         let Some(trainer) = training.trainer.take() else {
             return;
         };
-        training.finishing = true;
         let held = std::mem::take(&mut training.held);
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let fence = self.fence.clone();

@@ -1,7 +1,7 @@
 //! How a run ends: its last event, its report, its state, and the word to those who follow. It
 //! decides the order, so that whoever hears of the end finds everything written.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use proto::PROGRAM_VERSION;
 
@@ -11,6 +11,8 @@ use crate::{
     job::ComputeClassPolicy,
     leases::{Counters, Input},
     report::{Chosen, LeftOutOf, Report},
+    run::{End, Failure},
+    select::Measure,
     store::{Cause, State, StoreError},
 };
 
@@ -52,7 +54,73 @@ impl Ending {
     }
 }
 
+impl Run {
+    /// The epochs whose weights are held, counted from 1.
+    pub(super) fn held_epochs(&self) -> Vec<u64> {
+        let memory = self.core.memory();
+        let marks = memory.map_or(&[][..], |memory| &memory.policy.held);
+        marks.iter().map(|mark| mark.epoch).collect()
+    }
+
+    /// What it means that the run has failed.
+    fn error(&mut self, failure: Failure) -> RunError {
+        let job = self.active.as_ref().map(|active| &active.training.job);
+        let by = job.map_or(Measure::Score, |job| job.select.by);
+        let field = job.and_then(|job| job.needs_scores()).unwrap_or_default();
+        let missing = || RunError::Broken(format!("there is no reason for {failure:?}"));
+        match failure {
+            Failure::Reported => self.error.take().unwrap_or_else(missing),
+            Failure::GivenUp => self.given_up.take().unwrap_or_else(missing),
+            Failure::TooManyLeftOut { count, limit } => match self.last.left_out.take() {
+                None => missing(),
+                Some(last) => RunError::TooManyQuarantined {
+                    count,
+                    limit,
+                    utterances: last.utterances.join(", "),
+                    reason: last.reason,
+                },
+            },
+            Failure::Diverged { count, limit } => match self.last.skipped.take() {
+                None => missing(),
+                Some(reason) => RunError::Diverges {
+                    count,
+                    limit,
+                    reason,
+                },
+            },
+            Failure::NoFigure => RunError::NoFigure { field, by },
+            Failure::NeverFinite => RunError::NeverFinite { field, by },
+            Failure::Returned { times, within } => match self.last.returned.take() {
+                None => missing(),
+                Some(last) => RunError::Returned {
+                    worker: last.worker.0,
+                    name: last.name,
+                    step: last.step,
+                    times,
+                    within: Duration::from_millis(within),
+                    reason: last.reason,
+                },
+            },
+        }
+    }
+}
+
 impl Driver {
+    /// What the running job comes to.
+    pub(super) fn ending(&mut self, end: End) -> Ending {
+        let Some(run) = &mut self.run else {
+            return Ending::Cancelled;
+        };
+        match end {
+            End::Cancelled | End::Requeued => Ending::Cancelled,
+            End::Failed(failure) => Ending::Failed(run.error(failure)),
+            End::Succeeded => match run.weights_sha256.take() {
+                Some(weights_sha256) => Ending::Succeeded { weights_sha256 },
+                None => Ending::Failed(RunError::Broken("there is no final model".to_owned())),
+            },
+        }
+    }
+
     /// Ends the running job.
     pub(super) async fn end(&mut self, ending: Ending) {
         self.tell(Input::PassClosed);
@@ -188,6 +256,16 @@ fn report(run: &Run, ending: &Ending, counters: &Counters) -> Report {
     add_faults(&mut report.faults, &run.before, counters);
     if let Some(training) = training {
         fill(&mut report, training);
+        report.epochs = match training.counts.step {
+            0 => 0,
+            _ => run.core.epoch(),
+        };
+        let metrics = training.tally.chosen.clone();
+        report.chosen = metrics.map(|metrics| Chosen {
+            epochs: run.held_epochs(),
+            metrics,
+        });
+        report.quarantined = run.core.memory().map_or(0, |memory| memory.left_out);
     }
     report
 }
@@ -207,10 +285,6 @@ fn fill(report: &mut Report, training: &Training) {
     report.applied_steps = counts.applied_steps;
     report.total_steps = training.plan.total_steps();
     report.total_epochs = job.train.epochs;
-    report.epochs = match counts.step {
-        0 => 0,
-        _ => training.epoch_number(),
-    };
     report.compute_class.clone_from(&tally.compute_class);
     report.bit_identity = true;
     if job.compute_class == ComputeClassPolicy::Any {
@@ -224,14 +298,9 @@ fn fill(report: &mut Report, training: &Training) {
     report.synthetic = prepared.synthetic;
     report.metrics.clone_from(&tally.metrics);
     report.best.clone_from(&tally.best);
-    report.chosen = tally.chosen.clone().map(|metrics| Chosen {
-        epochs: tally.course.held.iter().map(|mark| mark.epoch).collect(),
-        metrics,
-    });
     report.loss = tally.loss;
     report.clipped_share = training.clipped_share();
     report.clamped_share = training.clamped_share();
-    report.quarantined = tally.quarantined;
     let left_out = |set| tally.undecodable.left_out(set, prepared);
     report.left_out = LeftOutOf {
         train: left_out(Set::Train),

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     events::{Published, published},
     job::Job,
+    run,
     store::{Resumption, State, Store},
 };
 
@@ -116,7 +117,7 @@ impl Driver {
             Some(_) => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
                     run.cancel.push(reply);
-                    self.come_to_rest();
+                    run.advance(run::Input::Rest(run::Rest::Cancel));
                     return;
                 }
                 let (cancelled, dir) = (id.clone(), self.store().run_dir(&id));

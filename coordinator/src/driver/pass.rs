@@ -1,6 +1,6 @@
-//! A pass over micro-batches as the driver holds it: what is in it, what has come in, and the sum as
-//! far as it is taken. It decides when the sum is whole; it refuses to know who works on it, which is
-//! the machine's.
+//! A pass over micro-batches as the driver holds it: what is in it, what has come in, and the sum as far as it is
+//! taken. When something is added and when the sum is whole is [`crate::run`]'s to decide, and who works on it
+//! [`crate::leases`]'.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -14,11 +14,11 @@ use crate::{
     driver::{
         command::{Leased, Posted},
         error::Refused,
-        returns::Returned,
     },
     leases::PassId,
     norm_bound::NormBound,
     reduce::{ReduceError, Reducer},
+    run::{OpenPass, Purpose},
     spares::Spares,
     times::Times,
 };
@@ -50,17 +50,9 @@ pub fn digest(results: &[Hypothesis]) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Collecting,
-    /// Every micro-batch is in.
-    Complete,
-    /// What comes of it is being computed.
-    Settling,
-}
-
 #[derive(Debug)]
 pub struct Pass {
+    pub purpose: Purpose,
     pub kind: PassKind,
     /// The version of the weights.
     pub step: u64,
@@ -74,18 +66,13 @@ pub struct Pass {
     pub opened: Instant,
     /// Where the time of what came in went.
     pub times: Times,
-    /// Micro-batches that were left out of what has come in.
-    pub left_out: u64,
-    /// Leases returned undone since the last contribution, if there were any.
-    pub returned: Option<Returned>,
-    stage: Stage,
     sum: Sum,
     results: BTreeMap<u32, Hypothesis>,
 }
 
 #[derive(Debug)]
 struct Sum {
-    /// Counts how often it was begun.
+    /// See [`OpenPass::attempt`].
     attempt: u32,
     elements: usize,
     spares: Spares,
@@ -120,37 +107,37 @@ impl Reduction {
 /// What came of a [`Reduction`].
 #[derive(Debug)]
 pub struct Reduced {
-    attempt: u32,
+    pub attempt: u32,
     reducer: Reducer,
     /// That it took.
     seconds: f64,
 }
 
 impl Pass {
-    /// `elements` of the vectors that a gradient pass sums; those that were added go to `spares`.
+    /// What was added goes to `spares`. With `averaged`, it is computed from [`super::Weights::averaged`].
     pub fn new(
-        kind: PassKind,
-        step: u64,
-        epoch: u32,
+        opened: &OpenPass,
         micro_batches: Vec<Vec<u32>>,
-        elements: usize,
+        averaged: bool,
         spares: Spares,
     ) -> Self {
+        let elements = opened.elements;
         let reducer = Reducer::new(count(&micro_batches), elements).with(spares.clone());
         Self {
-            kind,
-            step,
-            epoch,
+            purpose: opened.purpose,
+            kind: match opened.purpose {
+                Purpose::Update => PassKind::Gradient,
+                Purpose::Evaluate { .. } | Purpose::Choose => PassKind::Evaluation,
+            },
+            step: opened.version,
+            epoch: opened.epoch,
             micro_batches,
-            norm_bound: None,
-            averaged: false,
+            norm_bound: opened.norm_bound,
+            averaged,
             opened: Instant::now(),
             times: Times::default(),
-            left_out: 0,
-            returned: None,
-            stage: Stage::Collecting,
             sum: Sum {
-                attempt: 0,
+                attempt: opened.attempt,
                 elements,
                 spares,
                 reducer: Some(reducer),
@@ -197,15 +184,12 @@ impl Pass {
 
     /// Takes in what the machine accepted.
     pub fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
-        self.returned = None;
         self.times.add(times);
-        self.left_out += contribution.quarantined.len() as u64;
         self.sum.pending.push((node, contribution));
     }
 
     /// Takes in the results that the machine accepted.
     pub fn accept_results(&mut self, results: Vec<Hypothesis>) {
-        self.returned = None;
         let results = results.into_iter().map(|result| (result.index, result));
         self.results.extend(results);
     }
@@ -227,7 +211,17 @@ impl Pass {
         )))
     }
 
-    /// Additions to do now; there are none while others are being done.
+    /// Of the vectors that it sums.
+    pub fn elements(&self) -> usize {
+        self.sum.elements
+    }
+
+    /// The present attempt at the sum, see [`OpenPass::attempt`].
+    pub fn attempt(&self) -> u32 {
+        self.sum.attempt
+    }
+
+    /// The additions that are due; `None` where nothing is left to add.
     pub fn take_reduction(&mut self) -> Option<Reduction> {
         if self.sum.pending.is_empty() {
             return None;
@@ -254,8 +248,6 @@ impl Pass {
     pub fn restart(&mut self) {
         let (elements, spares) = (self.sum.elements, self.sum.spares.clone());
         let reducer = Reducer::new(self.micro_batches(), elements).with(spares.clone());
-        self.stage = Stage::Collecting;
-        self.left_out = 0;
         self.results.clear();
         self.sum = Sum {
             attempt: self.sum.attempt + 1,
@@ -266,37 +258,13 @@ impl Pass {
         };
     }
 
-    /// An answer is in doubt: the pass is not complete before it is settled.
-    pub fn doubt(&mut self) {
-        if self.stage == Stage::Complete {
-            self.stage = Stage::Collecting;
-        }
-    }
-
-    /// Every micro-batch has come in.
-    pub fn complete(&mut self) {
-        self.stage = Stage::Complete;
-    }
-
-    /// Whether what comes of it can be computed now.
-    pub fn is_whole(&self) -> bool {
-        self.stage == Stage::Complete && self.sum.reducer.is_some() && self.sum.pending.is_empty()
-    }
-
-    /// Whether what comes of it is being computed.
-    pub fn is_settling(&self) -> bool {
-        self.stage == Stage::Settling
-    }
-
     /// The sum over the pass; only of a whole one, and once.
     pub fn settle_sum(&mut self) -> Option<Contribution> {
-        self.stage = Stage::Settling;
         self.sum.reducer.take().and_then(Reducer::root)
     }
 
     /// The results of the pass by utterance; only of a whole one, and once.
     pub fn settle_results(&mut self) -> BTreeMap<u32, Hypothesis> {
-        self.stage = Stage::Settling;
         std::mem::take(&mut self.results)
     }
 }
@@ -309,8 +277,16 @@ fn count(micro_batches: &[Vec<u32>]) -> u32 {
 mod tests {
     use super::*;
 
-    fn pass(kind: PassKind, micro_batches: Vec<Vec<u32>>) -> Pass {
-        Pass::new(kind, 3, 1, micro_batches, 1, Spares::default())
+    fn pass(purpose: Purpose, micro_batches: Vec<Vec<u32>>) -> Pass {
+        let opened = OpenPass {
+            purpose,
+            version: 3,
+            epoch: 1,
+            elements: 1,
+            attempt: 5,
+            norm_bound: None,
+        };
+        Pass::new(&opened, micro_batches, false, Spares::default())
     }
 
     fn contribution(value: f32) -> Contribution {
@@ -322,57 +298,25 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_is_whole_when_everything_is_in_and_added() {
-        let mut pass = pass(PassKind::Gradient, vec![vec![0], vec![1]]);
-        pass.accept(Node::leaf(1), contribution(2.0), &Times::default());
-        let first = pass.take_reduction().unwrap();
-        pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
-        assert!(pass.take_reduction().is_none(), "one thread adds at a time");
-        pass.complete();
-        assert!(!pass.is_whole());
-        pass.reduced(first.run().unwrap());
-        assert!(!pass.is_whole());
-        let second = pass.take_reduction().unwrap();
-        pass.reduced(second.run().unwrap());
-        assert!(pass.is_whole());
-        assert_eq!(pass.settle_sum().unwrap().sum, Some(vec![3.0]));
-        assert!(pass.is_settling());
-    }
-
-    #[test]
     fn a_pass_that_begins_again_forgets_what_a_thread_still_adds() {
-        let mut pass = pass(PassKind::Gradient, vec![vec![0], vec![1]]);
+        let mut pass = pass(Purpose::Update, vec![vec![0], vec![1]]);
         pass.accept(Node::leaf(0), contribution(7.0), &Times::default());
         let before = pass.take_reduction().unwrap();
         pass.restart();
+        assert_eq!(pass.attempt(), 6);
         for (node, value) in [(Node::leaf(0), 1.0), (Node::leaf(1), 2.0)] {
             pass.accept(node, contribution(value), &Times::default());
         }
         let after = pass.take_reduction().unwrap();
-        pass.reduced(before.run().unwrap());
-        pass.complete();
-        assert!(!pass.is_whole(), "the thread's sum is of the first attempt");
+        assert!(pass.take_reduction().is_none(), "all is being added");
         pass.reduced(after.run().unwrap());
+        pass.reduced(before.run().unwrap());
         assert_eq!(pass.settle_sum().unwrap().sum, Some(vec![3.0]));
     }
 
     #[test]
-    fn a_complete_pass_waits_while_an_answer_is_in_doubt() {
-        let mut pass = pass(PassKind::Gradient, vec![vec![0]]);
-        pass.accept(Node::leaf(0), contribution(1.0), &Times::default());
-        let reduced = pass.take_reduction().unwrap().run().unwrap();
-        pass.reduced(reduced);
-        pass.complete();
-        assert!(pass.is_whole());
-        pass.doubt();
-        assert!(!pass.is_whole());
-        pass.complete();
-        assert!(pass.is_whole());
-    }
-
-    #[test]
     fn results_must_be_those_of_the_node() {
-        let pass = pass(PassKind::Evaluation, vec![vec![4, 2], vec![1]]);
+        let pass = pass(Purpose::Choose, vec![vec![4, 2], vec![1]]);
         let results = |indices: &[u32]| -> Vec<Hypothesis> {
             let result = |&index| Hypothesis {
                 index,

@@ -1,71 +1,46 @@
 //! The ends of epochs: what is scored, on which weights, and what follows from it. Each function begins
-//! one thing or takes up what came of it; what follows from a score is [`crate::epochs`]'s to say.
+//! one thing or takes up what came of it; what follows from a score is [`crate::epochs`]'s to decide.
 
 use std::sync::Arc;
 
-use proto::contribution::PassKind;
 use speech::score::{Score, details::Taken};
 
 use super::{
-    Driver,
+    Driver, Run,
     background::{self, Done, Scored},
-    error::RunError,
 };
 use crate::{
     broadcast::Encoded,
-    epochs::EpochOutcome,
     events::{Event, Set},
     held,
-    leases::Input,
-    plan,
     report::{Best, Metrics},
+    run::{self, EpochEnd, OpenPass, Purpose},
     select::{Figure, Measure},
 };
 
 impl Driver {
-    /// Opens the evaluation of the epoch that has ended, on the moving average where one is kept.
-    pub(super) fn open_evaluation(&mut self) {
+    /// Makes the weights available that an evaluation is about, where they are not the newest ones: a moving average,
+    /// or what the final model will be. Says whether there are such.
+    pub(super) fn offer_averaged(&mut self, opened: &OpenPass) -> bool {
         let Some(training) = self.training() else {
-            return;
+            return false;
         };
-        let (step, wire) = (training.counts.step, training.job.train.wire);
+        let wire = training.job.train.wire;
         let trainer = training.trainer.as_ref();
-        let average = trainer.and_then(|trainer| trainer.moving_average());
-        let average = average.map(|average| Encoded::new(average, wire));
-        self.evaluate(step, average);
-    }
-
-    /// Opens the evaluation of what the final model will be. No weights that gradients are computed
-    /// from ever have its version.
-    pub(super) fn open_choice(&mut self) {
-        let Some(training) = self.training() else {
-            return;
+        let other = match opened.purpose {
+            Purpose::Update | Purpose::Evaluate { average: false } => None,
+            Purpose::Evaluate { average: true } => trainer
+                .and_then(|trainer| trainer.moving_average())
+                .map(|average| Encoded::new(average, wire)),
+            Purpose::Choose => held::mean(&training.held).map(|mean| Encoded::new(&mean, wire)),
         };
-        let (step, wire) = (training.counts.step + 1, training.job.train.wire);
-        let mean = held::mean(&training.held);
-        self.evaluate(step, mean.map(|mean| Encoded::new(&mean, wire)));
-    }
-
-    /// Opens a pass over the validation set, on other weights than the newest ones if there are any.
-    fn evaluate(&mut self, step: u64, other: Option<Encoded>) {
-        let Some(training) = self.training() else {
-            return;
-        };
-        let valid = training.prepared.valid.iter();
-        let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
-        let micro_batches = plan::evaluation(&lengths, training.job.train.batching());
-        let epoch = training.epoch_ended();
         let averaged = other.is_some();
         self.weights.send_modify(|weights| {
             if let Some(weights) = weights {
-                weights.averaged = other.map(|other| (step, Arc::new(other)));
+                weights.averaged = other.map(|other| (opened.version, Arc::new(other)));
             }
         });
-        let mut pass = self.pass_over(PassKind::Evaluation, step, epoch, micro_batches);
-        if let Some(pass) = &mut pass {
-            pass.averaged = averaged;
-        }
-        self.open(pass);
+        averaged
     }
 
     /// Scores the results of an evaluation pass.
@@ -78,7 +53,6 @@ impl Driver {
             return;
         };
         let results = pass.settle_results();
-        self.tell(Input::PassClosed);
         self.spawn(move || Done::Scored(Box::new(background::score(&prepared, &results))));
     }
 
@@ -100,16 +74,16 @@ impl Driver {
             loss,
             score: score.clone(),
         };
-        if pass.step > training.counts.step {
+        if pass.purpose == Purpose::Choose {
             training.tally.chosen = Some(metrics);
-            let epochs = training.tally.course.held.iter().map(|mark| mark.epoch);
-            let epochs = epochs.collect();
+            let epochs = self.run.as_ref().map(Run::held_epochs);
             self.note(Event::Chosen {
-                epochs,
+                epochs: epochs.unwrap_or_default(),
                 loss,
                 score: told(score).0,
             });
-            return;
+            let (figure, possible) = (None, true);
+            return self.advance(run::Input::Scored { figure, possible });
         }
         let this = Best::of(&score, pass.epoch, pass.step);
         let before = training.tally.best.as_ref();
@@ -124,8 +98,7 @@ impl Driver {
         let by = training.job.select.by;
         let figure = Figure::of(by, &score, loss);
         // A loss that is not finite is a figure of this epoch alone; what is not there at all never comes.
-        let never = figure.is_none() && (by != Measure::Loss || loss.is_none());
-        let missing = training.job.needs_scores().filter(|_| never);
+        let possible = figure.is_some() || (by == Measure::Loss && loss.is_some());
         let (score, confusions) = told(score);
         self.note(Event::Evaluated {
             epoch: pass.epoch,
@@ -134,37 +107,34 @@ impl Driver {
             score,
             confusions,
         });
-        if let Some(field) = missing {
-            self.fail(RunError::NoFigure { field, by });
-            return;
-        }
-        self.end_epoch(figure);
-        self.draw();
+        self.advance(run::Input::Scored { figure, possible });
     }
 
-    /// Takes note of the end of an epoch, and says what follows.
-    pub(super) fn end_epoch(&mut self, figure: Option<Figure>) {
+    /// Does what follows from the end of an epoch.
+    pub(super) fn end_epoch(&mut self, end: EpochEnd) {
         let Some(training) = self.training_mut() else {
             return;
         };
-        let EpochOutcome {
-            lowered, stopped, ..
-        } = training.end_epoch(figure);
-        let (epoch, factor) = (training.epoch_ended(), training.rate_factor());
-        let best_epoch = training.tally.course.best_epoch().unwrap_or(0);
-        if lowered {
+        let Some(trainer) = &mut training.trainer else {
+            return;
+        };
+        if let Some(hold) = end.outcome.hold {
+            held::take_up(&mut training.held, hold, trainer.judged());
+        }
+        trainer.set_drops(end.drops);
+        let factor = training.job.schedule.fallen(end.drops);
+        let evaluates = training.evaluates();
+        if end.outcome.lowered {
             self.note(Event::RateLowered { factor });
         }
-        if stopped {
-            self.note(Event::StoppedEarly { epoch, best_epoch });
+        if end.outcome.stopped {
+            self.note(Event::StoppedEarly {
+                epoch: end.epoch,
+                best_epoch: end.best_epoch.unwrap_or(0),
+            });
         }
-        if let Some(training) = self.training()
-            && let Some(field) = training.job.needs_scores()
-            && training.is_over()
-            && best_epoch == 0
-        {
-            let by = training.job.select.by;
-            self.fail(RunError::NeverFinite { field, by });
+        if evaluates {
+            self.draw();
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     events::Event,
     job::ComputeClassPolicy,
     leases::{Config, Input, WorkerId},
+    run,
     store::State,
 };
 
@@ -168,16 +169,13 @@ impl Driver {
     }
 
     fn lack(&self, run: &Run) -> Option<Lack> {
-        if !matches!(self.stop, Stop::No) || run.ending.is_some() {
+        if !matches!(self.stop, Stop::No) || run.core.is_resting() {
             return None;
         }
         if self.roster.len() == 0 {
             return Some(Lack::Worker);
         }
-        let training = &run.active.as_ref()?.training;
-        if training.stopping || training.pass.is_none() {
-            return None;
-        }
+        run.active.as_ref()?.training.pass.as_ref()?;
         match self.roster.has_fitting() {
             false => Some(Lack::Class),
             true => self.machine.is_unconfirmed().then_some(Lack::Second),
@@ -271,7 +269,7 @@ impl Driver {
         let reason = format!("{reason}; the next job in the queue goes first");
         self.note(Event::Waiting { reason });
         self.aside.insert(id, class);
-        self.come_to_rest();
+        self.advance(run::Input::Rest(run::Rest::Requeue));
         true
     }
 

@@ -1,25 +1,24 @@
 //! The life of a run: begun, pass after pass, to its final model. Each function begins one thing or
-//! takes up what came of it; which one is due is [`super::training`]'s to say.
+//! takes up what came of it; which one is due is [`crate::run`]'s to decide.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, atomic::AtomicBool},
 };
 
 use proto::{
-    contribution::{Contribution, PassKind},
+    contribution::{Contribution, Key, PassKind},
     pieces::PART_BYTES,
     text::printable,
 };
 
 use super::{
-    Active, Driver, REASON, Run, SMALL,
+    Active, Arrived, Driver, Last, REASON, Run, SMALL,
     background::{self, Beginning, Begun, Done, Updated},
     command::{Posted, Weights},
     drawing::Drawing,
     error::RunError,
-    finish::Ending,
-    pass::Pass,
+    pass::{Pass, Reduced},
 };
 use crate::{
     broadcast::Board,
@@ -27,9 +26,10 @@ use crate::{
     events::{Event, Set, StepMetrics},
     leases::{Input, PassId},
     plan,
+    run::{self, OpenPass, Purpose, UpdateOutcome},
     store::{State, StoreError},
     times::Times,
-    update::{Outcome, UpdateRule as _},
+    update::Outcome,
 };
 
 impl Driver {
@@ -57,13 +57,18 @@ impl Driver {
             id: id.clone(),
             dir: dir.clone(),
             abandoned: Arc::clone(&abandoned),
+            clock: self.clock,
+            core: run::Run::default(),
+            actions: VecDeque::new(),
             active: None,
             cancel: Vec::new(),
+            error: None,
             given_up: None,
+            last: Last::default(),
             gave_up: Vec::new(),
             unaudited_told: false,
             before: *self.machine.counters(),
-            ending: None,
+            weights_sha256: None,
             drawing: Drawing::default(),
         };
         match (job, self.feeds.get(&id)) {
@@ -75,6 +80,7 @@ impl Driver {
                     synthetic_dir,
                     cache_dir: self.cache_dir.clone(),
                     permissions,
+                    returns: self.terms.returns,
                     abandoned,
                     feed: feed.clone(),
                 };
@@ -91,18 +97,14 @@ impl Driver {
     pub(super) fn take_up(&mut self, done: Done) {
         match done {
             Done::Begun(Ok(begun)) => self.begun(*begun),
-            Done::Reduced(Ok(reduced)) => {
-                if let Some(pass) = self.pass_mut() {
-                    pass.reduced(reduced);
-                }
-                self.reduce();
-            }
+            Done::Reduced(Ok(reduced)) => self.added(reduced),
             Done::Updated(Ok(updated)) => self.updated(*updated),
             Done::Scored(scored) => self.scored(*scored),
             Done::Checkpointed(checkpointed) => self.checkpointed(*checkpointed),
             Done::Finished(Ok(weights_sha256)) => {
                 if let Some(run) = &mut self.run {
-                    run.ending = Some(Ending::Succeeded { weights_sha256 });
+                    run.weights_sha256 = Some(weights_sha256);
+                    run.advance(run::Input::Finished);
                 }
             }
             Done::Drawn(took) => self.drawn(took),
@@ -126,6 +128,7 @@ impl Driver {
     fn begun(&mut self, begun: Begun) {
         let Begun {
             mut training,
+            start,
             journal,
             opened,
             encoded,
@@ -211,47 +214,27 @@ impl Driver {
         for event in present {
             self.note(event);
         }
+        self.advance(run::Input::Begun(Box::new(start)));
     }
 
-    /// Opens the next gradient pass.
-    pub(super) fn open_gradient(&mut self) {
-        let Some(training) = self.training_mut() else {
-            return;
-        };
-        let (epoch, micro_batches) = (training.epoch_number(), training.micro_batches());
-        let (step, norm_bound) = (training.counts.step, training.norm_bound());
-        let mut pass = self.pass_over(PassKind::Gradient, step, epoch, micro_batches);
-        if let Some(pass) = &mut pass {
-            pass.norm_bound = norm_bound;
-        }
-        self.open(pass);
-    }
-
-    /// A pass over micro-batches of the training or the validation set.
-    pub(super) fn pass_over(
-        &self,
-        kind: PassKind,
-        step: u64,
-        epoch: u32,
-        micro_batches: Vec<Vec<u32>>,
-    ) -> Option<Pass> {
-        let elements = self.training()?.prepared.spec.elements();
+    /// Opens a pass over micro-batches of the training or the validation set.
+    pub(super) fn open(&mut self, opened: OpenPass) {
+        let evaluation = opened.purpose != Purpose::Update;
+        let averaged = evaluation && self.offer_averaged(&opened);
         let spares = self.spares.clone();
-        Some(Pass::new(
-            kind,
-            step,
-            epoch,
-            micro_batches,
-            elements,
-            spares,
-        ))
-    }
-
-    pub(super) fn open(&mut self, pass: Option<Pass>) {
         let Some(run) = &mut self.run else { return };
-        let (Some(Active { training, .. }), Some(pass)) = (&mut run.active, pass) else {
+        let Some(Active { training, .. }) = &mut run.active else {
             return;
         };
+        let micro_batches = match evaluation {
+            false => training.micro_batches(opened.version),
+            true => {
+                let valid = training.prepared.valid.iter();
+                let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
+                plan::evaluation(&lengths, training.job.train.batching())
+            }
+        };
+        let pass = Pass::new(&opened, micro_batches, averaged, spares);
         let items = match pass.kind {
             PassKind::Gradient => &training.prepared.train,
             PassKind::Evaluation => &training.prepared.valid,
@@ -273,32 +256,35 @@ impl Driver {
         self.tell(opened);
     }
 
-    /// Every micro-batch of the pass is in.
-    pub(super) fn complete(&mut self, id: &PassId) {
-        let Some(run) = &mut self.run else { return };
-        let job = run.id.clone();
-        if let Some(pass) = self.pass_mut().filter(|pass| pass.id(&job) == *id) {
-            pass.complete();
-        }
-    }
-
     /// What came in for the pass is not to be trusted.
     pub(super) fn restart(&mut self, id: &PassId) {
         tracing::warn!(step = id.step, "the step begins again");
         self.note(Event::StepRestarted);
-        if let Some(training) = self.training_mut()
-            && let Some(pass) = &mut training.pass
-        {
-            training.tally.quarantined -= pass.left_out;
+        if let Some(pass) = self.pass_mut() {
             pass.restart();
+        }
+        self.advance(run::Input::PassRestarted);
+    }
+
+    /// Takes up what the lease machine has accepted.
+    pub(super) fn accept(&mut self, worker: u64, key: &Key, arrived: Arrived) {
+        match arrived {
+            Arrived::Contribution(contribution, times) => {
+                self.accept_contribution(worker, key, *contribution, &times);
+            }
+            Arrived::Results(results) => {
+                if let Some(pass) = self.pass_mut() {
+                    pass.accept_results(results);
+                }
+                self.advance(run::Input::ResultsAccepted);
+            }
         }
     }
 
-    /// Adds an accepted contribution to the pass's sum.
-    pub(super) fn accept(
+    fn accept_contribution(
         &mut self,
         worker: u64,
-        key: &proto::contribution::Key,
+        key: &Key,
         contribution: Contribution,
         times: &Times,
     ) {
@@ -310,50 +296,39 @@ impl Driver {
                 reason: printable(&quarantined.reason, REASON),
             });
         }
-        let Some(training) = self.training_mut() else {
-            return;
-        };
-        training.tally.quarantined += contribution.quarantined.len() as u64;
-        let (count, limit) = (
-            training.tally.quarantined,
-            training.job.train.max_quarantined,
-        );
-        if let Some(last) = contribution.quarantined.last().filter(|_| count > limit) {
-            let error = RunError::TooManyQuarantined {
-                count,
-                limit,
-                utterances: last.utterances.join(", "),
-                reason: last.reason.clone(),
-            };
-            self.fail(error);
-            return;
+        let Some(run) = &mut self.run else { return };
+        let left_out = contribution.quarantined.len() as u64;
+        if let Some(last) = contribution.quarantined.last() {
+            run.last.left_out = Some(last.clone());
         }
-        if let Some(pass) = &mut training.pass {
+        if let Some(pass) = self.pass_mut() {
             pass.accept(key.node, contribution, times);
         }
-        self.reduce();
+        self.advance(run::Input::Accepted { left_out });
     }
 
     /// Does the additions that are due.
-    fn reduce(&mut self) {
-        let Some(training) = self.training_mut() else {
+    pub(super) fn add(&mut self, attempt: u32) {
+        let Some(pass) = self.pass_mut().filter(|pass| pass.attempt() == attempt) else {
             return;
         };
-        let small = training.prepared.spec.elements() < SMALL;
-        let Some(pass) = &mut training.pass else {
-            return;
-        };
-        let Some(reduction) = pass.take_reduction() else {
-            return;
-        };
-        if !small {
-            self.spawn(move || Done::Reduced(reduction.run()));
-            return;
+        let small = pass.elements() < SMALL;
+        match pass.take_reduction() {
+            None => self.advance(run::Input::Added { attempt }),
+            Some(reduction) if !small => self.spawn(move || Done::Reduced(reduction.run())),
+            Some(reduction) => match reduction.run() {
+                Ok(reduced) => self.added(reduced),
+                Err(error) => self.fail(error.into()),
+            },
         }
-        match reduction.run() {
-            Ok(reduced) => pass.reduced(reduced),
-            Err(error) => self.fail(error.into()),
+    }
+
+    fn added(&mut self, reduced: Reduced) {
+        let attempt = reduced.attempt;
+        if let Some(pass) = self.pass_mut() {
+            pass.reduced(reduced);
         }
+        self.advance(run::Input::Added { attempt });
     }
 
     /// Moves the weights by the pass's sum.
@@ -369,7 +344,6 @@ impl Driver {
             self.fail(RunError::Broken(missing));
             return;
         };
-        self.tell(Input::PassClosed);
         let spares = self.spares.clone();
         self.spawn(move || {
             let updated = background::update(trainer, sum, &weights.board, &spares);
@@ -403,6 +377,7 @@ impl Driver {
                 weights.encoded = encoded.map_or(Arc::clone(&weights.encoded), Arc::new);
             }
         });
+        let elements = trainer.weights().len();
         training.trainer = Some(trainer);
         let seconds = pass.opened.elapsed().as_secs_f64();
         let mut metrics = StepMetrics {
@@ -447,10 +422,7 @@ impl Driver {
             }
         };
         // Those that workers left out are counted already.
-        let newly_left_out = metrics.quarantined - sum.quarantined.len() as u64;
-        training.tally.quarantined += newly_left_out;
-        training.tally.norms.record(&sum.norms);
-        training.tally.skipped_steps += u64::from(skipped.is_some());
+        let left_out = metrics.quarantined - sum.quarantined.len() as u64;
         training.record(counts, &metrics);
         if let Err(error) = journal.metrics(&metrics) {
             run.fail(error.into());
@@ -463,24 +435,19 @@ impl Driver {
         let mut unusable = sum.unusable;
         unusable.retain(|one| places.contains(&one.utterance));
         self.record_unusable(Set::Train, unusable);
-        let Some(reason) = skipped else { return };
-        tracing::warn!(step = counts.step, "a step was skipped: {reason}");
-        self.note(Event::StepSkipped {
-            reason: reason.clone(),
-        });
-        let Some(training) = self.training() else {
-            return;
-        };
-        let (count, limit) = (
-            training.tally.quarantined,
-            training.job.train.max_quarantined,
-        );
-        if newly_left_out > 0 && count > limit {
-            self.fail(RunError::Diverges {
-                count,
-                limit,
-                reason,
-            });
+        let mut outcome = UpdateOutcome::Applied;
+        if let Some(reason) = skipped {
+            outcome = UpdateOutcome::Skipped { left_out };
+            tracing::warn!(step = counts.step, "a step was skipped: {reason}");
+            if let Some(run) = &mut self.run {
+                run.last.skipped = Some(reason.clone());
+            }
+            self.note(Event::StepSkipped { reason });
         }
+        self.advance(run::Input::Updated(run::Updated {
+            elements,
+            norms: sum.norms,
+            outcome,
+        }));
     }
 }

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use proto::{
-    contribution::{Contribution, Digest, Key, PassKind},
+    contribution::{Digest, Key, PassKind},
     lane::Place,
 };
 
 use super::{
-    Active, Driver, Introduction, Refused, RunError, Stop,
+    Arrived, Driver, Introduction, Refused, RunError, Stop,
     command::{Announced, Command, Expected, LeaseAnswer, Parting, Reply, Welcome},
     pass::{self, Hypothesis},
 };
@@ -17,7 +17,7 @@ use crate::{
     events::Event,
     job::ComputeClassPolicy,
     leases::{Input, Outcome, WorkerId},
-    times::Times,
+    run,
 };
 
 /// Answers. Who asked may be gone by now; no answer holds anything that could be lost with it.
@@ -86,9 +86,8 @@ impl Driver {
                 times,
                 reply,
             } => {
-                let worker = WorkerId(worker);
-                let outcome = self.contributed(worker, key, *contribution, digest, &times);
-                give(reply, outcome);
+                let arrived = Arrived::Contribution(contribution, times);
+                give(reply, self.hand_in(WorkerId(worker), key, digest, arrived));
             }
             Command::Report {
                 worker,
@@ -320,7 +319,7 @@ impl Driver {
 
     fn announced(&mut self, worker: WorkerId, key: Key, digest: Option<Digest>) -> Announced {
         let expected = self.training().map(|training| Expected {
-            elements: training.prepared.spec.elements(),
+            elements: self.elements(),
             wire: training.job.train.wire,
             lane: self.roster.lane(worker),
         });
@@ -348,7 +347,7 @@ impl Driver {
         let of_this = self.run.as_ref().is_some_and(|run| run.id == job);
         let known = generation == self.generation() && self.roster.get(worker).is_some();
         let training = self.training().filter(|_| of_this && known)?;
-        let bytes = training.job.train.wire.bytes() * training.prepared.spec.elements();
+        let bytes = training.job.train.wire.bytes() * self.elements();
         let place = self.roster.open_lane(worker, bytes as u64);
         if let Err(error) = &place {
             tracing::debug!(worker = worker.0, %error, "there is no shared memory for a worker");
@@ -360,21 +359,6 @@ impl Driver {
         let name = self.roster.name(worker);
         tracing::info!(worker = worker.0, name, node = %key.node, "a contribution broke off");
         self.tell(Input::Interrupted);
-    }
-
-    fn contributed(
-        &mut self,
-        worker: WorkerId,
-        key: Key,
-        contribution: Contribution,
-        digest: Digest,
-        times: &Times,
-    ) -> Outcome {
-        let outcome = self.judge(worker, &key, digest);
-        if outcome == Outcome::Accepted {
-            self.accept(worker.0, &key, contribution, times);
-        }
-        outcome
     }
 
     fn reported(
@@ -391,20 +375,19 @@ impl Driver {
         if let Some(pass) = self.pass().filter(|_| self.is_current(&key)) {
             pass.check(key.node, &results)?;
         }
-        let outcome = self.judge(worker, &key, pass::digest(&results));
-        if let Some(pass) = self.pass_mut().filter(|_| outcome == Outcome::Accepted) {
-            pass.accept_results(results);
-        }
-        Ok(outcome)
+        let digest = pass::digest(&results);
+        Ok(self.hand_in(worker, key, digest, Arrived::Results(results)))
     }
 
-    fn judge(&mut self, worker: WorkerId, key: &Key, digest: Digest) -> Outcome {
+    /// Gives what became of what a worker has handed in; it is taken up where it is accepted.
+    fn hand_in(&mut self, worker: WorkerId, key: Key, digest: Digest, arrived: Arrived) -> Outcome {
         let contributed = Input::Contributed {
             worker,
-            key: key.clone(),
+            key,
             digest,
         };
-        self.tell(contributed).unwrap_or(Outcome::Stale)
+        let outcome = self.tell_of(contributed, Some(arrived));
+        outcome.unwrap_or(Outcome::Stale)
     }
 
     /// Grants nothing more; the running job comes to rest at its step.
@@ -419,7 +402,7 @@ impl Driver {
             self.answer(worker, self.goodbye());
             self.roster.dismiss(worker);
         }
-        self.come_to_rest();
+        self.advance(run::Input::Rest(run::Rest::Requeue));
     }
 
     /// What workers are told when the coordinator stops.
@@ -438,23 +421,6 @@ impl Driver {
         };
         run.given_up.get_or_insert(error);
         run.gave_up.push(reply);
-        self.come_to_rest();
-    }
-
-    /// Gives the open pass up; what is being computed from a whole one is waited for.
-    pub(super) fn come_to_rest(&mut self) {
-        let Some(run) = &mut self.run else { return };
-        let Some(Active { training, .. }) = &mut run.active else {
-            return;
-        };
-        training.stopping = true;
-        if training
-            .pass
-            .as_ref()
-            .is_some_and(|pass| !pass.is_settling())
-        {
-            training.pass = None;
-            self.tell(Input::PassClosed);
-        }
+        run.advance(run::Input::Rest(run::Rest::GiveUp));
     }
 }

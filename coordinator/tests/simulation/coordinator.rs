@@ -1,14 +1,14 @@
-//! The simulated driver: one coordinator life around the real machine, reducer and trainer, with its invariants.
+//! One simulated life of a coordinator: it carries out what the real lease machine and the real run decide, with the
+//! real reducer and trainer ([`crate::work`]). It decides nothing itself, and checks the invariants at every input.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{
     held::Held,
-    leases::{Config, Input, Machine, Millis, Outcome, Output, PassId, Scrutiny, WorkerId},
+    leases::{Config, Input, Machine, Millis, Outcome, Output, Scrutiny, WorkerId},
     reduce::Reducer,
-    run::{self, Action, Purpose, UpdateOutcome, Updated},
-    select::Figure,
-    update::{self, Trainer, UpdateRule},
+    run::{self, Action, Run, Start},
+    update::Trainer,
 };
 use proto::contribution::{Contribution, Key, PassKind};
 
@@ -16,8 +16,8 @@ use crate::{
     disk::Disk,
     faults::Faults,
     network::{Admission, Reply, Request},
-    shadow::Shadow,
     toy::{self, End, Progress, Rules},
+    work::{Pass, Work},
 };
 
 /// A mistake built in on purpose, to see it caught.
@@ -30,12 +30,16 @@ pub enum Bug {
     CountDuplicates,
     /// A contribution of an earlier life passes for one of this.
     ForgetGeneration,
+    /// The run learns of a pass's completion before it learns of the answer that completes it.
+    CompleteFirst,
+    /// What was being added to a sum that was thrown away passes for the present sum.
+    ForgetAttempt,
 }
 
 /// What was broken. The seed replays it.
 pub type Violation = String;
 
-fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Violation> {
+pub fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(violation()) }
 }
 
@@ -55,18 +59,27 @@ pub type Replies = Vec<(WorkerId, Reply)>;
 
 #[derive(Debug)]
 pub struct Life {
-    bug: Bug,
+    pub bug: Bug,
     audit: f64,
     /// Processes that never lie.
     honest: BTreeSet<usize>,
     pub machine: Machine,
-    trainer: Trainer,
-    rules: Rules,
-    progress: Progress,
-    held: Held,
-    reducer: Option<Reducer>,
-    /// With [`Bug::ArrivalOrder`], the sum instead.
-    arrival: Contribution,
+    pub run: Run,
+    /// What the run has asked for, and is not done yet.
+    pub actions: VecDeque<Action>,
+    /// Begun, and to be scheduled.
+    pub begun: Vec<Work>,
+    /// Absent while some work has it.
+    pub trainer: Option<Trainer>,
+    /// The newest weights, as workers get them.
+    pub published: Vec<f32>,
+    pub rules: Rules,
+    pub evaluations: Vec<f64>,
+    pub choice: Option<f64>,
+    pub held: Held,
+    pub pass: Option<Pass>,
+    /// Work under way, for what happens meanwhile.
+    pub saving: bool,
     /// Micro-batches of the pass that were added: kept apart from the machine and the reducer.
     added: BTreeSet<u32>,
     grants: usize,
@@ -75,10 +88,9 @@ pub struct Life {
     names: BTreeMap<WorkerId, usize>,
     /// Processes in quarantine.
     barred: BTreeSet<usize>,
-    /// A dispute was not settled: the run failed, and is to be resumed.
-    pub failed: bool,
+    /// How the run ended in this life.
+    pub over: Option<run::End>,
     pub end: Option<End>,
-    shadow: Shadow,
 }
 
 /// Ten times quicker than in earnest.
@@ -112,98 +124,103 @@ impl Life {
                 let (spec, config) = (toy::spec(), toy::trainer_config(&rules));
                 let trainer = Trainer::restore(&spec, config, saved.trainer);
                 let mut trainer = trainer.map_err(|error| error.to_string())?;
-                trainer.set_drops(saved.progress.course.drops());
+                trainer.set_drops(saved.progress.memory.policy.drops());
                 (trainer, saved.progress, saved.held)
             }
+        };
+        check(progress.memory.policy.held.len() == held.len(), || {
+            format!("{} vectors are held for {progress:?}", held.len())
+        })?;
+        let start = Start {
+            spec: rules.spec(),
+            memory: progress.memory,
+            step: trainer.step(),
+            elements: trainer.elements(),
+            chosen: false,
         };
         let mut life = Self {
             bug,
             audit: roles.audit,
             honest: roles.honest.clone(),
             machine: Machine::new(disk.generation, config()),
-            trainer,
+            run: Run::default(),
+            actions: VecDeque::new(),
+            begun: Vec::new(),
+            published: toy::sent(trainer.weights(), rules.wire),
+            trainer: Some(trainer),
             rules,
-            progress,
+            evaluations: progress.evaluations,
+            choice: None,
             held,
-            reducer: None,
-            arrival: Contribution::default(),
+            pass: None,
+            saving: false,
             added: BTreeSet::new(),
             grants: 0,
             admissions: 0,
             names: BTreeMap::new(),
             barred: BTreeSet::new(),
-            failed: false,
+            over: None,
             end: None,
-            shadow: Shadow::default(),
         };
-        let (step, elements) = (life.trainer.step(), life.trainer.elements());
-        life.shadow.begin(&rules, &life.progress, step, elements);
         let mut replies = Replies::new();
-        life.open_pass(now, disk, &mut replies, faults)?;
+        life.tell(now, run::Input::Begun(Box::new(start)));
+        life.carry_out(now, &mut replies, faults)?;
         Ok((life, replies))
     }
 
-    /// The pass that follows, or the end.
-    fn open_pass(
+    /// Tells the run what happened.
+    pub fn tell(&mut self, now: Millis, input: run::Input) {
+        self.actions.extend(self.run.handle(now, input));
+    }
+
+    /// A person or a program wants something of the run.
+    pub fn rest(
         &mut self,
         now: Millis,
-        disk: &mut Disk,
+        rest: run::Rest,
+        faults: &mut Faults,
+    ) -> Result<Replies, Violation> {
+        let mut replies = Replies::new();
+        if self.saving {
+            faults.count("stage: rest in a checkpoint");
+        } else if self.trainer.is_none() {
+            faults.count("stage: rest in an update");
+        }
+        self.tell(now, run::Input::Rest(rest));
+        self.carry_out(now, &mut replies, faults)?;
+        Ok(replies)
+    }
+
+    /// Opens `pass` with the lease machine.
+    pub fn open(
+        &mut self,
+        now: Millis,
+        pass: Pass,
         replies: &mut Replies,
         faults: &mut Faults,
     ) -> Result<(), Violation> {
-        let step = self.trainer.step();
-        let evaluated = self.progress.evaluations.len() as u64 * toy::EPOCH;
-        let kind = match () {
-            () if evaluated + toy::EPOCH <= step => PassKind::Evaluation,
-            () => {
-                self.end = self.progress.end(&self.trainer, &self.held);
-                if self.end.is_some() {
-                    return check(self.shadow.finishing, || {
-                        format!("the run ends, and not by {:?}", self.shadow)
-                    });
-                }
-                PassKind::Gradient
-            }
-        };
-        let average = self.rules.ema.is_some();
-        let purpose = match kind {
-            PassKind::Gradient => Purpose::Update,
-            PassKind::Evaluation => Purpose::Evaluate { average },
-        };
-        let opened = self.shadow.opened.take();
-        let opened = opened.map(|opened| (opened.purpose, opened.version));
-        check(opened == Some((purpose, step)), || {
-            format!(
-                "{purpose:?} of {step} follows, and not by {:?}",
-                self.shadow
-            )
-        })?;
-        let micro_batches = toy::micro_batches(kind, step);
-        self.begin_sum(micro_batches);
+        let (id, micro_batches) = (pass.id(), pass.micro_batches());
+        self.pass = Some(pass);
+        self.added.clear();
         self.grants = 0;
-        let job = "toy".to_owned();
-        let pass = PassId { job, kind, step };
         let opened = Input::PassOpened {
-            pass,
+            most: if id.step.is_multiple_of(2) {
+                2
+            } else {
+                u32::MAX
+            },
+            pass: id,
             micro_batches,
-            most: if step.is_multiple_of(2) { 2 } else { u32::MAX },
             cost: f64::from(micro_batches),
             scrutiny: Scrutiny::Compare { audit: self.audit },
         };
-        self.feed(now, opened, None, disk, replies, faults)
-    }
-
-    fn begin_sum(&mut self, micro_batches: u32) {
-        self.reducer = Some(Reducer::new(micro_batches, self.trainer.elements()));
-        self.arrival = Contribution::default();
-        self.added.clear();
+        self.feed(now, opened, None, replies, faults)
     }
 
     pub fn handle_request(
         &mut self,
         now: Millis,
         request: Request,
-        disk: &mut Disk,
         faults: &mut Faults,
     ) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
@@ -269,31 +286,31 @@ impl Life {
                 )
             }
         };
-        self.feed(now, input, contribution, disk, &mut replies, faults)?;
+        self.feed(now, input, contribution, &mut replies, faults)?;
+        self.carry_out(now, &mut replies, faults)?;
         Ok(replies)
     }
 
-    pub fn tick(
-        &mut self,
-        now: Millis,
-        disk: &mut Disk,
-        faults: &mut Faults,
-    ) -> Result<Replies, Violation> {
+    pub fn tick(&mut self, now: Millis, faults: &mut Faults) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
-        self.feed(now, Input::Tick, None, disk, &mut replies, faults)?;
+        self.feed(now, Input::Tick, None, &mut replies, faults)?;
+        self.carry_out(now, &mut replies, faults)?;
         Ok(replies)
     }
 
-    fn feed(
+    /// Tells the lease machine `input`, with the contribution that it is about, and takes its outputs.
+    pub fn feed(
         &mut self,
         now: Millis,
         input: Input,
         mut arrived: Option<Arrived>,
-        disk: &mut Disk,
         replies: &mut Replies,
         faults: &mut Faults,
     ) -> Result<(), Violation> {
-        let outputs = self.machine.handle(now, input);
+        let mut outputs = self.machine.handle(now, input);
+        if self.bug == Bug::CompleteFirst {
+            outputs.sort_by_key(|output| !matches!(output, Output::PassComplete { .. }));
+        }
         let mut complete = false;
         for output in outputs {
             match output {
@@ -306,8 +323,14 @@ impl Life {
                         format!("{key:?} expires as it is granted")
                     })?;
                     self.grants += 1;
-                    let weights = toy::sent(key.kind, &self.trainer, self.rules.wire);
-                    replies.push((worker, Reply::Grant { key, weights }));
+                    let pass = self.pass.as_ref().ok_or("a lease without a pass")?;
+                    let (weights, bound) = (pass.weights.clone(), pass.opened.norm_bound);
+                    let grant = Reply::Grant {
+                        key,
+                        weights,
+                        bound,
+                    };
+                    replies.push((worker, grant));
                 }
                 Output::NothingYet { worker } => replies.push((worker, Reply::NothingYet)),
                 Output::Unknown { worker } => replies.push((worker, Reply::Unknown)),
@@ -317,20 +340,20 @@ impl Life {
                     outcome,
                 } => {
                     if let Some(arrived) = arrived.take() {
-                        self.settle(outcome, arrived)?;
+                        self.settle(now, outcome, arrived)?;
                     }
                     replies.push((worker, Reply::Receipt { key, outcome }));
                 }
                 Output::PassComplete { .. } => {
                     complete = true;
-                    self.shadow.tell(run::Input::PassComplete);
+                    self.tell(now, run::Input::PassComplete);
                 }
                 Output::LeaseExpired { .. } | Output::WorkerLost { .. } => {}
                 Output::Differed { key, late, .. } => {
-                    if !late {
-                        self.shadow.tell(run::Input::PassDoubted);
-                    }
                     check(key.attempt < 1000, || format!("{key:?} was forged"))?;
+                    if !late {
+                        self.tell(now, run::Input::PassDoubted);
+                    }
                 }
                 Output::Quarantined { worker, key } => {
                     let process = self.names[&worker];
@@ -340,26 +363,25 @@ impl Life {
                     self.barred.insert(process);
                     replies.push((worker, Reply::Goodbye));
                 }
-                Output::PassRestarted { pass } => {
-                    self.shadow.tell(run::Input::PassRestarted);
-                    self.begin_sum(toy::micro_batches(pass.kind, pass.step));
+                Output::PassRestarted { .. } => {
+                    self.added.clear();
+                    if let Some(pass) = &mut self.pass {
+                        pass.restart();
+                    }
+                    self.tell(now, run::Input::PassRestarted);
                 }
                 Output::Unsettled { .. } | Output::Unconfirmed { .. } => {
                     faults.count("run failed over a dispute");
-                    self.failed = true;
+                    self.tell(now, run::Input::Failed);
                     return Ok(());
                 }
             }
         }
-        self.check_invariants(complete)?;
-        if complete {
-            self.complete(now, disk, replies, faults)?;
-        }
-        Ok(())
+        self.check_invariants(complete)
     }
 
-    /// Adds what the machine has accepted.
-    fn settle(&mut self, outcome: Outcome, arrived: Arrived) -> Result<(), Violation> {
+    /// Takes up what the machine has accepted.
+    fn settle(&mut self, now: Millis, outcome: Outcome, arrived: Arrived) -> Result<(), Violation> {
         let Arrived {
             sent_as,
             contribution,
@@ -382,16 +404,17 @@ impl Life {
                 format!("micro-batch {index} came twice")
             })?;
         }
-        self.shadow.tell(run::Input::Accepted { left_out: 0 });
-        if self.bug == Bug::ArrivalOrder {
-            let before = std::mem::take(&mut self.arrival);
-            self.arrival = before.merge(contribution);
-            return Ok(());
-        }
-        let reducer = self.reducer.as_mut().ok_or("there is no pass")?;
-        reducer
-            .insert(sent_as.node, contribution)
-            .map_err(|error| error.to_string())
+        let left_out = contribution.quarantined.len() as u64;
+        let pass = self.pass.as_mut().ok_or("there is no pass")?;
+        pass.accept(sent_as.node, contribution, self.bug);
+        self.tell(
+            now,
+            match sent_as.kind {
+                PassKind::Gradient => run::Input::Accepted { left_out },
+                PassKind::Evaluation => run::Input::ResultsAccepted,
+            },
+        );
+        Ok(())
     }
 
     fn check_invariants(&self, complete: bool) -> Result<(), Violation> {
@@ -409,7 +432,8 @@ impl Life {
         check(!complete || missing == 0, || {
             "an incomplete pass was completed".to_owned()
         })?;
-        let open = self.reducer.as_ref().map_or(0, Reducer::open);
+        let reducer = self.pass.as_ref().and_then(|pass| pass.reducer.as_ref());
+        let open = reducer.map_or(0, Reducer::open);
         check(open <= count.div_ceil(2), || {
             format!("{open} vectors wait for siblings")
         })?;
@@ -430,69 +454,9 @@ impl Life {
             "workers are here and nothing is due".to_owned()
         })
     }
-
-    fn complete(
-        &mut self,
-        now: Millis,
-        disk: &mut Disk,
-        replies: &mut Replies,
-        faults: &mut Faults,
-    ) -> Result<(), Violation> {
-        let root = match self.bug {
-            Bug::ArrivalOrder => Some(std::mem::take(&mut self.arrival)),
-            _ => self.reducer.take().and_then(Reducer::root),
-        };
-        let root = root.ok_or("the pass is complete and the sum is not")?;
-        if self
-            .machine
-            .pass()
-            .is_some_and(|pass| pass.kind == PassKind::Evaluation)
-        {
-            check(self.shadow.settling == Some(Action::Score), || {
-                format!("a score follows, and not by {:?}", self.shadow)
-            })?;
-            let (trainer, held) = (&mut self.trainer, &mut self.held);
-            self.progress.hear(root.loss, &self.rules, trainer, held);
-            let figure = Some(Figure {
-                value: root.loss,
-                rises: false,
-            });
-            let possible = true;
-            self.shadow.tell(run::Input::Scored { figure, possible });
-            let memory = self.shadow.run.memory();
-            let policy = memory.map(|memory| &memory.policy);
-            check(policy == Some(&self.progress.course), || {
-                format!("{policy:?} follows from {:?}", self.progress)
-            })?;
-        } else {
-            check(self.shadow.settling == Some(Action::Update), || {
-                format!("an update follows, and not by {:?}", self.shadow)
-            })?;
-            let before = self.trainer.step();
-            let outcome = self.trainer.apply(root);
-            let outcome = match outcome.map_err(|error| error.to_string())? {
-                update::Outcome::Applied(_) => UpdateOutcome::Applied,
-                update::Outcome::Skipped(_) => UpdateOutcome::Skipped { left_out: 0 },
-            };
-            self.shadow.tell(run::Input::Updated(Updated {
-                elements: self.trainer.elements(),
-                norms: Vec::new(),
-                outcome,
-            }));
-            let after = self.trainer.step();
-            check(after == before + 1, || {
-                format!("step {before} was followed by {after}")
-            })?;
-        }
-        if self.trainer.step().is_multiple_of(toy::CHECKPOINT) {
-            let remembered = (&self.progress, &self.held);
-            disk.save(now, &self.trainer.state(), remembered)?;
-        }
-        self.open_pass(now, disk, replies, faults)
-    }
 }
 
-struct Arrived {
+pub struct Arrived {
     /// The key as the worker sent it.
     sent_as: Key,
     contribution: Contribution,

@@ -21,9 +21,6 @@ use crate::{
     toy::{self, Progress},
 };
 
-/// Milliseconds until a write has reached the disk.
-const SYNC: Millis = 40;
-
 /// Checkpoints that are kept.
 const KEEP: usize = 2;
 
@@ -52,9 +49,10 @@ impl Disk {
         }
     }
 
+    /// Writes a checkpoint that will have reached the disk at `synced`.
     pub fn save(
         &mut self,
-        now: Millis,
+        synced: Millis,
         state: &TrainerState,
         (progress, held): (&Progress, &Held),
     ) -> Result<(), Violation> {
@@ -63,8 +61,19 @@ impl Disk {
         let path = saved.map_err(|error| error.to_string())?;
         let step = state.counts.step;
         checkpoint::prune(dir, KEEP, step).map_err(|error| error.to_string())?;
-        self.newest = Some((now + SYNC, path));
+        self.newest = Some((synced, path));
         Ok(())
+    }
+
+    /// The step of the newest file; 0 where there is none.
+    pub fn newest_step(&self) -> u64 {
+        let names = fs::read_dir(self.dir.path()).expect("the folder can be read");
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let step = |name: String| {
+            let name = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
+            name.parse::<u64>().ok()
+        };
+        names.filter_map(step).max().unwrap_or(0)
     }
 
     /// The newest whole checkpoint.

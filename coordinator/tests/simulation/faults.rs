@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::leases::{Counters, Millis};
+use coordinator::{
+    leases::{Counters, Millis},
+    run,
+};
 use speech::random::Stream;
 
 /// A fault that is injected at a time, as against those that the network and the workers have all
@@ -23,12 +26,14 @@ pub enum Fault {
     KillCoordinator,
     ClockForward,
     ClockBack,
+    /// The coordinator stops, or the run is given up or cancelled; somebody resumes it later.
+    Rest(run::Rest),
 }
 
 impl Fault {
     pub fn draw(stream: &mut Stream, processes: usize) -> Self {
         let process = stream.below(processes as u64) as usize;
-        match stream.below(10) {
+        match stream.below(13) {
             0 | 1 => Self::KillWorker(process),
             2 => Self::Leave(process),
             3 | 4 => Self::Stop(process),
@@ -36,6 +41,9 @@ impl Fault {
             6 => Self::Partition(process),
             7 => Self::ClockForward,
             8 => Self::ClockBack,
+            9 => Self::Rest(run::Rest::Requeue),
+            10 => Self::Rest(run::Rest::GiveUp),
+            11 => Self::Rest(run::Rest::Cancel),
             _ => Self::KillCoordinator,
         }
     }
@@ -53,7 +61,7 @@ pub struct Faults(BTreeMap<&'static str, u64>);
 
 impl Faults {
     /// What a test asks to have seen.
-    pub const KINDS: [&str; 39] = [
+    pub const KINDS: [&str; 63] = [
         // the network's
         "lost",
         "repeated",
@@ -98,6 +106,32 @@ impl Faults {
         "machine: restarted",
         // a contribution of an earlier life arrived
         "other generation",
+        // what the run went through
+        "stage: update pass",
+        "stage: evaluation",
+        "stage: evaluation of the average",
+        "stage: choice",
+        "stage: checkpoint",
+        "stage: checkpoint during an update pass",
+        "stage: checkpoint during an evaluation",
+        "stage: skipped step",
+        "stage: update pass with a bound of norms",
+        "stage: addition to a sum thrown away",
+        "stage: epoch without a score",
+        "stage: weights held",
+        "stage: weights held for others",
+        "stage: rate lowered",
+        "stage: stopped early",
+        "stage: final model",
+        "stage: rest in a pass",
+        "stage: rest in an update",
+        "stage: rest in a checkpoint",
+        // and how it ended
+        "end: succeeded",
+        "end: cancelled",
+        "end: requeued",
+        "end: given up",
+        "end: failed",
     ];
 
     pub fn count(&mut self, kind: &'static str) {

@@ -6,8 +6,8 @@ mod coordinator;
 mod disk;
 mod faults;
 mod network;
-mod shadow;
 mod toy;
+mod work;
 mod worker;
 mod world;
 
@@ -54,7 +54,8 @@ fn any_fault_leaves_the_bits_of_the_serial_run() {
     assert_eq!(hashes.len(), serial.len(), "every rule reaches the bits");
     let steps: Vec<u64> = serial.iter().map(|end| end.steps).collect();
     assert!(steps.iter().any(|&steps| steps < toy::STEPS), "{steps:?}");
-    let drops = serial.iter().map(|end| end.progress.course.drops());
+    let policies = serial.iter().map(|end| &end.progress.memory.policy);
+    let drops = policies.map(|policy| policy.drops());
     assert!(drops.max() > Some(0), "no rate ever fell");
     let outcomes: Vec<(u64, Result<Faults, String>)> = seeds()
         .into_par_iter()
@@ -98,6 +99,8 @@ fn planted_bugs_are_caught() {
         Bug::ArrivalOrder,
         Bug::CountDuplicates,
         Bug::ForgetGeneration,
+        Bug::CompleteFirst,
+        Bug::ForgetAttempt,
     ] {
         let caught = (0..600).find_map(|seed| {
             let violation = outcome(seed, bug, &serial).err()?;

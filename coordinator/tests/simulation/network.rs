@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::leases::{Millis, Outcome, WorkerId};
+use coordinator::{
+    leases::{Millis, Outcome, WorkerId},
+    norm_bound::NormBound,
+};
 use proto::contribution::{Contribution, Key};
 use speech::random::Stream;
 
@@ -41,6 +44,7 @@ pub enum Reply {
     Grant {
         key: Key,
         weights: Vec<f32>,
+        bound: Option<NormBound>,
     },
     NothingYet,
     Unknown,
@@ -85,6 +89,11 @@ pub enum Event {
     /// The machine's deadline, in a life of the coordinator.
     Deadline {
         generation: u64,
+    },
+    /// Work of a life of the coordinator that took long is done.
+    WorkDone {
+        generation: u64,
+        number: u64,
     },
     CoordinatorStarts,
     Inject(Fault),

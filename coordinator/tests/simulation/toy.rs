@@ -9,13 +9,15 @@ use coordinator::{
     clip::ClipConfig,
     epochs::EpochPolicy,
     held::{self, Held},
+    norm_bound::NormBound,
     optimizer::OptimizerConfig,
+    run::{RunMemory, RunSpec},
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Figure, Keep, SelectConfig},
-    update::{Trainer, TrainerConfig, UpdateRule},
+    update::{Outcome, Trainer, TrainerConfig},
 };
 use proto::{
-    contribution::{Contribution, PassKind},
+    contribution::{Contribution, PassKind, Quarantined},
     tree::{Node, fold},
     wire::Wire,
 };
@@ -40,22 +42,26 @@ pub fn spec() -> ModelSpec {
     ModelSpec::new(&config, 1, 2)
 }
 
-/// What becomes of the epochs of a run.
+/// By what a run goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rules {
     pub wire: Wire,
     pub ema: Option<f64>,
+    pub validates: bool,
+    /// Bounds the norms of micro-batches.
+    pub max_norm_ratio: Option<f64>,
     pub select: SelectConfig,
     pub schedule: ScheduleConfig,
 }
 
-/// Runs of every fourth seed end early.
-pub const KINDS: u64 = 8;
+/// Runs of every fifth pair of seeds end early.
+pub const KINDS: u64 = 10;
 
-/// The rules of a seed's run: every other one's vectors travel in half the bytes, and one in four
-/// has each of a moving average, a plateau schedule, a mean of the best epochs, and an early end.
+/// The rules of a seed's run: every other one's vectors travel in half the bytes, and among the others are a moving
+/// average, a plateau schedule, a mean of the best epochs, an early end, a bound of norms and a run without scores.
 pub fn rules(seed: u64) -> Rules {
     let seed = seed % KINDS;
+    let kind = seed / 2;
     let cosine = ScheduleConfig {
         kind: ScheduleKind::Cosine,
         warmup_steps: 2,
@@ -67,7 +73,7 @@ pub fn rules(seed: u64) -> Rules {
         ..ScheduleConfig::default()
     };
     let plain = SelectConfig::default();
-    let (keep, average) = match seed / 2 {
+    let (keep, average) = match kind {
         0 => (Keep::Last, 1),
         1 => (Keep::Best, 2),
         2 => (Keep::Best, 1),
@@ -75,14 +81,37 @@ pub fn rules(seed: u64) -> Rules {
     };
     Rules {
         wire: [Wire::F32, Wire::Bf16][(seed % 2) as usize],
-        ema: (seed / 2 == 1 || seed / 2 == 3).then_some(0.5),
+        ema: (kind == 1 || kind == 3).then_some(0.5),
+        validates: kind != 4,
+        max_norm_ratio: (kind >= 3).then_some(50.0),
         select: SelectConfig {
             keep,
             average,
-            patience: if seed / 2 == 2 { 1 } else { 0 },
+            patience: if kind == 2 { 1 } else { 0 },
             ..plain
         },
-        schedule: if seed / 2 >= 2 { plateau } else { cosine },
+        schedule: if kind == 2 || kind == 3 {
+            plateau
+        } else {
+            cosine
+        },
+    }
+}
+
+impl Rules {
+    pub fn spec(&self) -> RunSpec {
+        RunSpec {
+            steps_per_epoch: EPOCH,
+            total_steps: STEPS,
+            checkpoint_every: CHECKPOINT,
+            keeps_average: self.ema.is_some(),
+            validates: self.validates,
+            select: self.select,
+            schedule: self.schedule,
+            max_norm_ratio: self.max_norm_ratio,
+            max_left_out: 64,
+            returns_patience: 600_000,
+        }
     }
 }
 
@@ -116,14 +145,14 @@ pub fn micro_batches(kind: PassKind, step: u64) -> u32 {
 
 /// What a worker computes for `node`.
 pub fn contribution(
-    kind: PassKind,
-    step: u64,
+    (kind, step): (PassKind, u64),
     node: Node,
     weights: &[f32],
     wire: Wire,
+    bound: Option<NormBound>,
 ) -> Contribution {
     let mut leaf = |index| {
-        let mut contribution = micro_batch(kind, step, index, weights);
+        let mut contribution = micro_batch((kind, step), index, weights, bound);
         contribution.wire = wire;
         contribution.sum.iter_mut().for_each(|sum| wire.round(sum));
         Ok::<_, Infallible>(Some(contribution))
@@ -133,69 +162,56 @@ pub fn contribution(
     sum.unwrap_or_default()
 }
 
-fn micro_batch(kind: PassKind, step: u64, index: u32, weights: &[f32]) -> Contribution {
+fn micro_batch(
+    (kind, step): (PassKind, u64),
+    index: u32,
+    weights: &[f32],
+    bound: Option<NormBound>,
+) -> Contribution {
     let mut stream = Stream::new(77, &[kind as u64, step, u64::from(index)]);
-    // Step 4 has nothing to add at all; elsewhere one in ten micro-batches is left out.
-    if kind == PassKind::Gradient && (step == 4 || stream.below(10) == 0) {
-        return Contribution::default();
-    }
+    let gradient = kind == PassKind::Gradient;
+    let lost = gradient && stream.below(10) == 0;
     let scale = 10f64.powi(stream.below(6) as i32 - 3);
-    let gradient = |weight: &f32| 0.3 * weight + (scale * stream.normal()) as f32;
+    let most = bound.and_then(|bound| bound.most);
+    let beyond = most.is_some_and(|most| scale > most);
+    let norms = bound.map_or_else(Vec::new, |_| vec![scale]);
+    // Step 4 has nothing to add at all; elsewhere one in ten micro-batches is left out, and what is too large.
+    if gradient && (step == 4 || lost || beyond) {
+        let quarantined = Quarantined {
+            micro_batch: index,
+            utterances: Vec::new(),
+            reason: String::new(),
+        };
+        return Contribution {
+            quarantined: vec![quarantined],
+            norms,
+            ..Contribution::default()
+        };
+    }
+    let mut element = |weight: &f32| 0.3 * weight + (scale * stream.normal()) as f32;
     Contribution {
-        sum: (kind == PassKind::Gradient).then(|| weights.iter().map(gradient).collect()),
+        sum: gradient.then(|| weights.iter().map(&mut element).collect()),
         weight: (1 + index % 4).into(),
         loss: scale * f64::from(weights.iter().sum::<f32>()),
         utterances: 1,
+        norms,
         ..Contribution::default()
     }
 }
 
-/// What is handed out for a pass.
-pub fn sent(kind: PassKind, trainer: &Trainer, wire: Wire) -> Vec<f32> {
-    let mut weights = match kind {
-        PassKind::Gradient => trainer.weights().to_vec(),
-        PassKind::Evaluation => trainer.judged().to_vec(),
-    };
+/// Weights as workers get them.
+pub fn sent(weights: &[f32], wire: Wire) -> Vec<f32> {
+    let mut weights = weights.to_vec();
     wire.round(&mut weights);
     weights
 }
 
-/// What a run remembers beside the trainer, its weights apart.
+/// What a checkpoint keeps beside the trainer and the weights that are held.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     pub evaluations: Vec<f64>,
-    pub course: EpochPolicy,
-}
-
-impl Progress {
-    /// Takes note of an epoch's score.
-    pub fn hear(&mut self, loss: f64, rules: &Rules, trainer: &mut Trainer, held: &mut Held) {
-        self.evaluations.push(loss);
-        let figure = Figure {
-            value: loss,
-            rises: false,
-        };
-        let rules = (&rules.select, &rules.schedule);
-        let last = STEPS / EPOCH;
-        let outcome = self.course.end_epoch(rules, last, Some(figure));
-        if let Some(hold) = outcome.hold {
-            held::take_up(held, hold, trainer.judged());
-        }
-        trainer.set_drops(self.course.drops());
-    }
-
-    /// How a run ends, once it is over.
-    pub fn end(&self, trainer: &Trainer, held: &Held) -> Option<End> {
-        if trainer.step() < STEPS && !self.course.stopped {
-            return None;
-        }
-        let mean = held::mean(held);
-        Some(End {
-            weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
-            steps: trainer.step(),
-            progress: self.clone(),
-        })
-    }
+    #[serde(flatten)]
+    pub memory: RunMemory,
 }
 
 /// How a run ends.
@@ -204,27 +220,80 @@ pub struct End {
     pub weights_sha256: String,
     pub steps: u64,
     pub progress: Progress,
+    /// The loss of the final model, where it is not that of the last epoch.
+    pub choice: Option<f64>,
 }
 
-/// One worker, no fault, no machine.
+impl End {
+    pub fn new(trainer: &Trainer, held: &Held, progress: Progress, choice: Option<f64>) -> Self {
+        let mean = held::mean(held);
+        Self {
+            weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
+            steps: trainer.step(),
+            progress,
+            choice,
+        }
+    }
+}
+
+/// One worker, no fault, neither leases nor the run's state machine: the order of things written down once more.
 pub fn serial(rules: &Rules) -> End {
     let (mut trainer, mut held) = (trainer(rules), Held::new());
     let mut progress = Progress::default();
-    loop {
-        let step = trainer.step();
-        let pass = |kind, trainer: &Trainer| {
-            let root = Node::root(micro_batches(kind, trainer.step()));
-            let weights = sent(kind, trainer, rules.wire);
-            contribution(kind, trainer.step(), root, &weights, rules.wire)
-        };
-        let sum = pass(PassKind::Gradient, &trainer);
-        trainer.apply(sum).expect("the toy does not diverge");
-        if (step + 1).is_multiple_of(EPOCH) {
-            let loss = pass(PassKind::Evaluation, &trainer).loss;
-            progress.hear(loss, rules, &mut trainer, &mut held);
-            if let Some(end) = progress.end(&trainer, &held) {
-                return end;
-            }
+    let pass = |kind, version, weights: &[f32], bound| {
+        let root = Node::root(micro_batches(kind, version));
+        let weights = sent(weights, rules.wire);
+        contribution((kind, version), root, &weights, rules.wire, bound)
+    };
+    let evaluate =
+        |version, weights: &[f32]| pass(PassKind::Evaluation, version, weights, None).loss;
+    for step in 1..=STEPS {
+        let memory = &mut progress.memory;
+        let bound = rules.max_norm_ratio.map(|ratio| NormBound {
+            most: memory.norms.bound(ratio),
+        });
+        let sum = pass(PassKind::Gradient, step - 1, trainer.weights(), bound);
+        memory.norms.record(&sum.norms);
+        memory.left_out += sum.quarantined.len() as u64;
+        let outcome = trainer.apply(sum).expect("the toy does not diverge");
+        memory.skipped_steps += u64::from(matches!(outcome, Outcome::Skipped(_)));
+        if !step.is_multiple_of(EPOCH) {
+            continue;
+        }
+        let loss = rules.validates.then(|| evaluate(step, trainer.judged()));
+        progress.evaluations.extend(loss);
+        let policy = &mut progress.memory.policy;
+        let outcome = policy.end_epoch(
+            (&rules.select, &rules.schedule),
+            STEPS / EPOCH,
+            loss.map(figure),
+        );
+        if let Some(hold) = outcome.hold {
+            held::take_up(&mut held, hold, trainer.judged());
+        }
+        trainer.set_drops(policy.drops());
+        if outcome.stopped {
+            break;
         }
     }
+    let choice = chooses(rules, &progress.memory.policy).then(|| {
+        let mean = held::mean(&held).expect("weights are held");
+        evaluate(trainer.step() + 1, &mean)
+    });
+    End::new(&trainer, &held, progress, choice)
+}
+
+pub fn figure(loss: f64) -> Figure {
+    Figure {
+        value: loss,
+        rises: false,
+    }
+}
+
+/// Whether the final model is not simply the last epoch's.
+fn chooses(rules: &Rules, policy: &EpochPolicy) -> bool {
+    let last = |held: &coordinator::epochs::Mark| held.epoch == policy.epochs;
+    rules.validates
+        && !policy.held.is_empty()
+        && !(policy.held.len() == 1 && policy.held.iter().all(last))
 }

@@ -1,7 +1,10 @@
 //! A simulated worker process: joins, asks, computes, pushes, and asks again whenever an answer stays
 //! away. It holds nothing that cannot be lost.
 
-use coordinator::leases::{Millis, Outcome};
+use coordinator::{
+    leases::{Millis, Outcome},
+    norm_bound::NormBound,
+};
 use proto::{
     contribution::{Contribution, Key},
     wire::Wire,
@@ -48,18 +51,23 @@ pub struct Process {
     /// Counts its states: a timer of an earlier one is void.
     pub turn: u64,
     state: State,
-    /// The next lease, and the weights for it.
-    ahead: Option<(Key, Vec<f32>)>,
+    /// The next lease.
+    ahead: Option<Lease>,
+}
+
+/// What a process was granted: the node, and what it is computed from.
+#[derive(Debug)]
+struct Lease {
+    key: Key,
+    weights: Vec<f32>,
+    bound: Option<NormBound>,
 }
 
 #[derive(Debug)]
 enum State {
     Joining,
     Asking,
-    Computing {
-        key: Key,
-        weights: Vec<f32>,
-    },
+    Computing(Lease),
     Pushing {
         key: Key,
         contribution: Contribution,
@@ -134,7 +142,8 @@ impl Process {
     }
 
     /// Begins to compute a lease, and every other time asks for the next one.
-    fn compute(&mut self, key: Key, weights: Vec<f32>, stream: &mut Stream) -> Actions {
+    fn compute(&mut self, lease: Lease, stream: &mut Stream) -> Actions {
+        let key = &lease.key;
         let micro_batches = toy::micro_batches(key.kind, key.step);
         let size = key.node.range(micro_batches).len() as u64;
         let time = size * self.pace + stream.below(self.pace);
@@ -143,13 +152,13 @@ impl Process {
             admission,
             holds: vec![key.clone()],
         });
-        self.enter(State::Computing { key, weights }, ask, time)
+        self.enter(State::Computing(lease), ask, time)
     }
 
     /// Goes on to the next lease, which may be here.
     fn go_on(&mut self, stream: &mut Stream) -> Actions {
         match self.ahead.take() {
-            Some((key, weights)) => self.compute(key, weights, stream),
+            Some(lease) => self.compute(lease, stream),
             None => self.ask(),
         }
     }
@@ -177,9 +186,14 @@ impl Process {
         match std::mem::replace(&mut self.state, State::Asking) {
             State::Joining => self.join(),
             State::Asking => self.ask(),
-            State::Computing { key, weights } => {
+            State::Computing(Lease {
+                key,
+                weights,
+                bound,
+            }) => {
+                let pass = (key.kind, key.step);
                 let mut contribution =
-                    toy::contribution(key.kind, key.step, key.node, &weights, self.wire);
+                    toy::contribution(pass, key.node, &weights, self.wire, bound);
                 if self.character == Character::Faulty && stream.below(3) == 0 {
                     faults.count("wrong bits");
                     contribution.loss += stream.uniform();
@@ -214,13 +228,35 @@ impl Process {
                 actions.requests.splice(0..0, back);
                 actions
             }
-            (State::Asking, Reply::Grant { key, weights }) => self.compute(key, weights, stream),
             (
-                State::Computing { key: own, .. } | State::Pushing { key: own, .. },
-                Reply::Grant { key, weights },
+                State::Asking,
+                Reply::Grant {
+                    key,
+                    weights,
+                    bound,
+                },
+            ) => {
+                let lease = Lease {
+                    key,
+                    weights,
+                    bound,
+                };
+                self.compute(lease, stream)
+            }
+            (
+                State::Computing(Lease { key: own, .. }) | State::Pushing { key: own, .. },
+                Reply::Grant {
+                    key,
+                    weights,
+                    bound,
+                },
             ) if self.ahead.is_none() && *own != key => {
                 faults.count("lease ahead");
-                self.ahead = Some((key, weights));
+                self.ahead = Some(Lease {
+                    key,
+                    weights,
+                    bound,
+                });
                 Actions::default()
             }
             (State::Asking, Reply::NothingYet) => self.ask(),

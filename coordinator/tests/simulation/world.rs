@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coordinator::leases::{Millis, WorkerId};
+use coordinator::{
+    leases::{Millis, WorkerId},
+    run,
+};
 use speech::random::Stream;
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     faults::{Fault, Faults},
     network::{Admission, Event, Network, Queue, Reply, Request},
     toy::{self, End},
+    work::Work,
     worker::{Actions, Character, HEARTBEAT, Process},
 };
 
@@ -47,6 +51,10 @@ struct World {
     life: Option<Life>,
     /// Which process was admitted as what, in this life.
     admitted: BTreeMap<WorkerId, (usize, u32)>,
+    /// What the coordinator's threads work on, in this life.
+    work: BTreeMap<u64, Work>,
+    /// Counts it.
+    works: u64,
     /// The earliest deadline that is in the queue for this life.
     deadline: Option<Millis>,
     faults: Faults,
@@ -95,6 +103,8 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
         disk: Disk::new(Stream::new(seed, &[3])),
         life: None,
         admitted: BTreeMap::new(),
+        work: BTreeMap::new(),
+        works: 0,
         deadline: None,
         faults: Faults::default(),
     };
@@ -131,16 +141,15 @@ impl World {
             }
             self.now = time;
             self.handle(event)?;
-            self.resume();
-            self.watch_deadline();
-            if let Some(end) = self.life.as_ref().and_then(|life| life.end.clone()) {
-                self.bury();
+            self.begin_work()?;
+            if let Some(end) = self.take_end()? {
                 return Ok(Report {
                     end,
                     faults: self.faults,
                     milliseconds: self.now,
                 });
             }
+            self.watch_deadline();
         }
         Err("nothing is left to happen, and the job has not ended".to_owned())
     }
@@ -158,8 +167,7 @@ impl World {
                     return Ok(());
                 };
                 let joins = matches!(request, Request::Join { .. });
-                let replies =
-                    life.handle_request(clock, request, &mut self.disk, &mut self.faults)?;
+                let replies = life.handle_request(clock, request, &mut self.faults)?;
                 if joins && let Some((worker, Reply::Welcome(_))) = replies.first() {
                     let incarnation = self.processes[process].incarnation;
                     self.admitted.insert(*worker, (process, incarnation));
@@ -172,7 +180,18 @@ impl World {
                 if let Some(life) = &mut self.life
                     && life.machine.generation() == generation
                 {
-                    let replies = life.tick(clock, &mut self.disk, &mut self.faults)?;
+                    let replies = life.tick(clock, &mut self.faults)?;
+                    self.reply(replies, usize::MAX);
+                }
+            }
+            Event::WorkDone { generation, number } => {
+                let Some(work) = self.work.remove(&number) else {
+                    return Ok(());
+                };
+                if let Some(life) = &mut self.life
+                    && life.machine.generation() == generation
+                {
+                    let replies = life.done(clock, work, &mut self.faults)?;
                     self.reply(replies, usize::MAX);
                 }
             }
@@ -186,6 +205,7 @@ impl World {
                 )?;
                 self.life = Some(life);
                 self.admitted.clear();
+                self.work.clear();
                 self.deadline = None;
                 self.reply(replies, usize::MAX);
             }
@@ -201,7 +221,7 @@ impl World {
                 self.carry_out(process, actions);
             }
             Event::WorkerStarts(_) => {}
-            Event::Inject(fault) => self.inject(fault),
+            Event::Inject(fault) => self.inject(fault)?,
             Event::ToWorker {
                 process,
                 incarnation,
@@ -289,7 +309,7 @@ impl World {
             .send(now, process, event, queue, &mut self.faults);
     }
 
-    fn inject(&mut self, fault: Fault) {
+    fn inject(&mut self, fault: Fault) -> Result<(), Violation> {
         let until = self.now + Fault::duration(&mut self.stream);
         match fault {
             Fault::KillWorker(process) if self.processes[process].alive => {
@@ -321,7 +341,7 @@ impl World {
             Fault::KillCoordinator if self.life.is_some() => {
                 self.faults.count("coordinator killed");
                 self.bury();
-                let now = self.clock();
+                let now = self.now;
                 self.disk.crash(now, &mut self.faults);
                 self.queue.at(until, Event::CoordinatorStarts);
             }
@@ -333,17 +353,90 @@ impl World {
                 self.faults.count("clock back");
                 self.skew -= self.stream.below(5_000) as i64;
             }
+            Fault::Rest(rest) => self.rest(rest)?,
             Fault::KillWorker(_) | Fault::KillCoordinator => {}
         }
         // The timer was set by the old clock.
         self.deadline = None;
+        Ok(())
     }
 
-    /// A run that failed over a dispute is resumed by a person.
-    fn resume(&mut self) {
-        if self.life.as_ref().is_some_and(|life| life.failed) {
+    fn rest(&mut self, rest: run::Rest) -> Result<(), Violation> {
+        let clock = self.clock();
+        if let Some(life) = &mut self.life {
+            let replies = life.rest(clock, rest, &mut self.faults)?;
+            self.reply(replies, usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Schedules what the coordinator has begun, each for its time.
+    fn begin_work(&mut self) -> Result<(), Violation> {
+        let Some(life) = &mut self.life else {
+            return Ok(());
+        };
+        for work in life.begun.drain(..) {
+            let time = 1 + match (self.stream.below(8), &work) {
+                (0, _) => self.stream.below(1000),
+                (_, Work::Checkpoint { .. }) => self.stream.below(200),
+                _ => self.stream.below(10),
+            };
+            let done = self.now + time;
+            if let Work::Checkpoint {
+                trainer,
+                progress,
+                held,
+            } = &work
+            {
+                self.disk.save(done, &trainer.state(), (progress, held))?;
+            }
+            self.works += 1;
+            self.work.insert(self.works, work);
+            let generation = life.machine.generation();
+            let number = self.works;
+            self.queue.at(done, Event::WorkDone { generation, number });
+        }
+        Ok(())
+    }
+
+    /// What the run came to, once it has succeeded. One that ended otherwise is resumed by a person, or by the next
+    /// start of the coordinator.
+    fn take_end(&mut self) -> Result<Option<End>, Violation> {
+        let Some(over) = self.life.as_ref().and_then(|life| life.over) else {
+            return Ok(None);
+        };
+        let end = self.life.as_mut().and_then(|life| life.end.take());
+        self.faults.count(match over {
+            run::End::Succeeded => "end: succeeded",
+            run::End::Cancelled => "end: cancelled",
+            run::End::Requeued => "end: requeued",
+            run::End::Failed(run::Failure::GivenUp) => "end: given up",
+            run::End::Failed(run::Failure::Reported) => "end: failed",
+            run::End::Failed(failure) => return Err(format!("the run failed: {failure:?}")),
+        });
+        if over != run::End::Succeeded {
+            self.check_rest(over)?;
             self.bury();
             self.queue.at(self.now + 500, Event::CoordinatorStarts);
+            return Ok(None);
+        }
+        self.bury();
+        Ok(Some(end.ok_or("the run succeeded without a final model")?))
+    }
+
+    /// A run that comes to rest does so at its newest checkpoint, with its trainer at hand.
+    fn check_rest(&self, over: run::End) -> Result<(), Violation> {
+        let Some(life) = &self.life else {
+            return Ok(());
+        };
+        if over == run::End::Failed(run::Failure::Reported) {
+            return Ok(());
+        }
+        let step = life.trainer.as_ref().map(|trainer| trainer.step());
+        let saved = self.disk.newest_step();
+        match step == Some(saved) {
+            true => Ok(()),
+            false => Err(format!("at rest at {step:?}, with a checkpoint of {saved}")),
         }
     }
 

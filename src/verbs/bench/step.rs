@@ -6,7 +6,7 @@ use coordinator::{
     clip::ClipConfig,
     optimizer::OptimizerConfig,
     schedule::ScheduleConfig,
-    update::{Trainer, TrainerConfig, UpdateRule as _},
+    update::{Trainer, TrainerConfig},
 };
 use proto::contribution::Contribution;
 use serde::Serialize;

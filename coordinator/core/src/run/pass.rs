@@ -21,7 +21,7 @@ pub struct Pass {
     /// Leases returned undone since something came in last, if there were any.
     pub returns: Option<Returns>,
     phase: Phase,
-    /// Counts how often its sum was begun again.
+    /// Of its sum, see [`OpenPass::attempt`].
     attempt: u32,
     /// Contributions have come in that nobody adds yet.
     pending: bool,
@@ -36,7 +36,7 @@ impl Pass {
             left_out: 0,
             returns: None,
             phase: Phase::Collecting,
-            attempt: 0,
+            attempt: opened.attempt,
             pending: false,
             adding: false,
         }
@@ -83,9 +83,6 @@ impl Pass {
 
     /// What came in was thrown away. Gives how many micro-batches were left out of it.
     pub fn restart(&mut self) -> u64 {
-        if self.phase == Phase::Settling {
-            return 0;
-        }
         self.phase = Phase::Collecting;
         self.attempt += 1;
         (self.pending, self.adding) = (false, false);

@@ -184,6 +184,9 @@ pub struct OpenPass {
     pub epoch: u32,
     /// Elements of the vectors that an update pass sums.
     pub elements: usize,
+    /// Names the pass's sum, as in [`Action::Add`]: no other pass of this life has it. Where the pass is begun again,
+    /// its sum has the next one.
+    pub attempt: u32,
     /// For an update pass of a job that bounds the norms of micro-batches.
     pub norm_bound: Option<NormBound>,
 }

@@ -217,6 +217,13 @@ fn a_pass_in_doubt_or_begun_again_is_waited_for() {
         (COMPLETE, ""),
         (Input::Added { attempt: 1 }, "close; update"),
         (Input::PassDoubted, ""),
+        (Input::PassRestarted, ""),
+        // Nor does it count in the next pass.
+        (updated(), "pass 1 of epoch 1"),
+        (Input::Accepted { left_out: 0 }, "add 2"),
+        (Input::Added { attempt: 0 }, ""),
+        (COMPLETE, ""),
+        (Input::Added { attempt: 2 }, "close; update"),
     ]);
 }
 

@@ -14,7 +14,7 @@ fn whoever_stops_comes_to_rest_at_a_checkpoint() {
             (begun(spec()), "pass 0 of epoch 1"),
             (COMPLETE, "close; update"),
             (updated(), "pass 1 of epoch 1"),
-            (Input::Accepted { left_out: 2 }, "add 0"),
+            (Input::Accepted { left_out: 2 }, "add 1"),
             (Input::Rest(rest), "abandon; checkpoint (0 epochs)"),
         ]);
         assert!(run.is_resting());
