@@ -68,6 +68,10 @@ fn is_interrupted_and_resumed(signal: Signal, code: i32) {
     let resumed = train(dir, &["--resume", long[0], long[1]]);
     let told = resumed.wait().expect(0).stderr;
     assert!(told.contains("goes on from"), "{told}");
+    assert!(
+        told.contains("/500: loss"),
+        "the number of steps is known: {told}"
+    );
     // What was done before is not told again.
     let steps_told = told.lines().filter_map(|line| {
         let step = line.split_once(" step ")?.1.split_once('/')?.0;

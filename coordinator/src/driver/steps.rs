@@ -175,8 +175,6 @@ impl Driver {
             generation,
             resumed_from,
         });
-        // How many steps there are may have changed.
-        let tell = anew || changed.is_some();
         if let Some(changed) = changed {
             self.note(changed.into());
         }
@@ -187,21 +185,20 @@ impl Driver {
                 self.note(Event::Warned { message });
             }
         }
-        if tell {
-            let hours = |items: &[crate::corpus::Item]| {
-                items.iter().map(|item| item.seconds).sum::<f64>() / 3600.0
-            };
-            self.note(Event::Prepared {
-                train_utterances: prepared.train.len(),
-                train_hours: hours(&prepared.train),
-                valid_utterances: prepared.valid.len(),
-                valid_hours: hours(&prepared.valid),
-                parameters: prepared.spec.elements(),
-                vocabulary: prepared.recipe.vocabulary.units.len(),
-                steps,
-                synthetic: prepared.synthetic,
-            });
-        }
+        // Told at every start: whoever follows a run from where it was taken up knows its size.
+        let hours = |items: &[crate::corpus::Item]| {
+            items.iter().map(|item| item.seconds).sum::<f64>() / 3600.0
+        };
+        self.note(Event::Prepared {
+            train_utterances: prepared.train.len(),
+            train_hours: hours(&prepared.train),
+            valid_utterances: prepared.valid.len(),
+            valid_hours: hours(&prepared.valid),
+            parameters: prepared.spec.elements(),
+            vocabulary: prepared.recipe.vocabulary.units.len(),
+            steps,
+            synthetic: prepared.synthetic,
+        });
         let present: Vec<Event> = self
             .roster
             .iter()
