@@ -136,7 +136,7 @@ pub fn measure(
     let speakers = speakers::scalings(model, &all)?;
     let (mut utterances, mut recognised, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut audio_seconds, mut greedy) = (0.0, Vec::new());
-    let segments = Segments::of(all.iter().map(|it| (it.audio.as_path(), None)));
+    let segments = Segments::of(all.iter().map(|it| (it.audio.as_path(), it.channel)));
     let mut cancelled = Cancelled::default();
     let mut rest = all.into_iter();
     while rest.len() > 0 {
@@ -232,7 +232,7 @@ impl Cancelled {
         let Some(first) = self.0.first() else { return };
         output::message(&format!(
             "warning: the channels of {} recordings are of opposite phase and cancel, so that hardly a sound is left of \
-             their mean, first of {}: convert them to the channel that is meant",
+             their mean, first of {}: name the channel that is meant with `channel` in the manifest",
             self.0.len(),
             first.display().to_string().escape_debug()
         ));

@@ -56,6 +56,8 @@ pub struct Item {
     pub recording: Arc<Recording>,
     /// The samples of it that are meant, where it is not all of them.
     pub segment: Option<Range<u64>>,
+    /// The channel of it that is meant, counted from 0, where it has several and not their mean is.
+    pub channel: Option<u16>,
     pub text: String,
     pub speaker: Option<String>,
     /// The place of the speaker's statistics among the run's, where features are normalised with them.
@@ -461,6 +463,9 @@ fn digest(recipe: &Recipe, voices: &[GlobalStats], sets: [&[Item]; 2]) -> String
             if let Some(part) = &item.segment {
                 hasher.update(&part.start.to_le_bytes());
                 hasher.update(&part.end.to_le_bytes());
+            }
+            if let Some(channel) = item.channel {
+                hasher.update(b"channel").update(&channel.to_le_bytes());
             }
         }
     }

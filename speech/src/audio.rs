@@ -112,14 +112,14 @@ pub fn read(path: &Path) -> Result<Audio, AudioError> {
 /// [`Segments`] reads it once.
 ///
 /// # Errors
-/// As [`read`], and where the segment is not in the recording.
+/// As [`read`], and where the segment or the channel is not in the recording.
 pub fn read_utterance(utterance: &Utterance) -> Result<Audio, AudioError> {
     let path = utterance.audio.as_path();
     let (mut file, length) = open(path)?;
     let form = Form::of(&mut file, length, path)?;
     let info = form.info(&mut file, path)?;
     let part = utterance.segment(info.frames, info.sample_rate);
-    let heard = form.read(&mut file, part, None, path)?;
+    let heard = form.read(&mut file, part, utterance.channel, path)?;
     Ok(heard.audio)
 }
 

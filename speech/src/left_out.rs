@@ -31,6 +31,8 @@ pub enum Reason {
     SamplingRate,
     /// The manifest's offset and duration lie outside of the recording.
     Segment,
+    /// The recording does not have the channel that the manifest names.
+    NoChannel,
     /// It is on one side of a comparison alone.
     OneSide,
     /// It is shorter than one frame of features.
@@ -53,6 +55,7 @@ impl Reason {
             | Self::Damaged
             | Self::SamplingRate
             | Self::Segment
+            | Self::NoChannel
             | Self::OneSide => true,
             Self::TooShort | Self::TooShortForTranscript | Self::TooLong => false,
         }
@@ -67,6 +70,7 @@ impl Reason {
             AudioError::Read { source, .. } => Self::of_io(source.kind()),
             AudioError::Write { .. } => None,
             AudioError::Segment { .. } => Some(Self::Segment),
+            AudioError::NoChannel { .. } => Some(Self::NoChannel),
             _ => Some(Self::Damaged),
         }
     }
@@ -109,6 +113,7 @@ impl fmt::Display for Reason {
             Self::Damaged => "damaged",
             Self::SamplingRate => "at another sampling rate",
             Self::Segment => "with a segment outside of the recording",
+            Self::NoChannel => "with a channel that the recording does not have",
             Self::OneSide => "on one side alone",
             Self::TooShort => "shorter than a frame",
             Self::TooShortForTranscript => "too short for the transcript",

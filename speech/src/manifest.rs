@@ -33,6 +33,8 @@ pub struct Utterance {
     /// Seconds from there. What is shorter than the recording is a segment of it; see
     /// [`Utterance::segment`].
     pub duration: f64,
+    /// The channel of the recording that is meant, counted from 0; `None` for the mean of all.
+    pub channel: Option<u16>,
     /// The reference transcript, as the corpus writes it.
     pub text: String,
     pub speaker: Option<String>,
@@ -264,6 +266,7 @@ fn encode(
             })?,
             offset: utterance.offset,
             duration: utterance.duration,
+            channel: utterance.channel,
             text: &utterance.text,
             speaker: utterance.speaker.as_deref(),
         };
@@ -281,6 +284,8 @@ struct Written<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     offset: f64,
     duration: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<u16>,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     speaker: Option<&'a str>,

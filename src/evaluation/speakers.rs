@@ -26,7 +26,9 @@ pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<Stri
         .iter()
         .filter_map(|utterance| Some((utterance.speaker.as_deref()?, utterance)))
         .collect();
-    let paths = named.iter().map(|(_, one)| (one.audio.as_path(), None));
+    let paths = named
+        .iter()
+        .map(|(_, one)| (one.audio.as_path(), one.channel));
     let segments = Segments::of(paths);
     for named in named.chunks(AT_ONCE) {
         let features: Vec<Option<Features>> = named

@@ -1,4 +1,4 @@
-//! Many utterances in one long recording: the same bits as from a file for each.
+//! Many utterances in one long recording, or each in a channel of one: the same bits as from a file for each.
 
 use std::{fs, path::Path};
 
@@ -34,8 +34,42 @@ fn join(dir: &Path, manifest: &str, joined: &str) {
     fs::write(dir.join(joined), segments.join("\n")).unwrap();
 }
 
+/// The recordings of each two lines of a manifest as the two channels of one, and a manifest of these.
+fn pair(dir: &Path, manifest: &str, paired: &str) {
+    let mut lines = json_lines(&dir.join(manifest));
+    for (number, pair) in lines.chunks_exact_mut(2).enumerate() {
+        let [left, right] = [0, 1].map(|side: usize| {
+            let path = pair[side]["audio_filepath"].as_str().unwrap();
+            audio::read(&dir.join(path)).unwrap()
+        });
+        let name = format!("{paired}-{number}.wav");
+        let frames = left.samples.len().max(right.samples.len());
+        let bytes = 4 * frames as u32;
+        let mut file = b"RIFF".to_vec();
+        file.extend((36 + bytes).to_le_bytes());
+        file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x02\0");
+        file.extend(left.sample_rate.to_le_bytes());
+        file.extend((4 * left.sample_rate).to_le_bytes());
+        file.extend(b"\x04\0\x10\0data");
+        file.extend(bytes.to_le_bytes());
+        for at in 0..frames {
+            for channel in [&left, &right] {
+                let value = channel.samples.get(at).copied().unwrap_or_default();
+                file.extend(((value * 32_768.0) as i16).to_le_bytes());
+            }
+        }
+        fs::write(dir.join(&name), file).unwrap();
+        for (channel, line) in pair.iter_mut().enumerate() {
+            line["audio_filepath"] = Value::from(name.as_str());
+            line["channel"] = Value::from(channel);
+        }
+    }
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    fs::write(dir.join(paired), lines.join("\n")).unwrap();
+}
+
 #[test]
-fn segments_of_a_long_recording_train_to_the_bits_of_files_of_their_own() {
+fn segments_and_channels_train_to_the_bits_of_files_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
     let synthesize = [
@@ -54,9 +88,16 @@ fn segments_of_a_long_recording_train_to_the_bits_of_files_of_their_own() {
     ];
     run(dir, synthesize).expect(0);
     join(dir, "train.jsonl", "joined.jsonl");
+    pair(dir, "train.jsonl", "paired.jsonl");
+    pair(dir, "valid.jsonl", "paired-valid.jsonl");
     let job = root().join("examples/digits.toml");
-    let hashes = [("train.jsonl", "1"), ("joined.jsonl", "2")].map(|(manifest, workers)| {
-        let out = format!("run-{workers}");
+    let hashes = [
+        ("train.jsonl", "1"),
+        ("joined.jsonl", "2"),
+        ("paired.jsonl", "2"),
+    ]
+    .map(|(manifest, workers)| {
+        let out = format!("run-{manifest}");
         let args = [
             "train",
             job.to_str().unwrap(),
@@ -77,4 +118,23 @@ fn segments_of_a_long_recording_train_to_the_bits_of_files_of_their_own() {
         report(&dir.join(out))["weights_sha256"].clone()
     });
     assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(hashes[0], hashes[2]);
+
+    let evaluated = ["valid.jsonl", "paired-valid.jsonl"].map(|manifest| {
+        let out = format!("{manifest}.said");
+        let args = [
+            "evaluate",
+            "--model",
+            "run-train.jsonl/final",
+            "--manifest",
+            manifest,
+            "--device",
+            "cpu",
+            "--utterances",
+            &out,
+        ];
+        run(dir, args).expect(0);
+        json_lines(&dir.join(out))
+    });
+    assert_eq!(evaluated[0], evaluated[1]);
 }

@@ -14,7 +14,7 @@ pub(crate) use audio::mixed;
 pub use audio::{AudioCache, Wanted};
 pub use features::{FeatureCache, FeatureKey};
 pub use prepared::Prepared;
-pub use recordings::Recordings;
+pub use recordings::{Part, Recordings};
 pub use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};

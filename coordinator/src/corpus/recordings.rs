@@ -243,6 +243,14 @@ fn inspect(
             told,
         }));
     }
+    if let Some(channel) = utterance.channel.filter(|it| *it >= info.channels) {
+        let error = AudioError::NoChannel {
+            path: utterance.audio.clone(),
+            channel,
+            channels: info.channels,
+        };
+        return fault(&error.into());
+    }
     let segment = utterance.segment(info.frames, info.sample_rate);
     if let Some(part) = segment.clone().filter(Range::is_empty) {
         let error = AudioError::Segment {
@@ -259,6 +267,8 @@ fn inspect(
         id: utterance.id,
         recording: Arc::clone(recording),
         segment,
+        // The only channel is the recording.
+        channel: utterance.channel.filter(|_| info.channels > 1),
         text: utterance.text,
         speaker: utterance.speaker,
         voice: None,

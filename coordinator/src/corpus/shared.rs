@@ -29,19 +29,22 @@ pub struct Shared {
 /// What `valid` shares with `train`; `None` where that is nothing.
 pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
     let wanted: BTreeSet<[u8; 32]> = valid.iter().map(|item| item.recording.digest).collect();
-    let mut spans: BTreeMap<[u8; 32], Vec<(u64, u64)>> = BTreeMap::new();
+    let mut spans: BTreeMap<[u8; 32], Channels<Vec<(u64, u64)>>> = BTreeMap::new();
     for item in train {
         let digest = item.recording.digest;
         if wanted.contains(&digest) {
-            spans.entry(digest).or_default().push(span(item));
+            let channels = spans.entry(digest).or_default();
+            channels.entry(item.channel).or_default().push(span(item));
         }
     }
     if spans.is_empty() {
         return None;
     }
-    let mut trained: BTreeMap<[u8; 32], Trained> = BTreeMap::new();
-    for (digest, spans) in spans {
-        trained.insert(digest, Trained::new(spans));
+    let mut trained: BTreeMap<[u8; 32], Channels<Trained>> = BTreeMap::new();
+    for (digest, channels) in spans {
+        let channels = channels.into_iter();
+        let channels = channels.map(|(channel, spans)| (channel, Trained::new(spans)));
+        trained.insert(digest, channels.collect());
     }
     let mut shared = Shared {
         of: valid.len() as u64,
@@ -52,7 +55,7 @@ pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
         let Some(trained) = trained.get(&item.recording.digest) else {
             continue;
         };
-        let (count, named) = match trained.holds(span(item)) {
+        let (count, named) = match held(trained, item) {
             Held::Whole => (&mut shared.same, &mut named[0]),
             Held::Part => (&mut shared.overlapping, &mut named[1]),
             Held::Nothing => (&mut shared.beside, &mut named[2]),
@@ -96,6 +99,27 @@ fn span(item: &Item) -> (u64, u64) {
         Some(part) => (part.start, part.end),
         None => (0, u64::MAX),
     }
+}
+
+/// By channel of a recording; `None` is the mean of all.
+type Channels<T> = BTreeMap<Option<u16>, T>;
+
+/// How much of `item` is trained on, of its recording. The mean of the channels has something of each, and one
+/// channel nothing of another.
+fn held(trained: &Channels<Trained>, item: &Item) -> Held {
+    let mut most = Held::Nothing;
+    for (channel, trained) in trained {
+        let is_same = *channel == item.channel;
+        if !is_same && channel.is_some() && item.channel.is_some() {
+            continue;
+        }
+        match trained.holds(span(item)) {
+            Held::Whole if is_same => return Held::Whole,
+            Held::Whole | Held::Part => most = Held::Part,
+            Held::Nothing => {}
+        }
+    }
+    most
 }
 
 /// The spans of a recording that are trained on.
@@ -155,6 +179,7 @@ mod tests {
                 digest: [recording; 32],
             }),
             segment,
+            channel: None,
             text: String::new(),
             speaker: None,
             voice: None,
@@ -199,5 +224,18 @@ mod tests {
         );
         assert_eq!(find(&train, &valid[4..5]), None);
         assert_eq!(find(&train, &[]), None);
+
+        let channel = |id: &str, channel| Item {
+            channel,
+            ..item(id, 1, Some(10..20))
+        };
+        let train = [channel("a", Some(0))];
+        let valid = [Some(0), Some(1), None].map(|it| channel("v", it));
+        let shared = find(&train, &valid).unwrap();
+        assert_eq!(
+            [shared.same, shared.overlapping, shared.beside],
+            [1, 1, 1],
+            "the same channel, the mean that it is part of, and the other one"
+        );
     }
 }

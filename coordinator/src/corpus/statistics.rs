@@ -110,7 +110,7 @@ fn hear(
     /// Utterances whose features are held at once.
     const HELD: usize = 128;
     let in_parts = items.iter().filter(|(_, item)| item.segment.is_some());
-    let segments = Segments::of(in_parts.map(|(_, item)| (&*item.recording.path, None)));
+    let segments = Segments::of(in_parts.map(|(_, item)| (&*item.recording.path, item.channel)));
     let mut unusable = Vec::new();
     for items in items.chunks(HELD) {
         if hearing.abandoned.load(Ordering::Relaxed) {
@@ -136,13 +136,11 @@ fn features_of(
     front_end: &FrontEnd,
 ) -> Result<Result<Features, Unusable>, CorpusError> {
     let audio = match item.segment.clone() {
-        None => audio::read(&item.recording.path),
-        Some(part) => segments
-            .read(&item.recording.path, Some(part), None)
-            .map(|heard| heard.audio),
+        None => audio::read_part(&item.recording.path, None, item.channel),
+        Some(part) => segments.read(&item.recording.path, Some(part), item.channel),
     };
     let audio = match audio {
-        Ok(audio) => audio,
+        Ok(heard) => heard.audio,
         Err(error) => return Unusable::audio(&item.id, &Arc::new(error)).map(Err),
     };
     match front_end.raw_features(&audio) {
@@ -180,6 +178,9 @@ impl Kept {
                 let part = item.segment.clone().unwrap_or(0..u64::MAX);
                 hasher.update(&part.start.to_le_bytes());
                 hasher.update(&part.end.to_le_bytes());
+                if let Some(channel) = item.channel {
+                    hasher.update(b"channel").update(&channel.to_le_bytes());
+                }
                 let name = item.speaker.as_deref().unwrap_or_default();
                 hasher.update(&[u8::from(item.speaker.is_some())]);
                 hasher.update(&(name.len() as u64).to_le_bytes());

@@ -114,6 +114,7 @@ fn name(index: u32, item: &Item, voice: Option<u32>) -> v1::Utterance {
             end: part.end,
         }),
         voice,
+        channel: item.channel.map(u32::from),
     }
 }
 

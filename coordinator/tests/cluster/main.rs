@@ -6,6 +6,7 @@ mod proxy;
 mod site;
 mod toy;
 
+mod channels;
 mod corpora;
 mod courses;
 mod damaged;

@@ -66,6 +66,7 @@ impl Site {
                     audio,
                     offset: 0.0,
                     duration: samples as f64 / 8000.0,
+                    channel: None,
                     text: ["one", "three", "two"][index % 3].to_owned(),
                     speaker: None,
                 }

@@ -85,7 +85,7 @@ impl Segments {
     /// When it cannot be read.
     pub fn utterance(&self, utterance: &Utterance) -> Result<Heard, AudioError> {
         let path = utterance.audio.as_path();
-        let key = (path.to_owned(), None);
+        let key = (path.to_owned(), utterance.channel);
         let info = match self.recordings.get(&key) {
             None => inspect(path)?,
             Some(recording) => {
@@ -96,7 +96,8 @@ impl Segments {
                 }
             }
         };
-        self.read(path, utterance.segment(info.frames, info.sample_rate), None)
+        let part = utterance.segment(info.frames, info.sample_rate);
+        self.read(path, part, utterance.channel)
     }
 
     /// The samples `part` of the recording at `path`, or all of it, of `channel` or the mean of all.

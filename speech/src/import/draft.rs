@@ -22,6 +22,9 @@ pub struct Draft {
     pub part: Option<(f64, Option<f64>)>,
     /// Which channel of its recording it is, from 0; `None` where nobody says.
     pub channel: Option<u16>,
+    /// Which side of a conversation its recording is, as Kaldi's `reco2file_and_channel` has it: a letter, or a number
+    /// from 1. It says something only where the recording has several channels.
+    pub side: Option<String>,
     /// What its recording is called, where it may have several utterances.
     pub recording: Option<String>,
     pub text: String,
@@ -170,9 +173,7 @@ impl Draft {
 
     fn measured(&self, info: &Result<AudioInfo, Fault>) -> Result<Imported, ImportError> {
         let info = info.as_ref().map_err(|fault| self.fault(fault))?;
-        if let Some(channel) = self.channel {
-            self.check_channel(channel, info.channels)?;
-        }
+        let channel = self.channel_of(info.channels)?;
         let seconds = info.seconds();
         let (offset, duration) = match self.part {
             None => (0.0, seconds),
@@ -198,6 +199,7 @@ impl Draft {
                 audio: self.audio.clone(),
                 offset,
                 duration,
+                channel,
                 text: self.text.clone(),
                 speaker: self.speaker.clone(),
             },
@@ -206,20 +208,31 @@ impl Draft {
         })
     }
 
-    /// Channels are averaged, so that one of several cannot be meant.
-    fn check_channel(&self, channel: u16, channels: u16) -> Result<(), ImportError> {
+    /// The channel that is meant of a recording with so many; `None` where it has but one, or nobody names one.
+    fn channel_of(&self, channels: u16) -> Result<Option<u16>, ImportError> {
+        let channel = match (self.channel, &self.side) {
+            (Some(channel), _) => channel,
+            (None, Some(side)) if channels > 1 => side_channel(side).ok_or_else(|| {
+                self.problem(format!(
+                    "reco2file_and_channel says that it is channel {side:?} of its recording, which has {channels}: a \
+                     channel is a letter from A, or a number from 1"
+                ))
+            })?,
+            (None, _) => return Ok(None),
+        };
         if channel >= channels {
             return Err(self.problem(format!(
                 "its channel is {channel}, counted from 0, and its recording has {channels}"
             )));
         }
-        if channels > 1 {
-            return Err(self.problem(format!(
-                "it is channel {channel} of a recording of {channels} channels, which are averaged: write each channel \
-                 to a file of its own, for example with `sox IN OUT.wav remix {}`",
-                channel + 1
-            )));
-        }
-        Ok(())
+        Ok((channels > 1).then_some(channel))
+    }
+}
+
+/// As NIST's tools count, whose scoring `reco2file_and_channel` is for: A is 1, and the first.
+fn side_channel(side: &str) -> Option<u16> {
+    match side.as_bytes() {
+        [letter @ b'A'..=b'Z'] => Some(u16::from(letter - b'A')),
+        _ => side.parse::<u16>().ok()?.checked_sub(1),
     }
 }

@@ -1,5 +1,5 @@
 //! Kaldi's data directories: `wav.scp` names the recordings, `segments` their parts (without it, each is an
-//! utterance), `text` what is said and `utt2spk` who says it. Recordings that are commands in `wav.scp` are left
+//! utterance), `text` what is said, `utt2spk` who says it and `reco2file_and_channel` which channel is meant. Recordings that are commands in `wav.scp` are left
 //! out: importing a corpus runs no programs.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,8 @@ pub struct Tables {
     pub text: List,
     pub segments: Option<List>,
     pub utt2spk: Option<List>,
+    /// `reco2file_and_channel`.
+    pub channels: Option<List>,
 }
 
 pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
@@ -70,6 +72,7 @@ fn read_folder(folder: &Path, split: Option<&str>) -> Result<Found, ImportError>
         text: List::read(&folder.join("text"))?,
         segments: List::read_if_there(&folder.join("segments"))?,
         utt2spk: List::read_if_there(&folder.join("utt2spk"))?,
+        channels: List::read_if_there(&folder.join("reco2file_and_channel"))?,
     };
     let mut found = tables.drafts(split)?;
     let found_at = |audio: &PathBuf| {
@@ -150,6 +153,10 @@ impl Tables {
             Some(list) => table(list, &mut found, &mut BTreeSet::new(), is_something)?,
             None => Table::new(),
         };
+        let sides = match &self.channels {
+            Some(list) => table(list, &mut found, &mut BTreeSet::new(), |_, _| Ok(()))?,
+            None => Table::new(),
+        };
         let (list, spans) = match &self.segments {
             Some(list) => (list, segments(list, &mut found, &mut struck)?),
             None => (&self.wav_scp, whole(&recordings)),
@@ -159,6 +166,11 @@ impl Tables {
             used.insert(span.recording);
             match self.draft(list, span, [&recordings, &texts, &speakers]) {
                 Ok(draft) => found.drafts.push(Draft {
+                    // `RECORDING FILE CHANNEL`.
+                    side: sides
+                        .get(span.recording)
+                        .and_then(|(_, rest)| rest.split_whitespace().nth(1))
+                        .map(str::to_owned),
                     split: split.map(str::to_owned),
                     ..draft
                 }),

@@ -82,6 +82,7 @@ fn an4_is_read_in_the_order_of_its_lists() {
             audio: folder.path().join("wav/an4_clstk/fash/an251-fash-b.wav"),
             offset: 0.0,
             duration: 1.5,
+            channel: None,
             text: "YES".to_owned(),
             speaker: Some("fash".to_owned()),
         }
@@ -200,6 +201,7 @@ fn fsdd_is_read_from_its_file_names() {
         audio: root.join(format!("{id}.wav")),
         offset: 0.0,
         duration,
+        channel: None,
         text: text.to_owned(),
         speaker: Some(speaker.to_owned()),
     };

@@ -1,5 +1,5 @@
 //! Utterances heard: how loud, how long, and whether the same as others. A recording with many segments is
-//! decoded once.
+//! decoded once, for each of its channels that is meant.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,7 +24,7 @@ pub struct Sound {
     pub at_full_scale: f64,
     /// BLAKE3 of the samples.
     pub digest: [u8; 32],
-    /// Seconds of the whole recording, which the utterance may be a segment of, and BLAKE3 of its samples.
+    /// Seconds of the whole recording, which the utterance may be a segment of, and BLAKE3 of the samples of its channel.
     pub recording_seconds: f64,
     pub recording: [u8; 32],
 }
@@ -61,17 +61,22 @@ fn digest(recording: &Audio, part: Range<usize>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// A recording and its channel, or the mean of all.
+type Source<'a> = (&'a Path, Option<u16>);
+
 /// Each utterance's sound, or what is wrong with its recording, in the order given.
 pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
-    let mut files: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
+    let mut files: BTreeMap<Source, Vec<usize>> = BTreeMap::new();
     for (place, utterance) in utterances.iter().enumerate() {
-        files.entry(&utterance.audio).or_default().push(place);
+        let source = (utterance.audio.as_path(), utterance.channel);
+        files.entry(source).or_default().push(place);
     }
-    let files: Vec<(&Path, Vec<usize>)> = files.into_iter().collect();
+    let files: Vec<(Source, Vec<usize>)> = files.into_iter().collect();
     let mut heard: Vec<(usize, Result<Sound, String>)> = files
         .into_par_iter()
-        .flat_map_iter(|(path, places)| {
-            let recording = audio::read(path).map(|recording| {
+        .flat_map_iter(|((path, channel), places)| {
+            let recording = audio::read_part(path, None, channel).map(|heard| {
+                let recording = heard.audio;
                 let whole = digest(&recording, 0..recording.samples.len());
                 (recording, whole)
             });

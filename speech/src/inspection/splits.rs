@@ -73,6 +73,7 @@ fn shared_sound(a: &Heard, b: &Heard) -> Vec<Suspect> {
             span.1 = latest;
         }
     }
+    let files: BTreeSet<&Path> = a.utterances.iter().map(|it| it.audio.as_path()).collect();
     let ids: BTreeSet<&str> = a.utterances.iter().map(|it| it.id.as_str()).collect();
     let [mut same, mut overlapping, mut beside, mut named] = [const { Vec::new() }; 4];
     for (utterance, sound) in b.utterances.iter().zip(&sounds_b) {
@@ -87,6 +88,8 @@ fn shared_sound(a: &Heard, b: &Heard) -> Vec<Suspect> {
                     false => beside.push(id),
                 }
             }
+            // Another channel of it.
+            (Some(_), None) if files.contains(utterance.audio.as_path()) => beside.push(id),
             _ if ids.contains(id.as_str()) => named.push(id),
             _ => {}
         }

@@ -27,6 +27,7 @@ fn utterance(id: &str, audio: &Path, duration: f64, text: &str) -> Utterance {
         audio: audio.to_owned(),
         offset: 0.0,
         duration,
+        channel: None,
         text: text.to_owned(),
         speaker: Some(format!("speaker-{}", id.len())),
     }

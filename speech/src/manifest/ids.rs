@@ -31,7 +31,7 @@ impl Ids {
 /// The utterances of the numbered `lines`, in their order, and the lines whose own id is another one's.
 ///
 /// A line without an id is called as its recording is. Where several lines are of one recording (NeMo writes
-/// segments so), their ids have its path, the offset and the duration, and behind these the number of the line
+/// segments so), their ids have its path, the channel where one is named, the offset and the duration, and behind these the number of the line
 /// where all are the same.
 pub(super) fn name(lines: Vec<(usize, Line)>) -> (Vec<Utterance>, Vec<BadLine>) {
     let mut ids = Ids::default();
@@ -69,9 +69,11 @@ pub(super) fn name(lines: Vec<(usize, Line)>) -> (Vec<Utterance>, Vec<BadLine>) 
                     id,
                     offset,
                     duration,
+                    channel,
                     ..
                 } = &utterance;
-                utterance.id = format!("{id}@{offset}+{duration}");
+                let channel = channel.map_or(String::new(), |channel| format!(":{channel}"));
+                utterance.id = format!("{id}{channel}@{offset}+{duration}");
             }
             while !ids.is_free(&utterance.id) {
                 utterance.id = format!("{}#{number}", utterance.id);

@@ -194,6 +194,7 @@ fn of_text(text: &str, folder: &Path) -> Result<Line, LineProblem> {
             .ok_or_else(|| wrong("offset", "a number of seconds", value))?,
     };
     not_negative(offset)?;
+    let channel = channel(fields.get("channel"))?;
     // NeMo's manifests of keywords have `label`, or `command`, in its place.
     let mut text = None;
     for field in ["text", "label", "command"] {
@@ -214,10 +215,23 @@ fn of_text(text: &str, folder: &Path) -> Result<Line, LineProblem> {
             id: id.unwrap_or(Cow::Borrowed(audio)).into_owned(),
             offset,
             duration,
+            channel,
             text: text.into_owned(),
             speaker: text_or_number(&fields, "speaker")?.map(Cow::into_owned),
         },
     })
+}
+
+/// As in Lhotse's manifests, channels are whole numbers and count from 0.
+fn channel(value: Option<&Value>) -> Result<Option<u16>, LineProblem> {
+    const EXPECTED: &str = "a whole number from 0 (the first channel) to 65535";
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().and_then(|number| u16::try_from(number).ok()) {
+            Some(channel) => Ok(Some(channel)),
+            None => Err(wrong("channel", EXPECTED, value)),
+        },
+    }
 }
 
 /// The string called `field`; other programs write `null` for what they do not know.

@@ -110,6 +110,21 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
         problem(&offset("true")).to_string(),
         "`offset` must be a number of seconds and is true"
     );
+    let channel = |value| LINE.replace("1.5", &format!("1.5, \"channel\": {value}"));
+    for (value, found) in [
+        ("-1", "the number -1"),
+        ("0.5", "the number 0.5"),
+        ("65536", "the number 65536"),
+        ("\"A\"", "a string"),
+        ("[0]", "an array"),
+    ] {
+        assert_eq!(
+            problem(&channel(value)).to_string(),
+            format!(
+                "`channel` must be a whole number from 0 (the first channel) to 65535 and is {found}"
+            )
+        );
+    }
     assert_eq!(problem("[1]"), LineProblem::NotAnObject);
     assert!(matches!(
         problem(&LINE.replace("1.5", "1e999")),
@@ -152,6 +167,11 @@ fn lines_of_one_recording_have_ids_of_their_own() {
     let second = line(r#""offset": 0.8, "duration": 0.3"#);
     let longer = line(r#""offset": 0.8, "duration": 0.4"#);
     let whole = line(r#""duration": 1.3"#);
+    let sides = [0, 1].map(|channel| line(&format!(r#""duration": 1.3, "channel": {channel}"#)));
+    assert_eq!(
+        ids(&[&sides[0], &sides[1]]),
+        ["a.wav:0@0+1.3", "a.wav:1@0+1.3"]
+    );
     assert_eq!(ids(&[&first]), ["a.wav"]);
     let expected = ["a.wav@0.5+0.3", "a.wav@0.8+0.3", "a.wav@0.8+0.4"];
     assert_eq!(ids(&[&first, &second, &longer]), expected);
@@ -328,6 +348,7 @@ fn utterance(id: &str) -> Utterance {
         audio: PathBuf::from(format!("wav/{id}.wav")),
         offset: 0.0,
         duration: 0.1 + 0.2,
+        channel: None,
         text: "\"Ü\"\n".to_owned(),
         speaker: Some("s".to_owned()),
     }
@@ -342,6 +363,7 @@ fn what_is_written_reads_back_with_absolute_paths() {
         Utterance {
             speaker: None,
             offset: 0.1 + 0.7,
+            channel: Some(1),
             ..utterance("b")
         },
     ];

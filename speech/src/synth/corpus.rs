@@ -284,6 +284,7 @@ fn make(
             audio: path,
             offset: 0.0,
             duration: audio.samples.len() as f64 / f64::from(audio.sample_rate),
+            channel: None,
             text: transcript(&take.words),
             speaker: Some(speaker_name(take.speaker)),
         },

@@ -152,6 +152,7 @@ fn job(folder: &Path, args: &args::BenchExchange, hidden: usize) -> Result<Strin
             audio: audio.clone(),
             offset: 0.0,
             duration: 0.1,
+            channel: None,
             text: CLASSES[index % CLASSES.len()].to_owned(),
             speaker: None,
         })

@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         let list = |name: &str, bytes: &[u8]| List::parse(Path::new(name), bytes.to_vec());
         match kind % 4 {
             0 => {
-                // The four files, with a byte between them that no text has.
+                // The five files, with a byte between them that no text has.
                 let mut parts = rest.split(|byte| *byte == 0xff);
                 let mut next = || parts.next().unwrap_or_default();
                 let (Ok(wav_scp), Ok(text)) = (list("wav.scp", next()), list("text", next()))
@@ -31,6 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
                     text,
                     segments: list("segments", next()).ok(),
                     utt2spk: list("utt2spk", next()).ok(),
+                    channels: list("reco2file_and_channel", next()).ok(),
                 };
                 for draft in tables.drafts(None).unwrap_or_default().drafts {
                     if let Some((start, Some(end))) = draft.part {

@@ -27,6 +27,17 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Names the samples of one channel of it, or of the mean of all, which are named as the file is.
+    pub(crate) fn of_channel(&self, channel: Option<u16>) -> Digest {
+        let Some(channel) = channel else {
+            return self.digest;
+        };
+        let mut hasher =
+            blake3::Hasher::new_derive_key("unisono 2026-11-27 channel of a recording");
+        hasher.update(&self.digest).update(&channel.to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
     /// Whether `bytes` are the file's.
     pub fn is(&self, bytes: &[u8]) -> bool {
         bytes.len() as u64 == self.bytes && *blake3::hash(bytes).as_bytes() == self.digest
@@ -131,8 +142,8 @@ pub(super) fn tell_of_cancelling(path: &Path) {
     }
     tracing::warn!(
         path = %path.display(),
-        "its channels are of opposite phase and cancel, so that hardly a sound is left of their mean: convert it to the \
-         channel that is meant"
+        "its channels are of opposite phase and cancel, so that hardly a sound is left of their mean: name the \
+         channel that is meant with `channel` in the manifest"
     );
 }
 

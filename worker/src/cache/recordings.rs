@@ -17,7 +17,7 @@ use std::{
 };
 
 use proto::contribution::Digest;
-use speech::audio::{self, Audio, AudioError};
+use speech::audio::{self, Audio, AudioError, Heard};
 
 use super::{
     AudioCache, CacheConfig, CacheError, Wanted,
@@ -32,15 +32,27 @@ const TAIL: usize = 32;
 #[derive(Debug)]
 pub struct Recordings {
     folder: Folder,
+    /// By recording and channel, as [`Wanted::of_channel`] names them.
     known: Mutex<HashMap<Digest, Arc<Mutex<Option<Known>>>>>,
     /// Whose next build may unpack to other bits; `None` where it cannot be told, and nothing is kept.
     program: Option<Digest>,
+}
+
+/// The part of a recording that is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Of its own sampling rate.
+    pub samples: Range<u64>,
+    /// Counted from 0; `None` for the mean of all.
+    pub channel: Option<u16>,
 }
 
 /// A file that was verified, with samples that can be sought.
 #[derive(Debug)]
 struct Known {
     path: PathBuf,
+    /// The channel to be read of it, or the mean of all: an unpacked copy has but one.
+    channel: Option<u16>,
     stamp: Stamp,
 }
 
@@ -73,6 +85,22 @@ impl Stamp {
     }
 }
 
+impl Known {
+    /// The unpacked copy at `path`, which this process has just written.
+    fn copy(path: PathBuf) -> Option<Self> {
+        let stamp = Stamp::of(&path, true).ok()?;
+        Some(Self {
+            path,
+            channel: None,
+            stamp,
+        })
+    }
+
+    fn read(&self, part: &Part) -> Result<Heard, AudioError> {
+        audio::read_part(&self.path, Some(part.samples.clone()), self.channel)
+    }
+}
+
 impl Recordings {
     /// # Errors
     /// When the folder can neither be found nor made.
@@ -94,9 +122,10 @@ impl Recordings {
         &self,
         audio: &AudioCache,
         wanted: &Wanted,
-        part: &Range<u64>,
+        part: &Part,
     ) -> Result<Option<Audio>, AudioError> {
-        let entry = self.entry(&wanted.digest);
+        let source = wanted.of_channel(part.channel);
+        let entry = self.entry(&source);
         // Held while it is read: others that want a segment of it wait rather than unpack it as well.
         let mut known = entry.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.as_ref()
@@ -107,13 +136,13 @@ impl Recordings {
                 let now = std::time::SystemTime::now();
                 let _ = fs::File::open(&found.path).and_then(|file| file.set_modified(now));
             }
-            if let Ok(heard) = audio::read_part(&found.path, Some(part.clone()), None) {
+            if let Ok(heard) = found.read(part) {
                 return Ok(Some(mixed(heard, &wanted.path)));
             }
         }
-        *known = self.unpacked(&wanted.digest);
+        *known = self.unpacked(&source);
         if let Some(found) = known.as_ref() {
-            let heard = audio::read_part(&found.path, Some(part.clone()), None)?;
+            let heard = found.read(part)?;
             return Ok(Some(mixed(heard, &wanted.path)));
         }
         // Before they are read: what changes in between is another file then.
@@ -133,9 +162,10 @@ impl Recordings {
         audio: &AudioCache,
         wanted: &Wanted,
         bytes: &[u8],
-        part: &Range<u64>,
+        part: &Part,
     ) -> Result<Audio, AudioError> {
-        let entry = self.entry(&wanted.digest);
+        let source = wanted.of_channel(part.channel);
+        let entry = self.entry(&source);
         let mut known = entry.lock().unwrap_or_else(PoisonError::into_inner);
         let path = audio.kept_path(wanted);
         // Kept by this process a moment ago, from bytes that were verified.
@@ -151,66 +181,75 @@ impl Recordings {
         bytes: &[u8],
         path: PathBuf,
         stamp: Option<Stamp>,
-        part: &Range<u64>,
+        part: &Part,
     ) -> Result<Audio, AudioError> {
         let name = wanted.path.to_string_lossy();
+        let decoded = || audio::decode_part(&name, bytes, Some(part.samples.clone()), part.channel);
         if audio::is_plain(bytes) {
-            *known = stamp.map(|stamp| Known { path, stamp });
-            let heard = audio::decode_part(&name, bytes, Some(part.clone()), None)?;
-            return Ok(mixed(heard, &wanted.path));
+            *known = stamp.map(|stamp| Known {
+                path,
+                channel: part.channel,
+                stamp,
+            });
+            return decoded().map(|heard| mixed(heard, &wanted.path));
         }
         let Some(program) = self.program else {
-            return audio::decode_segment(&name, bytes, part.clone());
+            return decoded().map(|heard| heard.audio);
         };
-        if let Err(error) = self.unpack(&program, wanted, bytes) {
+        if let Err(error) = self.unpack(&program, wanted, part.channel, bytes) {
             tracing::warn!(%error, path = %wanted.path.display(), "cannot keep an unpacked recording");
         }
-        let path = self.folder.path(&file_name(&wanted.digest));
-        *known = Stamp::of(&path, true)
-            .ok()
-            .map(|stamp| Known { path, stamp });
+        let path = self
+            .folder
+            .path(&file_name(&wanted.of_channel(part.channel)));
+        *known = Known::copy(path);
         match known {
-            Some(known) => audio::read_segment(&known.path, part.clone()),
+            Some(known) => known.read(part).map(|heard| heard.audio),
             // A recording that is damaged, or too long for the cache: what lies before the damage can be heard.
-            None => audio::decode_segment(&name, bytes, part.clone()),
+            None => decoded().map(|heard| heard.audio),
         }
     }
 
     /// Leaves an unpacked copy of `bytes`, block by block. A recording that cannot be unpacked leaves none.
-    fn unpack(&self, program: &Digest, wanted: &Wanted, bytes: &[u8]) -> io::Result<()> {
+    fn unpack(
+        &self,
+        program: &Digest,
+        wanted: &Wanted,
+        channel: Option<u16>,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let source = wanted.of_channel(channel);
         let name = wanted.path.to_string_lossy();
         let Ok(info) = audio::inspect_bytes(&name, bytes) else {
             return Ok(());
         };
-        let Ok(mut blocks) = audio::Blocks::of_bytes(&name, bytes.to_vec(), None) else {
+        let Ok(mut blocks) = audio::Blocks::of_bytes(&name, bytes.to_vec(), channel) else {
             return Ok(());
         };
         let header = audio::float_header(info.sample_rate, info.frames);
         let size = header.len() as u64 + 4 * info.frames + TAIL as u64;
         let mut is_damaged = false;
-        let written = self
-            .folder
-            .write_with(&file_name(&wanted.digest), size, |file| {
-                let mut hasher = begun(program, &wanted.digest);
-                hasher.update(&header);
-                file.write_all(&header)?;
-                let mut samples = 0;
-                loop {
-                    let block = match blocks.read() {
-                        Ok(Some(block)) => block,
-                        Ok(None) if samples == info.frames => break,
-                        Ok(None) | Err(_) => {
-                            is_damaged = true;
-                            return Err(io::ErrorKind::InvalidData.into());
-                        }
-                    };
-                    samples += block.len() as u64;
-                    let block: Vec<u8> = block.iter().flat_map(|it| it.to_le_bytes()).collect();
-                    hasher.update(&block);
-                    file.write_all(&block)?;
-                }
-                file.write_all(hasher.finalize().as_bytes())
-            });
+        let written = self.folder.write_with(&file_name(&source), size, |file| {
+            let mut hasher = begun(program, &source);
+            hasher.update(&header);
+            file.write_all(&header)?;
+            let mut samples = 0;
+            loop {
+                let block = match blocks.read() {
+                    Ok(Some(block)) => block,
+                    Ok(None) if samples == info.frames => break,
+                    Ok(None) | Err(_) => {
+                        is_damaged = true;
+                        return Err(io::ErrorKind::InvalidData.into());
+                    }
+                };
+                samples += block.len() as u64;
+                let block: Vec<u8> = block.iter().flat_map(|it| it.to_le_bytes()).collect();
+                hasher.update(&block);
+                file.write_all(&block)?;
+            }
+            file.write_all(hasher.finalize().as_bytes())
+        });
         if blocks.cancels() {
             tell_of_cancelling(&wanted.path);
         }
@@ -232,7 +271,11 @@ impl Recordings {
             self.folder.remove(&file_name(digest));
             return None;
         }
-        Some(Known { path, stamp })
+        Some(Known {
+            path,
+            channel: None,
+            stamp,
+        })
     }
 
     /// Whether `known` is the file that was verified, and then whether it is the cache's own.
@@ -259,162 +302,4 @@ fn begun(program: &Digest, recording: &Digest) -> blake3::Hasher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Fixture {
-        dir: tempfile::TempDir,
-        audio: AudioCache,
-        recordings: Recordings,
-        wanted: Wanted,
-        samples: Vec<f32>,
-    }
-
-    /// A recording of 1,000 samples at a path that the coordinator shares: WAV, or FLAC-like packed where
-    /// `packed` (ADPCM, as the tests can write it).
-    fn fixture(packed: bool) -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        let config = CacheConfig::new(dir.path().join("cache"));
-        let path = dir.path().join("long.wav");
-        if packed {
-            fs::write(&path, ima_adpcm()).unwrap();
-        } else {
-            let samples = (0..1000).map(|at| at as f32 / 32_768.0).collect();
-            let sound = Audio {
-                sample_rate: 8000,
-                samples,
-            };
-            audio::write_wav(&path, &sound).unwrap();
-        }
-        let bytes = fs::read(&path).unwrap();
-        Fixture {
-            audio: AudioCache::open(&config).unwrap(),
-            recordings: Recordings::open(&config).unwrap(),
-            samples: audio::read(&path).unwrap().samples,
-            wanted: Wanted {
-                path,
-                bytes: bytes.len() as u64,
-                digest: *blake3::hash(&bytes).as_bytes(),
-            },
-            dir,
-        }
-    }
-
-    /// Two blocks of IMA ADPCM, 505 samples each.
-    fn ima_adpcm() -> Vec<u8> {
-        let mut file = b"RIFF\0\0\0\0WAVEfmt \x14\0\0\0\x11\0\x01\0".to_vec();
-        file.extend(8000u32.to_le_bytes());
-        file.extend(4055u32.to_le_bytes());
-        file.extend([0, 1, 4, 0, 2, 0]);
-        file.extend(505u16.to_le_bytes());
-        file.extend(b"data");
-        file.extend(512u32.to_le_bytes());
-        for block in 0..2u8 {
-            file.extend([0, block, 20, 0]);
-            file.extend((0..252).map(|at: u8| at.wrapping_mul(29) ^ block));
-        }
-        let size = (file.len() as u32 - 8).to_le_bytes();
-        file[4..8].copy_from_slice(&size);
-        file
-    }
-
-    impl Fixture {
-        fn find(&self, part: Range<u64>) -> Option<Vec<f32>> {
-            let found = self.recordings.find(&self.audio, &self.wanted, &part);
-            found.unwrap().map(|heard| heard.samples)
-        }
-
-        fn expect(&self, part: Range<u64>) {
-            let samples = &self.samples[part.start as usize..part.end as usize];
-            assert_eq!(self.find(part).as_deref(), Some(samples));
-        }
-
-        fn known(&self) -> PathBuf {
-            let entry = self.recordings.entry(&self.wanted.digest);
-            let known = entry.lock().unwrap();
-            known.as_ref().unwrap().path.clone()
-        }
-    }
-
-    #[test]
-    fn a_plain_recording_is_sought_where_it_lies_and_verified_again_when_it_changes() {
-        let fixture = fixture(false);
-        fixture.expect(100..200);
-        assert_eq!(fixture.known(), fixture.wanted.path);
-        fixture.expect(900..1000);
-        // Bytes that a second reading in full would find changed and a reading of the segment would not.
-        let mut other = fs::read(&fixture.wanted.path).unwrap();
-        let last = other.len() - 1;
-        other[last] ^= 1;
-        fs::write(&fixture.wanted.path, &other).unwrap();
-        assert_eq!(fixture.find(100..200), None);
-        other[last] ^= 1;
-        fs::write(&fixture.wanted.path, &other).unwrap();
-        fixture.expect(100..200);
-    }
-
-    #[test]
-    fn a_packed_recording_is_unpacked_once_and_its_copy_is_verified() {
-        let fixture = fixture(true);
-        assert_eq!(fixture.samples.len(), 1010);
-        fixture.expect(300..700);
-        let copy = fixture.known();
-        assert!(copy.starts_with(fixture.dir.path().join("cache")));
-        // From the copy alone.
-        fs::remove_file(&fixture.wanted.path).unwrap();
-        fixture.expect(0..1010);
-        let config = CacheConfig::new(fixture.dir.path().join("cache"));
-        let again = Fixture {
-            recordings: Recordings::open(&config).unwrap(),
-            ..fixture
-        };
-        again.expect(1..2);
-        let mut damaged = fs::read(&copy).unwrap();
-        damaged[60] ^= 1;
-        fs::write(&copy, damaged).unwrap();
-        let once_more = Fixture {
-            recordings: Recordings::open(&config).unwrap(),
-            ..again
-        };
-        assert_eq!(once_more.find(1..2), None);
-    }
-
-    #[test]
-    fn what_lies_before_the_damage_of_a_packed_recording_is_heard() {
-        let mut fixture = fixture(true);
-        let coded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../speech/testdata/coded");
-        let mut bytes = fs::read(coded.join("chirp.mp3")).unwrap();
-        let whole = audio::decode("chirp.mp3", &bytes).unwrap().samples;
-        // The side information of the last frame announces more values than a frame has.
-        let headers = bytes.windows(2);
-        let last = headers.rev().position(|two| two == [0xff, 0xf3]);
-        let last = bytes.len() - 2 - last.unwrap();
-        bytes[last + 4..last + 13].fill(0xff);
-        fs::write(&fixture.wanted.path, &bytes).unwrap();
-        fixture.wanted.bytes = bytes.len() as u64;
-        fixture.wanted.digest = *blake3::hash(&bytes).as_bytes();
-        assert!(audio::decode("chirp.mp3", &bytes).is_err());
-        assert_eq!(fixture.find(3..40).as_deref(), Some(&whole[3..40]));
-        let behind = whole.len() as u64 - 1..whole.len() as u64;
-        let found = fixture
-            .recordings
-            .find(&fixture.audio, &fixture.wanted, &behind);
-        assert!(found.is_err());
-    }
-
-    #[test]
-    fn what_was_fetched_is_sought_in_the_cache() {
-        let fixture = fixture(false);
-        let bytes = fs::read(&fixture.wanted.path).unwrap();
-        fs::remove_file(&fixture.wanted.path).unwrap();
-        assert_eq!(fixture.find(5..10), None);
-        fixture.audio.keep(&fixture.wanted, &bytes);
-        let heard = fixture
-            .recordings
-            .hear(&fixture.audio, &fixture.wanted, &bytes, &(5..10))
-            .unwrap();
-        assert_eq!(heard.samples, fixture.samples[5..10]);
-        assert_eq!(fixture.known(), fixture.audio.kept_path(&fixture.wanted));
-        fixture.expect(10..20);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use proto::{
 };
 use speech::front_end::GlobalStats;
 
-use crate::cache::Wanted;
+use crate::cache::{Part, Wanted};
 
 /// A node of a pass, to be computed.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,20 +42,30 @@ pub(super) struct Utterance {
     pub audio: Wanted,
     /// The samples of it that are meant; `None` for all of it.
     pub segment: Option<Range<u64>>,
+    /// The channel of it that is meant, counted from 0; `None` for the mean of all.
+    pub channel: Option<u16>,
     pub text: String,
     /// Statistics of its speaker, where features are normalised with them.
     pub voice: Option<Arc<GlobalStats>>,
 }
 
 impl Utterance {
-    /// Names what is heard: the recording, or the segment of it.
+    /// The segment that is meant; `None` for all of the recording.
+    pub fn part(&self) -> Option<Part> {
+        let samples = self.segment.clone()?;
+        let channel = self.channel;
+        Some(Part { samples, channel })
+    }
+
+    /// Names what is heard: the recording or one channel of it, or the segment of that.
     pub fn heard(&self) -> Digest {
+        let source = self.audio.of_channel(self.channel);
         let Some(part) = &self.segment else {
-            return self.audio.digest;
+            return source;
         };
         let mut hasher = blake3::Hasher::new();
         hasher
-            .update(&self.audio.digest)
+            .update(&source)
             .update(&part.start.to_le_bytes())
             .update(&part.end.to_le_bytes());
         *hasher.finalize().as_bytes()
@@ -139,6 +149,9 @@ fn utterance(wire: v1::Utterance, voices: &[Arc<GlobalStats>]) -> Result<Utteran
         let value = format!("{} to {}", part.start, part.end);
         return Err(out_of_range("utterance.segment", value));
     }
+    let channel = wire.channel.map(|channel| {
+        u16::try_from(channel).map_err(|_| out_of_range("utterance.channel", channel.to_string()))
+    });
     let voice = wire.voice.map(|place| {
         let voice = voices.get(place as usize).cloned();
         voice.ok_or_else(|| out_of_range("utterance.voice", place.to_string()))
@@ -152,6 +165,7 @@ fn utterance(wire: v1::Utterance, voices: &[Arc<GlobalStats>]) -> Result<Utteran
             digest,
         },
         segment,
+        channel: channel.transpose()?,
         text: wire.text,
         voice: voice.transpose()?,
     })
@@ -217,6 +231,36 @@ mod tests {
         assert_eq!(lease.micro_batches[0].utterances[0].segment, Some(5..9));
         let error = with(9, 9).unwrap_err();
         assert!(error.to_string().contains("9 to 9"), "{error}");
+    }
+
+    #[test]
+    fn each_channel_is_heard_as_something_else_and_one_out_of_range_is_refused() {
+        let heard = |channel, segment: Option<Range<u64>>| {
+            let mut lease = wire(0, 0, 0..1);
+            let utterance = &mut lease.micro_batches[0].utterances[0];
+            utterance.channel = channel;
+            utterance.segment = segment.map(|it| v1::Segment {
+                start: it.start,
+                end: it.end,
+            });
+            let lease = Lease::try_from(lease)?;
+            Ok::<_, ConvertError>(lease.micro_batches[0].utterances[0].heard())
+        };
+        let mut all = Vec::new();
+        for segment in [None, Some(5..9), Some(5..10)] {
+            for channel in [None, Some(0), Some(1), Some(256)] {
+                all.push(heard(channel, segment.clone()).unwrap());
+            }
+        }
+        assert_eq!(all[0], [7; 32], "that of the file");
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 12);
+        let error = heard(Some(65_536), None).unwrap_err();
+        assert!(
+            error.to_string().contains("`utterance.channel` is 65536"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -242,13 +242,13 @@ impl Loader {
         if held.is_some() {
             return Ok(held);
         }
-        let Some(part) = &utterance.segment else {
+        let Some(part) = utterance.part() else {
             let bytes = self.audio.find(&utterance.audio);
             return bytes
                 .map(|bytes| self.hear(job, utterance, &bytes, need))
                 .transpose();
         };
-        match self.recordings.find(&self.audio, &utterance.audio, part) {
+        match self.recordings.find(&self.audio, &utterance.audio, &part) {
             Ok(None) => Ok(None),
             Ok(Some(audio)) => self.keep(job, utterance, &audio, need).map(Some),
             Err(error) => undecodable(utterance, &error).map(Some),
@@ -263,12 +263,12 @@ impl Loader {
         need: Need,
     ) -> Result<Source, LoadError> {
         let path = utterance.audio.path.to_string_lossy();
-        let audio = match &utterance.segment {
-            None => audio::decode_part(&path, bytes, None, None)
+        let audio = match utterance.part() {
+            None => audio::decode_part(&path, bytes, None, utterance.channel)
                 .map(|heard| mixed(heard, &utterance.audio.path)),
             Some(part) => self
                 .recordings
-                .hear(&self.audio, &utterance.audio, bytes, part),
+                .hear(&self.audio, &utterance.audio, bytes, &part),
         };
         match audio {
             Ok(audio) => self.keep(job, utterance, &audio, need),

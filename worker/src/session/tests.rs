@@ -138,6 +138,7 @@ fn job(folder: &Path) -> Job {
         text: ["no", "yes"][index % 2].to_owned(),
         segment: None,
         voice: None,
+        channel: None,
     };
     let micro_batches = (0..2)
         .map(|index| v1::MicroBatch {

@@ -132,6 +132,7 @@ fn an_utterance_is_its_segment_or_all_of_its_recording() {
         audio: path("chirp.flac"),
         offset,
         duration,
+        channel: None,
         text: String::new(),
         speaker: None,
     };

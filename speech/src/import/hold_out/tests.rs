@@ -14,6 +14,7 @@ fn corpus() -> Vec<Utterance> {
                     id,
                     offset: 0.0,
                     duration: 1.0,
+                    channel: None,
                     text: digit.to_string(),
                     speaker: Some(speaker.to_owned()),
                 });

@@ -122,3 +122,106 @@ fn kaldi_data_directories_are_read_with_segments_and_without() {
         "segments:3: the audio wav/rec2.wav is missing"
     );
 }
+
+/// Two channels that differ, of `frames` samples at 16 kHz.
+fn write_two_channels(path: &Path, frames: i16) {
+    let spec = hound::WavSpec {
+        channels: 2,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for at in 0..frames {
+        writer.write_sample(at).unwrap();
+        writer.write_sample(-3 * at).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+#[test]
+fn a_channel_of_several_is_named_by_segments_or_by_the_recording() {
+    let folder = tree(&[
+        (
+            "wav.scp",
+            "call-A call.wav\ncall-B call.wav\nodd call.wav\nmono mono.wav\nboth call.wav\n",
+        ),
+        (
+            "reco2file_and_channel",
+            "call-A call A\ncall-B call 2\nodd call left\nmono mono B\n",
+        ),
+        (
+            "segments",
+            "a call-A 0 -1\nb call-B 0.02 0.05\nc call-B 0 -1 0\nd odd 0 -1\ne mono 0 -1\nf both 0 -1\n\
+             g both 0 -1 1\nh both 0 -1 2\ni mono 0 -1 0\n",
+        ),
+        ("text", "a A\nb B\nc C\nd D\ne E\nf F\ng G\nh H\ni I\n"),
+        ("mono.wav", "#1600"),
+    ]);
+    write_two_channels(&folder.path().join("call.wav"), 1600);
+    let corpus = read(Format::Kaldi, folder.path(), Options::default()).unwrap();
+    let channels: Vec<(&str, Option<u16>)> = corpus
+        .utterances
+        .iter()
+        .map(|one| (one.utterance.id.as_str(), one.utterance.channel))
+        .collect();
+    assert_eq!(
+        channels,
+        [
+            ("a", Some(0)),
+            ("b", Some(1)),
+            ("c", Some(0)),
+            ("e", None),
+            ("f", None),
+            ("g", Some(1)),
+            ("i", None),
+        ]
+    );
+    let left_out: Vec<String> = corpus.left_out.iter().map(ToString::to_string).collect();
+    let expected = [
+        "segments:4: reco2file_and_channel says that it is channel \"left\" of its recording, which has 2",
+        "segments:8: its channel is 2, counted from 0, and its recording has 2",
+    ];
+    for (told, expected) in left_out.iter().zip(expected) {
+        assert!(told.contains(expected), "{told}");
+    }
+    assert_eq!(left_out.len(), expected.len());
+
+    // What is written is heard: one channel, and the part of it.
+    let path = folder.path().join("m.jsonl");
+    let utterances: Vec<_> = corpus
+        .utterances
+        .into_iter()
+        .map(|one| one.utterance)
+        .collect();
+    crate::manifest::Manifest::write(&path, &utterances).unwrap();
+    let read = crate::manifest::Manifest::read(&path).unwrap().utterances;
+    assert_eq!(read, utterances);
+    let samples = |id: &str| {
+        let one = read.iter().find(|one| one.id == id).unwrap();
+        crate::audio::read_utterance(one).unwrap().samples
+    };
+    let value = |at: i16| f32::from(at) / 32_768.0;
+    assert_eq!(samples("a"), (0..1600).map(value).collect::<Vec<_>>());
+    let second: Vec<f32> = (320..800).map(|at| value(-3 * at)).collect();
+    assert_eq!(samples("b"), second);
+    assert_eq!(
+        samples("f"),
+        (0..1600).map(|at| value(-at)).collect::<Vec<_>>()
+    );
+
+    // Both are listened to apart, and each is known to be of the other's recording.
+    let of = |id: &str| crate::manifest::Manifest {
+        utterances: read.iter().filter(|one| one.id == id).cloned().collect(),
+        digest: String::new(),
+    };
+    let (a, g) = (of("a"), of("g"));
+    let (inspected, shared) = crate::inspection::inspect(&[("a", &a), ("g", &g)]);
+    assert!(inspected.iter().all(|one| one.problems.is_empty()));
+    let kinds: Vec<_> = shared.iter().map(|one| one.suspicion).collect();
+    assert_eq!(kinds, [crate::inspection::Suspicion::SplitRecordings]);
+    let mut absent = a;
+    absent.utterances[0].channel = Some(2);
+    let (inspected, _) = crate::inspection::inspect(&[("absent", &absent)]);
+    assert!(inspected[0].problems[0].contains("channel 2 (counted from 0)"));
+}
