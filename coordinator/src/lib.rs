@@ -1,6 +1,8 @@
 //! The coordinator: plan, leases, reduction, clipping, optimizers, checkpoints and jobs. It knows
 //! gradients and weights as flat vectors of `f32` and has no tensor library.
 
+#![forbid(unsafe_code)]
+
 pub use coordinator_core::{epochs, leases, limits, norm_bound, plan, run, schedule, select};
 
 mod broadcast;

@@ -139,7 +139,8 @@ impl Lane {
     pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let start = self.start(bytes.len(), offset)?;
         self.check_writable()?;
-        // SAFETY: as above; the map is writable. No reference into it exists, here or elsewhere.
+        // SAFETY: the range lies within the map, which is writable, as was checked. No reference into it exists, here or
+        // in the other process: both copy, and what was torn, the reader finds out by the number.
         unsafe {
             let to = self.map.as_mut_ptr().add(start);
             ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());

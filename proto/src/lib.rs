@@ -9,7 +9,6 @@ pub mod pieces;
 pub mod tensor;
 pub mod text;
 pub mod tree;
-pub mod wide;
 pub mod wire;
 
 /// Generated messages, clients and servers. Only [`convert`], the tonic services and the clients

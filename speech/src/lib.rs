@@ -4,6 +4,8 @@
 //! Everything here is a function of its arguments: no clock, no thread count and no hash-map order
 //! reaches a number.
 
+#![forbid(unsafe_code)]
+
 pub mod audio;
 pub mod augment;
 pub mod batching;

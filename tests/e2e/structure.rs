@@ -39,6 +39,7 @@ fn all_sources() -> Vec<PathBuf> {
     for member in [
         "",
         "proto",
+        "simd",
         "coordinator",
         "coordinator/core",
         "worker",
@@ -63,14 +64,19 @@ fn arrows_between_crates_point_one_way() {
         "coordinator-core",
         "worker",
         "proto",
+        "simd",
         "speech",
     ];
     for (member, allowed) in [
-        ("proto", &[][..]),
+        ("proto", &["simd"][..]),
+        ("simd", &[]),
         ("speech", &[]),
         ("coordinator/core", &["proto", "speech"]),
-        ("coordinator", &["coordinator-core", "proto", "speech"]),
-        ("worker", &["proto", "speech"]),
+        (
+            "coordinator",
+            &["coordinator-core", "proto", "simd", "speech"],
+        ),
+        ("worker", &["proto", "simd", "speech"]),
         ("", &["coordinator", "worker", "proto", "speech"]),
     ] {
         for dependency in dependencies(member) {
@@ -90,7 +96,14 @@ fn burn_is_where_gradients_are_computed_and_tonic_where_the_wire_is() {
             .iter()
             .any(|name| name.starts_with(prefix))
     };
-    for member in ["", "proto", "coordinator", "coordinator/core", "speech"] {
+    for member in [
+        "",
+        "proto",
+        "simd",
+        "coordinator",
+        "coordinator/core",
+        "speech",
+    ] {
         for tensors in ["burn", "cubecl", "wgpu"] {
             assert!(
                 !names(member, tensors),
@@ -98,7 +111,7 @@ fn burn_is_where_gradients_are_computed_and_tonic_where_the_wire_is() {
             );
         }
     }
-    for member in ["speech", "coordinator/core"] {
+    for member in ["simd", "speech", "coordinator/core"] {
         for network in ["tonic", "tokio", "prost", "hyper"] {
             assert!(
                 !names(member, network),
@@ -207,6 +220,46 @@ fn generated_types_stay_at_the_boundary() {
             assert!(!mentions, "{member}/src/{inside} mentions generated types");
         }
     }
+}
+
+/// The table under "Unsafe code" in ARCHITECTURE.md names each file with unsafe code, and no other.
+#[test]
+fn unsafe_code_is_where_the_table_says() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let section = text.split("\n## Unsafe code\n").nth(1);
+    let section = section.expect("a section on unsafe code");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let table = section.lines().filter(|line| line.starts_with('|'));
+    // Of a row, the second column: files in backquotes.
+    let files = table.filter_map(|row| row.split('|').nth(2));
+    let named: BTreeSet<String> = files
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    let is_unsafe = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.lines().map(|line| line.split("//").next());
+        code.flatten().any(|code| {
+            ["{", "fn", "impl", "trait", "extern"]
+                .iter()
+                .any(|what| code.contains(&["unsafe", what].join(" ")))
+        })
+    };
+    let found: BTreeSet<String> = all_sources()
+        .into_iter()
+        .filter(is_unsafe)
+        .map(|path| path.strip_prefix(root()).unwrap().display().to_string())
+        .collect();
+    let unnamed: Vec<_> = found.difference(&named).collect();
+    assert!(
+        unnamed.is_empty(),
+        "unsafe code that the table lacks: {unnamed:?}"
+    );
+    let stale: Vec<_> = named.difference(&found).collect();
+    assert!(
+        stale.is_empty(),
+        "the table names what has no unsafe code: {stale:?}"
+    );
 }
 
 /// What several verbs share has a module beside `verbs`.

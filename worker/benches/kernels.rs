@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use divan::{Bencher, black_box, counter::ItemsCount};
+use simd::{Kernel, Lanes, Level};
 use speech::{
     audio::Audio, features::FeaturesConfig, front_end::FrontEnd, model::Head, random::Stream,
 };
 use worker::kernel::activation::{exp, sigmoid, tanh};
 use worker::kernel::matrix::{Left, Panels, Start, multiply_parallel};
-use worker::kernel::simd::{Kernel, Lanes, Level};
 use worker::loss::{Example, losses};
 use worker::packing::Packing;
 use worker::recurrent::{Cell, Recurrent, fused};
@@ -80,16 +80,13 @@ fn activation(bencher: Bencher, name: &str) {
         #[inline(always)]
         fn run<V: Lanes>(self) {
             for chunk in self.1.chunks_exact_mut(V::LANES) {
-                // SAFETY: a chunk has LANES elements.
-                unsafe {
-                    let x = V::load(chunk.as_ptr());
-                    let y = match self.0 {
-                        "exp" => exp(x),
-                        "sigmoid" => sigmoid(x),
-                        _ => tanh(x),
-                    };
-                    y.store(chunk.as_mut_ptr());
-                }
+                let x = V::load(chunk);
+                let y = match self.0 {
+                    "exp" => exp(x),
+                    "sigmoid" => sigmoid(x),
+                    _ => tanh(x),
+                };
+                y.store(chunk);
             }
         }
     }

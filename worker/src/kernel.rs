@@ -6,10 +6,10 @@
 //! neither on the vector width nor on how a caller shares out rows and columns among threads.
 
 pub mod activation;
+pub mod block;
 pub mod convolution;
 pub mod dense;
 pub mod matrix;
 pub mod norm;
-pub mod simd;
 
 pub use simd::Level;

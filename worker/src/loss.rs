@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn gradients_of_shaped_losses_are_their_differences_at_every_level() {
-        use crate::kernel::simd::Level;
+        use simd::Level;
         let mut stream = Stream::new(3, &[]);
         let smooth = Objective {
             label_smoothing: 0.2,

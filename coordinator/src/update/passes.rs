@@ -4,8 +4,8 @@
 
 use std::ops::Range;
 
-use proto::wide::wide;
 use rayon::prelude::*;
+use simd::wide;
 use speech::model::ModelSpec;
 
 use super::Publish;

@@ -36,19 +36,19 @@ impl Counting {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::more(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises a layout of more than no bytes, which is handed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that the pointer came from this allocator with this layout; the system made it.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::more(layout.size());
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises a layout of more than no bytes, which is handed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -58,7 +58,8 @@ unsafe impl GlobalAlloc for Counting {
         } else {
             HELD.fetch_sub(layout.size() - size, Ordering::Relaxed);
         }
-        // SAFETY: as the caller promises.
+        // SAFETY: the caller promises that the pointer came from this allocator with this layout, and a size that is
+        // not 0; the system made it.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

@@ -4,7 +4,7 @@
 //! (arguments beyond are clamped to it); `sigmoid` 1.5e-7 absolute and 1e-6 relative above -88;
 //! `tanh` 2.5e-7 relative.
 
-use super::simd::Lanes;
+use simd::Lanes;
 
 /// e to the power of `x`: Cephes' `expf` (Moshier), range reduction by ln 2 in two parts.
 #[inline(always)]
@@ -63,7 +63,7 @@ pub fn relu<V: Lanes>(x: V) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::simd::{Kernel, Level};
+    use simd::{Kernel, Level};
 
     enum Function {
         Exp,
@@ -79,16 +79,13 @@ mod tests {
         #[inline(always)]
         fn run<V: Lanes>(self) {
             for chunk in self.1.chunks_exact_mut(V::LANES) {
-                // SAFETY: a chunk has LANES elements.
-                unsafe {
-                    let x = V::load(chunk.as_ptr());
-                    let y = match self.0 {
-                        Function::Exp => exp(x),
-                        Function::Sigmoid => sigmoid(x),
-                        Function::Tanh => tanh(x),
-                    };
-                    y.store(chunk.as_mut_ptr());
-                }
+                let x = V::load(chunk);
+                let y = match self.0 {
+                    Function::Exp => exp(x),
+                    Function::Sigmoid => sigmoid(x),
+                    Function::Tanh => tanh(x),
+                };
+                y.store(chunk);
             }
         }
     }

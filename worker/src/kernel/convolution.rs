@@ -8,7 +8,7 @@ use speech::model::Convolution;
 
 use super::dense;
 use super::matrix::{Left, Panels, Start, add_rows, multiply};
-use super::simd::Level;
+use simd::Level;
 
 /// Patches that are laid out at a time, about.
 const PATCHES: usize = 256;

@@ -6,7 +6,7 @@ use speech::model::Activation;
 
 use super::activation::{relu, sigmoid, tanh};
 use super::matrix::{Left, Panels, Start, multiply_parallel};
-use super::simd::{Kernel, Lanes, Level};
+use simd::{Kernel, Lanes, Level};
 
 /// Elements that a thread activates at a time.
 const BLOCK: usize = 1 << 14;
@@ -66,17 +66,14 @@ pub fn slopes(
 struct Activate<'a, const WHICH: u8>(&'a mut [f32]);
 
 #[inline(always)]
-unsafe fn activate_at<V: Lanes, const WHICH: u8>(at: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe {
-        let x = V::load(at);
-        let y = match WHICH {
-            0 => relu(x),
-            1 => tanh(x),
-            _ => sigmoid(x),
-        };
-        y.store(at);
-    }
+fn activate_vector<V: Lanes, const WHICH: u8>(values: &mut [f32]) {
+    let x = V::load(values);
+    let y = match WHICH {
+        0 => relu(x),
+        1 => tanh(x),
+        _ => sigmoid(x),
+    };
+    y.store(values);
 }
 
 impl<const WHICH: u8> Kernel for Activate<'_, WHICH> {
@@ -86,12 +83,10 @@ impl<const WHICH: u8> Kernel for Activate<'_, WHICH> {
     fn run<V: Lanes>(self) {
         let mut chunks = self.0.chunks_exact_mut(V::LANES);
         for chunk in &mut chunks {
-            // SAFETY: a chunk has LANES elements.
-            unsafe { activate_at::<V, WHICH>(chunk.as_mut_ptr()) }
+            activate_vector::<V, WHICH>(chunk);
         }
-        for value in chunks.into_remainder() {
-            // SAFETY: it is one element.
-            unsafe { activate_at::<[f32; 1], WHICH>(value) }
+        for value in chunks.into_remainder().chunks_exact_mut(1) {
+            activate_vector::<[f32; 1], WHICH>(value);
         }
     }
 }
@@ -99,18 +94,15 @@ impl<const WHICH: u8> Kernel for Activate<'_, WHICH> {
 struct Slopes<'a, const WHICH: u8>(&'a [f32], &'a mut [f32]);
 
 #[inline(always)]
-unsafe fn slope_at<V: Lanes, const WHICH: u8>(result: *const f32, slope: *mut f32) {
+fn slope_vector<V: Lanes, const WHICH: u8>(results: &[f32], slopes: &mut [f32]) {
     let (zero, one) = (V::splat(0.0), V::splat(1.0));
-    // SAFETY: the caller's.
-    unsafe {
-        let (y, d) = (V::load(result), V::load(slope));
-        let d = match WHICH {
-            0 => d.where_less(zero, y, zero),
-            1 => d.mul(one.sub(y.mul(y))),
-            _ => d.mul(y.mul(one.sub(y))),
-        };
-        d.store(slope);
-    }
+    let (y, d) = (V::load(results), V::load(slopes));
+    let d = match WHICH {
+        0 => d.where_less(zero, y, zero),
+        1 => d.mul(one.sub(y.mul(y))),
+        _ => d.mul(y.mul(one.sub(y))),
+    };
+    d.store(slopes);
 }
 
 impl<const WHICH: u8> Kernel for Slopes<'_, WHICH> {
@@ -118,16 +110,15 @@ impl<const WHICH: u8> Kernel for Slopes<'_, WHICH> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        let whole = self.0.len() / V::LANES * V::LANES;
-        let (results, slopes) = (self.0.as_ptr(), self.1.as_mut_ptr());
-        // SAFETY: both are equally long: parts of slices that are.
-        unsafe {
-            for at in (0..whole).step_by(V::LANES) {
-                slope_at::<V, WHICH>(results.add(at), slopes.add(at));
-            }
-            for at in whole..self.0.len() {
-                slope_at::<[f32; 1], WHICH>(results.add(at), slopes.add(at));
-            }
+        let results = self.0.chunks_exact(V::LANES);
+        let mut slopes = self.1.chunks_exact_mut(V::LANES);
+        let last_results = results.remainder().chunks_exact(1);
+        for (results, slopes) in results.zip(&mut slopes) {
+            slope_vector::<V, WHICH>(results, slopes);
+        }
+        let last_slopes = slopes.into_remainder().chunks_exact_mut(1);
+        for (results, slopes) in last_results.zip(last_slopes) {
+            slope_vector::<[f32; 1], WHICH>(results, slopes);
         }
     }
 }

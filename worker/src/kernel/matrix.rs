@@ -8,8 +8,9 @@
 use std::cell::Cell;
 
 use rayon::prelude::*;
+use simd::{Kernel, Lanes, Level};
 
-use super::simd::{Kernel, Lanes, Level};
+use super::block::BlockMut;
 
 mod left;
 mod panels;
@@ -51,35 +52,21 @@ pub fn multiply(
     stride: usize,
     rows: usize,
 ) {
-    if rows == 0 || right.columns() == 0 {
-        return;
-    }
-    assert!(
-        result.len() >= (rows - 1) * stride + right.columns(),
-        "result too short"
-    );
-    // SAFETY: the result is long enough and exclusively borrowed; the rest is checked inside.
-    unsafe { multiply_raw(level, left, right, start, result.as_mut_ptr(), stride, rows) }
+    let result = BlockMut::strided(result, rows, right.columns(), stride);
+    multiply_window(level, left, right, start, result);
 }
 
-/// [`multiply`] into memory of which other parts may be in other threads' hands.
+/// [`multiply`] into a window [rows, right's columns], beside which other threads may write to others.
 ///
-/// # Safety
-/// `result` points to `rows` rows of `right.columns()` elements, `stride` apart, that nobody else
-/// reads or writes meanwhile, and none of which is an element of `left`.
-pub unsafe fn multiply_raw(
-    level: Level,
-    left: Left,
-    right: &Panels,
-    start: Start,
-    result: *mut f32,
-    stride: usize,
-    rows: usize,
-) {
-    if rows == 0 || right.columns() == 0 {
+/// # Panics
+/// If an operand is too short, or the window has another number of columns.
+pub fn multiply_window(level: Level, left: Left, right: &Panels, start: Start, result: BlockMut) {
+    assert_eq!(result.columns(), right.columns(), "columns of the result");
+    if result.rows() == 0 || right.columns() == 0 {
         return;
     }
-    assert!(left.holds(rows, right.depth()), "left operand too short");
+    let holds = left.holds(result.rows(), right.depth());
+    assert!(holds, "left operand too short");
     if let Start::Row(row) = start {
         assert!(row.len() >= right.columns(), "start row too short");
     }
@@ -88,8 +75,6 @@ pub unsafe fn multiply_raw(
         right,
         start,
         result,
-        stride,
-        rows,
     });
 }
 
@@ -125,9 +110,8 @@ struct Multiply<'a> {
     left: Left<'a>,
     right: &'a Panels,
     start: Start<'a>,
-    result: *mut f32,
-    stride: usize,
-    rows: usize,
+    /// As wide as `right`.
+    result: BlockMut<'a>,
 }
 
 impl Kernel for Multiply<'_> {
@@ -139,10 +123,9 @@ impl Kernel for Multiply<'_> {
             left,
             right,
             start,
-            result,
-            stride,
-            rows,
+            mut result,
         } = self;
+        let rows = result.rows();
         let mut packed = PACKED.take();
         let blocks = right.depth().div_ceil(DEPTH_BLOCK).max(1);
         for block in 0..blocks {
@@ -156,29 +139,26 @@ impl Kernel for Multiply<'_> {
                     let column = panel * PANEL;
                     let columns = (right.columns() - column).min(PANEL);
                     for group in left::groups(count) {
-                        // SAFETY: the caller of `multiply_raw` answers for the result; the left
-                        // operand was packed to count × depth, and the panels hold depth × PANEL.
-                        unsafe {
-                            let tile = Tile {
-                                a: packed.as_ptr().add(group.start * depth),
-                                b: right.panel(panel).add(k0 * PANEL),
-                                depth,
-                                start: match start {
-                                    Start::Zero => TileStart::Zero,
-                                    Start::Row(bias) => TileStart::Row(bias.as_ptr().add(column)),
-                                    Start::Result => TileStart::Result,
-                                },
-                                c: result.add((row0 + group.start) * stride + column),
-                                next: result.wrapping_add(if group.end < count {
-                                    (row0 + group.end) * stride + column
-                                } else {
-                                    row0 * stride + column + PANEL
-                                }),
-                                stride,
-                                columns,
-                            };
-                            tile.rows::<V>(group.len());
-                        }
+                        let next = if group.end < count {
+                            result.address(row0 + group.end, column)
+                        } else {
+                            result.address(row0, column + PANEL)
+                        };
+                        let mut tile = Tile {
+                            a: &packed[group.start * depth..group.end * depth],
+                            b: right.panel(panel, k0..k0 + depth),
+                            start: match start {
+                                Start::Zero => TileStart::Zero,
+                                Start::Row(bias) => TileStart::Row(&bias[column..][..columns]),
+                                Start::Result => TileStart::Result,
+                            },
+                            c: &mut result,
+                            row: row0 + group.start,
+                            rows: group.len(),
+                            columns: column..column + columns,
+                            next,
+                        };
+                        tile.compute::<V>();
                     }
                 }
             }

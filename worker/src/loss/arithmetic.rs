@@ -2,7 +2,7 @@
 //! processors in the last bit, and bits are what workers must agree on. Written without branches,
 //! so that the compiler turns loops over them into vectors.
 
-use crate::kernel::simd::{Kernel, Lanes};
+use simd::{Kernel, Lanes};
 
 /// e to the power of `x`; `x` is at most 700, and below -708 counts as -708. Relative error below
 /// 4e-16.
@@ -104,7 +104,7 @@ impl Kernel for LogSoftmax<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::simd::Level;
+    use simd::Level;
 
     #[test]
     fn exponentials_and_logarithms_are_within_their_bounds() {

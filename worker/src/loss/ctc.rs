@@ -10,7 +10,7 @@
 use super::arithmetic::{LogSoftmax, exp, log_add};
 use super::{Loss, OutOfMemory};
 use crate::kernel::Level;
-use crate::kernel::simd::{Kernel, Lanes};
+use simd::{Kernel, Lanes};
 
 /// The log-probability of what cannot be. So far below any real one (a frame's is above -1e39, the
 /// range of the f32 logits) that sums of the two never meet, and far enough from the end of f64's

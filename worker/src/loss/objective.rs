@@ -4,7 +4,7 @@
 use speech::{model::Head, objective::Objective};
 
 use super::{Loss, arithmetic::exp};
-use crate::kernel::simd::{Kernel, Lanes};
+use simd::{Kernel, Lanes};
 
 /// Turns the likelihood's loss of an utterance into the objective's.
 pub(super) struct Shaped<'a> {

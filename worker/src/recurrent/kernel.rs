@@ -2,7 +2,7 @@
 //! It decides the order of the work in time and its division among threads; tensors and differentiation
 //! graphs are the callers'.
 //!
-//! Threads share out the sequences of the batch: no barrier inside the time loop, and since each
+//! Threads share out the sequences of the batch, and with them the memory that they write to (`share_steps`): no barrier inside the time loop, and since each
 //! frame's values are chains of their own (see [`crate::kernel`]), the same bits for any division.
 
 mod backward;
@@ -10,79 +10,56 @@ mod cell;
 mod forward;
 mod weights;
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
+use simd::Level;
+
 use super::Recurrent;
-use crate::kernel::matrix::Left;
-use crate::kernel::simd::Level;
+use crate::kernel::block::BlockMut;
 use crate::packing::Packing;
 
 pub use backward::Backward;
 pub use forward::{OutputColumns, Trace};
 pub use weights::{State, Weights};
 
-/// Memory that several threads write to in disjoint places. It gives pointers and no slices: the rows of
-/// one thread's sequences and the columns of one direction lie between those of others, and a slice over
-/// them would cover elements that another thread writes meanwhile.
-#[derive(Clone, Copy)]
-struct Shared<'a> {
-    values: *mut f32,
-    elements: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it stands for a `&mut [f32]`, which may go to another thread. That two threads never touch the
-// same element, one of them writing, is for whoever uses the pointers: each keeps to the rows of its own
-// sequences (`Direction::tasks`) and to the columns of its own direction.
-unsafe impl Send for Shared<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
-
-impl<'a> Shared<'a> {
-    fn new(values: &'a mut [f32]) -> Self {
-        Self {
-            values: values.as_mut_ptr(),
-            elements: values.len(),
-            borrowed: PhantomData,
+/// What each task's sequences have of a matrix of frames: for each of `steps`, in the order of time, the rows of the
+/// task's places. `rows` are those of these steps.
+fn share_steps<'a>(
+    packing: &Packing,
+    tasks: &[Range<usize>],
+    steps: Range<usize>,
+    mut rows: BlockMut<'a>,
+) -> Vec<Vec<BlockMut<'a>>> {
+    let mut shares: Vec<Vec<BlockMut>> = Vec::new();
+    shares.resize_with(tasks.len(), || Vec::with_capacity(steps.len()));
+    for step in steps {
+        let count = packing.row(step + 1, 0) - packing.row(step, 0);
+        let (mut here, later) = rows.split_rows(count);
+        rows = later;
+        for (share, places) in shares.iter_mut().zip(tasks) {
+            let (own, others) =
+                here.split_rows(places.len().min(count.saturating_sub(places.start)));
+            share.push(own);
+            here = others;
         }
     }
-
-    /// The pointer to element `start`, of which at least `elements` follow.
-    ///
-    /// # Panics
-    /// If there are fewer.
-    fn at(self, start: usize, elements: usize) -> *mut f32 {
-        assert!(
-            start <= self.elements && elements <= self.elements - start,
-            "{elements} elements from {start} on of {}",
-            self.elements
-        );
-        // SAFETY: within bounds, as asserted.
-        unsafe { self.values.add(start) }
-    }
-
-    /// `count` rows of `columns` elements, `stride` apart, the first of them at element `start`, as the left
-    /// factor of a product.
-    ///
-    /// # Safety
-    /// Nobody writes to these elements while the product is computed.
-    ///
-    /// # Panics
-    /// If there are not so many elements.
-    unsafe fn rows(self, start: usize, count: usize, columns: usize, stride: usize) -> Left<'a> {
-        let elements = span(count, columns, stride);
-        // SAFETY: the elements are there, as `at` asserts; the caller answers for the rest.
-        unsafe { Left::rows_at(self.at(start, elements), elements, stride) }
-    }
+    shares
 }
 
-/// Elements from the first to the last of `count` rows of `columns`, `stride` apart.
-fn span(count: usize, columns: usize, stride: usize) -> usize {
-    match count.checked_sub(1) {
-        Some(others) => others * stride + columns,
-        None => 0,
+/// What each task's sequences have of a matrix with a row for each sequence.
+fn share_places<'a>(tasks: &[Range<usize>], mut rows: BlockMut<'a>) -> Vec<BlockMut<'a>> {
+    let mut shares = Vec::with_capacity(tasks.len());
+    for places in tasks {
+        let (own, others) = rows.split_rows(places.len());
+        shares.push(own);
+        rows = others;
     }
+    shares
+}
+
+/// How many of `places` are among the first `running`.
+fn among(places: &Range<usize>, running: usize) -> usize {
+    running.min(places.end).saturating_sub(places.start)
 }
 
 /// One direction of a layer over a batch.
@@ -135,33 +112,27 @@ impl Direction<'_> {
         })
     }
 
-    /// The first row, and how many, of the sequences in `places` that run both at `step` and at the step before
-    /// it in the order of the recurrence. `None` when there is none: such a row need not exist, because
-    /// backwards in time fewer sequences run at the step before than at `step`.
-    fn previous_rows_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
+    /// How many of the sequences in `places` run at `step`: the first so many.
+    fn running(&self, step: usize, places: &Range<usize>) -> usize {
+        among(places, self.packing.active(step))
+    }
+
+    /// The step before `step` in the order of the recurrence, and how many of the sequences in `places` run at both;
+    /// `None` when there is none.
+    fn previous_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
         let (previous, both) = self.previous(step)?;
-        self.rows_of(previous, both, places)
+        let count = among(places, both);
+        (count > 0).then_some((previous, count))
     }
 
     /// The same of the step after `step`.
-    fn next_rows_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
+    fn next_of(&self, step: usize, places: &Range<usize>) -> Option<(usize, usize)> {
         let (next, both) = self.next(step)?;
-        self.rows_of(next, both, places)
+        let count = among(places, both);
+        (count > 0).then_some((next, count))
     }
 
-    /// The first row at `step`, and how many, of the sequences in `places` that are among the first
-    /// `running`; `None` when there is none.
-    fn rows_of(
-        &self,
-        step: usize,
-        running: usize,
-        places: &Range<usize>,
-    ) -> Option<(usize, usize)> {
-        let count = running.min(places.end).saturating_sub(places.start);
-        (count > 0).then(|| (self.packing.row(step, places.start), count))
-    }
-
-    /// Sequences (as places) for each thread, about equally many frames each.
+    /// Sequences (as places) for each thread, about equally many frames each: all of them, in order.
     fn tasks(&self) -> Vec<Range<usize>> {
         let threads = rayon::current_num_threads().div_ceil(self.shape.directions);
         let places = self.packing.sequences();
@@ -193,11 +164,15 @@ impl Direction<'_> {
         chunks
     }
 
-    /// The rows of a run of steps of the recurrence.
-    fn rows(&self, steps: &Range<usize>) -> Range<usize> {
+    /// A run of steps of the recurrence in the order of time.
+    fn in_time(&self, steps: &Range<usize>) -> Range<usize> {
         let (first, last) = (self.step(steps.start), self.step(steps.end - 1));
-        let (first, last) = (first.min(last), first.max(last));
-        self.packing.row(first, 0)..self.packing.row(last + 1, 0)
+        first.min(last)..first.max(last) + 1
+    }
+
+    /// The rows of a run of steps in the order of time.
+    fn rows(&self, steps: &Range<usize>) -> Range<usize> {
+        self.packing.row(steps.start, 0)..self.packing.row(steps.end, 0)
     }
 
     /// For each row, the row of the same sequence's previous step in the order of the recurrence.

@@ -1,102 +1,82 @@
 //! The left-hand matrix of a product, and its blocks packed so that a tile reads them front to back.
 //! It decides how rows are grouped into tiles.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::ROW_BLOCK;
 use super::panels::copy;
 use super::tile::GROUP;
-use crate::kernel::simd;
+use crate::kernel::block::Block;
 
 /// Rows that are packed together, four terms at a time.
 const QUAD: usize = 4;
 
-/// A left operand: element (r, k) lies `r * row + k * depth` elements behind the first. It is a pointer and no
-/// slice, because what lies between its rows may be another thread's to write; only the elements of rows and
-/// terms that a product asks for are ever read.
+/// A left operand: a window of a row-major matrix, or its transpose.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
-    values: *const f32,
-    /// How many elements there are from `values` on.
-    elements: usize,
-    row: usize,
-    depth: usize,
-    borrowed: PhantomData<&'a [f32]>,
+    /// [rows, terms], or [terms, rows] of a transposed one.
+    block: Block<'a>,
+    is_transposed: bool,
 }
 
-// SAFETY: it stands for a `&[f32]`; `Left::rows_at`'s caller answers for what is not borrowed as a whole.
-unsafe impl Send for Left<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Left<'_> {}
-
 impl<'a> Left<'a> {
-    /// Rows of consecutive elements, `stride` apart.
-    pub fn rows(values: &'a [f32], stride: usize) -> Self {
-        Self {
-            values: values.as_ptr(),
-            elements: values.len(),
-            row: stride,
-            depth: 1,
-            borrowed: PhantomData,
-        }
-    }
-
-    /// The transpose of a row-major matrix whose rows are `stride` apart.
-    pub fn transposed(values: &'a [f32], stride: usize) -> Self {
-        Self {
-            row: 1,
-            depth: stride,
-            ..Self::rows(values, stride)
-        }
-    }
-
-    /// [`Left::rows`] within memory that is not the caller's as a whole.
+    /// The row-major matrix `values` [_, terms].
     ///
-    /// # Safety
-    /// `elements` elements lie at `values`. While the operand is in use, those of its rows that a product
-    /// asks for are initialised and nobody writes to them.
-    pub unsafe fn rows_at(values: *const f32, elements: usize, stride: usize) -> Self {
+    /// # Panics
+    /// If `values` is not whole rows.
+    pub fn rows(values: &'a [f32], terms: usize) -> Self {
+        Self::window(matrix(values, terms))
+    }
+
+    /// The transpose of the row-major matrix `values` [_, rows].
+    ///
+    /// # Panics
+    /// If `values` is not whole rows.
+    pub fn transposed(values: &'a [f32], rows: usize) -> Self {
+        Self::transposed_window(matrix(values, rows))
+    }
+
+    /// `block` [rows, terms].
+    pub fn window(block: Block<'a>) -> Self {
         Self {
-            values,
-            elements,
-            row: stride,
-            depth: 1,
-            borrowed: PhantomData,
+            block,
+            is_transposed: false,
+        }
+    }
+
+    /// The transpose of `block` [terms, rows].
+    pub fn transposed_window(block: Block<'a>) -> Self {
+        Self {
+            block,
+            is_transposed: true,
         }
     }
 
     /// Whether it has all elements of so many rows and terms.
     pub(super) fn holds(self, rows: usize, terms: usize) -> bool {
-        match (rows.checked_sub(1), terms.checked_sub(1)) {
-            (Some(row), Some(term)) => row * self.row + term * self.depth < self.elements,
-            _ => true,
-        }
+        let (down, across) = match self.is_transposed {
+            true => (terms, rows),
+            false => (rows, terms),
+        };
+        let is_none = rows == 0 || terms == 0;
+        is_none || (down <= self.block.rows() && across <= self.block.columns())
     }
 
     /// The operand without its first `row` rows.
     pub(super) fn below(self, row: usize) -> Self {
-        let start = (row * self.row).min(self.elements);
-        Self {
-            // SAFETY: within the elements, or at their end.
-            values: unsafe { self.values.add(start) },
-            elements: self.elements - start,
-            ..self
-        }
+        let block = self.block;
+        let block = if self.is_transposed {
+            block.with_columns(row.min(block.columns())..block.columns())
+        } else {
+            block.with_rows(row.min(block.rows())..block.rows())
+        };
+        Self { block, ..self }
     }
+}
 
-    /// `count` elements side by side, the first of them (`row`, `term`).
-    ///
-    /// # Safety
-    /// They are elements of the operand, among those that the product asks for.
-    #[inline(always)]
-    unsafe fn run(self, row: usize, term: usize, count: usize) -> &'a [f32] {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let start = self.values.add(row * self.row + term * self.depth);
-            std::slice::from_raw_parts(start, count)
-        }
-    }
+/// `values` [_, columns].
+fn matrix(values: &[f32], columns: usize) -> Block<'_> {
+    Block::new(values, values.len() / columns.max(1), columns)
 }
 
 /// `rows` in as few groups of at most GROUP as can be, about equally many each, in whole QUADs but
@@ -119,32 +99,26 @@ pub fn pack(packed: &mut Vec<f32>, left: Left, rows: Range<usize>, terms: Range<
     assert!(left.holds(rows.end, terms.end), "left operand too short");
     let depth = terms.len();
     packed.resize(rows.len() * depth, 0.0);
-    if left.depth == 1 {
+    if left.is_transposed {
+        pack_terms(left.block, rows, terms, packed);
+    } else {
         for group in groups(rows.len()) {
             let target = &mut packed[group.start * depth..group.end * depth];
             let rows = rows.start + group.start..rows.start + group.end;
-            // SAFETY: the rows and terms are the operand's, as asserted.
-            unsafe { pack_rows(left, rows, terms.clone(), target) };
+            pack_rows(left.block, rows, terms.clone(), target);
         }
-    } else if depth > 0 {
-        // SAFETY: as above.
-        unsafe { pack_terms(left, rows, terms, packed) };
     }
 }
 
 /// Terms of a transposed operand, all groups of a few terms together: a term of each group may lie in one and
 /// the same set of the first-level cache, and so may all terms of the operand.
-///
-/// # Safety
-/// The operand has the rows and terms.
 #[inline(always)]
-unsafe fn pack_terms(left: Left, rows: Range<usize>, terms: Range<usize>, target: &mut [f32]) {
+fn pack_terms(left: Block, rows: Range<usize>, terms: Range<usize>, target: &mut [f32]) {
     /// Terms taken for each group in turn.
     const TERMS: usize = 8;
     const LINE: usize = 16;
     let depth = terms.len();
-    // SAFETY: the rows of a term lie side by side, and are the operand's.
-    let term = |k: usize| unsafe { left.run(rows.start, terms.start + k, rows.len()) };
+    let term = |k: usize| &left.row(terms.start + k)[rows.clone()];
     let mut bounds = [(0, 0); ROW_BLOCK / GROUP];
     let count = groups(rows.len()).zip(&mut bounds).map(|(group, bounds)| {
         *bounds = (group.start, group.end);
@@ -169,37 +143,41 @@ unsafe fn pack_terms(left: Left, rows: Range<usize>, terms: Range<usize>, target
 }
 
 /// Terms of an operand whose rows are consecutive elements.
-///
-/// # Safety
-/// The operand has the rows and terms.
 #[inline(always)]
-unsafe fn pack_rows(left: Left, rows: Range<usize>, terms: Range<usize>, target: &mut [f32]) {
+fn pack_rows(left: Block, rows: Range<usize>, terms: Range<usize>, target: &mut [f32]) {
     /// Terms taken from each row in turn: two cache lines.
     const TERMS: usize = 32;
-    let (stride, depth, count) = (left.row, terms.len(), rows.len());
-    assert!(target.len() >= count * depth);
-    if depth == 0 {
-        return;
-    }
-    // SAFETY: an element of the operand.
-    let source = unsafe { left.values.add(rows.start * stride + terms.start) };
+    let (stride, depth, count) = (left.stride(), terms.len(), rows.len());
+    assert!(
+        rows.end <= left.rows() && terms.end <= left.columns() && target.len() >= count * depth
+    );
+    let source = left.address(rows.start, terms.start);
+    let target = target.as_mut_ptr();
     for block in (0..depth).step_by(TERMS) {
         let end = depth.min(block + TERMS);
         for row in (0..count).step_by(QUAD) {
             let mut k = block;
             while row + QUAD <= count && k + QUAD <= end {
-                // SAFETY: four rows and four terms from here on lie within both.
+                // SAFETY: the operand has `count` rows and `depth` terms from `source` on, and the target as many, as was
+                // asserted; four of each from `row` and `k` on are among them. An array of f32 is aligned as an f32.
                 unsafe {
-                    let source = source.add(row * stride + k);
-                    let target = target.as_mut_ptr().add(k * count + row);
-                    simd::transpose_4(source, stride, target, count);
+                    let four = |below: usize| {
+                        &*source.add((row + below) * stride + k).cast::<[f32; QUAD]>()
+                    };
+                    let columns = simd::transpose_4([four(0), four(1), four(2), four(3)]);
+                    for (term, column) in columns.into_iter().enumerate() {
+                        target
+                            .add((k + term) * count + row)
+                            .cast::<[f32; QUAD]>()
+                            .write(column);
+                    }
                 }
                 k += QUAD;
             }
             for k in k..end {
                 for row in row..count.min(row + QUAD) {
-                    // SAFETY: a row and a term of the operand.
-                    target[k * count + row] = unsafe { *source.add(row * stride + k) };
+                    // SAFETY: row `row` below `count` and term `k` below `depth` are in both, as was asserted.
+                    unsafe { *target.add(k * count + row) = *source.add(row * stride + k) };
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! The right-hand matrix of a product, packed so that a tile reads it front to back. It decides the
 //! layout, and refuses to know what is multiplied with it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// Columns of a panel: two AVX-512 vectors.
@@ -37,16 +39,22 @@ impl Panels {
         }
     }
 
+    fn values(&self) -> &[f32] {
+        // SAFETY: a Line is an array of 16 f32 and nothing else (`repr(C)`, and no padding: it is as large as its
+        // alignment), so as many lines are 16 times as many f32.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * 16) }
+    }
+
     fn values_mut(&mut self) -> &mut [f32] {
         let elements = self.lines.len() * 16;
-        // SAFETY: a Line is 16 f32 and nothing else.
+        // SAFETY: as many lines are 16 times as many f32, any of which is a valid part of a Line; the lines are
+        // exclusively borrowed as long as the result.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), elements) }
     }
 
-    pub(super) fn panel(&self, panel: usize) -> *const f32 {
-        self.lines[panel * self.depth * (PANEL / 16)..]
-            .as_ptr()
-            .cast()
+    /// Some rows of a panel, PANEL elements each.
+    pub(super) fn panel(&self, panel: usize, rows: Range<usize>) -> &[f32] {
+        &self.values()[panel * self.depth * PANEL..][rows.start * PANEL..rows.end * PANEL]
     }
 
     /// Packs the row-major matrix `source` [depth, columns].

@@ -6,10 +6,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::cell::{self, StepBack};
-use super::forward::Trace;
+use super::forward::{Trace, of_steps};
 use super::weights::{Columns, from_columns, to_columns};
-use super::{Direction, Shared, span};
-use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_raw};
+use super::{Direction, share_places, share_steps};
+use crate::kernel::block::{Block, BlockMut};
+use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_window};
 use crate::recurrent::{Cell, Recurrent};
 
 /// Rows of frames that the recurrence goes back over before their part of the weights' gradient is
@@ -30,21 +31,33 @@ pub struct Backward<'a> {
     pub input_gradient: Option<&'a mut [f32]>,
 }
 
-/// What the steps share.
+/// What the steps of a run share, and only read.
 struct Pass<'a> {
     columns: &'a Columns,
-    gates: Shared<'a>,
-    cells: Shared<'a>,
-    /// [sequences, S], of the step in hand; [rows, S] with a projection, whose gradient needs them.
-    state_gradient: Shared<'a>,
-    /// [sequences, H], of the step in hand, where there is a projection.
-    hidden_gradient: Shared<'a>,
-    /// [sequences, H], as it arrives from the step after: an LSTM's cell's, a GRU's hidden state's.
-    carried: Shared<'a>,
+    /// The run's steps, in the order of time.
+    steps: Range<usize>,
+    /// The gates' gradients [rows, columns] of the steps after the run's in the order of the recurrence, and the row that
+    /// they begin with.
+    later_gates: (Block<'a>, usize),
+    cells: Block<'a>,
     weight_hh: &'a Panels,
     weight_hr: Option<&'a Panels>,
-    output: &'a [f32],
-    output_gradient: &'a [f32],
+    /// This direction's columns, [rows, S], as the next.
+    output: Block<'a>,
+    output_gradient: Block<'a>,
+}
+
+/// The sequences of one task, and what they have of what is written.
+struct Task<'a> {
+    places: Range<usize>,
+    /// For each step of the run, rows of gates.
+    gates: Vec<BlockMut<'a>>,
+    /// [sequences, S], of the step in hand; for each step of the run with a projection, whose gradient needs them.
+    state_gradient: Vec<BlockMut<'a>>,
+    /// [sequences, H], of the step in hand, where there is a projection.
+    hidden_gradient: BlockMut<'a>,
+    /// [sequences, H], as it arrives from the step after: an LSTM's cell's, a GRU's hidden state's.
+    carried: BlockMut<'a>,
 }
 
 /// The gradients of a direction's weights, as they are added up.
@@ -77,7 +90,7 @@ impl Direction<'_> {
         let places = self.packing.sequences();
         let Trace {
             mut gates,
-            mut cells,
+            cells,
             unprojected,
         } = trace;
         let weight_hh = &pass.parameters[ranges.weight_hh.clone()];
@@ -95,7 +108,8 @@ impl Direction<'_> {
             _ => self.packing.rows(),
         };
         let mut state_gradient = vec![0.0; state_rows * state];
-        let mut hidden_gradient = vec![0.0; if projection > 0 { places * hidden } else { 0 }];
+        let hidden_width = if projection > 0 { hidden } else { 0 };
+        let mut hidden_gradient = vec![0.0; places * hidden_width];
         let mut carried = vec![0.0; places * hidden];
         let previous = self.previous_rows();
         let is_gru = cell == Cell::Gru;
@@ -114,26 +128,70 @@ impl Direction<'_> {
             projection: vec![0.0; projection * hidden],
             bias: vec![0.0; columns.all],
         };
+        let all_rows = self.packing.rows();
+        let cell_width = if cell == Cell::Lstm { hidden } else { 0 };
+        let own = self.index * state..(self.index + 1) * state;
+        let own =
+            |values| Block::new(values, all_rows, self.shape.outputs()).with_columns(own.clone());
+        let (output, output_gradient) = (own(pass.output), own(pass.output_gradient));
+        let tasks = self.tasks();
         // The gates turn into their own gradients as time runs back, and are used while they are near.
-        for steps in self.chunks(ROWS).into_iter().rev() {
+        for run in self.chunks(ROWS).into_iter().rev() {
+            let steps = self.in_time(&run);
+            let rows = self.rows(&steps);
+            let (before, rest) = gates.split_at_mut(rows.start * columns.all);
+            let (run_gates, after) = rest.split_at_mut(rows.len() * columns.all);
+            let later_gates = match self.index {
+                0 => (
+                    Block::new(after, all_rows - rows.end, columns.all),
+                    rows.end,
+                ),
+                _ => (Block::new(before, rows.start, columns.all), 0),
+            };
+            let share = |rows| share_steps(self.packing, &tasks, steps.clone(), rows);
+            let run_gates = share(BlockMut::new(run_gates, rows.len(), columns.all));
+            let state_gradients: Vec<Vec<BlockMut>> = if projection > 0 {
+                let run = &mut state_gradient[rows.start * state..rows.end * state];
+                share(BlockMut::new(run, rows.len(), state))
+            } else {
+                let all = BlockMut::new(&mut state_gradient, places, state);
+                let shares = share_places(&tasks, all);
+                shares.into_iter().map(|share| vec![share]).collect()
+            };
+            let hidden_gradient = BlockMut::new(&mut hidden_gradient, places, hidden_width);
+            let carried = BlockMut::new(&mut carried, places, hidden);
             let back = Pass {
                 columns: &columns,
-                gates: Shared::new(&mut gates),
-                cells: Shared::new(&mut cells),
-                state_gradient: Shared::new(&mut state_gradient),
-                hidden_gradient: Shared::new(&mut hidden_gradient),
-                carried: Shared::new(&mut carried),
+                steps,
+                later_gates,
+                cells: Block::new(&cells, all_rows, cell_width),
                 weight_hh: &weight_hh,
                 weight_hr: weight_hr.as_ref(),
-                output: pass.output,
-                output_gradient: pass.output_gradient,
+                output,
+                output_gradient,
             };
-            self.tasks().into_par_iter().for_each(|places| {
-                for i in steps.clone().rev() {
-                    self.step_backward(i, places.clone(), &back);
+            let shares = tasks
+                .iter()
+                .zip(run_gates)
+                .zip(state_gradients)
+                .zip(share_places(&tasks, hidden_gradient))
+                .zip(share_places(&tasks, carried));
+            let shares: Vec<Task> = shares
+                .map(
+                    |((((places, gates), state_gradient), hidden_gradient), carried)| Task {
+                        places: places.clone(),
+                        gates,
+                        state_gradient,
+                        hidden_gradient,
+                        carried,
+                    },
+                )
+                .collect();
+            shares.into_par_iter().for_each(|mut task| {
+                for i in run.clone().rev() {
+                    self.step_backward(i, &back, &mut task);
                 }
             });
-            let rows = self.rows(&steps);
             let gates = &gates[rows.start * columns.all..rows.end * columns.all];
             self.add(&mut sums, &columns, &rows, gates, &pass, &previous);
             if projection > 0 {
@@ -194,7 +252,8 @@ impl Direction<'_> {
             multiply(left, &sums.panels, &mut sums.weights);
             let mut panels = Panels::zeros(0, state);
             panels.fill(rows.len(), [state], |row| [output(start + row)]);
-            let left = Left::transposed(&gates[columns.recurrent.start..], columns.all);
+            let gates = Block::new(gates, rows.len(), columns.all);
+            let left = Left::transposed_window(gates.with_columns(columns.recurrent.clone()));
             multiply(left, &panels, &mut sums.recurrent);
         }
         add_rows(self.level, gates, &mut sums.bias);
@@ -232,93 +291,91 @@ impl Direction<'_> {
         gradient
     }
 
-    /// Step `i` of the recurrence, back in time, for the sequences in `places`.
-    fn step_backward(&self, i: usize, places: Range<usize>, pass: &Pass) {
-        let (hidden, state) = (self.shape.hidden, self.shape.state());
-        let columns = pass.columns;
-        let width = self.shape.outputs();
-        let column = self.index * state;
+    /// Step `i` of the recurrence, back in time, for a task's sequences.
+    fn step_backward(&self, i: usize, pass: &Pass, task: &mut Task) {
         let step = self.step(i);
-        let Some((row, count)) = self.rows_of(step, self.packing.active(step), &places) else {
+        let count = self.running(step, &task.places);
+        if count == 0 {
             return;
-        };
-        let next = self.next_rows_of(step, &places);
-        let previous = self.previous_rows_of(step, &places);
-        let is_lstm = self.shape.cell == Cell::Lstm;
-        let cells = |row: usize, count: usize| {
-            if is_lstm {
-                pass.cells.at(row * hidden, count * hidden)
-            } else {
-                std::ptr::null_mut()
+        }
+        let next = self.next_of(step, &task.places);
+        let previous = self.previous_of(step, &task.places);
+        let place = step - pass.steps.start;
+        let (gates, next_gates) = match next {
+            Some((next, count)) if pass.steps.contains(&next) => {
+                let next = Some((next - pass.steps.start, count));
+                of_steps(&mut task.gates, place, next)
             }
-        };
-        let output = |row: usize, count: usize| {
-            pass.output[row * width + column..][..span(count, state, width)].as_ptr()
-        };
-        let first = match pass.weight_hr {
-            Some(_) => row,
-            None => places.start,
-        };
-        let target = pass.state_gradient.at(first * state, count * state);
-        // SAFETY: all rows belong to sequences of `places`, which are the caller's alone; what a product
-        // reads is not what it writes. Without a previous step, its pointers are null and not looked at.
-        unsafe {
-            for r in 0..count {
-                let source = &pass.output_gradient[(row + r) * width + column..][..state];
-                target
-                    .add(r * state)
-                    .copy_from_nonoverlapping(source.as_ptr(), state);
+            Some((next, count)) => {
+                let (later, start) = pass.later_gates;
+                let first = self.packing.row(next, task.places.start) - start;
+                let next_gates = later.with_rows(first..first + count);
+                (task.gates[place].reborrow(), next_gates)
             }
-            if let Some((next_row, count)) = next {
-                let start = next_row * columns.all + columns.recurrent.start;
-                let (stride, width) = (columns.all, columns.recurrent.len());
-                multiply_raw(
-                    self.level,
-                    pass.gates.rows(start, count, width, stride),
-                    pass.weight_hh,
-                    Start::Result,
-                    target,
-                    state,
-                    count,
-                );
-            }
-            let slopes = match pass.weight_hr {
-                Some(weight_hr) => {
-                    let start = places.start * hidden;
-                    let slopes = pass.hidden_gradient.at(start, count * hidden);
-                    multiply_raw(
-                        self.level,
-                        pass.state_gradient.rows(first * state, count, state, state),
-                        weight_hr,
-                        Start::Zero,
-                        slopes,
-                        hidden,
-                        count,
-                    );
-                    slopes
-                }
-                None => target,
-            };
-            cell::backward(
+            None => (task.gates[place].reborrow(), Block::empty()),
+        };
+        let of_state = match pass.weight_hr {
+            Some(_) => place,
+            None => 0,
+        };
+        let mut target = task.state_gradient[of_state].reborrow().top(count);
+        let output_gradient = self.rows_at(step, &task.places, pass.output_gradient, count);
+        for row in 0..count {
+            target
+                .row_mut(row)
+                .copy_from_slice(output_gradient.row(row));
+        }
+        if next_gates.rows() > 0 {
+            multiply_window(
                 self.level,
-                self.shape.cell,
-                StepBack {
-                    hidden,
-                    count,
-                    after: next.map_or(0, |(_, count)| count),
-                    previous_count: previous.map_or(0, |(_, count)| count),
-                    gates: pass.gates.at(row * columns.all, count * columns.all),
-                    cells: cells(row, count),
-                    previous_cells: previous
-                        .map_or(std::ptr::null(), |(row, count)| cells(row, count)),
-                    output: output(row, count),
-                    previous_output: previous
-                        .map_or(std::ptr::null(), |(row, count)| output(row, count)),
-                    width,
-                    hidden_gradient: slopes,
-                    carried: pass.carried.at(places.start * hidden, count * hidden),
-                },
+                Left::window(next_gates.with_columns(pass.columns.recurrent.clone())),
+                pass.weight_hh,
+                Start::Result,
+                target.reborrow().top(next_gates.rows()),
             );
         }
+        let mut hidden_gradient = task.hidden_gradient.reborrow().top(count);
+        if let Some(weight_hr) = pass.weight_hr {
+            multiply_window(
+                self.level,
+                Left::window(target.as_block()),
+                weight_hr,
+                Start::Zero,
+                hidden_gradient.reborrow(),
+            );
+        }
+        let of_previous = |block| match previous {
+            Some((step, count)) => self.rows_at(step, &task.places, block, count),
+            None => Block::empty(),
+        };
+        cell::backward(
+            self.level,
+            self.shape.cell,
+            StepBack {
+                after: next.map_or(0, |(_, count)| count),
+                gates: gates.top(count),
+                cells: self.rows_at(step, &task.places, pass.cells, count),
+                previous_cells: of_previous(pass.cells),
+                output: self.rows_at(step, &task.places, pass.output, count),
+                previous_output: of_previous(pass.output),
+                hidden_gradient: match pass.weight_hr {
+                    Some(_) => hidden_gradient.as_block(),
+                    None => target.as_block(),
+                },
+                carried: task.carried.reborrow().top(count),
+            },
+        );
+    }
+
+    /// Of a matrix of all frames, the rows of the first `count` sequences of `places` at a step.
+    fn rows_at<'a>(
+        &self,
+        step: usize,
+        places: &Range<usize>,
+        frames: Block<'a>,
+        count: usize,
+    ) -> Block<'a> {
+        let first = self.packing.row(step, places.start);
+        frames.with_rows(first..first + count)
     }
 }

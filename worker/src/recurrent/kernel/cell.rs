@@ -5,54 +5,48 @@ mod gru;
 mod lstm;
 mod plain;
 
-use crate::kernel::simd::{Kernel, Lanes, Level};
+use simd::{Kernel, Lanes, Level};
+
+use crate::kernel::block::{Block, BlockMut};
 use crate::recurrent::Cell;
 
-/// `count` sequences at one step, forward. Gates and cells of a sequence follow those of the one
-/// before; outputs lie `width` apart.
-pub struct Step {
-    pub hidden: usize,
-    pub count: usize,
-    /// The first so many have a previous step; the others begin at zero.
-    pub previous_count: usize,
-    /// In: the sums. Out: what the backward pass needs of them.
-    pub gates: *mut f32,
+/// Some sequences at one step, forward; a row for each, of H units.
+pub struct Step<'a> {
+    /// In: the sums. Out: what the backward pass needs of them. As wide as the cell's columns of gates.
+    pub gates: BlockMut<'a>,
     /// Of an LSTM, as the next.
-    pub cells: *mut f32,
-    pub previous_cells: *const f32,
-    pub output: *mut f32,
-    /// Of a GRU, `width` apart.
-    pub previous_output: *const f32,
-    pub width: usize,
+    pub cells: BlockMut<'a>,
+    /// Of the first sequences, which have a previous step; the others begin at zero.
+    pub previous_cells: Block<'a>,
+    pub output: BlockMut<'a>,
+    /// Of a GRU, for the same sequences.
+    pub previous_output: Block<'a>,
 }
 
 /// The same backward: gates turn into the gradients of their sums.
-pub struct StepBack {
-    pub hidden: usize,
-    pub count: usize,
+pub struct StepBack<'a> {
     /// The first so many have a next step, from which a gradient is carried.
     pub after: usize,
-    /// The first so many have a previous step.
-    pub previous_count: usize,
-    pub gates: *mut f32,
-    pub cells: *const f32,
-    pub previous_cells: *const f32,
-    /// Of a GRU and a plain layer, `width` apart, as the next.
-    pub output: *const f32,
-    pub previous_output: *const f32,
-    pub width: usize,
+    pub gates: BlockMut<'a>,
+    /// Of an LSTM, as the next.
+    pub cells: Block<'a>,
+    /// Of the first sequences, which have a previous step.
+    pub previous_cells: Block<'a>,
+    /// Of a GRU and a plain layer, as the next.
+    pub output: Block<'a>,
+    /// Of the first sequences, which have a previous step.
+    pub previous_output: Block<'a>,
     /// What came from the layer above and, through the weights, from the next step.
-    pub hidden_gradient: *const f32,
+    pub hidden_gradient: Block<'a>,
     /// What comes from the next step past the weights, and goes on to the previous one.
-    pub carried: *mut f32,
+    pub carried: BlockMut<'a>,
 }
 
 /// Computes a step forward.
 ///
-/// # Safety
-/// The pointers cover `count` sequences (the previous ones `previous_count`) of `hidden` units, all
-/// their columns of gates, and nobody else touches what is written.
-pub unsafe fn forward(level: Level, cell: Cell, step: Step) {
+/// # Panics
+/// If a window lacks a row or a column.
+pub fn forward(level: Level, cell: Cell, step: Step) {
     match cell {
         Cell::Lstm => level.run(Units(lstm::Forward(step))),
         Cell::Gru => level.run(Units(gru::Forward(step))),
@@ -63,9 +57,9 @@ pub unsafe fn forward(level: Level, cell: Cell, step: Step) {
 
 /// Computes a step backward.
 ///
-/// # Safety
-/// As for [`forward`].
-pub unsafe fn backward(level: Level, cell: Cell, step: StepBack) {
+/// # Panics
+/// As [`forward`].
+pub fn backward(level: Level, cell: Cell, step: StepBack) {
     match cell {
         Cell::Lstm => level.run(Units(lstm::Backward(step))),
         Cell::Gru => level.run(Units(gru::Backward(step))),
@@ -79,10 +73,8 @@ trait Pass {
     /// Sequences, and units of each.
     fn size(&self) -> (usize, usize);
 
-    /// # Safety
-    /// `row` is below the sequences, `unit` + LANES at most the units, and the pass' pointers cover
-    /// them.
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize);
+    /// LANES units of a sequence from `unit` on.
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize);
 }
 
 /// Every unit of every row, the last ones of a row one by one where vectors do not come out even.
@@ -92,21 +84,28 @@ impl<P: Pass> Kernel for Units<P> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Lanes>(self) {
+    fn run<V: Lanes>(mut self) {
         let (count, hidden) = self.0.size();
         for row in 0..count {
             let mut unit = 0;
-            // SAFETY: the units stay below `hidden`; whoever made the step answers for the pointers.
-            unsafe {
-                while unit + V::LANES <= hidden {
-                    self.0.units::<V>(row, unit);
-                    unit += V::LANES;
-                }
-                while unit < hidden {
-                    self.0.units::<[f32; 1]>(row, unit);
-                    unit += 1;
-                }
+            while unit + V::LANES <= hidden {
+                self.0.units::<V>(row, unit);
+                unit += V::LANES;
+            }
+            while unit < hidden {
+                self.0.units::<[f32; 1]>(row, unit);
+                unit += 1;
             }
         }
+    }
+}
+
+/// Some units of a sequence's previous step, or zeros where it has none.
+#[inline(always)]
+fn previous<V: Lanes>(block: Block, row: usize, unit: usize) -> V {
+    if row < block.rows() {
+        V::load(&block.row(row)[unit..])
+    } else {
+        V::splat(0.0)
     }
 }

@@ -6,8 +6,9 @@ use rayon::prelude::*;
 
 use super::cell::{self, Step};
 use super::weights::Weights;
-use super::{Direction, Shared, span};
-use crate::kernel::matrix::{Left, Start, multiply_parallel, multiply_raw};
+use super::{Direction, share_steps};
+use crate::kernel::block::{Block, BlockMut};
+use crate::kernel::matrix::{Left, Start, multiply_parallel, multiply_window};
 use crate::recurrent::{Cell, Recurrent};
 
 /// Rows of frames whose input is projected before the recurrence goes over them, while both weights
@@ -32,39 +33,49 @@ pub struct Trace {
 /// The columns of a layer's result that belong to one direction. There is one of these for each
 /// direction, so that directions can be computed side by side.
 pub struct OutputColumns<'a> {
-    memory: Shared<'a>,
+    /// [rows, S]
+    columns: BlockMut<'a>,
     shape: Recurrent,
     direction: usize,
 }
 
 impl<'a> OutputColumns<'a> {
     /// The columns of each direction of a layer of `shape`, whose result `output` [rows, outputs] is.
+    ///
+    /// # Panics
+    /// If `output` is not whole rows.
     pub fn split(output: &'a mut [f32], shape: Recurrent) -> Vec<Self> {
-        let memory = Shared::new(output);
-        (0..shape.directions)
-            .map(|direction| Self {
-                memory,
+        let rows = output.len() / shape.outputs().max(1);
+        let mut all = BlockMut::new(output, rows, shape.outputs());
+        let mut directions = Vec::new();
+        for direction in 0..shape.directions {
+            let (columns, others) = all.split_columns(shape.state());
+            all = others;
+            directions.push(Self {
+                columns,
                 shape,
                 direction,
-            })
-            .collect()
+            });
+        }
+        directions
     }
 }
 
-/// What the steps share.
-struct Pass<'a> {
-    weights: &'a Weights,
-    gates: Shared<'a>,
-    cells: Shared<'a>,
-    unprojected: Shared<'a>,
-    output: Shared<'a>,
+/// The sequences of one task, and what they have of what is written: for each step, rows.
+struct Task<'a> {
+    places: Range<usize>,
+    /// Of an LSTM; without columns otherwise.
+    cells: Vec<BlockMut<'a>>,
+    /// With a projection; without columns otherwise.
+    unprojected: Vec<BlockMut<'a>>,
+    output: Vec<BlockMut<'a>>,
 }
 
 impl Direction<'_> {
     /// `input` [rows, I] to this direction's columns of the layer's result.
     ///
     /// # Panics
-    /// If the columns are another direction's or another layer's, or a slice is too short.
+    /// If the columns are another direction's or another layer's or of another number of frames, or a slice is too short.
     pub fn forward(&self, input: &[f32], parameters: &[f32], output: &mut OutputColumns) -> Trace {
         assert!(
             output.direction == self.index && output.shape == self.shape,
@@ -78,42 +89,61 @@ impl Direction<'_> {
             ..
         } = self.shape;
         let rows = self.packing.rows();
+        assert_eq!(output.columns.rows(), rows, "rows of the result");
         let weights = Weights::new(&self.shape, self.index, parameters);
         let columns = &weights.columns;
         let mut gates = vec![0.0; rows * columns.all];
-        let mut cells = vec![0.0; if cell == Cell::Lstm { rows * hidden } else { 0 }];
-        let mut unprojected = vec![0.0; if projection > 0 { rows * hidden } else { 0 }];
+        let cell_width = if cell == Cell::Lstm { hidden } else { 0 };
+        let mut cells = vec![0.0; rows * cell_width];
+        let unprojected_width = if projection > 0 { hidden } else { 0 };
+        let mut unprojected = vec![0.0; rows * unprojected_width];
         let at_a_time = if inputs * columns.all > LARGE {
             ROWS_LARGE
         } else {
             ROWS
         };
-        for steps in self.chunks(at_a_time) {
+        let places = self.tasks();
+        let share = |rows| share_steps(self.packing, &places, 0..self.packing.steps(), rows);
+        let all_cells = share(BlockMut::new(&mut cells, rows, cell_width));
+        let all_unprojected = share(BlockMut::new(&mut unprojected, rows, unprojected_width));
+        let all_output = share(output.columns.reborrow());
+        let shares = places
+            .iter()
+            .zip(all_cells)
+            .zip(all_unprojected)
+            .zip(all_output);
+        let mut tasks: Vec<Task> = shares
+            .map(|(((places, cells), unprojected), output)| Task {
+                places: places.clone(),
+                cells,
+                unprojected,
+                output,
+            })
+            .collect();
+        for run in self.chunks(at_a_time) {
+            let steps = self.in_time(&run);
             let rows = self.rows(&steps);
-            let run = &mut gates[rows.start * columns.all..rows.end * columns.all];
+            let run_gates = &mut gates[rows.start * columns.all..rows.end * columns.all];
             multiply_parallel(
                 self.level,
                 Left::rows(&input[rows.start * inputs..], inputs),
                 &weights.weight_ih,
                 Start::Row(&weights.bias),
-                run,
+                run_gates,
                 columns.all,
             );
             if !weights.recurrent_bias.is_empty() {
-                for row in run.chunks_exact_mut(columns.all) {
+                for row in run_gates.chunks_exact_mut(columns.all) {
                     row[columns.input.end..].copy_from_slice(&weights.recurrent_bias);
                 }
             }
-            let pass = Pass {
-                weights: &weights,
-                gates: Shared::new(&mut gates),
-                cells: Shared::new(&mut cells),
-                unprojected: Shared::new(&mut unprojected),
-                output: output.memory,
-            };
-            self.tasks().into_par_iter().for_each(|places| {
-                for i in steps.clone() {
-                    self.step_forward(i, places.clone(), &pass);
+            let run_gates = BlockMut::new(run_gates, rows.len(), columns.all);
+            let run_gates = share_steps(self.packing, &places, steps.clone(), run_gates);
+            let tasks = tasks.par_iter_mut().zip(run_gates);
+            tasks.for_each(|(task, mut gates)| {
+                for i in run.clone() {
+                    let gates = gates[self.step(i) - steps.start].reborrow();
+                    self.step_forward(i, &weights, gates, task);
                 }
             });
         }
@@ -124,79 +154,68 @@ impl Direction<'_> {
         }
     }
 
-    /// Step `i` of the recurrence for the sequences in `places`, whose gates hold the input's part.
-    fn step_forward(&self, i: usize, places: Range<usize>, pass: &Pass) {
-        let (hidden, state) = (self.shape.hidden, self.shape.state());
-        let Pass { weights, .. } = pass;
-        let columns = &weights.columns;
-        let output = pass.output;
-        let width = self.shape.outputs();
-        let column = self.index * state;
+    /// Step `i` of the recurrence for a task's sequences, whose `gates` at this step hold the input's part.
+    fn step_forward(&self, i: usize, weights: &Weights, gates: BlockMut, task: &mut Task) {
         let step = self.step(i);
-        let Some((row, count)) = self.rows_of(step, self.packing.active(step), &places) else {
+        let count = self.running(step, &task.places);
+        if count == 0 {
             return;
-        };
-        let previous = self.previous_rows_of(step, &places);
-        let previous_count = previous.map_or(0, |(_, count)| count);
-        let target = output.at(row * width + column, span(count, state, width));
-        // What is projected is written to memory of its own first, and an LSTM alone has cells.
-        let (cell_output, cell_width) = match &weights.weight_hr {
-            Some(_) => (pass.unprojected.at(row * hidden, count * hidden), hidden),
-            None => (target, width),
-        };
-        let is_lstm = self.shape.cell == Cell::Lstm;
-        let cells = |row: usize, count: usize| {
-            if is_lstm {
-                pass.cells.at(row * hidden, count * hidden)
-            } else {
-                std::ptr::null_mut()
-            }
-        };
-        let gates = pass.gates.at(row * columns.all, count * columns.all);
-        // SAFETY: all rows belong to sequences of `places` and all columns of the output to this direction,
-        // which are the caller's alone; earlier steps are only read, and this step's rows only written
-        // here. Without a previous step, its pointers are null and not looked at.
-        unsafe {
-            if let Some((previous_row, count)) = previous {
-                multiply_raw(
-                    self.level,
-                    output.rows(previous_row * width + column, count, state, width),
-                    &weights.weight_hh,
-                    Start::Result,
-                    gates.add(columns.recurrent.start),
-                    columns.all,
-                    count,
-                );
-            }
-            cell::forward(
+        }
+        let mut gates = gates.top(count);
+        let (output, before) =
+            of_steps(&mut task.output, step, self.previous_of(step, &task.places));
+        let mut output = output.top(count);
+        if before.rows() > 0 {
+            let (gates, _) = gates.reborrow().split_rows(before.rows());
+            multiply_window(
                 self.level,
-                self.shape.cell,
-                Step {
-                    hidden,
-                    count,
-                    previous_count,
-                    gates,
-                    cells: cells(row, count),
-                    previous_cells: previous
-                        .map_or(std::ptr::null(), |(row, count)| cells(row, count)),
-                    output: cell_output,
-                    previous_output: previous.map_or(std::ptr::null(), |(row, count)| {
-                        output.at(row * width + column, span(count, state, width))
-                    }),
-                    width: cell_width,
-                },
+                Left::window(before),
+                &weights.weight_hh,
+                Start::Result,
+                gates.with_columns(weights.columns.recurrent.clone()),
             );
-            if let Some(weight_hr) = &weights.weight_hr {
-                multiply_raw(
-                    self.level,
-                    pass.unprojected.rows(row * hidden, count, hidden, hidden),
-                    weight_hr,
-                    Start::Zero,
-                    target,
-                    width,
-                    count,
-                );
-            }
+        }
+        let previous = self.previous_of(step, &task.places);
+        let (cells, previous_cells) = of_steps(&mut task.cells, step, previous);
+        let mut unprojected = task.unprojected[step].reborrow().top(count);
+        cell::forward(
+            self.level,
+            self.shape.cell,
+            Step {
+                gates,
+                cells: cells.top(count),
+                previous_cells,
+                // What is projected is written to memory of its own first.
+                output: match &weights.weight_hr {
+                    Some(_) => unprojected.reborrow(),
+                    None => output.reborrow(),
+                },
+                previous_output: before,
+            },
+        );
+        if let Some(weight_hr) = &weights.weight_hr {
+            let left = Left::window(unprojected.as_block());
+            multiply_window(self.level, left, weight_hr, Start::Zero, output);
         }
     }
+}
+
+/// Of a task's rows of each step, those of `step`, and those of the sequences that also ran at the `previous` step (a
+/// step and their number), if there are any.
+pub(super) fn of_steps<'a>(
+    steps: &'a mut [BlockMut],
+    step: usize,
+    previous: Option<(usize, usize)>,
+) -> (BlockMut<'a>, Block<'a>) {
+    let Some((previous, count)) = previous else {
+        return (steps[step].reborrow(), Block::empty());
+    };
+    // One of the two lies before the other.
+    let (earlier, later) = steps.split_at_mut(step.max(previous));
+    let (here, before) = if step < previous {
+        (&mut earlier[step], &later[0])
+    } else {
+        (&mut later[0], &earlier[previous])
+    };
+    (here.reborrow(), before.as_block().with_rows(0..count))
 }

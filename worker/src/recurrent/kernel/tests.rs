@@ -41,7 +41,7 @@ fn shapes() -> Vec<Recurrent> {
 }
 
 /// The bits of a layer's result and of all its gradients, computed on the threads of the current pool.
-fn bits(shape: Recurrent, packing: &Packing, seed: u64) -> Vec<u32> {
+fn bits(level: Level, shape: Recurrent, packing: &Packing, seed: u64) -> Vec<u32> {
     let mut stream = Stream::new(seed, &[]);
     let mut normal = |elements: usize| -> Vec<f32> {
         (0..elements)
@@ -52,7 +52,7 @@ fn bits(shape: Recurrent, packing: &Packing, seed: u64) -> Vec<u32> {
     let parameters = normal(shape.elements());
     let output_gradient = normal(packing.rows() * shape.outputs());
     let direction = |index| Direction {
-        level: Level::detect(),
+        level,
         shape,
         packing,
         index,
@@ -99,9 +99,9 @@ proptest! {
     fn any_number_of_threads_gives_the_bits_of_one(lengths in lengths(), seed in any::<u64>()) {
         let packing = Packing::packed(&lengths);
         for shape in shapes() {
-            let alone = POOLS[0].install(|| bits(shape, &packing, seed));
+            let alone = POOLS[0].install(|| bits(Level::detect(), shape, &packing, seed));
             for pool in &POOLS[1..] {
-                let found = pool.install(|| bits(shape, &packing, seed));
+                let found = pool.install(|| bits(Level::detect(), shape, &packing, seed));
                 let threads = pool.current_num_threads();
                 prop_assert!(found == alone, "{threads} threads: {shape:?} {lengths:?}");
             }
@@ -129,12 +129,26 @@ fn one_direction_cannot_be_given_the_columns_of_another() {
         first.forward(&input, &parameters, &mut columns[1]);
     });
     assert!(std::panic::catch_unwind(of_another).is_err());
-    // A result that is too short is found before anything is written behind its end.
-    let mut short = vec![0.0; packing.rows() * shape.outputs() - 1];
-    let mut columns = OutputColumns::split(&mut short, shape);
-    let second = Direction { index: 1, ..first };
-    let too_short = std::panic::AssertUnwindSafe(|| {
-        second.forward(&input, &parameters, &mut columns[1]);
+    // Nor those of a batch of another number of frames.
+    let mut longer = vec![0.0; (packing.rows() + 1) * shape.outputs()];
+    let mut columns = OutputColumns::split(&mut longer, shape);
+    let of_another = std::panic::AssertUnwindSafe(|| {
+        first.forward(&input, &parameters, &mut columns[0]);
     });
-    assert!(std::panic::catch_unwind(too_short).is_err());
+    assert!(std::panic::catch_unwind(of_another).is_err());
+}
+
+/// Sequences of one frame and of none among them, on one thread and on a few: what a memory checker goes through.
+#[test]
+fn every_level_gives_the_bits_of_the_best_one() {
+    let packing = Packing::packed(&[5, 0, 3, 3, 1, 7, 0]);
+    for shape in shapes() {
+        let best = POOLS[0].install(|| bits(Level::detect(), shape, &packing, 1));
+        for level in Level::available() {
+            for pool in [&POOLS[0], &POOLS[2]] {
+                let found = pool.install(|| bits(level, shape, &packing, 1));
+                assert!(found == best, "{}: {shape:?}", level.name());
+            }
+        }
+    }
 }

@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use super::cell::{self, Step};
+use crate::kernel::block::{Block, BlockMut};
 use crate::kernel::matrix::{Left, Panels, Start, multiply};
-use crate::kernel::simd::Level;
 use crate::recurrent::{Cell, Recurrent};
+use simd::Level;
 
 /// The columns of a frame's gates, each H wide: those of an LSTM i, f, g, o; of a GRU n, r, z and the
 /// hidden state's part of n, which r weighs before it is added (torch's `W_hn h + b_hn`).
@@ -118,26 +119,20 @@ impl Weights {
             let start = Start::Result;
             multiply(level, left, &self.weight_hh, start, gates, columns.all, 1);
         }
-        let mut cell = vec![0.0; if shape.cell == Cell::Lstm { hidden } else { 0 }];
+        let cell_width = if shape.cell == Cell::Lstm { hidden } else { 0 };
+        let mut cell = vec![0.0; cell_width];
         let mut output = vec![0.0; hidden];
-        // SAFETY: everything is of one row, and the gates of all columns.
-        unsafe {
-            cell::forward(
-                level,
-                shape.cell,
-                Step {
-                    hidden,
-                    count: 1,
-                    previous_count,
-                    gates: gates.as_mut_ptr(),
-                    cells: cell.as_mut_ptr(),
-                    previous_cells: state.cell.as_ptr(),
-                    output: output.as_mut_ptr(),
-                    previous_output: state.hidden.as_ptr(),
-                    width: hidden,
-                },
-            );
-        }
+        cell::forward(
+            level,
+            shape.cell,
+            Step {
+                gates: BlockMut::new(&mut gates, 1, columns.all),
+                cells: BlockMut::new(&mut cell, 1, cell_width),
+                previous_cells: Block::new(&state.cell, previous_count, cell_width),
+                output: BlockMut::new(&mut output, 1, hidden),
+                previous_output: Block::new(&state.hidden, previous_count, width),
+            },
+        );
         if let Some(weight_hr) = &self.weight_hr {
             let mut projected = vec![0.0; width];
             let left = Left::rows(&output, hidden);

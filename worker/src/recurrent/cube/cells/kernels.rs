@@ -113,7 +113,8 @@ impl Units {
     pub fn combine(&self, gpu: &Gpu, from: Combine, back: &Back) {
         let state = self.shape.state();
         let (count, units) = gpu.plan.flat(self.step.count * state);
-        // SAFETY: as in the forward pass.
+        // SAFETY: units beyond the last state of the step end at once; the rows that are read and written are those
+        // of the packing at this step and at the one after it, of buffers with a row for each frame.
         unsafe {
             combine_kernel::launch_unchecked(
                 &gpu.client,
@@ -140,7 +141,8 @@ impl Units {
     ) {
         let hidden = self.shape.hidden;
         let (count, units) = gpu.plan.flat(self.step.count * hidden);
-        // SAFETY: as in the forward pass.
+        // SAFETY: units beyond the last hidden one of the step end at once; a row of gates, cells and slopes is one of the
+        // packing at this step.
         unsafe {
             backward_kernel::launch_unchecked(
                 &gpu.client,

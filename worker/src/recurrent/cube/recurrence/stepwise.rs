@@ -124,7 +124,8 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
             multiply_slabs(gpu, Kind::Plain, size, left, weight, result, (SLAB, apart));
         }
         let (count, units) = elements(gpu, layer, i);
-        // SAFETY: as in the forward pass.
+        // SAFETY: hidden units beyond the last and places beyond a step's last end at once; rows are those of the
+        // packing's steps, and the slabs read are those that the product before wrote.
         unsafe {
             slopes_kernel::launch_unchecked(
                 &gpu.client,

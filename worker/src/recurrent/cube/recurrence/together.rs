@@ -97,7 +97,8 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
 pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
     launches(gpu, layer, |first, count, cubes, units| {
-        // SAFETY: as in the forward pass.
+        // SAFETY: rows are those of the packing's steps; places and hidden units beyond the last are read as the last
+        // and not written, to gates, cells or previous outputs.
         unsafe {
             backward_kernel::launch_unchecked(
                 &gpu.client,

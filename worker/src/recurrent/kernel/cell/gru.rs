@@ -2,89 +2,76 @@
 //! n (torch's equations): n = tanh(n + r q), h = (1 - z) n + z h before. It decides the order of its
 //! roundings.
 
-use super::{Pass, Step, StepBack};
+use super::{Pass, Step, StepBack, previous};
 use crate::kernel::activation::{sigmoid, tanh};
-use crate::kernel::simd::Lanes;
+use simd::Lanes;
 
 /// Activations and hidden state.
-pub struct Forward(pub Step);
+pub struct Forward<'a>(pub Step<'a>);
 
-impl Pass for Forward {
+impl Pass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.output.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        let hidden = step.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = step.gates.add(row * 4 * hidden + unit);
-            let reset = sigmoid(V::load(gates.add(hidden)));
-            let update = sigmoid(V::load(gates.add(2 * hidden)));
-            let recurrent = V::load(gates.add(3 * hidden));
-            let candidate = tanh(reset.mul_add(recurrent, V::load(gates)));
-            let previous = if row < step.previous_count {
-                V::load(step.previous_output.add(row * step.width + unit))
-            } else {
-                V::splat(0.0)
-            };
-            candidate.store(gates);
-            reset.store(gates.add(hidden));
-            update.store(gates.add(2 * hidden));
-            update
-                .mul_add(previous.sub(candidate), candidate)
-                .store(step.output.add(row * step.width + unit));
-        }
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
+        let hidden = step.output.columns();
+        let gates = &mut step.gates.row_mut(row)[unit..];
+        let reset = sigmoid(V::load(&gates[hidden..]));
+        let update = sigmoid(V::load(&gates[2 * hidden..]));
+        let recurrent = V::load(&gates[3 * hidden..]);
+        let candidate = tanh(reset.mul_add(recurrent, V::load(gates)));
+        let previous: V = previous(step.previous_output, row, unit);
+        candidate.store(gates);
+        reset.store(&mut gates[hidden..]);
+        update.store(&mut gates[2 * hidden..]);
+        update
+            .mul_add(previous.sub(candidate), candidate)
+            .store(&mut step.output.row_mut(row)[unit..]);
     }
 }
 
 /// The gates' gradients, and that of the previous hidden state as far as it is led past them.
-pub struct Backward(pub StepBack);
+pub struct Backward<'a>(pub StepBack<'a>);
 
-impl Pass for Backward {
+impl Pass for Backward<'_> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        let hidden = step.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = step.gates.add(row * 4 * hidden + unit);
-            let at = row * hidden + unit;
-            let zero = V::splat(0.0);
-            let one = V::splat(1.0);
-            let candidate = V::load(gates);
-            let reset = V::load(gates.add(hidden));
-            let update = V::load(gates.add(2 * hidden));
-            let recurrent = V::load(gates.add(3 * hidden));
-            let previous = if row < step.previous_count {
-                V::load(step.previous_output.add(row * step.width + unit))
-            } else {
-                zero
-            };
-            let carried = if row < step.after {
-                V::load(step.carried.add(at))
-            } else {
-                zero
-            };
-            let slope = V::load(step.hidden_gradient.add(at)).add(carried);
-            let d_update = slope
-                .mul(previous.sub(candidate))
-                .mul(update.mul(one.sub(update)));
-            let d_candidate = slope
-                .mul(one.sub(update))
-                .mul(one.sub(candidate.mul(candidate)));
-            let d_reset = d_candidate.mul(recurrent).mul(reset.mul(one.sub(reset)));
-            d_candidate.store(gates);
-            d_reset.store(gates.add(hidden));
-            d_update.store(gates.add(2 * hidden));
-            d_candidate.mul(reset).store(gates.add(3 * hidden));
-            slope.mul(update).store(step.carried.add(at));
-        }
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
+        let hidden = step.hidden_gradient.columns();
+        let gates = &mut step.gates.row_mut(row)[unit..];
+        let zero = V::splat(0.0);
+        let one = V::splat(1.0);
+        let candidate = V::load(gates);
+        let reset = V::load(&gates[hidden..]);
+        let update = V::load(&gates[2 * hidden..]);
+        let recurrent = V::load(&gates[3 * hidden..]);
+        let previous: V = previous(step.previous_output, row, unit);
+        let carried = if row < step.after {
+            V::load(&step.carried.as_block().row(row)[unit..])
+        } else {
+            zero
+        };
+        let slope = V::load(&step.hidden_gradient.row(row)[unit..]).add(carried);
+        let d_update = slope
+            .mul(previous.sub(candidate))
+            .mul(update.mul(one.sub(update)));
+        let d_candidate = slope
+            .mul(one.sub(update))
+            .mul(one.sub(candidate.mul(candidate)));
+        let d_reset = d_candidate.mul(recurrent).mul(reset.mul(one.sub(reset)));
+        d_candidate.store(gates);
+        d_reset.store(&mut gates[hidden..]);
+        d_update.store(&mut gates[2 * hidden..]);
+        d_candidate.mul(reset).store(&mut gates[3 * hidden..]);
+        slope
+            .mul(update)
+            .store(&mut step.carried.row_mut(row)[unit..]);
     }
 }

@@ -1,92 +1,77 @@
 //! The cell of an LSTM. It decides the order of its roundings.
 
-use super::{Pass, Step, StepBack};
+use super::{Pass, Step, StepBack, previous};
 use crate::kernel::activation::{sigmoid, tanh};
-use crate::kernel::simd::Lanes;
+use simd::Lanes;
 
 /// Activations, cell and hidden state.
-pub struct Forward(pub Step);
+pub struct Forward<'a>(pub Step<'a>);
 
-impl Pass for Forward {
+impl Pass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.output.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        let hidden = step.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = step.gates.add(row * 4 * hidden + unit);
-            let input = sigmoid(V::load(gates));
-            let forget = sigmoid(V::load(gates.add(hidden)));
-            let candidate = tanh(V::load(gates.add(2 * hidden)));
-            let output = sigmoid(V::load(gates.add(3 * hidden)));
-            let previous = if row < step.previous_count {
-                V::load(step.previous_cells.add(row * hidden + unit))
-            } else {
-                V::splat(0.0)
-            };
-            let cell = forget.mul_add(previous, input.mul(candidate));
-            input.store(gates);
-            forget.store(gates.add(hidden));
-            candidate.store(gates.add(2 * hidden));
-            output.store(gates.add(3 * hidden));
-            cell.store(step.cells.add(row * hidden + unit));
-            output
-                .mul(tanh(cell))
-                .store(step.output.add(row * step.width + unit));
-        }
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
+        let hidden = step.output.columns();
+        let gates = &mut step.gates.row_mut(row)[unit..];
+        let input = sigmoid(V::load(gates));
+        let forget = sigmoid(V::load(&gates[hidden..]));
+        let candidate = tanh(V::load(&gates[2 * hidden..]));
+        let output = sigmoid(V::load(&gates[3 * hidden..]));
+        let previous: V = previous(step.previous_cells, row, unit);
+        let cell = forget.mul_add(previous, input.mul(candidate));
+        input.store(gates);
+        forget.store(&mut gates[hidden..]);
+        candidate.store(&mut gates[2 * hidden..]);
+        output.store(&mut gates[3 * hidden..]);
+        cell.store(&mut step.cells.row_mut(row)[unit..]);
+        output
+            .mul(tanh(cell))
+            .store(&mut step.output.row_mut(row)[unit..]);
     }
 }
 
 /// Turns the gates into the gradients of their pre-activations, and carries the gradient of the cell
 /// back.
-pub struct Backward(pub StepBack);
+pub struct Backward<'a>(pub StepBack<'a>);
 
-impl Pass for Backward {
+impl Pass for Backward<'_> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        let hidden = step.hidden;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let gates = step.gates.add(row * 4 * hidden + unit);
-            let at = row * hidden + unit;
-            let zero = V::splat(0.0);
-            let one = V::splat(1.0);
-            let input = V::load(gates);
-            let forget = V::load(gates.add(hidden));
-            let candidate = V::load(gates.add(2 * hidden));
-            let output = V::load(gates.add(3 * hidden));
-            let squashed = tanh(V::load(step.cells.add(at)));
-            let previous = if row < step.previous_count {
-                V::load(step.previous_cells.add(at))
-            } else {
-                zero
-            };
-            let dh = V::load(step.hidden_gradient.add(at));
-            let carried = if row < step.after {
-                V::load(step.carried.add(at))
-            } else {
-                zero
-            };
-            let slope = one.sub(squashed.mul(squashed));
-            let dc = dh.mul(output).mul_add(slope, carried);
-            let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));
-            let d_input = dc.mul(candidate).mul(input.mul(one.sub(input)));
-            let d_forget = dc.mul(previous).mul(forget.mul(one.sub(forget)));
-            let d_candidate = dc.mul(input).mul(one.sub(candidate.mul(candidate)));
-            d_input.store(gates);
-            d_forget.store(gates.add(hidden));
-            d_candidate.store(gates.add(2 * hidden));
-            d_output.store(gates.add(3 * hidden));
-            dc.mul(forget).store(step.carried.add(at));
-        }
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
+        let hidden = step.hidden_gradient.columns();
+        let gates = &mut step.gates.row_mut(row)[unit..];
+        let zero = V::splat(0.0);
+        let one = V::splat(1.0);
+        let input = V::load(gates);
+        let forget = V::load(&gates[hidden..]);
+        let candidate = V::load(&gates[2 * hidden..]);
+        let output = V::load(&gates[3 * hidden..]);
+        let squashed = tanh(V::load(&step.cells.row(row)[unit..]));
+        let previous: V = previous(step.previous_cells, row, unit);
+        let dh = V::load(&step.hidden_gradient.row(row)[unit..]);
+        let carried = if row < step.after {
+            V::load(&step.carried.as_block().row(row)[unit..])
+        } else {
+            zero
+        };
+        let slope = one.sub(squashed.mul(squashed));
+        let dc = dh.mul(output).mul_add(slope, carried);
+        let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));
+        let d_input = dc.mul(candidate).mul(input.mul(one.sub(input)));
+        let d_forget = dc.mul(previous).mul(forget.mul(one.sub(forget)));
+        let d_candidate = dc.mul(input).mul(one.sub(candidate.mul(candidate)));
+        d_input.store(gates);
+        d_forget.store(&mut gates[hidden..]);
+        d_candidate.store(&mut gates[2 * hidden..]);
+        d_output.store(&mut gates[3 * hidden..]);
+        dc.mul(forget).store(&mut step.carried.row_mut(row)[unit..]);
     }
 }

@@ -2,51 +2,44 @@
 
 use super::{Pass, Step, StepBack};
 use crate::kernel::activation::{relu, tanh};
-use crate::kernel::simd::Lanes;
+use simd::Lanes;
 
 /// The hidden state; with `TANH` or else a ReLU.
-pub struct Forward<const TANH: bool>(pub Step);
+pub struct Forward<'a, const TANH: bool>(pub Step<'a>);
 
-impl<const TANH: bool> Pass for Forward<TANH> {
+impl<const TANH: bool> Pass for Forward<'_, TANH> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.output.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        // SAFETY: as the caller promises.
-        unsafe {
-            let sum = V::load(step.gates.add(row * step.hidden + unit));
-            let hidden = if TANH { tanh(sum) } else { relu(sum) };
-            hidden.store(step.output.add(row * step.width + unit));
-        }
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
+        let sum = V::load(&step.gates.as_block().row(row)[unit..]);
+        let hidden = if TANH { tanh(sum) } else { relu(sum) };
+        hidden.store(&mut step.output.row_mut(row)[unit..]);
     }
 }
 
 /// The sum's gradient, from what was made of it.
-pub struct Backward<const TANH: bool>(pub StepBack);
+pub struct Backward<'a, const TANH: bool>(pub StepBack<'a>);
 
-impl<const TANH: bool> Pass for Backward<TANH> {
+impl<const TANH: bool> Pass for Backward<'_, TANH> {
     fn size(&self) -> (usize, usize) {
-        (self.0.count, self.0.hidden)
+        (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
 
     #[inline(always)]
-    unsafe fn units<V: Lanes>(&self, row: usize, unit: usize) {
-        let step = &self.0;
-        let at = row * step.hidden + unit;
+    fn units<V: Lanes>(&mut self, row: usize, unit: usize) {
+        let step = &mut self.0;
         let zero = V::splat(0.0);
-        // SAFETY: as the caller promises.
-        unsafe {
-            let hidden = V::load(step.output.add(row * step.width + unit));
-            let slope = V::load(step.hidden_gradient.add(at));
-            let gradient = if TANH {
-                slope.mul(V::splat(1.0).sub(hidden.mul(hidden)))
-            } else {
-                slope.where_less(zero, hidden, zero)
-            };
-            gradient.store(step.gates.add(at));
-        }
+        let hidden = V::load(&step.output.row(row)[unit..]);
+        let slope = V::load(&step.hidden_gradient.row(row)[unit..]);
+        let gradient = if TANH {
+            slope.mul(V::splat(1.0).sub(hidden.mul(hidden)))
+        } else {
+            slope.where_less(zero, hidden, zero)
+        };
+        gradient.store(&mut step.gates.row_mut(row)[unit..]);
     }
 }
