@@ -48,7 +48,6 @@ use background::Done;
 use drawing::Drawing;
 use pass::Pass;
 use roster::Roster;
-use stall::Stall;
 use training::Training;
 
 use crate::{
@@ -56,6 +55,7 @@ use crate::{
     leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
     run::{self, Action},
     spares::Spares,
+    stall::Stall,
     store::{Fence, Store, StoreError},
     times::Times,
 };
@@ -220,9 +220,9 @@ impl Driver {
             if self.watch_for_stall() {
                 continue;
             }
-            let due = self.machine.next_deadline();
+            let due = self.machine.next_deadline().into_iter();
+            let due = due.chain(self.stall.due()).min();
             let due = due.map(|due| self.clock + Duration::from_millis(due));
-            let due = due.into_iter().chain(self.stall.due()).min();
             let tick = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
             tokio::select! {
                 command = commands.recv() => match command {

@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
-pub use coordinator_core::{epochs, leases, limits, norm_bound, plan, run, schedule, select};
+pub use coordinator_core::{
+    epochs, leases, limits, norm_bound, plan, run, schedule, select, stall,
+};
 
 mod broadcast;
 pub mod chart;

@@ -1,6 +1,10 @@
-//! What a coordinator decides, without I/O: who computes what ([`leases`]), when the learning rate falls and training
-//! ends ([`epochs`]), what comes next in a run ([`run`]), which utterances make up a step ([`plan`]), and the settings that these decisions go by.
-//! Time is an argument everywhere; equal inputs in equal order give equal outputs.
+//! What a coordinator decides, without I/O: who computes what ([`leases`]); what comes next in a run, from its preparation
+//! to its end ([`run`]); when the learning rate falls, training ends and whose weights are held ([`epochs`]); which
+//! utterances make up a step ([`plan`]); what is left out for its norm ([`norm_bound`]); when people are told what a run
+//! lacks ([`stall`]); and the settings that these decisions go by ([`select`], [`schedule`]).
+//!
+//! Time is an argument everywhere, and equal inputs in equal order give equal outputs. The crate has no runtime, no
+//! files and no sockets among its dependencies. How the two state machines are driven is said in [`run`].
 
 #![forbid(unsafe_code)]
 
@@ -12,3 +16,4 @@ pub mod plan;
 pub mod run;
 pub mod schedule;
 pub mod select;
+pub mod stall;

@@ -1,8 +1,8 @@
 //! A run that does not go on because something is missing: a worker, one of its compute class, or a second
-//! one. It decides who may compute for the running job, when it is told what is missing, and when another
-//! job goes first.
+//! one. It decides who may compute for the running job and what it lacks; when that is told and when another job is
+//! looked for that goes first is [`crate::stall`]'s to decide.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use proto::contribution::Key;
 
@@ -12,108 +12,12 @@ use crate::{
     job::ComputeClassPolicy,
     leases::{Config, Input, WorkerId},
     run,
+    stall::Lack,
     store::State,
 };
 
-/// How long something must be missing before it is told: workers come and go.
-const FIRST: Duration = Duration::from_secs(10);
-/// How often it is told again.
-const AGAIN: Duration = Duration::from_secs(600);
-/// How long a job waits for workers of its compute class before one goes first that can be computed. A
-/// worker that is restarted is back before that.
-const ASIDE: Duration = Duration::from_secs(60);
-/// How often another job is looked for from then on.
-const SEEK: Duration = Duration::from_secs(1);
 /// Workers that a message names.
 const NAMED: usize = 3;
-
-/// What a run lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lack {
-    Worker,
-    /// There are workers, and none of the class that the job is pinned to.
-    Class,
-    /// Everything is in but what the job's audit asks a second worker for.
-    Second,
-}
-
-/// Since when the run has lacked something.
-#[derive(Debug, Default)]
-pub(super) struct Stall(Option<Lacking>);
-
-#[derive(Debug)]
-struct Lacking {
-    lack: Lack,
-    since: Instant,
-    told: Option<Instant>,
-    /// When it was looked at last.
-    looked: Instant,
-    /// When another job was looked for that might go first.
-    sought: Option<Instant>,
-}
-
-impl Stall {
-    /// Takes note of what is lacked now. Says whether that is to be told.
-    fn look(&mut self, lack: Option<Lack>, now: Instant) -> bool {
-        let Some(lack) = lack else {
-            self.0 = None;
-            return false;
-        };
-        match &mut self.0 {
-            Some(before) if before.lack == lack => {
-                before.looked = now;
-                let due = before
-                    .told
-                    .map_or(before.since + FIRST, |told| told + AGAIN);
-                if due > now {
-                    return false;
-                }
-                before.told = Some(now);
-                true
-            }
-            changed => {
-                let since = now;
-                *changed = Some(Lacking {
-                    lack,
-                    since,
-                    told: None,
-                    looked: now,
-                    sought: None,
-                });
-                false
-            }
-        }
-    }
-
-    /// Whether it is time to look for a job that those who are here may compute. The queue may be long, so
-    /// that it is not looked through with each word of a worker.
-    fn seeks(&mut self, now: Instant) -> bool {
-        let lacking = self.0.as_mut();
-        let Some(lacking) = lacking.filter(|it| it.lack == Lack::Class && it.since + ASIDE <= now)
-        else {
-            return false;
-        };
-        let recently = |at: Instant| at + SEEK > now;
-        if lacking.sought.is_some_and(recently) {
-            return false;
-        }
-        lacking.sought = Some(now);
-        true
-    }
-
-    /// When [`Driver::watch_for_stall`] has something to do, if nothing else happens.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let lacking = self.0.as_ref()?;
-        let tell = lacking
-            .told
-            .map_or(lacking.since + FIRST, |told| told + AGAIN);
-        let seek = lacking.since + ASIDE;
-        match lacking.lack == Lack::Class && lacking.looked < seek {
-            true => Some(tell.min(seek)),
-            false => Some(tell),
-        }
-    }
-}
 
 impl Driver {
     /// Tells the machine who may compute for the running job. Those who may not are told why.
@@ -142,7 +46,7 @@ impl Driver {
     /// whether that changed what comes next.
     pub(super) fn watch_for_stall(&mut self) -> bool {
         self.tell_of_audits();
-        let now = Instant::now();
+        let now = self.now();
         // Nobody can be told before the run's files of lines are open.
         let run = self.run.as_ref().filter(|run| run.active.is_some());
         let lack = run.and_then(|run| self.lack(run));
@@ -293,53 +197,5 @@ impl Driver {
             ComputeClassPolicy::Pinned => Some((run, tally.compute_class.as_deref()?)),
             ComputeClassPolicy::Any => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lack_is_told_after_a_while_and_then_rarely() {
-        let start = Instant::now();
-        let mut stall = Stall::default();
-        let mut told = Vec::new();
-        for second in 0..2_000 {
-            let now = start + Duration::from_secs(second);
-            if stall.look(Some(Lack::Worker), now) {
-                told.push(second);
-            }
-            assert!(stall.due().is_some_and(|due| due > now), "{second}");
-        }
-        assert_eq!(told, [10, 610, 1210, 1810]);
-        let class = Some(Lack::Class);
-        let mut due = vec![start];
-        let mut stall = Stall::default();
-        while due.len() < 5 {
-            stall.look(class, due[due.len() - 1]);
-            due.extend(stall.due());
-        }
-        let after = due.iter().map(|due| (*due - start).as_secs());
-        assert_eq!(after.collect::<Vec<_>>(), [0, 10, 60, 610, 1210]);
-    }
-
-    #[test]
-    fn what_passes_soon_is_not_told_and_another_lack_begins_anew() {
-        let start = Instant::now();
-        let at = |second| start + Duration::from_secs(second);
-        let mut stall = Stall::default();
-        assert!(!stall.look(Some(Lack::Worker), at(0)));
-        assert!(!stall.look(None, at(9)));
-        assert_eq!(stall.due(), None);
-        assert!(!stall.look(Some(Lack::Worker), at(10)));
-        assert!(!stall.look(Some(Lack::Class), at(15)));
-        assert!(!stall.look(Some(Lack::Class), at(24)));
-        assert!(stall.look(Some(Lack::Class), at(25)));
-        assert!(!stall.seeks(at(74)));
-        assert!(stall.seeks(at(75)) && !stall.seeks(at(75)));
-        assert!(stall.seeks(at(76)));
-        stall.look(Some(Lack::Worker), at(77));
-        assert!(!stall.seeks(at(200)));
     }
 }

@@ -203,3 +203,48 @@ impl Training {
         self.counts.clipped_steps as f64 / self.counts.applied_steps.max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// As program version 0.1.0 of 2026-11-27 wrote it, before the run's state machine had a memory of its own.
+    const WRITTEN: &str = r#"{"corpus":"84e5796137096d807ddb63acc7f0e14c55847332e39064870fcd8d838416aef3","lineage":{
+        "job":"name = \"digits-ctc\"\n","init":null,"permissions":0,"amendments":[]},"offsets":{
+        "events":7130,"metrics":530174},"course":{"epochs":13,"held":[{"epoch":7,"figure":{
+        "value":0.027259684361549498,"rises":false}}],"best":{"epoch":7,"figure":{
+        "value":0.027259684361549498,"rises":false}},"plateau":{"best":null,"bad":0,"cooldown":0,"drops":0},
+        "stopped":false},"quarantined":2,"norms":[0.125,3.5],"skipped_steps":1,"shares_clamped":0.0,
+        "faults":{"audited":0,"differed":0,"duplicates":0,"expired":0,"foreign":0,"given_back":0,
+        "interrupted":0,"joins":2,"late":5,"leaves":0,"lost":0,"quarantined_workers":0,"recomputed":5,
+        "restarted":0,"retries":0,"stale":0,"unaudited":0},"undecodable":{"train":{"places":[],"summary":{
+        "utterances":0,"of":0,"by_reason":{},"examples":[]}},"valid":{"places":[],"summary":{"utterances":0,
+        "of":0,"by_reason":{},"examples":[]}}},"workers":["worker-1","worker-2"],"lives":1,
+        "seconds":31.66327794499999,"times":{"compute_s":35.09716906899996,"features_s":4.305055227000001,
+        "pull_s":1.3972645489999995,"push_s":4.595051649,"wait_s":14.929712760000019,"reduce_s":1.044791601,
+        "update_s":2.0961835620000007},"audio_seconds":32335.222500000036,"loss":0.03742578863599222,
+        "metrics":{"loss":0.5305443633670306,"utterances":200,"wer":0.027259684361549498,
+        "cer":0.007016473459426479,"word_errors":{"substitutions":18,"deletions":1,"insertions":0,
+        "reference":697},"char_errors":{"substitutions":4,"deletions":17,"insertions":2,"reference":3278}},
+        "best":{"epoch":7,"step":525,"metric":"wer","value":0.027259684361549498},"chosen":null,
+        "compute_class":"flex/x86_64+avx512f/0.1.0"}"#;
+
+    #[test]
+    fn a_checkpoint_of_before_is_read_and_written_under_the_same_names() {
+        let remembered: Remembered = serde_json::from_str(WRITTEN).unwrap();
+        let Remembered { run, tally } = &remembered;
+        assert_eq!((run.left_out, run.skipped_steps), (2, 1));
+        assert_eq!((run.policy.epochs, run.policy.best_epoch()), (13, Some(7)));
+        assert_eq!(run.norms.bound(1.0), None);
+        assert_eq!((tally.lives, tally.workers.len()), (1, 2));
+        let written = serde_json::to_value(&remembered).unwrap();
+        assert_eq!(written, serde_json::from_str::<Value>(WRITTEN).unwrap());
+        let again = serde_json::to_string(&remembered).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Remembered>(&again).unwrap(),
+            remembered
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! Since when a run has lacked something, when that is told, and when another job is looked for that could go first.
+
+use crate::leases::Millis;
+
+/// How long something must be missing before it is told: workers come and go.
+const FIRST: Millis = 10_000;
+/// How often it is told again.
+const AGAIN: Millis = 600_000;
+/// How long a job waits for workers of its compute class before one goes first that can be computed. A
+/// worker that is restarted is back before that.
+const ASIDE: Millis = 60_000;
+/// How often another job is looked for from then on.
+const SEEK: Millis = 1_000;
+/// What a run lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Nobody is here.
+    Worker,
+    /// There are workers, and none of the class that the job is pinned to.
+    Class,
+    /// Everything is in but what the job's audit asks a second worker for.
+    Second,
+}
+
+/// Since when the run has lacked something.
+#[derive(Debug, Default)]
+pub struct Stall(Option<Lacking>);
+
+#[derive(Debug)]
+struct Lacking {
+    lack: Lack,
+    since: Millis,
+    told: Option<Millis>,
+    /// When it was looked at last.
+    looked: Millis,
+    /// When another job was looked for that might go first.
+    sought: Option<Millis>,
+}
+
+impl Stall {
+    /// Takes note of what is lacked now. Says whether that is to be told.
+    pub fn look(&mut self, lack: Option<Lack>, now: Millis) -> bool {
+        let Some(lack) = lack else {
+            self.0 = None;
+            return false;
+        };
+        match &mut self.0 {
+            Some(before) if before.lack == lack => {
+                before.looked = now;
+                let due = before
+                    .told
+                    .map_or(before.since + FIRST, |told| told + AGAIN);
+                if due > now {
+                    return false;
+                }
+                before.told = Some(now);
+                true
+            }
+            changed => {
+                let since = now;
+                *changed = Some(Lacking {
+                    lack,
+                    since,
+                    told: None,
+                    looked: now,
+                    sought: None,
+                });
+                false
+            }
+        }
+    }
+
+    /// Whether it is time to look for a job that those who are here may compute. The queue may be long, so
+    /// that it is not looked through with each word of a worker.
+    pub fn seeks(&mut self, now: Millis) -> bool {
+        let lacking = self.0.as_mut();
+        let Some(lacking) = lacking.filter(|it| it.lack == Lack::Class && it.since + ASIDE <= now)
+        else {
+            return false;
+        };
+        let recently = |at: Millis| at + SEEK > now;
+        if lacking.sought.is_some_and(recently) {
+            return false;
+        }
+        lacking.sought = Some(now);
+        true
+    }
+
+    /// When there is something to look for, if nothing else happens.
+    pub fn due(&self) -> Option<Millis> {
+        let lacking = self.0.as_ref()?;
+        let tell = lacking
+            .told
+            .map_or(lacking.since + FIRST, |told| told + AGAIN);
+        let seek = lacking.since + ASIDE;
+        match lacking.lack == Lack::Class && lacking.looked < seek {
+            true => Some(tell.min(seek)),
+            false => Some(tell),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_is_told_after_a_while_and_then_rarely() {
+        let start: Millis = 5_000;
+        let mut stall = Stall::default();
+        let mut told = Vec::new();
+        for second in 0..2_000 {
+            let now = start + 1000 * second;
+            if stall.look(Some(Lack::Worker), now) {
+                told.push(second);
+            }
+            assert!(stall.due().is_some_and(|due| due > now), "{second}");
+        }
+        assert_eq!(told, [10, 610, 1210, 1810]);
+        let class = Some(Lack::Class);
+        let mut due = vec![start];
+        let mut stall = Stall::default();
+        while due.len() < 5 {
+            stall.look(class, due[due.len() - 1]);
+            due.extend(stall.due());
+        }
+        let after = due.iter().map(|due| (*due - start) / 1000);
+        assert_eq!(after.collect::<Vec<_>>(), [0, 10, 60, 610, 1210]);
+    }
+
+    #[test]
+    fn what_passes_soon_is_not_told_and_another_lack_begins_anew() {
+        let start: Millis = 5_000;
+        let at = |second| start + 1000 * second;
+        let mut stall = Stall::default();
+        assert!(!stall.look(Some(Lack::Worker), at(0)));
+        assert!(!stall.look(None, at(9)));
+        assert_eq!(stall.due(), None);
+        assert!(!stall.look(Some(Lack::Worker), at(10)));
+        assert!(!stall.look(Some(Lack::Class), at(15)));
+        assert!(!stall.look(Some(Lack::Class), at(24)));
+        assert!(stall.look(Some(Lack::Class), at(25)));
+        assert!(!stall.seeks(at(74)));
+        assert!(stall.seeks(at(75)) && !stall.seeks(at(75)));
+        assert!(stall.seeks(at(76)));
+        stall.look(Some(Lack::Worker), at(77));
+        assert!(!stall.seeks(at(200)));
+    }
+}
