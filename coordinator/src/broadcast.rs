@@ -56,9 +56,9 @@ impl Encoded {
     }
 }
 
-/// Where a job's weights are published, version after version.
+/// Publishes a job's weights, version after version, in two buffers by turns.
 #[derive(Debug)]
-pub struct Board {
+pub struct WeightPublisher {
     wire: Wire,
     /// Somebody on this host reads lanes.
     shared: AtomicBool,
@@ -71,8 +71,8 @@ struct Lanes {
     made: [Option<Arc<Lane>>; 2],
     /// Versions begun so far; each has a number of its own, also one that is never finished.
     number: u64,
-    /// The place in `made` of the newest finished version. A draft never begins there: a skipped
-    /// step drops its draft, and the weights stay those of that version, however often in a row.
+    /// The place in `made` of the newest finished version. A writer never begins there: a skipped
+    /// step drops its writer, and the weights stay those of that version, however often in a row.
     newest: Option<usize>,
 }
 
@@ -84,7 +84,7 @@ impl Lanes {
 }
 
 /// A version that is being written into a lane. Dropped, it leaves the version before as it was.
-pub struct Draft {
+pub struct WeightWriter {
     lane: Arc<Lane>,
     place: usize,
     number: u64,
@@ -93,7 +93,7 @@ pub struct Draft {
     lanes: Arc<Mutex<Lanes>>,
 }
 
-impl Board {
+impl WeightPublisher {
     pub fn new(wire: Wire) -> Self {
         Self {
             wire,
@@ -112,7 +112,7 @@ impl Board {
     }
 
     /// Begins a version of `elements`; `None` where it is to be encoded in memory.
-    pub fn draft(&self, elements: usize) -> Option<Draft> {
+    pub fn writer(&self, elements: usize) -> Option<WeightWriter> {
         if !self.shared.load(Ordering::Relaxed) {
             return None;
         }
@@ -123,7 +123,7 @@ impl Board {
         drafted.ok()
     }
 
-    fn begin(&self, elements: usize) -> io::Result<Draft> {
+    fn begin(&self, elements: usize) -> io::Result<WeightWriter> {
         // Nothing panics while it is held.
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.number += 1;
@@ -137,7 +137,7 @@ impl Board {
             }
         };
         lane.begin()?;
-        Ok(Draft {
+        Ok(WeightWriter {
             lane,
             place,
             number,
@@ -148,7 +148,7 @@ impl Board {
     }
 }
 
-impl Draft {
+impl WeightWriter {
     /// Writes weights that are final, the first of them at `place`. Any thread may, in any order.
     pub fn write(&self, place: usize, weights: &[f32]) {
         let size = self.wire.bytes();
@@ -190,25 +190,25 @@ impl Draft {
 mod tests {
     use super::*;
 
-    fn publish(board: &Board, weights: &[f32]) -> Encoded {
-        let Some(draft) = board.draft(weights.len()) else {
-            return Encoded::new(weights, board.wire());
+    fn publish(publisher: &WeightPublisher, weights: &[f32]) -> Encoded {
+        let Some(writer) = publisher.writer(weights.len()) else {
+            return Encoded::new(weights, publisher.wire());
         };
         let half = weights.len() / 2;
-        draft.write(half, &weights[half..]);
-        draft.write(0, &weights[..half]);
-        draft.finish().unwrap()
+        writer.write(half, &weights[half..]);
+        writer.write(0, &weights[..half]);
+        writer.finish().unwrap()
     }
 
     #[test]
     fn a_version_has_the_same_bytes_wherever_it_lies() {
         for wire in [Wire::F32, Wire::Bf16] {
             let weights: Vec<f32> = (0..CHUNK_BYTES).map(|at| at as f32 * 0.7).collect();
-            let board = Board::new(wire);
-            let in_memory = publish(&board, &weights);
+            let publisher = WeightPublisher::new(wire);
+            let in_memory = publish(&publisher, &weights);
             assert!(in_memory.in_lane().is_none());
-            board.share();
-            let in_lane = publish(&board, &weights);
+            publisher.share();
+            let in_lane = publish(&publisher, &weights);
             assert!(in_lane.in_lane().is_some());
             assert_eq!(in_memory.bytes(), in_lane.bytes());
             assert_eq!(in_memory.bytes(), Some(tensor::encode(&weights, wire)));
@@ -217,12 +217,12 @@ mod tests {
 
     #[test]
     fn a_version_outlives_the_next_one_and_not_the_one_after() {
-        let board = Board::new(Wire::F32);
-        board.share();
-        let [first, second] = [1.0, 2.0].map(|value| publish(&board, &[value]));
+        let publisher = WeightPublisher::new(Wire::F32);
+        publisher.share();
+        let [first, second] = [1.0, 2.0].map(|value| publish(&publisher, &[value]));
         let number = |encoded: &Encoded| encoded.in_lane().unwrap().0.number();
         assert_eq!((number(&first), number(&second)), (1, 2));
-        let writing = board.draft(1).unwrap();
+        let writing = publisher.writer(1).unwrap();
         assert_eq!((number(&first), number(&second)), (0, 2));
         assert_eq!(first.bytes(), None);
         assert!(second.bytes().is_some());
@@ -233,15 +233,15 @@ mod tests {
 
     #[test]
     fn drafts_that_are_dropped_leave_the_newest_version_however_many_they_are() {
-        let board = Board::new(Wire::F32);
-        board.share();
+        let publisher = WeightPublisher::new(Wire::F32);
+        publisher.share();
         for applied in 1..6 {
             let value = applied as f32;
-            let current = publish(&board, &[value]);
+            let current = publish(&publisher, &[value]);
             for _skipped in 0..applied {
-                let draft = board.draft(1).unwrap();
-                draft.write(0, &[-1.0]);
-                drop(draft);
+                let writer = publisher.writer(1).unwrap();
+                writer.write(0, &[-1.0]);
+                drop(writer);
                 let (lane, number) = current.in_lane().unwrap();
                 assert_eq!(lane.number(), number);
             }
@@ -251,14 +251,14 @@ mod tests {
 
     #[test]
     fn a_version_that_went_to_memory_spares_neither_lane() {
-        // As where a draft could not be finished: the weights are then sent from memory, and the next
-        // draft may use either lane.
-        let board = Board::new(Wire::F32);
-        board.share();
-        let first = publish(&board, &[1.0]);
-        drop(board.draft(1).unwrap());
-        let second = Encoded::new(&[2.0], board.wire());
-        let third = publish(&board, &[3.0]);
+        // As where a writer could not be finished: the weights are then sent from memory, and the next
+        // writer may use either lane.
+        let publisher = WeightPublisher::new(Wire::F32);
+        publisher.share();
+        let first = publish(&publisher, &[1.0]);
+        drop(publisher.writer(1).unwrap());
+        let second = Encoded::new(&[2.0], publisher.wire());
+        let third = publish(&publisher, &[3.0]);
         assert_eq!(first.bytes(), Some(tensor::encode(&[1.0], Wire::F32)));
         assert_eq!(second.bytes(), Some(tensor::encode(&[2.0], Wire::F32)));
         assert_eq!(third.bytes(), Some(tensor::encode(&[3.0], Wire::F32)));

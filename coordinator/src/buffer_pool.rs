@@ -1,11 +1,10 @@
-//! Vectors that were used and will be again. Memory that the system has just given costs more than what
-//! is done with it: each page is cleared when it is first touched.
+//! Reusable vectors. A page fault on memory that the system has just given costs more than the addition that fills it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Vectors of one length, lent and taken back. Clones share them.
+/// Reusable `Vec<f32>`s of one length, lent and taken back. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Spares(Arc<Mutex<State>>);
+pub struct BufferPool(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -14,7 +13,7 @@ struct State {
     out: usize,
 }
 
-impl Spares {
+impl BufferPool {
     /// A vector of `elements`, whatever they are.
     pub fn take(&self, elements: usize) -> Vec<f32> {
         let mut state = self.lock();
@@ -51,16 +50,16 @@ mod tests {
 
     #[test]
     fn a_vector_comes_back_and_others_do_not_pile_up() {
-        let spares = Spares::default();
-        let vector = spares.take(10);
+        let buffers = BufferPool::default();
+        let vector = buffers.take(10);
         let memory = vector.as_ptr();
-        spares.give(vector);
-        spares.give(vec![0.0; 10]);
-        assert_eq!(spares.lock().spare.len(), 1);
-        let again = spares.take(10);
+        buffers.give(vector);
+        buffers.give(vec![0.0; 10]);
+        assert_eq!(buffers.lock().spare.len(), 1);
+        let again = buffers.take(10);
         assert_eq!(again.as_ptr(), memory);
-        spares.give(vec![0.0; 10]);
-        assert_eq!(spares.take(11).len(), 11);
-        assert!(spares.lock().spare.is_empty());
+        buffers.give(vec![0.0; 10]);
+        assert_eq!(buffers.take(11).len(), 11);
+        assert!(buffers.lock().spare.is_empty());
     }
 }

@@ -25,8 +25,9 @@ mod finish;
 mod jobs;
 mod lineage;
 mod pass;
+mod registry;
+mod results;
 mod returns;
-mod roster;
 mod scoring;
 mod stall;
 mod steps;
@@ -35,26 +36,26 @@ mod unusable;
 mod workers;
 
 pub(crate) use command::{
-    Announced, Command, Expected, Handle, LeaseAnswer, Leased, Parting, Posted, Reply, Weights,
+    ActiveJob, Announced, Command, Expected, Handle, LeaseAnswer, Leased, Parting, Reply, Weights,
     Welcome,
 };
 pub use command::{JobView, Progress};
 pub use error::{Refused, RunError};
-pub(crate) use pass::Hypothesis;
-pub(crate) use roster::Terms;
-pub use roster::{Introduction, WorkerView};
+pub(crate) use registry::Terms;
+pub use registry::{Introduction, WorkerView};
+pub(crate) use results::Hypothesis;
 
 use background::Done;
 use drawing::Drawing;
 use pass::Pass;
-use roster::Roster;
+use registry::WorkerRegistry;
 use training::Training;
 
 use crate::{
+    buffer_pool::BufferPool,
     events::{Event, Journal, Published},
     leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
     run::{self, Action},
-    spares::Spares,
     stall::Stall,
     store::{Fence, Store, StoreError},
     times::Times,
@@ -76,7 +77,7 @@ pub(crate) struct Driver {
     /// Another coordinator has taken the directory over: this one is to end.
     fenced: Option<StoreError>,
     machine: Machine,
-    roster: Roster,
+    registry: WorkerRegistry,
     /// Workers that wait for a lease.
     waiting: BTreeMap<WorkerId, Reply<LeaseAnswer>>,
     /// Of every job, for followers; gone when the coordinator stops.
@@ -85,9 +86,9 @@ pub(crate) struct Driver {
     /// Counts runs, so that work for one that has ended is told apart.
     runs: u64,
     work: JoinSet<(u64, Done)>,
-    posted: watch::Sender<Option<Arc<Posted>>>,
+    active_job: watch::Sender<Option<Arc<ActiveJob>>>,
     weights: watch::Sender<Option<Weights>>,
-    spares: Spares,
+    buffers: BufferPool,
     stop: Stop,
     /// The job or its compute class is another: who may compute for it is to be told anew.
     refit: bool,
@@ -167,13 +168,13 @@ pub(crate) fn spawn(
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMANDS: usize = 256;
     let (commands, received) = mpsc::channel(COMMANDS);
-    let (posted, posted_seen) = watch::channel(None);
+    let (active_job, active_job_seen) = watch::channel(None);
     let (weights, weights_seen) = watch::channel(None);
-    let spares = Spares::default();
+    let buffers = BufferPool::default();
     let handle = Handle {
-        spares: spares.clone(),
+        buffers: buffers.clone(),
         commands,
-        posted: posted_seen,
+        active_job: active_job_seen,
         weights: weights_seen,
     };
     let config = leases::Config {
@@ -189,14 +190,14 @@ pub(crate) fn spawn(
         fenced: None,
         store: Some(store),
         cache_dir,
-        roster: Roster::default(),
+        registry: WorkerRegistry::default(),
         waiting: BTreeMap::new(),
         run: None,
         runs: 0,
         work: JoinSet::new(),
-        posted,
+        active_job,
         weights,
-        spares,
+        buffers,
         stop: Stop::No,
         refit: false,
         stall: Stall::default(),
@@ -334,8 +335,8 @@ impl Driver {
                 }),
                 Output::WorkerLost { worker } => {
                     self.answer(worker, LeaseAnswer::Unknown);
-                    let name = self.roster.name(worker);
-                    self.roster.remove(worker);
+                    let name = self.registry.name(worker);
+                    self.registry.remove(worker);
                     tracing::warn!(worker = worker.0, name, "a worker fell silent");
                     self.note(Event::WorkerLost {
                         worker: worker.0,
@@ -371,7 +372,7 @@ impl Driver {
                 Output::Unsettled { key, workers } => self.fail(RunError::Unsettled {
                     step: key.step,
                     node: key.node.to_string(),
-                    workers: self.roster.names(&workers),
+                    workers: self.registry.names(&workers),
                 }),
                 Output::Unconfirmed { key } => self.fail(self.unconfirmed(&key)),
             }
@@ -391,7 +392,7 @@ impl Driver {
         // The job was pinned to a class by a worker that was granted a lease just before.
         if let Err(refused) = self.check_class(worker) {
             self.answer(worker, LeaseAnswer::Idle(Some(refused.to_string())));
-            self.roster.fit(worker, false);
+            self.registry.fit(worker, false);
             return Some(Input::Fits {
                 worker,
                 fits: false,
@@ -401,13 +402,13 @@ impl Driver {
             worker,
             key: key.clone(),
         };
-        let Some(posted) = self.posted.borrow().clone() else {
+        let Some(active_job) = self.active_job.borrow().clone() else {
             return Some(undelivered);
         };
         let (Some(reply), Some(pass)) = (self.waiting.remove(&worker), self.pass()) else {
             return Some(undelivered);
         };
-        let leased = pass.leased(key, posted);
+        let leased = pass.leased(key, active_job);
         if reply.send(LeaseAnswer::Lease(leased)).is_err() {
             return Some(undelivered);
         }
@@ -417,10 +418,10 @@ impl Driver {
 
     /// What `worker` was leased by `key`, for as long as that is worked on.
     fn leased(&self, worker: WorkerId, key: Key) -> Option<Leased> {
-        let posted = self.posted.borrow().clone()?;
+        let active_job = self.active_job.borrow().clone()?;
         let pass = self.pass()?;
         let asked_for = self.is_current(&key) && self.machine.expects(worker, &key);
-        asked_for.then(|| pass.leased(key, posted))
+        asked_for.then(|| pass.leased(key, active_job))
     }
 
     /// Elements of the weights of the running job, and of the vectors that are summed for it.

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::{
     clip::ClipConfig,
-    leases::Scrutiny,
+    leases::AuditPolicy,
     optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Measure, SelectConfig},
@@ -306,12 +306,12 @@ impl Job {
     }
 
     /// How far the answers of its workers are trusted.
-    pub const fn scrutiny(&self) -> Scrutiny {
+    pub const fn audit_policy(&self) -> AuditPolicy {
         match self.compute_class {
-            ComputeClassPolicy::Pinned => Scrutiny::Compare {
+            ComputeClassPolicy::Pinned => AuditPolicy::Compare {
                 audit: self.train.audit,
             },
-            ComputeClassPolicy::Any => Scrutiny::None,
+            ComputeClassPolicy::Any => AuditPolicy::None,
         }
     }
 

@@ -8,6 +8,7 @@ pub use coordinator_core::{
 };
 
 mod broadcast;
+pub mod buffer_pool;
 pub mod chart;
 pub mod checkpoint;
 pub mod clip;
@@ -23,7 +24,6 @@ pub mod plots;
 pub mod reduce;
 pub mod report;
 pub mod server;
-pub mod spares;
 pub mod store;
 pub mod tensorboard;
 pub mod times;

@@ -8,7 +8,7 @@ use proto::{contribution::Contribution, tree::Node};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::{clip::BLOCK, spares::Spares};
+use crate::{buffer_pool::BufferPool, clip::BLOCK};
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,7 +33,7 @@ pub struct Reducer {
     /// Sums that wait for their sibling. No two overlap.
     open: BTreeMap<Node, Contribution>,
     /// Where vectors go that were added to others.
-    spares: Spares,
+    buffers: BufferPool,
 }
 
 impl Reducer {
@@ -43,14 +43,14 @@ impl Reducer {
             micro_batches,
             elements,
             open: BTreeMap::new(),
-            spares: Spares::default(),
+            buffers: BufferPool::default(),
         }
     }
 
     /// The same, with a place for vectors that are not needed any more.
     #[must_use]
-    pub fn with(self, spares: Spares) -> Self {
-        Self { spares, ..self }
+    pub fn with(self, buffers: BufferPool) -> Self {
+        Self { buffers, ..self }
     }
 
     /// Adds the sum over `node`'s micro-batches, each of which may come once.
@@ -107,7 +107,7 @@ impl Reducer {
         left.merge_by(right, |left, right| {
             let blocks = left.par_chunks_mut(BLOCK).zip(right.par_chunks(BLOCK));
             blocks.for_each(|(left, right)| wire.add(left, right));
-            self.spares.give(right);
+            self.buffers.give(right);
         })
     }
 

@@ -27,7 +27,7 @@ use proto::contribution::{Key, PassKind};
 use pace::{Pace, Speed};
 use pass::Pass;
 pub use terms::{
-    Config, Counters, Input, Millis, Outcome, Output, PassId, Scrutiny, WorkerId, WorkerView,
+    AuditPolicy, Config, Counters, Input, Millis, Outcome, Output, PassId, WorkerId, WorkerView,
 };
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub struct Machine {
     /// In the order in which they asked.
     waiting: Vec<Waiting>,
     pass: Option<Pass>,
-    scrutiny: Scrutiny,
+    audit_policy: AuditPolicy,
     /// Micro-batches of the pass in one lease.
     most: u32,
     /// Of a micro-batch of the pass.
@@ -101,7 +101,7 @@ impl Machine {
             workers: BTreeMap::new(),
             waiting: Vec::new(),
             pass: None,
-            scrutiny: Scrutiny::None,
+            audit_policy: AuditPolicy::None,
             most: u32::MAX,
             cost: 1.0,
             last: None,
@@ -132,12 +132,12 @@ impl Machine {
                 micro_batches,
                 most,
                 cost,
-                scrutiny,
+                audit_policy,
             } => {
                 self.close();
                 self.most = most.max(1);
                 self.cost = cost.max(f64::MIN_POSITIVE);
-                self.scrutiny = scrutiny;
+                self.audit_policy = audit_policy;
                 self.open(pass, micro_batches);
             }
             Input::PassClosed => self.close(),

@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_passes_soon_is_not_told_and_another_lack_begins_anew() {
         let start: Millis = 5_000;
-        let at = |second| start + 1000 * second;
+        let at = |second: Millis| start + 1000 * second;
         let mut stall = Stall::default();
         assert!(!stall.look(Some(Lack::Worker), at(0)));
         assert!(!stall.look(None, at(9)));

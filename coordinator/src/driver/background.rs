@@ -22,11 +22,13 @@ use tokio::sync::watch;
 use super::{
     error::RunError,
     lineage::{self, Changed, Lineage},
-    pass::{Hypothesis, Reduced},
+    pass::Reduced,
+    results::Hypothesis,
     training::{Remembered, Tally, Training},
 };
 use crate::{
-    broadcast::{Board, Draft, Encoded},
+    broadcast::{Encoded, WeightPublisher, WeightWriter},
+    buffer_pool::BufferPool,
     checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
     events::{Journal, Offsets, Published, history},
@@ -36,7 +38,6 @@ use crate::{
     reduce::ReduceError,
     report::Report,
     run::{RunMemory, Start},
-    spares::Spares,
     store::{self, StoreError, replace},
     update::{Counts, Outcome, Trainer, TrainerConfig},
 };
@@ -255,24 +256,24 @@ pub struct Updated {
 pub fn update(
     mut trainer: Trainer,
     mut sum: Contribution,
-    board: &Board,
-    spares: &Spares,
+    publisher: &WeightPublisher,
+    buffers: &BufferPool,
 ) -> Result<Updated, RunError> {
     let began = Instant::now();
-    let draft = board.draft(trainer.weights().len());
-    let outcome = match &draft {
-        Some(draft) => trainer.apply_to(&mut sum, &|place, run| draft.write(place, run))?,
+    let writer = publisher.writer(trainer.weights().len());
+    let outcome = match &writer {
+        Some(writer) => trainer.apply_to(&mut sum, &|place, run| writer.write(place, run))?,
         None => trainer.apply_to(&mut sum, &|_, _| {})?,
     };
     let encoded = match outcome {
         Outcome::Applied(_) => {
-            let encoded = draft.and_then(Draft::finish);
-            Some(encoded.unwrap_or_else(|| Encoded::new(trainer.weights(), board.wire())))
+            let encoded = writer.and_then(WeightWriter::finish);
+            Some(encoded.unwrap_or_else(|| Encoded::new(trainer.weights(), publisher.wire())))
         }
         Outcome::Skipped(_) => None,
     };
     if let Some(vector) = sum.sum.take() {
-        spares.give(vector);
+        buffers.give(vector);
     }
     let update_s = began.elapsed().as_secs_f64();
     Ok(Updated {

@@ -12,17 +12,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     error::Refused,
-    pass::Hypothesis,
-    roster::{Introduction, WorkerView},
+    registry::{Introduction, WorkerView},
+    results::Hypothesis,
 };
 use crate::{
-    broadcast::{Board, Encoded},
+    broadcast::{Encoded, WeightPublisher},
+    buffer_pool::BufferPool,
     corpus::{Prepared, Recording},
     events::Published,
     job::Job,
     leases::Outcome,
     norm_bound::NormBound,
-    spares::Spares,
     store::{Cause, Entry, Resumption},
     times::Times,
 };
@@ -189,7 +189,7 @@ pub struct Leased {
     pub epoch: u32,
     /// Places in the pass, with the utterances' places in their set.
     pub micro_batches: Vec<(u32, Vec<u32>)>,
-    pub posted: Arc<Posted>,
+    pub active_job: Arc<ActiveJob>,
     pub norm_bound: Option<NormBound>,
     /// It is to be computed from [`Weights::averaged`].
     pub averaged: bool,
@@ -217,7 +217,7 @@ pub struct Expected {
 
 /// What everybody may know of the running job.
 #[derive(Debug)]
-pub struct Posted {
+pub struct ActiveJob {
     pub job: String,
     pub recipe_json: String,
     pub wire: Wire,
@@ -226,7 +226,7 @@ pub struct Posted {
     audio: Vec<Arc<Recording>>,
 }
 
-impl Posted {
+impl ActiveJob {
     pub fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
         let items = prepared.train.iter().chain(&prepared.valid);
         let mut audio: Vec<Arc<Recording>> = Vec::new();
@@ -267,7 +267,7 @@ pub struct Weights {
     /// What an evaluation is about where it is not about these, and the version that it has.
     pub averaged: Option<(u64, Arc<Encoded>)>,
     /// Where the next ones will be.
-    pub board: Arc<Board>,
+    pub publisher: Arc<WeightPublisher>,
 }
 
 impl Weights {
@@ -325,9 +325,9 @@ pub struct Progress {
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) posted: watch::Receiver<Option<Arc<Posted>>>,
+    pub(super) active_job: watch::Receiver<Option<Arc<ActiveJob>>>,
     pub(super) weights: watch::Receiver<Option<Weights>>,
-    pub(super) spares: Spares,
+    pub(super) buffers: BufferPool,
 }
 
 impl Handle {
@@ -349,13 +349,13 @@ impl Handle {
     }
 
     /// The running job.
-    pub fn posted(&self) -> Option<Arc<Posted>> {
-        self.posted.borrow().clone()
+    pub fn active_job(&self) -> Option<Arc<ActiveJob>> {
+        self.active_job.borrow().clone()
     }
 
     /// Memory for vectors that come in.
-    pub fn spares(&self) -> &Spares {
-        &self.spares
+    pub fn buffers(&self) -> &BufferPool {
+        &self.buffers
     }
 
     /// The newest weights.

@@ -209,15 +209,15 @@ impl Driver {
     /// Lets go of what workers were given to work on.
     fn withdraw(&mut self) {
         self.refit = true;
-        self.posted.send_replace(None);
+        self.active_job.send_replace(None);
         self.weights.send_replace(None);
-        self.roster.close_lanes();
-        self.spares.clear();
+        self.registry.close_lanes();
+        self.buffers.clear();
     }
 
     /// Tells those who wait for the last goodbye that it was said.
     pub(super) fn part(&mut self) {
-        if self.roster.is_dismissed() {
+        if self.registry.is_dismissed() {
             for reply in self.farewells.drain(..) {
                 let _ = reply.send(());
             }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, finish::add_faults, roster,
+    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, finish::add_faults, registry,
 };
 use crate::{
     events::{Published, published},
@@ -51,7 +51,7 @@ impl Driver {
             run_dir: self.store().run_dir(id),
             progress: training.map(|active| active.training.progress.clone()),
             workers: match run {
-                Some(_) => u32::try_from(self.roster.len()).unwrap_or(u32::MAX),
+                Some(_) => u32::try_from(self.registry.len()).unwrap_or(u32::MAX),
                 None => 0,
             },
             waiting_for: match run {
@@ -183,8 +183,8 @@ impl Driver {
             .filter_map(|view| {
                 Some(WorkerView {
                     worker: view.worker.0,
-                    introduction: self.roster.get(view.worker)?.clone(),
-                    doing: roster::doing(view.doing.as_ref()),
+                    introduction: self.registry.get(view.worker)?.clone(),
+                    doing: registry::doing(view.doing.as_ref()),
                     contributions: view.contributions,
                     seconds_since_heard: now.saturating_sub(view.last_heard) as f64 / 1000.0,
                 })

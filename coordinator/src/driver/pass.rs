@@ -5,50 +5,24 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use proto::{
-    contribution::{Contribution, Digest, Key, PassKind},
+    contribution::{Contribution, Key, PassKind},
     crash::{self, Place},
     tree::Node,
 };
 
 use crate::{
+    buffer_pool::BufferPool,
     driver::{
-        command::{Leased, Posted},
+        command::{ActiveJob, Leased},
         error::Refused,
+        results::Hypothesis,
     },
     leases::PassId,
     norm_bound::NormBound,
     reduce::{ReduceError, Reducer},
     run::{OpenPass, Purpose},
-    spares::Spares,
     times::Times,
 };
-
-/// What a model said to an utterance of an evaluation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hypothesis {
-    /// The utterance's place in the validation set.
-    pub index: u32,
-    pub text: String,
-    pub loss: Option<f64>,
-    /// Why its sound cannot be used; then it has neither text nor loss.
-    pub unusable: Option<String>,
-}
-
-/// Names the bits of a node's results.
-pub fn digest(results: &[Hypothesis]) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    for result in results {
-        hasher.update(&result.index.to_le_bytes());
-        hasher.update(&(result.text.len() as u64).to_le_bytes());
-        hasher.update(result.text.as_bytes());
-        match (result.loss, &result.unusable) {
-            (Some(loss), None) => hasher.update(&[1]).update(&loss.to_le_bytes()),
-            (None, None) => hasher.update(&[0]),
-            (_, Some(_)) => hasher.update(&[2]),
-        };
-    }
-    *hasher.finalize().as_bytes()
-}
 
 #[derive(Debug)]
 pub struct Pass {
@@ -75,7 +49,7 @@ struct Sum {
     /// See [`OpenPass::attempt`].
     attempt: u32,
     elements: usize,
-    spares: Spares,
+    buffers: BufferPool,
     /// Absent while a thread adds with it.
     reducer: Option<Reducer>,
     pending: Vec<(Node, Contribution)>,
@@ -114,15 +88,15 @@ pub struct Reduced {
 }
 
 impl Pass {
-    /// What was added goes to `spares`. With `averaged`, it is computed from [`super::Weights::averaged`].
+    /// What was added goes to `buffers`. With `averaged`, it is computed from [`super::Weights::averaged`].
     pub fn new(
         opened: &OpenPass,
         micro_batches: Vec<Vec<u32>>,
         averaged: bool,
-        spares: Spares,
+        buffers: BufferPool,
     ) -> Self {
         let elements = opened.elements;
-        let reducer = Reducer::new(count(&micro_batches), elements).with(spares.clone());
+        let reducer = Reducer::new(count(&micro_batches), elements).with(buffers.clone());
         Self {
             purpose: opened.purpose,
             kind: match opened.purpose {
@@ -139,7 +113,7 @@ impl Pass {
             sum: Sum {
                 attempt: opened.attempt,
                 elements,
-                spares,
+                buffers,
                 reducer: Some(reducer),
                 pending: Vec::new(),
             },
@@ -168,7 +142,7 @@ impl Pass {
     }
 
     /// What is leased by `key`: the micro-batches of its node with their utterances.
-    pub fn leased(&self, key: Key, posted: Arc<Posted>) -> Leased {
+    pub fn leased(&self, key: Key, active_job: Arc<ActiveJob>) -> Leased {
         let micro_batches = key.node.range(self.micro_batches());
         let micro_batches =
             micro_batches.map(|index| (index, self.micro_batches[index as usize].clone()));
@@ -176,7 +150,7 @@ impl Pass {
             epoch: self.epoch,
             micro_batches: micro_batches.collect(),
             key,
-            posted,
+            active_job,
             norm_bound: self.norm_bound,
             averaged: self.averaged,
         }
@@ -246,13 +220,13 @@ impl Pass {
 
     /// Forgets all that has come in.
     pub fn restart(&mut self) {
-        let (elements, spares) = (self.sum.elements, self.sum.spares.clone());
-        let reducer = Reducer::new(self.micro_batches(), elements).with(spares.clone());
+        let (elements, buffers) = (self.sum.elements, self.sum.buffers.clone());
+        let reducer = Reducer::new(self.micro_batches(), elements).with(buffers.clone());
         self.results.clear();
         self.sum = Sum {
             attempt: self.sum.attempt + 1,
             elements,
-            spares,
+            buffers,
             reducer: Some(reducer),
             pending: Vec::new(),
         };
@@ -286,7 +260,7 @@ mod tests {
             attempt: 5,
             norm_bound: None,
         };
-        Pass::new(&opened, micro_batches, false, Spares::default())
+        Pass::new(&opened, micro_batches, false, BufferPool::default())
     }
 
     fn contribution(value: f32) -> Contribution {

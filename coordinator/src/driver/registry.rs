@@ -1,5 +1,5 @@
-//! The workers by name: who they say they are. It decides whether a program may join at all; it
-//! refuses to know about leases, deadlines and silence, which are the machine's.
+//! The worker registry: who the admitted workers say they are. It decides whether a program may join at all; it
+//! refuses to know about leases, deadlines and silence, which are [`crate::leases`]'.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,7 +68,7 @@ pub struct WorkerView {
 
 /// The workers that were admitted and neither left nor fell silent.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct WorkerRegistry {
     members: BTreeMap<WorkerId, Introduction>,
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
@@ -81,7 +81,7 @@ pub struct Roster {
     lanes: BTreeMap<WorkerId, Arc<Lane>>,
 }
 
-impl Roster {
+impl WorkerRegistry {
     /// Admits a worker of the same program version and gives it its number. What it says of itself is made
     /// fit to be printed: whoever reaches the port chooses it.
     pub fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
@@ -220,29 +220,32 @@ mod tests {
 
     #[test]
     fn another_program_version_and_a_worker_in_quarantine_are_refused_by_name() {
-        let mut roster = Roster::default();
+        let mut registry = WorkerRegistry::default();
         let mut introduction = Introduction {
             name: "ada:1".to_owned(),
             program_version: "0.0.9".to_owned(),
             compute_class: "cpu".to_owned(),
             threads: 1,
         };
-        let error = roster.admit(introduction.clone()).unwrap_err().to_string();
+        let error = registry
+            .admit(introduction.clone())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("ada:1 runs unisono 0.0.9") && error.contains(PROGRAM_VERSION),
             "{error}"
         );
         introduction.program_version = PROGRAM_VERSION.to_owned();
-        assert_eq!(roster.admit(introduction.clone()).unwrap(), WorkerId(1));
-        roster.quarantine(WorkerId(1));
-        let error = roster.admit(introduction).unwrap_err().to_string();
+        assert_eq!(registry.admit(introduction.clone()).unwrap(), WorkerId(1));
+        registry.quarantine(WorkerId(1));
+        let error = registry.admit(introduction).unwrap_err().to_string();
         assert!(error.contains("worker ada:1 gave other bits"), "{error}");
     }
 
     #[test]
     fn what_a_worker_calls_itself_cannot_reach_a_terminal_as_it_is() {
-        let mut roster = Roster::default();
-        let worker = roster
+        let mut registry = WorkerRegistry::default();
+        let worker = registry
             .admit(Introduction {
                 name: format!("\x1b[2J\nworker 9 joined{}", "x".repeat(1000)),
                 program_version: PROGRAM_VERSION.to_owned(),
@@ -250,32 +253,32 @@ mod tests {
                 threads: 1,
             })
             .unwrap();
-        let name = roster.name(worker);
+        let name = registry.name(worker);
         assert!(name.starts_with(r"\u{1b}[2J\nworker 9 joined"), "{name}");
         assert!(name.chars().count() < 200);
-        assert_eq!(roster.get(worker).unwrap().compute_class, r"cpu\u{202e}");
+        assert_eq!(registry.get(worker).unwrap().compute_class, r"cpu\u{202e}");
     }
 
     #[test]
     fn who_does_not_fit_is_counted_until_it_fits_or_goes() {
-        let mut roster = Roster::default();
+        let mut registry = WorkerRegistry::default();
         let introduction = |name: &str| Introduction {
             name: name.to_owned(),
             program_version: PROGRAM_VERSION.to_owned(),
             compute_class: "cpu".to_owned(),
             threads: 1,
         };
-        assert!(!roster.has_fitting());
-        let one = roster.admit(introduction("one")).unwrap();
-        let two = roster.admit(introduction("two")).unwrap();
-        assert!(roster.fit(one, false) && !roster.fit(one, false));
-        assert!(roster.has_fitting());
-        assert!(roster.fit(two, false));
-        assert!(!roster.has_fitting());
-        roster.remove(two);
-        assert!(!roster.has_fitting());
-        assert!(roster.fit(one, true));
-        assert!(roster.has_fitting());
-        assert!(!roster.fit(WorkerId(99), false));
+        assert!(!registry.has_fitting());
+        let one = registry.admit(introduction("one")).unwrap();
+        let two = registry.admit(introduction("two")).unwrap();
+        assert!(registry.fit(one, false) && !registry.fit(one, false));
+        assert!(registry.has_fitting());
+        assert!(registry.fit(two, false));
+        assert!(!registry.has_fitting());
+        registry.remove(two);
+        assert!(!registry.has_fitting());
+        assert!(registry.fit(one, true));
+        assert!(registry.has_fitting());
+        assert!(!registry.fit(WorkerId(99), false));
     }
 }

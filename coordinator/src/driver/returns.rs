@@ -24,7 +24,7 @@ impl Driver {
     pub(super) fn given_back(&mut self, worker: WorkerId, key: Key, reason: String, fatal: bool) {
         let returned = Returned {
             worker,
-            name: self.roster.name(worker),
+            name: self.registry.name(worker),
             step: key.step,
             node: key.node.to_string(),
             reason: printable(&reason, REASON),

@@ -22,7 +22,7 @@ const NAMED: usize = 3;
 impl Driver {
     /// Tells the machine who may compute for the running job. Those who may not are told why.
     pub(super) fn refit(&mut self) {
-        let members = self.roster.iter();
+        let members = self.registry.iter();
         let members: Vec<(WorkerId, Option<String>)> = members
             .map(|(worker, member)| {
                 let refused = self.check_introduction(member).err();
@@ -31,7 +31,7 @@ impl Driver {
             .collect();
         for (worker, refused) in members {
             let fits = refused.is_none();
-            if !self.roster.fit(worker, fits) {
+            if !self.registry.fit(worker, fits) {
                 continue;
             }
             self.tell(Input::Fits { worker, fits });
@@ -76,11 +76,11 @@ impl Driver {
         if !matches!(self.stop, Stop::No) || run.core.is_resting() {
             return None;
         }
-        if self.roster.len() == 0 {
+        if self.registry.len() == 0 {
             return Some(Lack::Worker);
         }
         run.active.as_ref()?.training.pass.as_ref()?;
-        match self.roster.has_fitting() {
+        match self.registry.has_fitting() {
             false => Some(Lack::Class),
             true => self.machine.is_unconfirmed().then_some(Lack::Second),
         }
@@ -105,12 +105,12 @@ impl Driver {
 
     fn those_who_are_here(&self) -> String {
         let mut named: Vec<String> = self
-            .roster
+            .registry
             .iter()
             .take(NAMED)
             .map(|(_, member)| format!("{} ({})", member.name, member.compute_class))
             .collect();
-        let more = self.roster.len() - named.len();
+        let more = self.registry.len() - named.len();
         if more > 0 {
             named.push(format!("{more} more"));
         }
@@ -128,7 +128,7 @@ impl Driver {
     /// Whether a job of the queue was set aside and nobody of its class is here.
     fn is_stuck(&self, id: &str) -> bool {
         self.aside.get(id).is_some_and(|class| {
-            let mut members = self.roster.iter();
+            let mut members = self.registry.iter();
             !members.any(|(_, member)| member.compute_class == *class)
         })
     }

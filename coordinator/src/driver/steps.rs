@@ -15,13 +15,13 @@ use proto::{
 use super::{
     Active, Arrived, Driver, Last, REASON, Run, SMALL,
     background::{self, Beginning, Begun, Done, Updated},
-    command::{Posted, Weights},
+    command::{ActiveJob, Weights},
     drawing::Drawing,
     error::RunError,
     pass::{Pass, Reduced},
 };
 use crate::{
-    broadcast::Board,
+    broadcast::WeightPublisher,
     clip::ClipPolicy,
     events::{Event, Set, StepMetrics},
     leases::{Input, PassId},
@@ -142,7 +142,7 @@ impl Driver {
         let prepared = Arc::clone(&training.prepared);
         let (step, steps) = (training.counts.step, training.plan.total_steps());
         tracing::info!(job = run.id, step, steps, "running");
-        let posted = Posted::new(
+        let active_job = ActiveJob::new(
             run.id.clone(),
             training.job.train.wire,
             Arc::clone(&prepared),
@@ -153,9 +153,9 @@ impl Driver {
             version: step,
             encoded: Arc::new(encoded),
             averaged: None,
-            board: Arc::new(Board::new(training.job.train.wire)),
+            publisher: Arc::new(WeightPublisher::new(training.job.train.wire)),
         }));
-        self.posted.send_replace(Some(Arc::new(posted)));
+        self.active_job.send_replace(Some(Arc::new(active_job)));
         let suffix = if prepared.synthetic {
             " (synthetic speech)"
         } else {
@@ -200,7 +200,7 @@ impl Driver {
             synthetic: prepared.synthetic,
         });
         let present: Vec<Event> = self
-            .roster
+            .registry
             .iter()
             .map(|(worker, member)| Event::WorkerJoined {
                 worker: worker.0,
@@ -218,7 +218,7 @@ impl Driver {
     pub(super) fn open(&mut self, opened: OpenPass) {
         let evaluation = opened.purpose != Purpose::Update;
         let averaged = evaluation && self.offer_averaged(&opened);
-        let spares = self.spares.clone();
+        let buffers = self.buffers.clone();
         let Some(run) = &mut self.run else { return };
         let Some(Active { training, .. }) = &mut run.active else {
             return;
@@ -231,7 +231,7 @@ impl Driver {
                 plan::evaluation(&lengths, training.job.train.batching())
             }
         };
-        let pass = Pass::new(&opened, micro_batches, averaged, spares);
+        let pass = Pass::new(&opened, micro_batches, averaged, buffers);
         let items = match pass.kind {
             PassKind::Gradient => &training.prepared.train,
             PassKind::Evaluation => &training.prepared.valid,
@@ -247,7 +247,7 @@ impl Driver {
             micro_batches: pass.micro_batches(),
             most: plan::most_leased(&sizes, PART_BYTES as u64),
             cost: frames as f64 / pass.micro_batches.len().max(1) as f64,
-            scrutiny: training.job.scrutiny(),
+            audit_policy: training.job.audit_policy(),
         };
         training.pass = Some(pass);
         self.tell(opened);
@@ -341,9 +341,9 @@ impl Driver {
             self.fail(RunError::Broken(missing));
             return;
         };
-        let spares = self.spares.clone();
+        let buffers = self.buffers.clone();
         self.spawn(move || {
-            let updated = background::update(trainer, sum, &weights.board, &spares);
+            let updated = background::update(trainer, sum, &weights.publisher, &buffers);
             Done::Updated(updated.map(Box::new))
         });
     }

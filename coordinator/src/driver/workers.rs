@@ -11,7 +11,7 @@ use proto::{
 use super::{
     Arrived, Driver, Introduction, Refused, RunError, Stop,
     command::{Announced, Command, Expected, LeaseAnswer, Parting, Reply, Welcome},
-    pass::{self, Hypothesis},
+    results::{self, Hypothesis},
 };
 use crate::{
     events::Event,
@@ -46,7 +46,7 @@ impl Driver {
                 worker,
                 generation,
                 reply,
-            } => give(reply, self.heard(WorkerId(worker), generation)),
+            } => give(reply, self.heartbeat(WorkerId(worker), generation)),
             Command::GiveBack {
                 worker,
                 key,
@@ -124,9 +124,9 @@ impl Driver {
         if self.terms.one_job {
             self.check_introduction(&introduction)?;
         }
-        let worker = self.roster.admit(introduction)?;
+        let worker = self.registry.admit(introduction)?;
         // As it is printed.
-        let introduction = self.roster.get(worker).cloned().unwrap_or_default();
+        let introduction = self.registry.get(worker).cloned().unwrap_or_default();
         self.refit = true;
         tracing::info!(
             worker = worker.0,
@@ -161,13 +161,13 @@ impl Driver {
     }
 
     pub(super) fn check_class(&self, worker: WorkerId) -> Result<(), Refused> {
-        let introduction = self.roster.get(worker);
+        let introduction = self.registry.get(worker);
         introduction.map_or(Ok(()), |introduction| self.check_introduction(introduction))
     }
 
     /// Counts a worker among those of the run; the first one gives it its compute class.
     pub(super) fn count_in(&mut self, worker: WorkerId) {
-        let Some(introduction) = self.roster.get(worker).cloned() else {
+        let Some(introduction) = self.registry.get(worker).cloned() else {
             return;
         };
         let Some(training) = self.training_mut() else {
@@ -209,21 +209,21 @@ impl Driver {
         const LONGEST: Duration = Duration::from_secs(60);
         if !matches!(self.stop, Stop::No) {
             give(reply, self.goodbye());
-            self.roster.dismiss(worker);
+            self.registry.dismiss(worker);
             return;
         }
         if generation != self.generation() {
             give(reply, LeaseAnswer::Unknown);
             return;
         }
-        if let Err(refused) = self.roster.check_quarantine(worker) {
+        if let Err(refused) = self.registry.check_quarantine(worker) {
             give(
                 reply,
                 LeaseAnswer::Goodbye(refused.to_string(), Parting::Refused),
             );
             return;
         }
-        if self.roster.get(worker).is_none() {
+        if self.registry.get(worker).is_none() {
             give(reply, LeaseAnswer::Unknown);
             return;
         }
@@ -231,7 +231,7 @@ impl Driver {
             && self.terms.one_job
         {
             self.tell(Input::Left { worker });
-            self.roster.remove(worker);
+            self.registry.remove(worker);
             give(
                 reply,
                 LeaseAnswer::Goodbye(refused.to_string(), Parting::Refused),
@@ -249,21 +249,21 @@ impl Driver {
         });
     }
 
-    fn heard(&mut self, worker: WorkerId, generation: u64) -> bool {
+    fn heartbeat(&mut self, worker: WorkerId, generation: u64) -> bool {
         if generation != self.generation() {
             return false;
         }
-        if self.roster.get(worker).is_some() {
+        if self.registry.get(worker).is_some() {
             self.tell(Input::Heard { worker });
             return true;
         }
         // It is told why when it asks for work.
-        self.roster.check_quarantine(worker).is_err()
+        self.registry.check_quarantine(worker).is_err()
     }
 
     /// Sends a worker away whose bits were found wrong.
     pub(super) fn quarantine(&mut self, worker: WorkerId, key: &Key) {
-        let name = self.roster.quarantine(worker);
+        let name = self.registry.quarantine(worker);
         tracing::error!(
             worker = worker.0,
             name,
@@ -289,7 +289,7 @@ impl Driver {
         if generation != self.generation() {
             return;
         }
-        let Some(introduction) = self.roster.remove(worker) else {
+        let Some(introduction) = self.registry.remove(worker) else {
             return;
         };
         tracing::info!(worker = worker.0, name = introduction.name, "a worker left");
@@ -321,7 +321,7 @@ impl Driver {
         let expected = self.training().map(|training| Expected {
             elements: self.elements(),
             wire: training.job.train.wire,
-            lane: self.roster.lane(worker),
+            lane: self.registry.lane(worker),
         });
         match (expected, digest) {
             (Some(expected), _) if self.awaits(worker, &key) => {
@@ -345,10 +345,10 @@ impl Driver {
     /// Only who may work on the running job has use for a lane, and of one size.
     fn open_lane(&mut self, worker: WorkerId, generation: u64, job: &str) -> Option<Place> {
         let of_this = self.run.as_ref().is_some_and(|run| run.id == job);
-        let known = generation == self.generation() && self.roster.get(worker).is_some();
+        let known = generation == self.generation() && self.registry.get(worker).is_some();
         let training = self.training().filter(|_| of_this && known)?;
         let bytes = training.job.train.wire.bytes() * self.elements();
-        let place = self.roster.open_lane(worker, bytes as u64);
+        let place = self.registry.open_lane(worker, bytes as u64);
         if let Err(error) = &place {
             tracing::debug!(worker = worker.0, %error, "there is no shared memory for a worker");
         }
@@ -356,7 +356,7 @@ impl Driver {
     }
 
     fn interrupted(&mut self, worker: WorkerId, key: &Key) {
-        let name = self.roster.name(worker);
+        let name = self.registry.name(worker);
         tracing::info!(worker = worker.0, name, node = %key.node, "a contribution broke off");
         self.tell(Input::Interrupted);
     }
@@ -375,7 +375,7 @@ impl Driver {
         if let Some(pass) = self.pass().filter(|_| self.is_current(&key)) {
             pass.check(key.node, &results)?;
         }
-        let digest = pass::digest(&results);
+        let digest = results::digest(&results);
         Ok(self.hand_in(worker, key, digest, Arrived::Results(results)))
     }
 
@@ -400,7 +400,7 @@ impl Driver {
         let waiting: Vec<WorkerId> = self.waiting.keys().copied().collect();
         for worker in waiting {
             self.answer(worker, self.goodbye());
-            self.roster.dismiss(worker);
+            self.registry.dismiss(worker);
         }
         self.advance(run::Input::Rest(run::Rest::Requeue));
     }

@@ -11,13 +11,13 @@ use crate::{corpus::Item, driver::Leased};
 impl Leased {
     fn items(&self) -> &[Item] {
         match self.key.kind {
-            PassKind::Gradient => &self.posted.prepared.train,
-            PassKind::Evaluation => &self.posted.prepared.valid,
+            PassKind::Gradient => &self.active_job.prepared.train,
+            PassKind::Evaluation => &self.active_job.prepared.valid,
         }
     }
 
     fn bytes(&self, utterance: u32) -> usize {
-        self.items()[utterance as usize].named_bytes(&self.posted.prepared.voices)
+        self.items()[utterance as usize].named_bytes(&self.active_job.prepared.voices)
     }
 
     /// Each utterance with the place of its micro-batch, in order.
@@ -95,7 +95,9 @@ impl Part {
     fn voice(&mut self, leased: &Leased, voice: u32) -> u32 {
         let voices = &mut self.message.voices;
         *self.places.entry(voice).or_insert_with(|| {
-            voices.push(statistics(&leased.posted.prepared.voices[voice as usize]));
+            voices.push(statistics(
+                &leased.active_job.prepared.voices[voice as usize],
+            ));
             voices.len() as u32 - 1
         })
     }

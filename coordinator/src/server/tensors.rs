@@ -60,18 +60,18 @@ impl TensorsService {
             newest,
         })?;
         if self.is_here(&wanted.boot_id) {
-            weights.board.share();
+            weights.publisher.share();
         }
         Ok(Arc::clone(encoded))
     }
 
     /// The files of `wanted`: only digests that the running job knows name any.
     fn files(&self, wanted: &v1::FetchAudioRequest) -> Result<Vec<Arc<Recording>>, Refusal> {
-        let posted = self
+        let active_job = self
             .handle
-            .posted()
-            .filter(|posted| posted.job == wanted.job);
-        let posted = posted.ok_or_else(|| Refused::NotRunning(wanted.job.clone()))?;
+            .active_job()
+            .filter(|active_job| active_job.job == wanted.job);
+        let active_job = active_job.ok_or_else(|| Refused::NotRunning(wanted.job.clone()))?;
         if wanted.digests.len() > MOST_FILES {
             return Err(Refusal::TooManyFiles {
                 count: wanted.digests.len(),
@@ -80,7 +80,7 @@ impl TensorsService {
         }
         let find = |digest: &bytes::Bytes| {
             let known = Digest::try_from(digest.as_ref()).ok();
-            let file = known.and_then(|digest| posted.audio(&digest));
+            let file = known.and_then(|digest| active_job.audio(&digest));
             file.cloned().ok_or_else(|| Refusal::NoAudio(hex(digest)))
         };
         // Small requests are not to fill the network: nobody needs a file twice.

@@ -12,7 +12,7 @@ use proto::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{messages, refusal::Refusal};
-use crate::driver::{Command, Handle, Hypothesis, Introduction, Posted, Refused};
+use crate::driver::{ActiveJob, Command, Handle, Hypothesis, Introduction, Refused};
 
 pub struct WorkersService(pub Handle);
 
@@ -32,12 +32,20 @@ impl WorkersService {
         Ok(self.0.ask(command).await?)
     }
 
-    fn posted(&self, job: &str) -> Result<Arc<Posted>, Refusal> {
-        let posted = self.0.posted().filter(|posted| posted.job == job);
-        posted.ok_or_else(|| Refused::NotRunning(job.to_owned()).into())
+    fn active_job(&self, job: &str) -> Result<Arc<ActiveJob>, Refusal> {
+        let active_job = self
+            .0
+            .active_job()
+            .filter(|active_job| active_job.job == job);
+        active_job.ok_or_else(|| Refused::NotRunning(job.to_owned()).into())
     }
 
-    async fn hear(&self, worker: u64, key: Key, results: Vec<Hypothesis>) -> Answer<v1::Receipt> {
+    async fn hand_in_results(
+        &self,
+        worker: u64,
+        key: Key,
+        results: Vec<Hypothesis>,
+    ) -> Answer<v1::Receipt> {
         let outcome = self
             .ask(|reply| Command::Report {
                 worker,
@@ -82,22 +90,22 @@ impl Workers for WorkersService {
         request: Request<v1::DescribeJobRequest>,
     ) -> Answer<v1::JobDescription> {
         let job = request.into_inner().job;
-        let posted = self.posted(&job)?;
+        let active_job = self.active_job(&job)?;
         Ok(Response::new(v1::JobDescription {
             job,
-            recipe_json: match posted.recipe_json.len() {
-                0..=PART_BYTES => posted.recipe_json.clone(),
+            recipe_json: match active_job.recipe_json.len() {
+                0..=PART_BYTES => active_job.recipe_json.clone(),
                 _ => String::new(),
             },
-            wire: v1::Wire::from(posted.wire).into(),
+            wire: v1::Wire::from(active_job.wire).into(),
         }))
     }
 
     type RecipeStream = Parts<v1::Piece>;
 
     async fn recipe(&self, request: Request<v1::DescribeJobRequest>) -> Answer<Self::RecipeStream> {
-        let posted = self.posted(&request.get_ref().job)?;
-        let pieces = pieces::cut(posted.recipe_json.clone().into());
+        let active_job = self.active_job(&request.get_ref().job)?;
+        let pieces = pieces::cut(active_job.recipe_json.clone().into());
         Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
     }
 
@@ -158,7 +166,7 @@ impl Workers for WorkersService {
         let report = request.into_inner();
         let key = key(report.key)?;
         let results = report.results.into_iter().map(Into::into).collect();
-        self.hear(report.worker, key, results).await
+        self.hand_in_results(report.worker, key, results).await
     }
 
     async fn report_in_parts(
@@ -179,7 +187,7 @@ impl Workers for WorkersService {
             }
             results.extend(part.results.into_iter().map(Hypothesis::from));
         }
-        self.hear(worker, key(named)?, results).await
+        self.hand_in_results(worker, key(named)?, results).await
     }
 
     async fn give_back(

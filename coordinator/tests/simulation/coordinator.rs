@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{
     held::Held,
-    leases::{Config, Input, Machine, Millis, Outcome, Output, Scrutiny, WorkerId},
+    leases::{AuditPolicy, Config, Input, Machine, Millis, Outcome, Output, WorkerId},
     reduce::Reducer,
     run::{self, Action, Run, Start},
     update::Trainer,
@@ -212,7 +212,7 @@ impl Life {
             pass: id,
             micro_batches,
             cost: f64::from(micro_batches),
-            scrutiny: Scrutiny::Compare { audit: self.audit },
+            audit_policy: AuditPolicy::Compare { audit: self.audit },
         };
         self.feed(now, opened, None, replies, faults)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use coordinator::{
     job::Job,
-    leases::Scrutiny,
+    leases::AuditPolicy,
     report::{REPORT, Report},
     store::{Layout, Resumption},
 };
@@ -171,8 +171,8 @@ fn all_sets(args: &args::Train) -> Result<Vec<String>> {
 
 /// Nobody else comes to a run on one machine.
 fn check_audit(job: &Job, workers: usize) -> Result<(), Failure> {
-    match job.scrutiny() {
-        Scrutiny::Compare { audit } if audit >= 1.0 && workers < 2 => Err(Failure::Data(
+    match job.audit_policy() {
+        AuditPolicy::Compare { audit } if audit >= 1.0 && workers < 2 => Err(Failure::Data(
             "with `train.audit = 1.0` nothing counts that two workers do not agree on, and this run would have one; \
              give it more with `--workers 2`, or audit a smaller share"
                 .to_owned(),

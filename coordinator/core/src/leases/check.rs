@@ -47,7 +47,7 @@ impl Check {
 
     /// An answer that is sent again is no new opinion. A dispute's time counts from the newest one: an audit
     /// may have waited for long when it becomes a dispute.
-    pub(super) fn hear(&mut self, opinion: Opinion, now: Millis) {
+    pub(super) fn record(&mut self, opinion: Opinion, now: Millis) {
         if self.opinions.contains(&opinion) {
             return;
         }
@@ -141,7 +141,7 @@ mod tests {
         };
         let mut check = Check::new(opinion(0, opinions[0]), 5);
         for (attempt, said) in opinions.iter().enumerate().skip(1) {
-            check.hear(opinion(attempt, *said), 10 + attempt as Millis);
+            check.record(opinion(attempt, *said), 10 + attempt as Millis);
         }
         check
     }
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(check(&[(1, 7), (2, 8), (3, 9)]).since, 12);
         let mut repeated = check(&[(1, 7), (2, 8)]);
         let again = repeated.opinions[1];
-        repeated.hear(again, 99);
+        repeated.record(again, 99);
         assert_eq!(repeated.since, 11);
     }
 

@@ -10,7 +10,7 @@ use proto::{
 use speech::random::Stream;
 
 use super::{
-    Held, Machine, Millis, Outcome, Output, Scrutiny, WorkerId,
+    AuditPolicy, Held, Machine, Millis, Outcome, Output, WorkerId,
     check::{Opinion, Verdict},
     pass::{Answer, Pass},
 };
@@ -29,7 +29,7 @@ impl Machine {
         let outcome = match &mut self.pass {
             _ if self.barred.contains(&worker) => self.useless(Useless::Foreign),
             Some(pass) if pass.names(self.generation, &key) => {
-                let compare = self.scrutiny != Scrutiny::None;
+                let compare = self.audit_policy != AuditPolicy::None;
                 let answer = pass.answer(key.node, opinion, compare, self.now);
                 self.take_note(&key, worker, answer)
             }
@@ -97,7 +97,7 @@ impl Machine {
 
     fn differed(&mut self, key: &Key, first: WorkerId, second: WorkerId, late: bool) {
         self.counters.differed += 1;
-        if self.scrutiny != Scrutiny::None {
+        if self.audit_policy != AuditPolicy::None {
             self.outputs.push(Output::Differed {
                 key: key.clone(),
                 first,
@@ -168,7 +168,7 @@ impl Machine {
     /// Whether the answer to `key` is one of those that a second worker computes as well. Which ones
     /// are, reaches no number.
     fn audits(&self, key: &Key) -> bool {
-        let Scrutiny::Compare { audit } = self.scrutiny else {
+        let AuditPolicy::Compare { audit } = self.audit_policy else {
             return false;
         };
         let (level, index) = (key.node.level().into(), key.node.index().into());
@@ -178,7 +178,7 @@ impl Machine {
 
     /// Whether nothing counts that was not confirmed.
     fn insists(&self) -> bool {
-        matches!(self.scrutiny, Scrutiny::Compare { audit } if audit >= 1.0)
+        matches!(self.audit_policy, AuditPolicy::Compare { audit } if audit >= 1.0)
     }
 
     /// Ends the check of `node` if enough is known.

@@ -346,7 +346,7 @@ impl Pass {
             self.announced = false;
         }
         if let Some(check) = self.checks.get_mut(&node) {
-            check.hear(opinion, now);
+            check.record(opinion, now);
             self.moved = now;
             self.leases.remove(&(node, attempt));
         }

@@ -95,7 +95,7 @@ pub enum Input {
         /// Of a micro-batch, on average, in a unit that all passes of the job share: a pass of long
         /// utterances takes longer than one of short ones, and says nothing about the workers.
         cost: f64,
-        scrutiny: Scrutiny,
+        audit_policy: AuditPolicy,
     },
     /// The pass is given up.
     PassClosed,
@@ -160,9 +160,10 @@ pub enum Output {
     Unconfirmed { key: Key },
 }
 
-/// How far answers are trusted.
+/// How far answers are trusted: whether several answers to one node are compared (result verification by redundant
+/// computation).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Scrutiny {
+pub enum AuditPolicy {
     /// Workers of different compute classes take part: different bits are no finding.
     #[default]
     None,

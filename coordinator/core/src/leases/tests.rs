@@ -52,7 +52,7 @@ impl Bench {
             micro_batches,
             most: u32::MAX,
             cost: self.cost,
-            scrutiny: Scrutiny::Compare { audit: self.audit },
+            audit_policy: AuditPolicy::Compare { audit: self.audit },
         })
     }
 

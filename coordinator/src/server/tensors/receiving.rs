@@ -119,7 +119,7 @@ impl Receiver {
         blocks.iter().for_each(|block| hasher.add(block));
         let digest = hasher.digest();
         if !asked {
-            self.handle.spares().give(values);
+            self.handle.buffers().give(values);
             self.announce(worker, key, Some(digest)).await?;
             return Ok(Outcome::Stale);
         }
@@ -191,9 +191,9 @@ impl Receiver {
         wire: Wire,
         elements: usize,
     ) -> Result<(Vec<f32>, Vec<Digest>), Refusal> {
-        let spares = self.handle.spares().clone();
+        let buffers = self.handle.buffers().clone();
         let copied = tokio::task::spawn_blocking(move || {
-            let mut values = spares.take(elements);
+            let mut values = buffers.take(elements);
             let blocks = copying::copy(&lane, number, wire, &mut values)?;
             Ok(blocks.map(|blocks| (values, blocks)))
         });

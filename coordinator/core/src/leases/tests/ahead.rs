@@ -110,7 +110,7 @@ fn no_lease_has_more_micro_batches_than_the_pass_allows() {
             micro_batches,
             most,
             cost: 1.0,
-            scrutiny: Scrutiny::None,
+            audit_policy: AuditPolicy::None,
         });
         let mut seen = 0;
         while seen < micro_batches {

@@ -351,7 +351,7 @@ fn where_classes_are_mixed_different_bits_are_no_finding() {
         micro_batches: 1,
         most: 1,
         cost: 1.0,
-        scrutiny: Scrutiny::None,
+        audit_policy: AuditPolicy::None,
     });
     let (first, expires) = bench.lease(1);
     bench.wait(expires - bench.now);
