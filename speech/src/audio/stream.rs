@@ -136,17 +136,48 @@ impl<'a> Stream<'a> {
             })
             .with_sample_rate(rate)
             .with_channels(layout);
+        let decoder = Decoder::new(&parameters)?;
+        let packets = Packets::Mpeg {
+            bytes,
+            frames,
+            part: 0,
+            frame: 0,
+        };
+        let codec = parameters.codec;
         Ok(Self {
-            container: Container::Mpeg,
-            decoder: Decoder::new(&parameters)?,
-            packets: Packets::Mpeg {
-                bytes,
-                frames,
-                part: 0,
-                frame: 0,
-            },
+            codec,
+            ..Self::of_known_length(Container::Mpeg, decoder, packets, rate, channels)
+        })
+    }
+
+    fn adpcm(blocks: Adpcm, bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
+        let decoder = Decoder::Symphonia(blocks.decoder()?);
+        let packets = Packets::Adpcm {
+            bytes,
+            blocks,
+            next: 0,
+        };
+        let (rate, channels) = (blocks.rate, blocks.channels);
+        let container = Container::Adpcm(blocks);
+        Ok(Self::of_known_length(
+            container, decoder, packets, rate, channels,
+        ))
+    }
+
+    /// A stream whose length follows from its own packets, which no container announces or cuts.
+    fn of_known_length(
+        container: Container,
+        decoder: Decoder,
+        packets: Packets<'a>,
+        rate: u32,
+        channels: u16,
+    ) -> Self {
+        Self {
+            container,
+            decoder,
+            packets,
             planes: Vec::new(),
-            codec: parameters.codec,
+            codec: CODEC_ID_NULL_AUDIO,
             rate,
             channels,
             ticks: None,
@@ -157,31 +188,7 @@ impl<'a> Stream<'a> {
             first: None,
             passed: 0,
             ends: true,
-        })
-    }
-
-    fn adpcm(blocks: Adpcm, bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
-        Ok(Self {
-            container: Container::Adpcm(blocks),
-            decoder: Decoder::Symphonia(blocks.decoder()?),
-            packets: Packets::Adpcm {
-                bytes,
-                blocks,
-                next: 0,
-            },
-            planes: Vec::new(),
-            codec: CODEC_ID_NULL_AUDIO,
-            rate: blocks.rate,
-            channels: blocks.channels,
-            ticks: None,
-            announced: None,
-            lead: 0,
-            discarded: 0,
-            is_open: false,
-            first: None,
-            passed: 0,
-            ends: true,
-        })
+        }
     }
 
     fn reader(container: Container, mut bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
