@@ -87,6 +87,8 @@ pub enum Verb {
     Transcribe(Transcribe),
     /// Show a model's layers, parameters and operations.
     Model(Model),
+    /// Explain the keys of a job file: type, default, an example, and meaning.
+    Explain(Explain),
     /// Import, synthesize and inspect corpora.
     #[command(subcommand)]
     Corpus(Corpus),
@@ -100,6 +102,8 @@ pub enum Verb {
     Doctor(Doctor),
     /// Print a completion script for a shell.
     Completions(Completions),
+    /// Write the manual pages, one for each command.
+    Man(Man),
 }
 
 #[derive(Debug, ClapArgs)]
@@ -323,6 +327,24 @@ pub struct Doctor {
 pub struct Completions {
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// A key (`train.audit`) or a section (`train`). Default: all of them.
+    pub key: Option<String>,
+    /// Print the JSON schema of a job file, with which editors complete and check its keys.
+    #[arg(long, conflicts_with_all = ["key", "format"])]
+    pub schema: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct Man {
+    /// The folder for the pages, such as /usr/local/share/man/man1. It is made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Which coordinator is meant.

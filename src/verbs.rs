@@ -9,9 +9,11 @@ mod coordinator;
 mod corpus;
 mod doctor;
 mod evaluate;
+mod explain;
 mod jobs;
 mod lm;
 mod logs;
+mod man;
 mod model;
 mod resume;
 mod status;
@@ -62,10 +64,12 @@ pub fn run(verb: Verb) -> Result<()> {
         Verb::Compare(args) => compare::run(args),
         Verb::Transcribe(args) => transcribe::run(args),
         Verb::Model(args) => model::run(args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Corpus(verb) => corpus::run(verb),
         Verb::Lm(verb) => lm::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),
+        Verb::Man(args) => man::run(args),
     }
 }

@@ -17,6 +17,8 @@ mod decoding;
 mod deploy;
 #[path = "e2e/disk.rs"]
 mod disk;
+#[path = "e2e/documents.rs"]
+mod documents;
 #[path = "e2e/evaluate.rs"]
 mod evaluate;
 #[path = "e2e/fetch.rs"]

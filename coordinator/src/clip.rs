@@ -3,18 +3,22 @@
 //! gradient is used for.
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{OutOfRange, positive};
 
-/// The `[clip]` section of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[clip]` section of a job: gradient clipping, applied once to the mean gradient of the whole global batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipConfig {
+    /// The rule.
     pub policy: ClipPolicy,
-    /// The largest L2 norm over all parameters (`global-norm`).
+    /// The largest L2 norm over all parameters.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 1.0)]
     pub max_norm: f64,
-    /// The largest magnitude of an element (`value`).
+    /// The largest magnitude of an element.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 0.01)]
     pub max_value: f64,
 }
 
@@ -38,9 +42,10 @@ impl ClipConfig {
 }
 
 /// What is done to a gradient that is too large.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClipPolicy {
+    /// No clipping.
     None,
     /// The whole gradient times `max_norm / (norm + 1e-6)` where that is below 1: torch's
     /// `clip_grad_norm_` (Pascanu et al. 2013).

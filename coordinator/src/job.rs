@@ -6,6 +6,7 @@ use speech::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
 use proto::wire::Wire;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use speech::{
     augment::{AugmentConfig, Augmenter},
@@ -31,16 +32,19 @@ use crate::{
 };
 
 pub mod changes;
+pub mod reference;
 mod unused;
 
-/// What is to be trained, on what, and how.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A job: the model that is trained, its data, and how. The default has no corpus, which every job needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
-    /// For people, and part of the job's id: letters, digits, `.`, `_` and `-`. The file's name when
-    /// it is left out.
+    /// A name for people, which is part of the job's id: 1 to 64 letters, digits, `.`, `_` and `-`, not
+    /// beginning with `-`. Left out: the name of the job's file.
     #[serde(default)]
+    #[schemars(example = &"an4-lstm")]
     pub name: String,
+    /// Which workers may compute for the job.
     #[serde(default)]
     pub compute_class: ComputeClassPolicy,
     pub corpus: CorpusConfig,
@@ -62,95 +66,115 @@ pub struct Job {
     pub clip: ClipConfig,
     #[serde(default)]
     pub select: SelectConfig,
-    /// How the model is decoded once it is trained; left out: greedily.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode: Option<DecodeConfig>,
 }
 
-/// Who may work on a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which workers may compute for a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeClassPolicy {
-    /// Workers of the compute class of the first one: then the bits are the same on any cluster.
+    /// Workers of the first worker's compute class, so that the bits are the same on any number of them.
     #[default]
     Pinned,
-    /// Any worker; the promise of the same bits is off.
+    /// Any worker: mixed hardware, without bit-identity.
     Any,
 }
 
-/// The `[corpus]` section: manifests, or speech that is synthesised.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The `[corpus]` section of a job: manifests, or synthetic speech. Relative paths lie beside the job's file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorpusConfig {
+    /// The path of the training manifest. Required, unless the speech is synthetic.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"train.jsonl")]
     pub train: Option<PathBuf>,
-    /// Left out or empty: nothing is evaluated.
+    /// The path of the validation manifest. Left out: there are no scores.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"valid.jsonl")]
     pub valid: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<SyntheticConfig>,
-    /// How many utterances of each manifest may be left out because their recording cannot be used.
+    /// The most utterances of each manifest that may be left out because their recording cannot be used: a
+    /// count, or a share (`"2%"`, `0.02`). 0 refuses the first. Left out: 1 % or 10, whichever is more, and never
+    /// more than half.
     #[serde(skip_serializing_if = "MaxBad::is_default")]
+    #[schemars(example = &"1%")]
     pub max_bad: MaxBad,
-    /// Utterances that last longer are left out.
+    /// The longest utterance in seconds; longer ones are left out. Left out: no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0), example = 30.0)]
     pub max_seconds: Option<f64>,
 }
 
-/// The `[train]` section.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[train]` section of a job: epochs, batches, checkpoints, the loss, and how workers are trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Passes over the training manifest.
+    /// The passes over the training manifest.
+    #[schemars(range(min = 1, max = 1_000_000), example = 30)]
     pub epochs: u32,
-    /// A run, its `final` folder or a safetensors file whose weights this one begins with; left out: with
-    /// random ones.
+    /// A run's directory, its `final` folder or a safetensors file, with whose weights training begins. Left out:
+    /// random weights.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"../other-run/final")]
     pub init: Option<PathBuf>,
-    /// Utterances of an optimizer step.
+    /// The utterances of an optimizer step (global batch), over all workers.
+    #[schemars(range(min = 1, max = 1 << 24), example = 64)]
     pub batch: usize,
-    /// Utterances of a forward and backward pass.
+    /// The utterances of one forward and backward pass, the smallest unit of work for a worker.
+    #[schemars(range(min = 1, max = 1 << 20), example = 16)]
     pub micro_batch: usize,
-    /// Of initial weights, order, dropout and augmentation.
+    /// The seed of the initial weights, the order of utterances, dropout and augmentation.
+    #[schemars(example = 2)]
     pub seed: u64,
-    /// What the gradient's sum is divided by.
+    /// What the sum of the gradients is divided by.
     pub normalize: Normalize,
-    /// Steps between checkpoints; 0: at the end of each epoch only.
+    /// The steps from one checkpoint to the next; 0: a checkpoint at the end of each epoch only.
+    #[schemars(example = 50)]
     pub checkpoint_every: u64,
-    /// Newest checkpoints that are kept.
+    /// How many of the newest checkpoints are kept.
+    #[schemars(range(min = 1, max = 1_000_000), example = 3)]
     pub keep_checkpoints: usize,
-    /// Micro-batches that may be left out of the whole run, because their gradient is not finite or
-    /// its norm too large.
+    /// The most micro-batches that may be left out of the whole run because their gradient is not finite or its
+    /// norm too large; one more fails the run.
+    #[schemars(example = 0)]
     pub max_quarantined: u64,
-    /// Leaves a micro-batch out when the norm of its mean gradient is more than this times the
-    /// running median; unbounded when it is left out.
+    /// The gradient-norm outlier bound: a micro-batch is left out when the norm of its mean gradient is more than
+    /// so many times the running median. Left out: no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 1), example = 20.0)]
     pub max_norm_ratio: Option<f64>,
-    /// The share of the work that a second worker computes as well, to find faulty hardware. At 1
-    /// nothing counts that two workers do not agree on.
+    /// The audit rate: the share of the work that a second worker computes too, to find faulty hardware. At 1,
+    /// nothing counts that two workers do not agree on. Needs `compute_class = "pinned"`.
+    #[schemars(range(min = 0, max = 1), example = 0.02)]
     pub audit: f64,
-    /// How gradients and weights are rounded and travel: `f32`, or `bf16` in half the bytes.
+    /// The number format in which gradients and weights travel.
     pub wire: Wire,
-    /// The decay of a moving average of the weights, which is then what is evaluated, held and left
-    /// behind; without one, the weights are.
+    /// The decay of an exponential moving average of the weights, which is then what is evaluated and kept. Left
+    /// out: the weights themselves are.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.999)]
     pub ema: Option<f64>,
-    /// The share of a target that is spread evenly over classes, or over the units of every frame.
+    /// Label smoothing: the share of a target that is spread evenly over the classes, or with CTC the weight of
+    /// each frame's divergence from the uniform distribution.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.1)]
     pub label_smoothing: f64,
-    /// Whether rare classes count for more (keyword).
+    /// What each class of a keyword model counts for.
     pub class_balance: ClassBalance,
-    /// Epochs at the beginning that go from short utterances to long ones (Amodei et al. 2016).
+    /// The epochs at the beginning that go from short utterances to long ones (SortaGrad, Amodei et al. 2016).
+    #[schemars(example = 1)]
     pub ascending_epochs: u32,
 }
 
-/// What each class counts for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What each class of a keyword model counts for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClassBalance {
     /// As much as it has utterances.
     #[default]
     None,
-    /// As much as any other: its utterances are weighted, and the step's weight with them.
+    /// As much as any other class: its utterances are weighted, and the step's weight with them.
     Weights,
 }
 
@@ -407,6 +431,11 @@ impl Job {
             path: path.to_owned(),
             reason,
         };
+        if let Some(synthetic) = synthetic {
+            synthetic
+                .validate()
+                .map_err(|error| section(error.to_string()))?;
+        }
         self.model
             .check()
             .map_err(|error| section(error.to_string()))?;

@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,21 +15,31 @@ use crate::{
     schedule::power,
 };
 
-/// The `[optimizer]` section of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[optimizer]` section of a job: the update rule, as in torch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
+    /// The algorithm.
     pub kind: OptimizerKind,
-    /// The base rate, which the schedule multiplies.
+    /// The base learning rate, which `[schedule]` multiplies.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 2e-3)]
     pub learning_rate: f64,
-    /// SGD's; 0 keeps no buffer.
+    /// The momentum; 0: none, and no buffer is kept.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.9)]
     pub momentum: f64,
-    /// SGD's: looks ahead by one momentum step (Sutskever et al. 2013).
+    /// Whether momentum is Nesterov's (Sutskever et al. 2013).
     pub nesterov: bool,
-    /// For `sgd` and `adam` an L2 term in the gradient, for `adamw` a shrinking of the weights.
+    /// Weight decay: an L2 term in the gradient for `sgd` and `adam`, decoupled decay of the weights for `adamw`.
+    #[schemars(range(min = 0), example = 0.01)]
     pub weight_decay: f64,
+    /// The decay of the first moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.85)]
     pub beta1: f64,
+    /// The decay of the second moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.99)]
     pub beta2: f64,
+    /// Added to the denominator of the update.
+    #[schemars(extend("exclusiveMinimum" = 0), example = 1e-6)]
     pub epsilon: f64,
 }
 
@@ -47,11 +58,12 @@ impl Default for OptimizerConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
+    /// Stochastic gradient descent.
     Sgd,
-    /// Kingma & Ba 2015.
+    /// Adam (Kingma & Ba 2015).
     Adam,
     /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
     #[serde(rename = "adamw")]

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use speech::{left_out::LeftOut, score::Score, unknown_text::UnknownText};
 
@@ -15,88 +16,97 @@ use crate::{
 /// The file's name in the run's directory.
 pub const REPORT: &str = "report.json";
 
-/// What came of a run, written when it ends, however it does.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The outcome of a run, written when it ends, however it does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
+    /// The job's id.
     pub id: String,
+    /// The job's name.
     pub name: String,
+    /// How the run ended.
     pub status: State,
+    /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What a failed job calls for.
+    /// The class of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// Steps done, and those of them that changed the weights.
+    /// The steps that were made.
     pub steps: u64,
+    /// The steps that changed the weights.
     pub applied_steps: u64,
-    /// Of the whole job.
+    /// The steps of the whole job.
     pub total_steps: u64,
     /// The epoch that was worked on last, counted from 1.
     pub epochs: u32,
+    /// The epochs of the whole job.
     pub total_epochs: u32,
     /// SHA-256 of the final weights: the flat vector as little-endian `f32`. Absent when the run did
     /// not get there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
-    /// Of the worker that was granted the first lease, and so of all of them unless the job says
-    /// `any`.
+    /// The compute class of the worker that was granted the first lease, and so of all workers unless the job
+    /// says `compute_class = "any"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_class: Option<String>,
     /// Whether another cluster of the compute class gives the same `weights_sha256`.
     pub bit_identity: bool,
-    /// Why not.
+    /// Why `bit_identity` is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bit_identity_reason: Option<String>,
-    /// What was changed in the job while it went on, as far as that ended the promise of equal bits.
+    /// The changes of the job during its run that ended the promise of equal bits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amendments: Vec<Amendment>,
-    /// SHA-256 of the weights that it began with, where the job names a model (`train.init`).
+    /// SHA-256 of the weights that training began with, where the job names a model (`train.init`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_sha256: Option<String>,
-    /// Whether the corpus was made by the project's own synthesiser: then every figure here is
-    /// about synthetic speech.
+    /// Whether the corpus is synthetic: then every figure here is about synthetic speech.
     pub synthetic: bool,
-    /// On the validation set, after the last epoch.
+    /// The score on the validation set after the last epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
-    /// On the validation set, after the epoch that was best there.
+    /// The best epoch's score on the validation set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
-    /// What the final model is made of, and its score, where that is not simply the last weights.
+    /// The epochs whose weights the final model is made of, and its score, unless the final model is the last weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Chosen>,
-    /// Mean loss of the last step.
+    /// The mean loss of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
-    /// Share of the applied steps whose gradient was clipped.
+    /// The share of the applied steps whose gradient was clipped.
     pub clipped_share: f64,
-    /// Mean share of the gradient's elements that were clamped in a step (`clip.policy = "value"`).
+    /// The mean share of the gradient's elements that were clamped in a step (`clip.policy = "value"`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clamped_share: Option<f64>,
-    /// Micro-batches left out because their gradient was not finite.
+    /// The micro-batches that were skipped because their gradient was not finite, or beyond the outlier bound.
     pub quarantined: u64,
-    /// Utterances that took no part.
+    /// The utterances that were left out.
     #[serde(default)]
     pub left_out: LeftOutOf,
-    /// Transcripts of the validation set that the model cannot say.
+    /// Transcripts of the validation set with characters or classes that the model lacks.
     #[serde(default, skip_serializing_if = "UnknownText::is_empty")]
     pub unknown_text: UnknownText,
-    /// Counts of what workers and networks did, by kind.
+    /// Counts of faults and of what was done about them, by kind (see Faults).
     pub faults: BTreeMap<String, u64>,
-    /// Workers that were granted a lease.
+    /// The number of workers that were granted a lease.
     pub workers: u64,
-    /// Coordinator starts that worked on it.
+    /// The number of coordinator starts that worked on the run.
     pub lives: u64,
-    /// Time spent on it, all lives together.
+    /// The time that was spent on the run in seconds, all starts together.
     pub seconds: f64,
-    /// Where the time of its steps went.
+    /// How the time of the steps was spent.
     #[serde(default)]
     pub times: Times,
-    /// Hours of audio trained on, every epoch counted.
+    /// The hours of audio trained on, every epoch counted.
     pub audio_hours: f64,
+    /// The number of the model's parameters.
     pub parameters: usize,
+    /// The number of training utterances.
     pub train_utterances: usize,
+    /// The number of validation utterances.
     pub valid_utterances: usize,
+    /// The version of unisono.
     pub program_version: String,
 }
 
@@ -122,49 +132,55 @@ impl Figures {
     }
 }
 
-/// Utterances that took no part, of each of a job's manifests.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The utterances that were left out, of each of a job's manifests.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOutOf {
+    /// Of the training manifest.
     #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
     pub train: LeftOut,
+    /// Of the validation manifest.
     #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
     pub valid: LeftOut,
 }
 
 /// A change of the job in the middle of its run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Amendment {
-    /// Steps that were made before it.
+    /// The steps that were made before it.
     pub step: u64,
     #[serde(flatten)]
     pub change: Change,
 }
 
 /// A score with the loss beside it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metrics {
+    /// The mean loss over the utterances that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     #[serde(flatten)]
     pub score: Score,
 }
 
-/// What a final model is made of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The epochs that a final model is made of, and its score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Chosen {
-    /// At whose ends its weights were taken; of several, the mean.
+    /// The epochs at whose ends the weights were taken; of several, the mean is the final model.
     pub epochs: Vec<u64>,
     #[serde(flatten)]
     pub metrics: Metrics,
 }
 
 /// The best score so far.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Best {
+    /// The best epoch, counted from 1.
     pub epoch: u32,
+    /// The last step of that epoch.
     pub step: u64,
-    /// What was compared: `accuracy`, or else `wer`.
+    /// The name of the score: `accuracy`, or else `wer`.
     pub metric: String,
+    /// The score.
     pub value: f64,
 }
 

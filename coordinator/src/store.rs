@@ -16,6 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -48,14 +49,19 @@ impl Layout {
 }
 
 /// What a job is doing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    /// It waits for its turn, or for workers.
     #[default]
     Queued,
+    /// It is being trained.
     Running,
+    /// It reached its end.
     Succeeded,
+    /// It ended with an error.
     Failed,
+    /// A person ended it.
     Cancelled,
 }
 
@@ -67,7 +73,7 @@ impl State {
 }
 
 /// Why a job failed, by what it calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// The training itself: gradients that are not finite, for instance.

@@ -3,26 +3,27 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Seconds. Those of workers are added up over them: each is a thread that computes, from the end of
 /// one lease to the end of the next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Times {
-    /// Workers computed.
+    /// Seconds in which workers computed.
     pub compute_s: f64,
-    /// Workers waited for features.
+    /// Seconds in which workers waited for features.
     pub features_s: f64,
-    /// Workers waited for weights.
+    /// Seconds in which workers waited for weights.
     pub pull_s: f64,
-    /// Workers waited for what they hand in to arrive.
+    /// Seconds in which workers waited for their contributions to arrive.
     pub push_s: f64,
-    /// Workers waited for work: others computed, or the weights were updated.
+    /// Seconds in which workers waited for work: others computed, or the weights were updated.
     pub wait_s: f64,
-    /// The coordinator added contributions.
+    /// Seconds in which the coordinator added contributions.
     pub reduce_s: f64,
-    /// The coordinator moved the weights: division, norm, clipping, optimizer.
+    /// Seconds in which the coordinator updated the weights: division, norm, clipping, optimizer.
     pub update_s: f64,
 }
 

@@ -1,5 +1,20 @@
 //! The wire of unisono: protobuf services and messages, and the domain types they turn into at the
 //! boundary. Nothing behind the conversions knows the wire.
+//!
+//! The main types: [`tree::Node`] (a node of the reduction tree), [`contribution::Contribution`] (the sum that a
+//! worker sends for a node) with its [`contribution::Key`], [`wire::Wire`] (the number format in which vectors
+//! travel), [`convert`] (messages to domain types, checked once), and `v1`, the generated messages and services.
+//!
+//! The order of additions follows from the tree alone, not from who adds or when:
+//!
+//! ```
+//! use proto::tree::{Node, fold};
+//!
+//! let mut leaf = |micro_batch: u32| Ok::<_, std::convert::Infallible>(Some(micro_batch.to_string()));
+//! let sum = fold(Node::root(5), 5, &mut leaf, &mut |left, right| format!("({left}+{right})"))?;
+//! assert_eq!(sum.as_deref(), Some("(((0+1)+(2+3))+4)"));
+//! # Ok::<(), std::convert::Infallible>(())
+//! ```
 
 pub mod contribution;
 pub mod convert;

@@ -1,19 +1,20 @@
 //! How an element of a gradient or of weights is rounded and travels. It decides the bits, and refuses
 //! to know which vectors those are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use simd::wide;
 
-/// What a job's vectors are made of between workers and coordinator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The number format in which gradients and weights travel between workers and coordinator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wire {
-    /// Four bytes, as they are computed.
+    /// Four bytes an element: the values as they are computed.
     #[default]
     F32,
-    /// Two bytes: the upper half of an `f32`. Gradients are rounded at every node of the reduction tree,
-    /// so that it does not matter at which one they are cut.
+    /// bfloat16, two bytes an element: the upper half of an `f32`. Gradients are rounded at every node of
+    /// the reduction tree, so that the result does not depend on how the tree is divided among workers.
     Bf16,
 }
 

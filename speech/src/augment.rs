@@ -3,6 +3,7 @@
 //! [`spec_augment`]. Everything that is drawn follows from (seed, epoch, utterance), never from who computes
 //! it. Refuses to know when it is applied: training, never scoring.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -16,38 +17,51 @@ pub use augmenter::{Augmenter, Occasion, Recording};
 pub use masks::spec_augment;
 pub use noise::NoiseKind;
 
-/// The `[augment]` section of a job. As it is by default, nothing is changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[augment]` section of a job: changes to the training set's recordings and features, drawn anew for each
+/// (seed, epoch, utterance). By default nothing is changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AugmentConfig {
-    /// Masks over neighbouring dimensions (mel bands).
+    /// The number of frequency masks (SpecAugment, Park et al. 2019): each covers neighbouring mel bands.
+    #[schemars(range(max = 100), example = 1)]
     pub freq_masks: usize,
-    /// The most dimensions that one of them covers.
+    /// The most mel bands that a frequency mask covers.
+    #[schemars(example = 8)]
     pub freq_width: usize,
-    /// Masks over neighbouring frames.
+    /// The number of time masks (SpecAugment): each covers neighbouring frames.
+    #[schemars(range(max = 100), example = 2)]
     pub time_masks: usize,
-    /// The largest part of an utterance's frames that one of them covers.
+    /// The largest share of an utterance's frames that a time mask covers.
+    #[schemars(range(min = 0, max = 1), example = 0.1)]
     pub time_fraction: f64,
-    /// Factors of which one is drawn: the recording is played so many times as fast, and its pitch and
-    /// formants rise as much (Ko et al. 2015). None: as it is.
+    /// Speed factors, one of which is drawn for each utterance (Ko et al. 2015). Speed changes pace, pitch and
+    /// formants together. Empty: no change. At most 100 factors.
+    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.9, 1.0, 1.1])]
     pub speed: Vec<f64>,
-    /// The range of a factor by which speech becomes faster, pitch and formants unchanged: frames lie as
-    /// much farther apart.
+    /// The range `[low, high]` of the tempo factor: pace alone, by frames that lie farther apart.
+    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.9, 1.1])]
     pub tempo: [f64; 2],
-    /// The range of a factor by which the frequency axis is warped, in steps of a hundredth: speakers with a
-    /// shorter or a longer vocal tract (Jaitly & Hinton 2013).
+    /// The range `[low, high]` of the vocal tract length perturbation (Jaitly & Hinton 2013): a warp of the
+    /// frequency axis in steps of 0.01, formants alone.
+    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.8, 1.2])]
     pub vtlp: [f64; 2],
-    /// The range of loudness, in decibels above the recording's own.
+    /// The range `[low, high]` of the gain in decibels.
+    #[schemars(inner(range(min = -60, max = 60)), example = [-6.0, 6.0])]
     pub gain_db: [f64; 2],
     /// The share of utterances that noise is added to.
+    #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub noise: f64,
-    /// The range of the ratio of speech to noise, over the whole utterance.
+    /// The range `[low, high]` of the signal-to-noise ratio in decibels, over the whole utterance.
+    #[schemars(inner(range(min = -30, max = 100)), example = [5.0, 20.0])]
     pub noise_snr_db: [f64; 2],
-    /// Of which one is drawn.
+    /// The kinds of noise, one of which is drawn for each utterance that gets noise.
+    #[schemars(example = ["babble"])]
     pub noise_kinds: Vec<NoiseKind>,
-    /// The share of utterances that are heard in a simulated room.
+    /// The share of utterances that are convolved with the impulse response of a simulated room.
+    #[schemars(range(min = 0, max = 1), example = 0.3)]
     pub reverb: f64,
-    /// The range of the rooms' reverberation time (T60), in seconds.
+    /// The range `[low, high]` of the simulated rooms' reverberation time (T60) in seconds.
+    #[schemars(inner(range(min = 0.02, max = 1)), example = [0.2, 0.6])]
     pub reverb_seconds: [f64; 2],
 }
 

@@ -2,6 +2,7 @@
 //! that comes out. The numbers follow Kaldi's conventions; the parts that make them are the submodules,
 //! composed by [`front_end`](crate::front_end). Refuses to know about files and about models.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,59 +13,77 @@ pub(crate) mod spectrum;
 
 use crate::audio::RATES;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureKind {
-    /// Logarithms of the energies in mel bands.
+    /// Log mel filter bank energies.
     LogMel,
     /// Mel-frequency cepstral coefficients.
     Mfcc,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalization {
+    /// No normalisation.
     None,
     /// Zero mean and unit variance over each utterance.
     Utterance,
-    /// Zero mean and unit variance over all utterances of a speaker in the manifest at hand; over the
-    /// utterance where nobody says who speaks.
+    /// Zero mean and unit variance over all utterances of a speaker in the manifest (per-speaker CMVN); over
+    /// the utterance where the speaker is unknown.
     Speaker,
     /// Zero mean and unit variance over the training set.
     Global,
 }
 
-/// The `[features]` section of a job. Equal configurations give equal features.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[features]` section of a job: the front end, after Kaldi's conventions. Equal settings give equal features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FeaturesConfig {
+    /// The kind of features.
     pub kind: FeatureKind,
-    /// The rate at which features are computed, in Hz.
+    /// The sampling rate in Hz at which features are computed.
+    #[schemars(range(min = 1000, max = 192000), example = 8000)]
     pub sample_rate: u32,
-    /// Whether audio of another rate is resampled, or refused.
+    /// Whether audio of another sampling rate is resampled; `false` refuses it.
     pub resample: bool,
+    /// The number of mel filter bands.
+    #[schemars(range(min = 1, max = 256), example = 80)]
     pub mel_bins: usize,
-    /// Coefficients kept of each MFCC frame.
+    /// The number of cepstral coefficients of an MFCC frame, at most `mel_bins`.
+    #[schemars(range(min = 1, max = 256), example = 20)]
     pub cepstra: usize,
+    /// The length of a frame in milliseconds, at least 8 samples.
+    #[schemars(range(min = 1, max = 1000), example = 32.0)]
     pub frame_ms: f64,
+    /// The time from one frame's start to the next one's in milliseconds, at least a sample.
+    #[schemars(range(min = 0.1, max = 1000), example = 12.5)]
     pub shift_ms: f64,
-    /// The lower edge of the first mel band, in Hz.
+    /// The lower edge of the first mel band in Hz, at most the Nyquist frequency.
+    #[schemars(range(min = 0), example = 60.0)]
     pub low_hz: f64,
-    /// The upper edge of the last mel band: in Hz, or 0 for the Nyquist frequency, or negative: that far
-    /// below it.
+    /// The upper edge of the last mel band in Hz; 0: the Nyquist frequency; negative: so far below it.
+    #[schemars(example = 3800.0)]
     pub high_hz: f64,
+    /// The coefficient of the pre-emphasis filter.
+    #[schemars(range(min = 0, max = 1), example = 0.95)]
     pub preemphasis: f64,
-    /// How far log mel energies may lie below the utterance's loudest, in decibels; what lies lower is
-    /// raised to it, and with it the recordings' different noise. 0: no bound but Kaldi's.
+    /// The dynamic range floor in decibels: log mel energies that lie farther below the utterance's loudest are
+    /// raised to it, which hides differences of the recordings' noise. 0: no floor but Kaldi's.
+    #[schemars(range(min = 0, max = 200), example = 60.0)]
     pub range_db: f64,
-    /// Whether the first cepstral coefficient is replaced by the frame's log energy.
+    /// Whether the frame's log energy replaces the first cepstral coefficient.
     pub use_energy: bool,
-    /// Orders of time derivatives appended to each frame: 0, 1 or 2.
+    /// The orders of time derivatives appended to each frame.
+    #[schemars(range(min = 0, max = 2), example = 2)]
     pub deltas: usize,
-    /// Consecutive frames joined into one; 1 leaves them as they are.
+    /// Frame stacking: so many consecutive frames are joined into one. 1: no stacking.
+    #[schemars(range(min = 1, max = 64), example = 3)]
     pub stack: usize,
-    /// Of the frames that are then there, one in so many is kept, the first of all among them; 1 keeps all.
+    /// Frame subsampling: one in so many of the (stacked) frames is kept, beginning with the first. 1: all.
+    #[schemars(range(min = 1, max = 64), example = 3)]
     pub stride: usize,
+    /// Mean and variance normalisation of the features (CMVN).
     pub normalization: Normalization,
 }
 

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fmt, io::ErrorKind};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -14,7 +15,9 @@ use crate::{
 };
 
 /// Why an utterance takes no part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The line of the manifest says nothing that can be used.
@@ -123,19 +126,24 @@ impl fmt::Display for Reason {
 }
 
 /// One that was left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
+    /// The utterance's id.
     pub utterance: String,
+    /// What is wrong with it.
     pub reason: String,
 }
 
 /// How many of a set are left out, by reason, and the first few by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOut {
+    /// The number of utterances that were left out.
     pub utterances: u64,
     /// The size of the set.
     pub of: u64,
+    /// The number for each reason.
     pub by_reason: BTreeMap<Reason, u64>,
+    /// The first few of them.
     pub examples: Vec<Example>,
 }
 

@@ -3,6 +3,27 @@
 //!
 //! Everything here is a function of its arguments: no clock, no thread count and no hash-map order
 //! reaches a number.
+//!
+//! A recording's way: a manifest's line ([`manifest::Utterance`]) names it, [`audio`] reads it,
+//! [`front_end::FrontEnd`] computes [`features::Features`] `[frames, dims]`, and [`batching`] puts utterances into
+//! micro-batches. A transcript's way: [`text::TextConfig`] normalises it, and [`text::Vocabulary`] encodes it as
+//! labels. [`model::ModelSpec`] lays out a model's parameters. [`decode::Decoder`] turns a model's
+//! log-probabilities into text again, and [`score`] compares that with the reference.
+//!
+//! ```
+//! use speech::{audio::Audio, features::FeaturesConfig, front_end::FrontEnd, score};
+//!
+//! // A second of a 440 Hz tone.
+//! let tone = (0..16_000).map(|n| (n as f32 * 440.0 * std::f32::consts::TAU / 16_000.0).sin());
+//! let audio = Audio { sample_rate: 16_000, samples: tone.collect() };
+//! let front_end = FrontEnd::new(&FeaturesConfig::default(), None)?;
+//! let features = front_end.features(&audio)?;
+//! assert_eq!((features.frames, features.dims), (98, 40)); // 25 ms every 10 ms, 40 mel bands
+//!
+//! let errors = score::word_errors("one two three", "one three");
+//! assert_eq!((errors.deletions, errors.reference), (1, 3));
+//! # Ok::<(), speech::front_end::FrontEndError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -3,6 +3,7 @@
 //! the parts fit each other, and refuses to know weights, optimizers and where the audio lies.
 
 use crate::error_class::{self, Class, Classify};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -36,15 +37,15 @@ pub struct Recipe {
 }
 
 /// What a gradient summed over utterances is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalize {
-    /// How many utterances there were.
+    /// The number of utterances.
     #[default]
     Utterances,
-    /// How many frames they had, as the model sees them.
+    /// The number of frames, as the model sees them.
     Frames,
-    /// How many labels their transcripts had.
+    /// The number of labels in the transcripts.
     Labels,
 }
 

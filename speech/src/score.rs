@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod alignment;
@@ -16,13 +17,16 @@ pub use alignment::Edit;
 pub use confusion::Confusion;
 
 /// What turns references into hypotheses, and how long the references are; in words or characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorCounts {
+    /// The number of substitutions.
     pub substitutions: u64,
+    /// The number of deletions.
     pub deletions: u64,
+    /// The number of insertions.
     pub insertions: u64,
-    /// Words, or characters, of the references.
+    /// The number of words, or characters, of the references.
     pub reference: u64,
 }
 
@@ -79,20 +83,27 @@ pub fn char_errors(reference: &str, hypothesis: &str) -> ErrorCounts {
 }
 
 /// The result of an evaluation. Rates are fractions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
+    /// The number of utterances that were scored.
     pub utterances: u64,
+    /// The word error rate (CTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wer: Option<f64>,
+    /// The character error rate (CTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cer: Option<f64>,
+    /// The edits in words (CTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word_errors: Option<ErrorCounts>,
+    /// The edits in characters (CTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub char_errors: Option<ErrorCounts>,
+    /// The share of utterances whose class is right (keyword).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
+    /// The confusion matrix (keyword).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confusion: Option<Confusion>,
 }

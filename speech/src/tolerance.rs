@@ -1,8 +1,9 @@
 //! How many bad items of a set (recordings, utterances, lines of a list) may be left out before the
 //! whole set is refused. One rule for import, training, evaluation and transcription.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
@@ -47,6 +48,20 @@ impl MaxBad {
 
     pub fn is_default(&self) -> bool {
         *self == Self::Default
+    }
+}
+
+impl JsonSchema for MaxBad {
+    fn schema_name() -> Cow<'static, str> {
+        "MaxBad".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["integer", "number", "string"] })
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -11,14 +12,15 @@ use crate::{
 };
 
 /// How many transcripts of a set have what the vocabulary lacks, and the first few of everything.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnknownText {
+    /// The number of such transcripts.
     pub utterances: u64,
     /// The size of the set.
     pub of: u64,
-    /// Characters, or classes, that the vocabulary lacks.
+    /// Characters, or classes, that the vocabulary lacks; the first few.
     pub units: Vec<String>,
-    /// Ids of the first utterances.
+    /// The ids of the first few utterances.
     pub examples: Vec<String>,
 }
 

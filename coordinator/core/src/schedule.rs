@@ -2,29 +2,39 @@
 //! and uses only operations that IEEE 754 rounds exactly, so that no mathematics library reaches the
 //! weights.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{OutOfRange, require};
 
-/// The `[schedule]` section of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[schedule]` section of a job: the learning rate over the applied steps, those that changed the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
+    /// The shape of the learning rate after the warm-up, t applied steps later, as a factor of
+    /// `optimizer.learning_rate`.
     pub kind: ScheduleKind,
-    /// Applied steps over which the rate climbs to its base, evenly from `base / warmup_steps`. The
-    /// rest of the schedule begins after them.
+    /// Linear warm-up: the applied steps over which the learning rate rises to its base. The rest of the
+    /// schedule begins after them.
+    #[schemars(example = 100)]
     pub warmup_steps: u64,
-    /// Applied steps over which `step` and `exponential` multiply the rate by `gamma`.
+    /// The applied steps over which `step` and `exponential` multiply the learning rate by `gamma`.
+    #[schemars(range(min = 1), example = 500)]
     pub step_size: u64,
-    /// What `plateau` multiplies the rate by as well.
+    /// The factor of `step`, `exponential` and `plateau`.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0), example = 0.9)]
     pub gamma: f64,
-    /// Where `cosine` ends, and below which `plateau` does not fall, as a share of the base rate.
+    /// The share of the base learning rate at which `cosine` ends, and below which `plateau` does not go.
+    #[schemars(range(min = 0, max = 1), example = 0.05)]
     pub final_fraction: f64,
-    /// Epochs without a better score that `plateau` lets pass before the rate falls.
+    /// The epochs without improvement after which `plateau` lowers the learning rate.
+    #[schemars(example = 2)]
     pub patience: u32,
-    /// The share by which `plateau` wants a score to be better.
+    /// The relative improvement that `plateau` asks for.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.01)]
     pub threshold: f64,
-    /// Epochs after a fall that `plateau` does not count.
+    /// The epochs after a reduction that `plateau` does not count.
+    #[schemars(example = 1)]
     pub cooldown: u32,
 }
 
@@ -44,19 +54,19 @@ impl Default for ScheduleConfig {
 }
 
 /// How the rate moves after the warm-up, `t` applied steps later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
+    /// 1.
     Constant,
     /// `gamma ^ floor(t / step_size)`: a staircase.
     Step,
-    /// `gamma ^ (t / step_size)`: the curve through the staircase's corners; `step_size = 1` makes
-    /// `gamma` the factor of one step.
+    /// `gamma ^ (t / step_size)`; with `step_size = 1`, `gamma` is the factor of one step.
     Exponential,
     /// Half a cosine wave from 1 to `final_fraction` at the job's last step.
     Cosine,
-    /// `gamma` once for each time that the validation set's figure (`select.by`) did not improve for
-    /// more than `patience` epochs: torch's `ReduceLROnPlateau`.
+    /// `gamma` once for each time that the score on the validation set (`select.by`) has not improved for more
+    /// than `patience` epochs: torch's `ReduceLROnPlateau`.
     Plateau,
 }
 

@@ -1,23 +1,26 @@
 //! Which weights of a run become the final model: the `[select]` section of a job, and the figure that
 //! epochs are compared by. It refuses to know what a run does with the comparison.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use speech::score::Score;
 
 use crate::limits::{OutOfRange, require};
 
-/// The `[select]` section of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[select]` section of a job: model selection, checkpoint averaging and early stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SelectConfig {
-    /// Of which epochs' ends the final model is made.
+    /// Which epochs' weights, as they are at the epoch's end, become the final model.
     pub keep: Keep,
-    /// How many of them are averaged, weight by weight (Izmailov et al. 2018); fewer where the run has
-    /// fewer. A checkpoint holds them all.
+    /// How many of those weights are averaged element by element (Izmailov et al. 2018); fewer where the run has
+    /// fewer. Each checkpoint holds all of them.
+    #[schemars(range(min = 1, max = MOST), example = 5)]
     pub average: usize,
-    /// What epochs are compared by.
+    /// The score by which epochs are compared: for `keep = "best"`, early stopping and plateaus.
     pub by: Measure,
-    /// Epochs in a row without a better one after which the run ends; 0: it never ends early.
+    /// Early stopping: the run ends after so many epochs in a row without a better one. 0: never.
+    #[schemars(example = 10)]
     pub patience: u32,
 }
 
@@ -32,19 +35,20 @@ impl Default for SelectConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
+    /// The last epochs.
     Last,
-    /// On the validation set.
+    /// The epochs with the best scores on the validation set.
     Best,
 }
 
 /// A figure of the validation set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// Accuracy, or else the word error rate.
+    /// Accuracy of a keyword model, word error rate of a CTC model.
     Score,
     /// The character error rate.
     Cer,

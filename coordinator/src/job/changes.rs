@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use toml::{Table, Value};
@@ -13,13 +14,14 @@ use super::Job;
 use crate::{optimizer::OptimizerConfig, schedule::ScheduleKind};
 
 /// A key whose value differs. Absent values stand for keys that are left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    /// `section.key`.
+    /// The key with its section: `section.key`.
     pub key: String,
-    /// As TOML has it, cut off where it is long.
+    /// The value before, as TOML, cut off where it is long; absent where the key was left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// The value from now on, as TOML, cut off where it is long; absent where the key is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
 }

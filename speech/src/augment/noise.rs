@@ -2,18 +2,19 @@
 //! noise is, and measures it before it is added, so that the ratio is what was asked for. Refuses to know
 //! who the other speakers are.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoiseKind {
-    /// As strong at every frequency.
+    /// White noise.
     White,
-    /// As strong in every octave.
+    /// Pink noise: equal power in every octave.
     Pink,
-    /// Other utterances of the same micro-batch at once; pink where there is none.
+    /// Babble: other utterances of the same micro-batch together; pink noise where there is none.
     Babble,
 }
 

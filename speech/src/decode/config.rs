@@ -4,13 +4,14 @@
 use crate::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::lm::MAX_TRAINED_ORDER;
 
 /// Where words come from: `none`, `train` (the training transcripts) or a file's path.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 pub enum Source {
     #[default]
@@ -48,32 +49,48 @@ impl Source {
     }
 }
 
-/// How a CTC model's outputs are decoded. Weights and bounds are natural logarithms.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[decode]` section of a job: CTC prefix beam search with a language model by shallow fusion. Left out,
+/// the model is decoded greedily. Weights and ranges are natural logarithms.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecodeConfig {
-    /// An ARPA file, or n-grams of the transcripts.
+    /// The language model: `"train"` (n-grams of the training transcripts), `"none"`, or the path of an ARPA
+    /// file (`.arpa`, `.arpa.gz`).
+    #[schemars(example = &"lm.arpa.gz")]
     pub language_model: Source,
-    /// Words of the longest n-grams of the transcripts.
+    /// The order of the n-grams that are estimated from the training transcripts.
+    #[schemars(range(min = 1, max = MAX_TRAINED_ORDER), example = 3)]
     pub order: usize,
-    /// A file with a word a line, or the words of the transcripts. No other words come out then.
+    /// The lexicon: `"none"`, `"train"` (the words of the training transcripts), or the path of a file with a
+    /// word a line. With a lexicon, no other words can be recognised.
+    #[schemars(example = &"train")]
     pub lexicon: Source,
-    /// Hypotheses that are followed at once.
+    /// The beam width: hypotheses that are kept at each frame.
+    #[schemars(range(min = 1, max = 4096), example = 128)]
     pub beam: usize,
-    /// Hypotheses that are given in the end, at most.
+    /// The most hypotheses that are returned for an utterance.
+    #[schemars(range(min = 1, max = 4096), example = 5)]
     pub n_best: usize,
-    /// What the language model's logarithms are multiplied by.
+    /// The factor of the language model's log-probabilities.
+    #[schemars(range(min = 0, max = 1000), example = 0.8)]
     pub lm_weight: f64,
-    /// Added for each word.
+    /// The word insertion bonus: added to a hypothesis for each word.
+    #[schemars(range(min = -100, max = 1000), example = 1.0)]
     pub word_bonus: f64,
-    /// Taken for each word that the language model lacks, beside what it gives the unknown word.
+    /// Subtracted for each word that the language model lacks, beside the model's own score of an unknown word.
+    #[schemars(range(min = 0, max = 1000), example = 8.0)]
     pub unknown_penalty: f64,
-    /// Words and phrases that are expected, and what each is worth when it is said.
+    /// Expected words and phrases (contextual biasing), each of which adds `hot_boost` where it is recognised.
+    #[schemars(example = ["NEW YORK"])]
     pub hot_words: Vec<String>,
+    /// The bonus of a hot word or phrase.
+    #[schemars(range(min = 0, max = 1000), example = 6.0)]
     pub hot_boost: f64,
-    /// Labels this far below a frame's best begin nothing there.
+    /// Labels whose log-probability is this far below the frame's best label do not extend a hypothesis.
+    #[schemars(range(min = 0, max = 1000), example = 12.0)]
     pub label_range: f64,
-    /// Hypotheses this far below the best are let go of.
+    /// Hypotheses whose score is this far below the best one are pruned.
+    #[schemars(range(min = 0, max = 1000), example = 20.0)]
     pub beam_range: f64,
 }
 

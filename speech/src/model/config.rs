@@ -2,43 +2,54 @@
 //! refuses to know what is laid out from them.
 
 use crate::error_class::{self, Class, Classify};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The `[model]` section of a job: hidden layers of a kind, and a head.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
+    /// The kind of the hidden layers.
     pub kind: ModelKind,
+    /// The output of the model and its loss.
     pub head: Head,
-    /// Hidden layers, 1 to 16.
+    /// The number of hidden layers; not of a `cnn`.
+    #[schemars(range(min = 1, max = LAYERS), example = 3)]
     pub layers: usize,
-    /// Units of a layer; of each direction of a recurrent one.
+    /// The units of a hidden layer, in each direction of a recurrent one; not of a `cnn`.
+    #[schemars(range(min = 1, max = WIDTH), example = 256)]
     pub hidden: usize,
-    /// Units of each layer in turn, in place of `layers` and `hidden`.
+    /// The units of each hidden layer in turn, in place of `layers` and `hidden`; not of a `cnn`. At most 16 layers.
+    #[schemars(inner(range(min = 1, max = WIDTH)), example = [128, 64])]
     pub widths: Vec<usize>,
+    /// Whether recurrent layers run in both directions; `lstm`, `gru` and `rnn`.
     pub bidirectional: bool,
-    /// Units that an LSTM's hidden state is projected to (torch's `proj_size`); 0: none.
+    /// The units that an LSTM's hidden state is projected to (torch's `proj_size`), below `hidden`; 0: no
+    /// projection. `lstm` only.
+    #[schemars(example = 64)]
     pub projection: usize,
-    /// Of dense layers (`relu` when it is left out) and of a plain recurrent network (`tanh`).
+    /// The activation of dense layers (left out: `"relu"`) and of an `rnn` (left out: `"tanh"`; not `"sigmoid"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
-    /// Normalises what each layer gives, frame by frame: after every convolution of the front and
-    /// every hidden layer, the last one too, before dropout. A `cnn` always does.
+    /// Layer normalisation of each frame, after every convolution of `[model.conv]` and every hidden layer,
+    /// before dropout. A `cnn` always has it.
     pub layer_norm: bool,
-    /// Units of dense layers before the output, after the pooling where there is one.
+    /// The units of dense layers before the output layer, after pooling. At most 16 layers.
+    #[schemars(inner(range(min = 1, max = WIDTH)), example = [64])]
     pub dense: Vec<usize>,
-    /// Frames before the one in hand that a `dnn` sees beside it; zeros before the first.
+    /// The frames before the current one that a `dnn` sees (context window); zeros before the first frame.
+    #[schemars(range(max = 64), example = 5)]
     pub context_left: usize,
-    /// Frames after it; zeros after the last.
+    /// The frames after the current one that a `dnn` sees; zeros after the last frame.
+    #[schemars(range(max = 64), example = 5)]
     pub context_right: usize,
-    /// Convolutions before the first hidden layer.
     pub conv: ConvConfig,
-    /// The layers of a `cnn`.
     pub residual: ResidualConfig,
-    /// Probability of dropping an element of a layer's output, between layers and before the head.
+    /// The probability of dropping an element of a layer's output, between layers and before the output layer.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.2)]
     pub dropout: f64,
-    /// What the keyword head sees of the frames; the CTC head sees them all.
+    /// How a keyword model reduces an utterance's frames to one; a CTC model has an output for each frame.
     pub pooling: Pooling,
 }
 
@@ -66,12 +77,14 @@ impl Default for ModelConfig {
 }
 
 /// What the hidden layers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {
+    /// Long short-term memory, torch's equations.
     Lstm,
+    /// Gated recurrent units, torch's equations.
     Gru,
-    /// Plain recurrent layers.
+    /// Plain (Elman) recurrent layers.
     Rnn,
     /// Dense layers over windows of frames.
     Dnn,
@@ -96,44 +109,49 @@ impl ModelKind {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
+    /// max(0, x).
     Relu,
+    /// The hyperbolic tangent.
     Tanh,
+    /// The logistic function.
     Sigmoid,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
-    /// One class an utterance: cross-entropy on the pooled frames.
+    /// Keyword recognition, one class an utterance: cross-entropy on the pooled frames.
     Keyword,
     /// Connectionist temporal classification (Graves et al. 2006) over units and a blank.
     Ctc,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
-    /// The last frame of the forward direction; with two directions, beside the first frame of the
-    /// backward one: what each direction knows once it has read everything.
+    /// The last frame of the forward direction, and with two directions the first frame of the backward one
+    /// beside it. `lstm`, `gru` and `rnn`.
     Last,
-    /// The mean over an utterance's own frames.
+    /// The mean over the utterance's frames.
     Mean,
 }
 
-/// The `[model.conv]` section: strided 2-D convolutions over frames and bands, each with a ReLU
-/// (Amodei et al. 2016). A frame's features are the bands of one channel.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[model.conv]` section: strided 2-D convolutions before the first hidden layer, each with a ReLU
+/// (Amodei et al. 2016). A frame's features are the bands of one channel. Not of a `cnn`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvConfig {
-    /// Of each convolution in turn; none: no convolutions.
+    /// The output channels of each convolution in turn; empty: no convolutions. At most 4.
+    #[schemars(inner(range(min = 1, max = 1024)), example = [32, 32])]
     pub channels: Vec<usize>,
-    /// Frames and bands of each kernel, odd.
+    /// The size of each kernel, `[frames, bands]`, both odd.
+    #[schemars(inner(range(min = 1, max = 41)), example = [5, 3])]
     pub kernel: [usize; 2],
-    /// Frames and bands from one place of a kernel to the next: of n frames, n / stride are left,
-    /// rounded up.
+    /// The stride of each convolution, `[frames, bands]`: n frames become n / stride, rounded up.
+    #[schemars(inner(range(min = 1, max = 8)), example = [1, 2])]
     pub stride: [usize; 2],
 }
 
@@ -147,18 +165,21 @@ impl Default for ConvConfig {
     }
 }
 
-/// The `[model.residual]` section: the layers of a `cnn`. The defaults are res8; res15 has six blocks,
-/// `pool = [1, 1]` and dilation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[model.residual]` section: the layers of a `cnn`. The defaults are res8 (Tang and Lin 2018); res15 has
+/// six blocks, `pool = [1, 1]` and dilation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResidualConfig {
-    /// Of every convolution.
+    /// The channels of every convolution.
+    #[schemars(range(min = 1, max = 1024), example = 19)]
     pub channels: usize,
-    /// Blocks of two convolutions of 3 × 3 and a way around them.
+    /// The number of residual blocks, each of two 3 × 3 convolutions.
+    #[schemars(range(min = 1, max = 16), example = 6)]
     pub blocks: usize,
-    /// Frames and bands that are averaged after the first convolution.
+    /// The size of the average pooling after the first convolution, `[frames, bands]`.
+    #[schemars(inner(range(min = 1, max = 16)), example = [1, 1])]
     pub pool: [usize; 2],
-    /// Whether the kernels of every third convolution see twice as far as those before.
+    /// Whether the dilation of the kernels doubles with every third convolution.
     pub dilated: bool,
 }
 

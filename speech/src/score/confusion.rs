@@ -1,23 +1,25 @@
-//! Which class was taken for which.
+//! The confusion matrix: which class was recognised in place of which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::details::Taken;
 
-/// Counts of utterances by what was said and what was recognised. Only what occurred is counted, so that
+/// A confusion matrix: the number of utterances by class of the reference and of the hypothesis. Only what occurred is counted, so that
 /// its size follows the number of utterances and not the square of the number of classes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Confusion {
+    /// The model's classes.
     pub classes: Vec<String>,
-    /// By reference and hypothesis, both of the classes.
+    /// The number of utterances by class of the reference, then by class of the hypothesis.
     pub counts: BTreeMap<String, BTreeMap<String, u64>>,
-    /// By reference class, hypotheses that are none of the classes.
+    /// The number of utterances by class of the reference, whose hypothesis is none of the classes.
     pub outside: BTreeMap<String, u64>,
-    /// Utterances whose reference is none of the classes: no hypothesis can be right.
+    /// The number of utterances whose reference is none of the classes, so that no hypothesis can be right.
     pub unknown: u64,
 }
 

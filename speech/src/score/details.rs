@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -80,11 +81,14 @@ pub struct Rate {
     pub interval: Option<Interval>,
 }
 
-/// What was taken for what; an empty word where it was inserted or deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A confusion: what was recognised in place of what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Taken {
+    /// The word or class of the reference; empty where a word was inserted.
     pub reference: String,
+    /// The word or class of the hypothesis; empty where a word was deleted.
     pub hypothesis: String,
+    /// How often it occurred.
     pub count: u64,
 }
 

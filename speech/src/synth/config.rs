@@ -1,39 +1,55 @@
 //! What a synthetic corpus should be: the configuration, its defaults and its limits. It makes nothing.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
 use super::SynthError;
 
 /// What is said in each utterance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
     /// One digit.
     #[default]
     Digits,
-    /// A string of `min_digits` to `max_digits` digits.
+    /// A string of `min_digits` to `max_digits` digits (for `model.head = "ctc"`).
     DigitStrings,
 }
 
-/// A synthetic corpus. It is the only input of [`super::generate`]: equal configurations give equal
-/// bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The `[corpus.synthetic]` section of a job: spoken digits made by the built-in formant synthesiser (after
+/// Klatt 1980), in place of manifests. Equal settings give equal bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyntheticConfig {
+    /// What is said in each utterance.
     pub task: Task,
-    /// Training and validation utterances.
+    /// The number of training utterances; with `valid` at most 1,000,000.
+    #[schemars(range(min = 1, max = MOST_UTTERANCES), example = 400)]
     pub train: usize,
+    /// The number of validation utterances.
+    #[schemars(range(min = 1, max = MOST_UTTERANCES), example = 100)]
     pub valid: usize,
-    /// Speakers of the training utterances, and the other speakers of the validation ones.
+    /// The number of speakers of the training utterances, at most one an utterance.
+    #[schemars(range(min = 1), example = 20)]
     pub speakers: usize,
+    /// The number of speakers of the validation utterances, who are others than the training speakers.
+    #[schemars(range(min = 1), example = 5)]
     pub valid_speakers: usize,
+    /// The seed of everything that is drawn: another seed gives another corpus.
+    #[schemars(example = 7)]
     pub seed: u64,
+    /// The sampling rate in Hz.
+    #[schemars(range(min = 8000, max = 48000), example = 16000)]
     pub sample_rate: u32,
-    /// The lowest and the highest ratio of speech to noise; each utterance's is drawn between them.
+    /// The range `[low, high]` of the signal-to-noise ratio in decibels, drawn for each utterance.
+    #[schemars(inner(range(min = -10, max = 100)), example = [15.0, 30.0])]
     pub snr_db: [f64; 2],
-    /// The shortest and the longest string of the task `digit-strings`.
+    /// The fewest digits of an utterance of the task `"digit-strings"`.
+    #[schemars(range(min = 1), example = 1)]
     pub min_digits: usize,
+    /// The most digits of an utterance of the task `"digit-strings"`; at least `min_digits`.
+    #[schemars(range(min = 1, max = MOST_DIGITS), example = 4)]
     pub max_digits: usize,
 }
 

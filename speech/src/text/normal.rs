@@ -2,26 +2,34 @@
 //! Unicode, digits, case and punctuation, in that order. It decides what counts as the same text. As it is
 //! by default, text is left as the corpus writes it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{boundaries, composition, language::Language, marked, numbers};
 
-/// The `[text]` section of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The `[text]` section of a job: how transcripts are normalised, before training and before scoring alike, and
+/// the units of a CTC model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TextConfig {
-    /// What a CTC model says one after the other. A keyword model says whole transcripts.
+    /// The output units of a CTC model. The classes of a keyword model are whole transcripts.
     pub units: Units,
-    /// How many units there are, one for each character that occurs included; with words, how many of the
-    /// most frequent are known. 0: all words, and no answer for byte pairs.
+    /// The number of units with `"bytepair"` (required, each character that occurs included), or the most
+    /// frequent words that are kept with `"words"` (0: all words).
+    #[schemars(range(max = MOST_UNITS), example = 256)]
     pub size: usize,
+    /// Unicode normalisation.
     pub unicode: Unicode,
+    /// Whether digits are written out as words.
     pub digits: Digits,
-    /// A language's tag ("en", "tr-TR"): what digits are spelled in, where "en" is known, and whose rules
-    /// upper and lower case and word boundaries follow.
+    /// A language tag such as `"en"`, `"tr"` or `"pt-BR"`, whose rules for upper and lower case and for word
+    /// boundaries apply. Digits are spelled in `"en"` alone.
+    #[schemars(example = &"en-GB")]
     pub language: String,
+    /// Upper or lower case.
     pub case: Case,
+    /// Whether punctuation is removed.
     pub punctuation: Punctuation,
 }
 
@@ -39,48 +47,55 @@ impl Default for TextConfig {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Units {
+    /// Every character that occurs in the training transcripts.
     Characters,
-    /// Runs of characters within a word that occur often (Sennrich et al. 2016).
+    /// Byte-pair encoding, learned on the training transcripts (Sennrich et al. 2016).
     Bytepair,
+    /// Whole words.
     Words,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unicode {
+    /// Text stays as it is.
     Keep,
-    /// Compatibility decomposition, then canonical composition: one way to write what looks the same.
-    /// Accents that stand by themselves are left, and digits of another kind (½, ², ①) are set apart from
-    /// those beside them.
+    /// NFKC: compatibility decomposition, then canonical composition. Standalone accents stay, and a space
+    /// separates digits of another kind (½, ², ①) from the digits beside them.
     Nfkc,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Digits {
+    /// Digits stay as they are.
     Keep,
-    /// As words, fractions, powers and circled numbers too; see [`numbers`](super::numbers).
+    /// Numbers become words: decimals, ordinals, fractions, powers, per cent and circled numbers too.
     Spell,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
+    /// Case stays as it is.
     Keep,
+    /// Upper case.
     Upper,
+    /// Lower case.
     Lower,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Punctuation {
+    /// Punctuation stays as it is.
     Keep,
-    /// A space in its place, but where Unicode's word boundaries (UAX #29) have it inside of a word;
-    /// characters that nobody sees are taken out, and runs of spaces become one. A full stop between
-    /// letters ends a word: the letters of an abbreviation are said one by one.
+    /// Punctuation becomes a space, except inside a word as Unicode's word boundaries (UAX #29) define it.
+    /// Invisible characters are removed, and runs of spaces become one. A full stop between letters ends a
+    /// word, because the letters of an abbreviation are said one by one.
     Strip,
 }
 
