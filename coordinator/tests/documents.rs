@@ -66,10 +66,11 @@ fn every_key_has_a_meaning_and_an_example() {
 }
 
 /// Choices beside which every key of a job has an effect, one set or another.
-const CHOICES: [&[&str]; 17] = [
+const CHOICES: [&[&str]; 18] = [
     &[],
     &["model.head=ctc"],
     &["model.head=ctc", "text.units=bytepair"],
+    &["model.head=ctc", "text.size=256"],
     &[
         "model.head=ctc",
         "decode.language_model=train",
