@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
 use coordinator::job::reference::{self, Key, Section};
 
-use crate::{args, exit::Failure, output};
+use crate::{
+    args,
+    exit::{Failure, Result},
+    output,
+};
 
 pub fn run(args: args::Explain) -> Result<()> {
     if args.schema {

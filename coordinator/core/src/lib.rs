@@ -5,6 +5,21 @@
 //!
 //! Time is an argument everywhere, and equal inputs in equal order give equal outputs. The crate has no runtime, no
 //! files and no sockets among its dependencies. How the two state machines are driven is said in [`run`].
+//!
+//! Beside the two state machines there are functions:
+//!
+//! ```
+//! use coordinator_core::schedule::{ScheduleConfig, ScheduleKind};
+//!
+//! let schedule = ScheduleConfig {
+//!     kind: ScheduleKind::Step,
+//!     step_size: 100,
+//!     gamma: 0.5,
+//!     ..ScheduleConfig::default()
+//! };
+//! // The learning rate of the step after 250 applied ones, of 1,000; no plateau was met.
+//! assert_eq!(schedule.learning_rate(0.4, 250, 1000, 0), 0.1);
+//! ```
 
 #![forbid(unsafe_code)]
 
