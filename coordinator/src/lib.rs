@@ -11,7 +11,7 @@
 //!
 //! use coordinator::{
 //!     job::Job,
-//!     update::{Outcome, Trainer, TrainerConfig, UpdateRule as _},
+//!     update::{Outcome, Trainer, TrainerConfig},
 //! };
 //! use proto::contribution::Contribution;
 //! use speech::model::ModelSpec;
