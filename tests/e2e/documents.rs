@@ -127,6 +127,44 @@ fn files_that_documents_name_are_there() {
     assert!(missing.is_empty(), "no such files:\n{}", missing.join("\n"));
 }
 
+/// Whether `word` is in the text by itself, not as a part of another one.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |one: char| one.is_alphanumeric() || one == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+    })
+}
+
+#[test]
+fn the_glossary_names_what_is_in_the_code() {
+    let mut sources = String::new();
+    for path in crate::structure::all_sources() {
+        sources.push_str(&fs::read_to_string(path).unwrap());
+    }
+    let architecture = text("ARCHITECTURE.md");
+    let (_, glossary) = architecture.split_once("## Glossary").unwrap();
+    let (glossary, _) = glossary.split_once("\n## ").unwrap();
+    let rows = glossary.lines().filter(|line| line.starts_with("| "));
+    let mut unknown = Vec::new();
+    let mut names = 0;
+    for row in rows.skip(1) {
+        let column = row.split(" | ").nth(1).unwrap_or_default();
+        for name in column.split('`').skip(1).step_by(2) {
+            names += 1;
+            let last = name.rsplit([':', '.']).next().unwrap_or_default();
+            if !has_word(&sources, last) {
+                unknown.push(name.to_owned());
+            }
+        }
+    }
+    assert!(names > 40, "{names} names");
+    assert!(
+        unknown.is_empty(),
+        "no longer in the code: {}",
+        unknown.join(", ")
+    );
+}
+
 /// Blocks of commands, each with the reason why it is not run, if it is not.
 fn blocks(document: &str) -> Vec<(Option<String>, String)> {
     let mut found = Vec::new();

@@ -34,7 +34,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The project's Rust files.
-fn all_sources() -> Vec<PathBuf> {
+pub fn all_sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     for member in [
         "",
