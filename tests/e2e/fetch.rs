@@ -191,7 +191,7 @@ fn an_archive_that_could_not_be_unpacked_is_not_got_again() {
     std::fs::write(&blocked, "").unwrap();
     for sum in [Some(sum.as_str()), None] {
         let server = serve(file.clone(), vec![Way::Honest]);
-        let ended = fetch(dir.path(), &server, sum).expect(75);
+        let ended = fetch(dir.path(), &server, sum).expect(78);
         assert!(
             ended
                 .stderr
