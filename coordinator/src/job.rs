@@ -2,7 +2,6 @@
 //! is an error and every number is checked. It decides what a job may ask for, and refuses to open
 //! the files that it names.
 
-use speech::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
 use proto::wire::Wire;
@@ -12,6 +11,7 @@ use speech::{
     augment::{AugmentConfig, Augmenter},
     batching::BatchConfig,
     decode::{DecodeConfig, Source},
+    error_class::{self, Class, Classify},
     features::FeaturesConfig,
     front_end::FrontEnd,
     model::{Head, ModelConfig},

@@ -1,7 +1,6 @@
 //! A coordinator that runs: its address, its services and its end. It decides who may connect and how
 //! long a shutdown may take; it refuses to know what is answered.
 
-use speech::error_class::{Class, Classify};
 use std::{
     convert::Infallible,
     io,
@@ -17,6 +16,7 @@ use proto::{
         self, jobs_server::JobsServer, tensors_server::TensorsServer, workers_server::WorkersServer,
     },
 };
+use speech::error_class::{Class, Classify};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,

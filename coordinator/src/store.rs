@@ -7,7 +7,6 @@ mod fence;
 mod jobs;
 mod resumption;
 
-use speech::error_class::{Class, Classify};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
@@ -18,6 +17,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use speech::error_class::{Class, Classify};
 use thiserror::Error;
 
 use crate::job::{Job, changes::ChangeError};

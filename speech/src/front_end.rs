@@ -5,7 +5,6 @@
 //! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It
 //! refuses to know utterances: errors say what is wrong with the audio, the caller knows whose it is.
 
-use crate::error_class::{self, Class, Classify};
 use std::borrow::Cow;
 
 use thiserror::Error;
@@ -18,12 +17,15 @@ pub use live::{LiveFrontEnd, NotLive};
 pub use normalize::Scaling;
 pub use stats::{GlobalStats, SpeakerStats, StatsAccumulator};
 
-use crate::audio::{Audio, AudioError, is_amplitude, resample, resampled_len};
 use crate::features::cepstra::Cepstra;
 use crate::features::mel::{FLOOR, MelBank};
 use crate::features::spectrum::Spectrum;
 use crate::features::{
     FeatureKind, Features, FeaturesConfig, FeaturesError, Geometry, Normalization, deltas,
+};
+use crate::{
+    audio::{Audio, AudioError, is_amplitude, resample, resampled_len},
+    error_class::{self, Class, Classify},
 };
 
 #[derive(Debug, Error)]

@@ -2,7 +2,6 @@
 //! becomes of lines and recordings that cannot be used, and which utterances are held out of training
 //! ([`hold_out`]). Audio is not converted, and transcripts are not corrected.
 
-use crate::error_class::{self, Class, Classify};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,9 +11,12 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::audio::AudioError;
 use crate::manifest::Utterance;
 use crate::tolerance::{MaxBad, TooManyBad};
+use crate::{
+    audio::AudioError,
+    error_class::{self, Class, Classify},
+};
 
 mod an4;
 pub mod common_voice;

@@ -1,7 +1,6 @@
 //! The words that a recogniser may say: distinct and sorted, from transcripts or from a file with a word
 //! a line. It decides what a word is.
 
-use crate::error_class::{self, Class, Classify};
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -11,7 +10,10 @@ use std::{
 
 use thiserror::Error;
 
-use crate::text_file::{self, BYTE_ORDER_MARK};
+use crate::{
+    error_class::{self, Class, Classify},
+    text_file::{self, BYTE_ORDER_MARK},
+};
 
 pub(crate) mod spellings;
 

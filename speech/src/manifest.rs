@@ -1,7 +1,6 @@
 //! The project's list of utterances: NeMo's JSON lines, read and written. It decides what a line must hold and
 //! names the file and line of one that does not; no audio is opened, and any text is taken.
 
-use crate::error_class::{Class, Classify};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
@@ -10,9 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::output_file::{self, OutputError};
 use crate::text_file;
 use crate::tolerance::{MaxBad, TooManyBad};
+use crate::{
+    error_class::{Class, Classify},
+    output_file::{self, OutputError},
+};
 
 mod ids;
 mod line;

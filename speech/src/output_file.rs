@@ -3,7 +3,6 @@
 //! stays, and the file that it points to is replaced; what is no regular file (a named pipe, a device) is
 //! written into as it is.
 
-use crate::error_class::{self, Class, Classify};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -12,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempPath};
 use thiserror::Error;
+
+use crate::error_class::{self, Class, Classify};
 
 /// Writes what a file is to hold.
 pub type Content<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;

@@ -2,17 +2,19 @@
 //! seed. It is what every worker is given and what a trained model is kept with. It decides whether
 //! the parts fit each other, and refuses to know weights, optimizers and where the audio lies.
 
-use crate::error_class::{self, Class, Classify};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::augment::{AugmentConfig, AugmentError};
 use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
 use crate::objective::{Objective, ObjectiveError};
 use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary, class_label};
+use crate::{
+    augment::{AugmentConfig, AugmentError},
+    error_class::{self, Class, Classify},
+};
 
 /// The version of a written recipe. It is raised when one that was written before would be read as
 /// something else.

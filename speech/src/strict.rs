@@ -3,12 +3,13 @@
 //! refuses to know what the keys mean; the types that derive `Deserialize` (with
 //! `deny_unknown_fields`) do.
 
-use crate::error_class::{Class, Classify};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use thiserror::Error;
+
+use crate::error_class::{Class, Classify};
 use toml::de::DeTable;
 use toml::{Table, Value};
 

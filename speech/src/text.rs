@@ -2,11 +2,12 @@
 //! characters, runs of them or words a model can say. How text is written before is the submodule
 //! `normal`'s.
 
-use crate::error_class::{self, Class, Classify};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::error_class::{self, Class, Classify};
 
 mod boundaries;
 mod bytepair;

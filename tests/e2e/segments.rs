@@ -59,9 +59,13 @@ fn pair(dir: &Path, manifest: &str, paired: &str) {
             }
         }
         fs::write(dir.join(&name), file).unwrap();
+        // The shorter one ends before the recording does.
+        let samples = [left.samples.len(), right.samples.len()];
         for (channel, line) in pair.iter_mut().enumerate() {
             line["audio_filepath"] = Value::from(name.as_str());
             line["channel"] = Value::from(channel);
+            line["offset"] = json!(0.0);
+            line["duration"] = json!(samples[channel] as f64 / f64::from(left.sample_rate));
         }
     }
     let lines: Vec<String> = lines.iter().map(Value::to_string).collect();

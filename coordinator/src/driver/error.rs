@@ -1,9 +1,9 @@
 //! What ends a run, and what is refused to those who ask: two kinds of error, one for the run's
 //! report, one for an answer. It decides which are worth a retry.
 
-use speech::error_class::{Class, Classify};
 use std::time::Duration;
 
+use speech::error_class::{Class, Classify};
 use speech::{front_end::FrontEndError, recipe::RecipeError};
 use thiserror::Error;
 

@@ -1,9 +1,10 @@
 //! Why a recording cannot be read or written: each error names the file and says what can be done.
 
-use crate::error_class::{self, Class, Classify};
 use std::{io::ErrorKind, ops::Range, path::Path, path::PathBuf};
 
 use thiserror::Error;
+
+use crate::error_class::{self, Class, Classify};
 
 use super::{RATES, coded};
 

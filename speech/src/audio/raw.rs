@@ -1,10 +1,11 @@
 //! Samples without a header, as programs and sound cards write them to a pipe. What they mean has to be
 //! said: encoding, sampling rate, channels. They are read as they come.
 
-use crate::error_class::{self, Class, Classify};
 use std::io::{self, Read};
 
 use thiserror::Error;
+
+use crate::error_class::{self, Class, Classify};
 
 use super::mixing::Mixer;
 use super::{RATES, is_amplitude};

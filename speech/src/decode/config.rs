@@ -1,14 +1,16 @@
 //! What a decoder is told, as a job's `[decode]` section says it: widths, weights, hot words, and where the
 //! language model and the lexicon come from.
 
-use crate::error_class::{self, Class, Classify};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::lm::MAX_TRAINED_ORDER;
+use crate::{
+    error_class::{self, Class, Classify},
+    lm::MAX_TRAINED_ORDER,
+};
 
 /// Where words come from: `none`, `train` (the training transcripts) or a file's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,7 +1,6 @@
 //! What a model is decoded with, beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
 //! has them. It decides what must be there and what of it is made of transcripts.
 
-use crate::error_class::{self, Class, Classify};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -12,6 +11,7 @@ use thiserror::Error;
 
 use super::{DecodeConfig, DecodeError, Decoder, Source};
 use crate::{
+    error_class::{self, Class, Classify},
     lexicon::{Lexicon, LexiconError},
     lm::{self, LmError, NgramModel, TrainError},
     text::Vocabulary,

@@ -1,7 +1,6 @@
 //! Which utterances are kept out of training. A rule is a function of an utterance alone, so that
 //! the same corpus is always cut the same way, whatever else is in it.
 
-use crate::error_class::{Class, Classify};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,7 +8,10 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 use super::{Imported, fsdd};
-use crate::manifest::Utterance;
+use crate::{
+    error_class::{Class, Classify},
+    manifest::Utterance,
+};
 
 /// Which utterances to hold out.
 #[derive(Clone, Debug, PartialEq)]

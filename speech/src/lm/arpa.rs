@@ -7,7 +7,6 @@
 //! Decides what a file must hold, and names the line that does not. What KenLM refuses and can be read all
 //! the same is remarked on. Memory follows what has been read, never what a header announces.
 
-use crate::error_class::{self, Class, Classify};
 use std::{
     collections::HashMap,
     fs::File,
@@ -23,7 +22,10 @@ use super::{
     trie::{Entry, Growing},
     unusual,
 };
-use crate::text_file::{self, BYTE_ORDER_MARK};
+use crate::{
+    error_class::{self, Class, Classify},
+    text_file::{self, BYTE_ORDER_MARK},
+};
 
 /// Longer n-grams than these are not read.
 pub const MAX_ORDER: usize = 16;

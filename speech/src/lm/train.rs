@@ -1,10 +1,11 @@
 //! Counts a text's n-grams and makes a model of them: interpolated modified Kneser-Ney (Kneser & Ney
 //! 1995; Chen & Goodman 1998), as ARPA files can say it. The same text gives the same bits.
 
-use crate::error_class::{Class, Classify};
 use std::collections::BTreeSet;
 
 use thiserror::Error;
+
+use crate::error_class::{Class, Classify};
 
 use super::{
     BEGIN_WORD, Discounts, END_WORD, NEVER, NgramModel, UNKNOWN, UNKNOWN_WORD, Words,

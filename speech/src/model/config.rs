@@ -1,10 +1,11 @@
 //! The `[model]` section of a job. It decides which keys a kind of model has and their bounds, and
 //! refuses to know what is laid out from them.
 
-use crate::error_class::{self, Class, Classify};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::error_class::{self, Class, Classify};
 
 /// The `[model]` section of a job: hidden layers of a kind, and a head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
