@@ -1,13 +1,13 @@
 //! Which processor computes: the choice of a device, its compute class and the reasons to tell a
 //! person. It refuses to know what is computed.
 
-use speech::error_class::{self, Class, Classify};
 use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{Device, DeviceKind};
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
+use speech::error_class::{self, Class, Classify};
 
 use crate::gpu::Kernels;
 use crate::kernel::Level;

@@ -1,7 +1,6 @@
 //! A run's `final/` folder: `recipe.json` and `model.safetensors`. Every size is checked against the
 //! recipe before anything of that size is held.
 
-use speech::error_class::{self, Class, Classify};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -9,6 +8,7 @@ use std::{
 
 use speech::{
     decode::KeptError,
+    error_class::{self, Class, Classify},
     model::ModelSpec,
     recipe::{Recipe, RecipeError},
     weights::{self, WeightsError},

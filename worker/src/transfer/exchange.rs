@@ -2,7 +2,6 @@
 //! the transfer that every worker uses. It decides what its gradient is; when it is handed in, and
 //! what is timed, is its caller's.
 
-use speech::error_class::{Class, Classify};
 use std::time::{Duration, Instant};
 
 use proto::{
@@ -11,7 +10,10 @@ use proto::{
     v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
     wire::Wire,
 };
-use speech::random::Stream;
+use speech::{
+    error_class::{Class, Classify},
+    random::Stream,
+};
 use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
