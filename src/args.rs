@@ -1,5 +1,5 @@
 //! What was typed: every verb with its arguments, checked as far as the words themselves go. It
-//! refuses to know what a verb does; that is in [`crate::verbs`].
+//! does not depend on what a verb does; that is in [`crate::verbs`].
 
 mod bench;
 mod cluster;

@@ -1,5 +1,5 @@
 //! Pages that need nothing but themselves: styles, pictures and all inside. It decides how text becomes
-//! markup, and refuses to know what a page is about.
+//! markup, and does not depend on what a page is about.
 
 pub mod picture;
 

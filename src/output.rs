@@ -1,5 +1,5 @@
 //! Where words go: data to standard output, messages and the log to standard error, colour and bars
-//! only to a terminal. It refuses to know what is said.
+//! only to a terminal. It does not depend on what is said.
 
 use std::{
     borrow::Cow,

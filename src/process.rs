@@ -1,5 +1,5 @@
 //! This program as one process among others: where it lies, with whom it ends, and a signal to a child
-//! of it. It refuses to know what any of them does.
+//! of it. It does not depend on what any of them does.
 
 use std::{io, path::PathBuf};
 

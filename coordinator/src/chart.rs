@@ -1,5 +1,5 @@
 //! A run's chart: loss, gradient norm and clip coefficient over the steps, as one SVG file that a
-//! person can open. It decides what is drawn and how much of it, and refuses to know how a run goes.
+//! person can open. It decides what is drawn and how much of it, and does not depend on how a run goes.
 
 use std::{fs, io, ops::Range, path::Path};
 

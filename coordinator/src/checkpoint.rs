@@ -1,5 +1,5 @@
 //! Checkpoints: everything that a run needs to go on with the same bits, in one safetensors file. It
-//! decides that a file is whole or not there at all, finds the newest whole one, and refuses to know
+//! decides that a file is whole or not there at all, finds the newest whole one, and does not depend on
 //! when to save or what a driver's progress means.
 //!
 //! `step-00000042.safetensors` holds the tensors `weights.<parameter>` in their shapes and

@@ -1,5 +1,5 @@
 //! Gradient clipping: the norm of a gradient and what a policy makes of it. It decides the order in
-//! which squares are added, so that no thread count reaches the norm, and refuses to know what the
+//! which squares are added, so that no thread count reaches the norm, and does not depend on what the
 //! gradient is used for.
 
 use rayon::prelude::*;

@@ -1,7 +1,7 @@
 //! From a job to what it is trained on: manifests read or speech synthesised, every audio file
 //! inspected and named by its digest, the vocabulary, what cannot be trained on left out by name, and
-//! the recipe that workers compute by. It decides what takes part; it refuses to know in what order,
-//! or who computes it.
+//! the recipe that workers compute by. It decides what takes part; in what order and who
+//! computes it is decided elsewhere.
 
 use std::{
     io,
@@ -98,7 +98,7 @@ pub struct Prepared {
     pub spec: ModelSpec,
     pub train: Vec<Item>,
     pub valid: Vec<Item>,
-    /// Of the training manifest and of the validation manifest.
+    /// What was left out of the training manifest, and of the validation manifest.
     pub left_out: [Excluded; 2],
     /// Transcripts of the validation set that the model cannot say.
     pub unknown: UnknownText,
@@ -110,7 +110,7 @@ pub struct Prepared {
     pub voices: Vec<GlobalStats>,
     /// Whether the corpus was made by the project's own synthesiser.
     pub synthetic: bool,
-    /// Of all data that the run's bits depend on, in hexadecimal.
+    /// The digest of all data that the run's bits depend on, in hexadecimal.
     pub digest: String,
 }
 
@@ -420,7 +420,7 @@ fn exclude(
     left_out.check(items.len())
 }
 
-/// Of each class of the vocabulary; none where all are equal.
+/// The loss weight of each class of the vocabulary; none where all are equal.
 fn class_weights(balance: ClassBalance, items: &[Item], vocabulary: &Vocabulary) -> Vec<f64> {
     if balance == ClassBalance::None {
         return Vec::new();

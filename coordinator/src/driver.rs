@@ -1,6 +1,6 @@
 //! The one owner of what a coordinator knows: the state machines, the sum, the weights and the queue. It waits, carries
 //! out what the state machines decide ([`crate::leases`]: who computes what; [`crate::run`]: what comes next in a
-//! run), and gives long work to other threads; it refuses to know the wire.
+//! run), and gives long work to other threads; it does not depend on the wire.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -80,7 +80,7 @@ pub(crate) struct Driver {
     registry: WorkerRegistry,
     /// Workers that wait for a lease.
     waiting: BTreeMap<WorkerId, Reply<LeaseAnswer>>,
-    /// Of every job, for followers; gone when the coordinator stops.
+    /// What followers may read of every job; gone when the coordinator stops.
     feeds: BTreeMap<String, watch::Sender<Published>>,
     run: Option<Run>,
     /// Counts runs, so that work for one that has ended is told apart.
@@ -126,7 +126,7 @@ struct Run {
     unaudited_told: bool,
     /// Faults of this life before the run began.
     before: leases::Counters,
-    /// Of the final model, once it is written.
+    /// The digest of the final model's weights, once it is written.
     weights_sha256: Option<String>,
     drawing: Drawing,
 }
@@ -469,7 +469,7 @@ impl Driver {
     async fn done(&mut self, done: Result<(u64, Done), JoinError>) {
         let Some(run) = self.run.as_mut() else { return };
         match done {
-            // Of a run that has ended meanwhile.
+            // The work was for a run that has ended meanwhile.
             Ok((number, _)) if number != run.number => {}
             Ok((_, done)) => self.take_up(done),
             Err(panicked) => run.fail(RunError::Broken(panicked.to_string())),

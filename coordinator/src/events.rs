@@ -1,6 +1,6 @@
 //! What a run says of itself: events and metrics as JSON lines in its directory, and whoever follows
 //! them. It decides that a line is written once and read once, through restarts and by followers
-//! alike, and refuses to know what brings a line about.
+//! alike, and does not depend on what brings a line about.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,5 +1,5 @@
 //! The weights that a run begins with where the job names a model (`train.init`): read from that model's
-//! file, checked against the job's model, and named by their digest. It refuses to know what is trained
+//! file, checked against the job's model, and named by their digest. It does not depend on what is trained
 //! with them.
 
 use std::{

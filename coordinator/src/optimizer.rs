@@ -1,5 +1,5 @@
 //! Optimizers over flat vectors: torch's SGD, Adam and AdamW, element by element. They decide how a
-//! gradient moves the weights and refuse to know where the gradient comes from, or what rate and
+//! gradient moves the weights and do not depend on where the gradient comes from, or what rate and
 //! clipping a step has.
 
 use std::ops::Range;

@@ -1,5 +1,5 @@
 //! `report.json`: what came of a run. It decides the names of the figures that scripts read, and
-//! refuses to know how they were reached.
+//! does not depend on how they were reached.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -125,7 +125,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of the report in `run_dir`; `None` when there is none, or none that can be read.
+    /// The figures of the report in `run_dir`; `None` when there is none, or none that can be read.
     pub fn read(run_dir: &Path) -> Option<Self> {
         let report = std::fs::read(run_dir.join(REPORT)).ok()?;
         serde_json::from_slice(&report).ok()
@@ -135,10 +135,10 @@ impl Figures {
 /// The utterances that were left out, of each of a job's manifests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftOutOf {
-    /// Of the training manifest.
+    /// What was left out of the training manifest.
     #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
     pub train: LeftOut,
-    /// Of the validation manifest.
+    /// What was left out of the validation manifest.
     #[serde(default, skip_serializing_if = "LeftOut::is_empty")]
     pub valid: LeftOut,
 }

@@ -1,6 +1,6 @@
 //! The data directory: who holds it, which generation this start is, which jobs there are and where
-//! each keeps its files. It decides what survives a restart of the coordinator's queue, and refuses
-//! to know what a job computes or what lies in its checkpoints.
+//! each keeps its files. It decides what survives a restart of the coordinator's queue, and does not depend
+//! on what a job computes or what lies in its checkpoints.
 
 mod claim;
 mod fence;
@@ -109,7 +109,7 @@ pub struct Entry {
 #[serde(deny_unknown_fields)]
 struct Written {
     generation: u64,
-    /// Of the next job.
+    /// The number of the next job.
     next: u64,
     jobs: Jobs,
 }

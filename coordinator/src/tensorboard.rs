@@ -24,7 +24,7 @@ const PENDING: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Extent {
     bytes: u64,
-    /// Of each tag, the first step that may follow: an epoch's score comes after its last step.
+    /// The first step that may follow under each tag: an epoch's score comes after its last step.
     next_step: BTreeMap<String, u64>,
 }
 
@@ -42,7 +42,7 @@ pub struct Writer {
     file: File,
     extent: Extent,
     pending: Vec<u8>,
-    /// Of the records, in seconds since 1970.
+    /// The time that all records have, in seconds since 1970.
     wall_time: f64,
 }
 
@@ -156,7 +156,7 @@ struct Event {
     summary: Option<Summary>,
 }
 
-/// Of `tensorflow/core/framework/summary.proto`.
+/// The message of `tensorflow/core/framework/summary.proto`.
 #[derive(Clone, PartialEq, Message)]
 struct Summary {
     #[prost(message, repeated, tag = "1")]

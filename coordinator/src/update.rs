@@ -1,5 +1,5 @@
 //! The update: what is done with a pass's sum, as one transaction. It decides the order of division,
-//! finite check, norm, clipping, learning rate and optimizer, and refuses to know how the sum came
+//! finite check, norm, clipping, learning rate and optimizer, and does not depend on how the sum came
 //! about.
 
 use proto::contribution::Contribution;

@@ -69,7 +69,7 @@ struct Average {
     gradients: Vec<Vec<f32>>,
     /// The moving average after each step of SGD at 0.1.
     after: Vec<Vec<f32>>,
-    /// Of the weights after each step.
+    /// The moving average of the weights after each step.
     mean: Vec<f32>,
 }
 

@@ -1,5 +1,5 @@
 //! The reduction tree of a step: the binary tree over its micro-batches in order. It decides in
-//! which order partial sums are added, and refuses to know who computes them or when they arrive.
+//! which order partial sums are added, and does not depend on who computes them or when they arrive.
 
 use std::{fmt, ops::Range};
 

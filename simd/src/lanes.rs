@@ -1,4 +1,4 @@
-//! What a kernel does with vectors, and vectors in plain Rust. It refuses to know which instructions there are.
+//! What a kernel does with vectors, and vectors in plain Rust. It does not depend on which instructions there are.
 
 /// A vector of f32.
 ///

@@ -1,5 +1,5 @@
 //! Vectors of f32 and the run-time choice of their width: the workspace's one SIMD dispatcher. It decides which
-//! instructions a kernel is compiled for, and refuses to know what the kernel computes.
+//! instructions a kernel is compiled for, and does not depend on what the kernel computes.
 //!
 //! Every operation is an IEEE 754 one (the multiply-add is fused at every level, and nothing else is), so a kernel
 //! gives the same bits whichever level runs it.

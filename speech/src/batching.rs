@@ -1,5 +1,5 @@
 //! The order of an epoch: which utterances make which global batch, and which of those share a
-//! micro-batch. A pure function of the lengths, the sizes, the seed and the epoch; it refuses to know
+//! micro-batch. A pure function of the lengths, the sizes, the seed and the epoch; it does not depend on
 //! how many workers there are, or what an utterance holds.
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 //!
 //! A configuration is checked here once, when a [`FrontEnd`] is made; windows, FFT plan, mel bands and DCT
 //! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It
-//! refuses to know utterances: errors say what is wrong with the audio, the caller knows whose it is.
+//! does not depend on utterances: errors say what is wrong with the audio, the caller knows whose it is.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
 //! Model specifications without a tensor library: layers, parameter names, shapes, initialisers and
-//! seeded initial values. It decides the layout of the flat parameter vector and refuses to know how a
+//! seeded initial values. It decides the layout of the flat parameter vector and does not depend on how a
 //! forward pass is computed.
 
 mod config;

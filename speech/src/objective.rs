@@ -1,5 +1,5 @@
 //! What the training of a model aims at, beside the likelihood of the transcripts: smoothed targets and
-//! classes of unequal weight. It decides what an utterance weighs, and refuses to know losses.
+//! classes of unequal weight. It decides what an utterance weighs, and does not depend on losses.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

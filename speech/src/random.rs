@@ -1,5 +1,5 @@
 //! Counter-based random numbers: a stream is named by a seed and a path of tags, and gives the same
-//! values whoever computes it, in whatever order. It refuses to know about threads and clocks.
+//! values whoever computes it, in whatever order. It does not depend on threads and clocks.
 
 /// SplitMix64's finaliser (Steele, Lea & Flood 2014), a bijection on 64 bits with full avalanche.
 fn mix(mut z: u64) -> u64 {

@@ -1,5 +1,5 @@
 //! One file over HTTP, in as many pieces as the network makes of it. It decides when to go on, to begin again
-//! and to give up; it refuses to know what the file is, and trusts no byte of it before its checksum.
+//! and to give up; it does not depend on what the file is, and trusts no byte of it before its checksum.
 
 use std::{
     fs::{self, File},

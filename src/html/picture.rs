@@ -1,5 +1,5 @@
 //! Pictures inside a page: heat maps as PNG files of a palette (ISO 15948), not compressed, in a data
-//! URI. It refuses to know what is hot.
+//! URI. It does not depend on what is hot.
 
 /// The palette: dark violet over green to yellow, evenly readable in grey too (after Matplotlib's viridis).
 const ANCHORS: [[u8; 3]; 5] = [

@@ -1,5 +1,5 @@
 //! Which processor computes: the choice of a device, its compute class and the reasons to tell a
-//! person. It refuses to know what is computed.
+//! person. It does not depend on what is computed.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! The gradient of one micro-batch, and what a network says about utterances without one. It
 //! decides what is left out and what counts as finite; everything it returns is a sum over
-//! utterances. It refuses to know about leases, trees and optimizers.
+//! utterances. It does not depend on leases, trees and optimizers.
 
 use burn::tensor::{Tensor, TensorData, Transaction};
 use speech::error_class::{self, Class, Classify};

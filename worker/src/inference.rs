@@ -1,5 +1,5 @@
 //! A trained model put to use: what it hears in utterances, and what that costs against what was
-//! said. Evaluation leases, `evaluate` and `transcribe` all come here. It refuses to know where
+//! said. Evaluation leases, `evaluate` and `transcribe` all come here. It does not depend on where
 //! audio lies and how hypotheses are scored.
 
 mod decoding;

@@ -1,5 +1,5 @@
 //! The arithmetic of the fused CPU operators: vectors of whatever width the processor has, a matrix
-//! product and the activation functions. It decides the order of every sum, and refuses to know
+//! product and the activation functions. It decides the order of every sum, and does not depend on
 //! about tensors, layers and threads.
 //!
 //! Each element of a result is one chain of fused multiply-adds in a fixed order, so the bits depend

@@ -1,5 +1,5 @@
 //! The loss of an utterance and its gradient with respect to the network's outputs, on the CPU. It
-//! decides what can be learned from at all, and refuses to know how the outputs were computed.
+//! decides what can be learned from at all, and does not depend on how the outputs were computed.
 //!
 //! Everything is a sum, never a mean: what a sum is divided by is the coordinator's to know.
 

@@ -1,5 +1,5 @@
 //! How fast this machine computes gradients: a micro-batch of made-up features through a real network,
-//! timed in its two halves. It decides what is timed; it refuses to know what the figures are compared
+//! timed in its two halves. It decides what is timed; it does not depend on what the figures are compared
 //! with.
 
 use std::time::Instant;

@@ -1,5 +1,5 @@
 //! The network of a model specification: its layers, one after the other, on a device. It decides
-//! which implementation of an operator a device gets, and refuses to know losses and gradients.
+//! which implementation of an operator a device gets, and does not depend on losses and gradients.
 
 mod constant;
 pub mod convolution;

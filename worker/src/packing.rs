@@ -1,4 +1,4 @@
-//! How the frames of a batch of sequences of different lengths lie in memory. It refuses to know what
+//! How the frames of a batch of sequences of different lengths lie in memory. It does not depend on what
 //! the frames mean.
 
 /// How the frames of a batch lie in a tensor of rows: step by step, and within a step the sequences

@@ -121,7 +121,7 @@ impl EpochPolicy {
         let place = match select.keep {
             Keep::Last => 0,
             Keep::Best => {
-                // Of equally bad ones the latest goes.
+                // Where several are equally bad, the latest goes.
                 let places = 1..self.held.len();
                 places.fold(0, |worst, place| {
                     let (one, other) = (&self.held[worst], &self.held[place]);

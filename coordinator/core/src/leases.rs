@@ -1,6 +1,6 @@
 //! The state machine of one coordinator life: who is here, who computes which node of the pass's
 //! reduction tree, and what an answer is worth. It decides and never waits: equal inputs in equal
-//! order give equal outputs. It refuses to know clocks, sockets, threads and tensors; time is an
+//! order give equal outputs. It does not depend on clocks, sockets, threads and tensors; time is an
 //! argument, and a contribution is a [`Key`] and a digest.
 //!
 //! A driver owns it. It passes on what happens, carries out what [`Machine::handle`] returns, and
@@ -52,9 +52,9 @@ struct Held {
     key: Key,
     /// In micro-batches.
     size: u32,
-    /// Of all of them.
+    /// The cost of all its micro-batches.
     cost: f64,
-    /// When it was granted, or what was held before it was handed in.
+    /// When the worker could begin with it: at the grant, or at the end of its previous lease.
     begun: Millis,
 }
 
@@ -77,7 +77,7 @@ pub struct Machine {
     audit_policy: AuditPolicy,
     /// Micro-batches of the pass in one lease.
     most: u32,
-    /// Of a micro-batch of the pass.
+    /// The mean cost of a micro-batch of the pass.
     cost: f64,
     /// The pass before, for answers that come late.
     last: Option<Pass>,
@@ -85,7 +85,7 @@ pub struct Machine {
     barred: BTreeSet<WorkerId>,
     /// Since when the pass waits for nothing but second answers that nobody gives.
     unconfirmed: Option<Millis>,
-    /// Of the running job, by kind of pass.
+    /// How long micro-batches of the running job take, by kind of pass.
     paces: BTreeMap<PassKind, Pace>,
     counters: Counters,
     outputs: Vec<Output>,

@@ -1,6 +1,6 @@
 //! The running median of micro-batches' gradient norms, and the bound that follows from it. It
 //! decides from the norms of earlier steps alone, in the order of their micro-batches, so that the
-//! bound is the same on any number of workers; it refuses to know what is left out for it.
+//! bound is the same on any number of workers; it does not depend on what is left out for it.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! The plan of a job: which utterances make up which step. A pure function of the utterances'
-//! lengths, the batch sizes and the seed; it refuses to know how many workers there are.
+//! lengths, the batch sizes and the seed; it does not depend on how many workers there are.
 
 use speech::batching::{self, BatchConfig, BatchError, GlobalBatch};
 use thiserror::Error;
@@ -20,7 +20,7 @@ pub enum PlanError {
 /// The steps of a job.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Of the training utterances, in the manifest's order.
+    /// The lengths of the training utterances, in the manifest's order.
     lengths: Vec<u64>,
     config: BatchConfig,
     seed: u64,

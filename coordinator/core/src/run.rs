@@ -71,11 +71,11 @@ struct Active {
     step: u64,
     elements: usize,
     chosen: bool,
-    /// Of the newest checkpoint.
+    /// The step of the newest checkpoint.
     saved: u64,
     rule: Rule,
     pass: Option<Pass>,
-    /// Of the next sum that is begun: a thread may still add to one of an earlier pass.
+    /// The attempt of the next sum that is begun: a thread may still add to one of an earlier pass.
     next_attempt: u32,
     rest: Option<Rest>,
 }

@@ -1,5 +1,5 @@
 //! Which weights of a run become the final model: the `[select]` section of a job, and the figure that
-//! epochs are compared by. It refuses to know what a run does with the comparison.
+//! epochs are compared by. It does not depend on what a run does with the comparison.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

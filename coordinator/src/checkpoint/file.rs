@@ -1,5 +1,5 @@
 //! Safetensors files of `f32`, written atomically and read a chunk at a time. It decides that a
-//! length is believed only after it was compared with the file's, and refuses to know what the
+//! length is believed only after it was compared with the file's, and does not depend on what the
 //! tensors are.
 
 use std::{

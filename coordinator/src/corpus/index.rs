@@ -36,7 +36,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of a regular file; `None` of anything else, and where times cannot be told.
+    /// The stamp of a regular file; `None` for anything else, and where the file system keeps no times.
     pub fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let time = |seconds: i64, nanoseconds: i64| {
@@ -290,7 +290,7 @@ mod tests {
             (before.bytes, before.changed[0])
         );
         assert_eq!(index.find(path, &now), None, "the time of the change tells");
-        // Of another manifest nothing is known, and nothing where there is no folder.
+        // The index of another manifest is empty, and so is one without a folder.
         let other = Index::load(Some(&cache), &folder.path().join("valid.jsonl"));
         assert_eq!(other.find(&files[0].0, &files[0].1), None);
         let none = Index::load(None, &manifest);
@@ -341,7 +341,7 @@ mod tests {
             let index = Index::load(Some(&cache), &manifest);
             assert_eq!(index.find(path, stamp), None, "{length} bytes");
         }
-        // Of another build, digests count and headers do not.
+        // An index that another build wrote keeps its digests and loses its headers.
         let foreign: Vec<u8> = [MAGIC.as_slice(), &[9; 32], &whole[HEAD..HEAD + RECORD]].concat();
         cache::write(&kept, [foreign.as_slice()].into_iter());
         let facts = Index::load(Some(&cache), &manifest).find(path, stamp);

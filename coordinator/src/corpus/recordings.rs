@@ -1,5 +1,5 @@
 //! The recordings behind the utterances of a manifest: what each is and what its bytes are, and which part
-//! of it an utterance means. It refuses to know which utterances take part.
+//! of it an utterance means. It does not depend on which utterances take part.
 
 use std::{
     collections::HashMap,
@@ -133,7 +133,7 @@ struct Found {
     known: bool,
 }
 
-/// Of each of `files`. What has several names (hard links) is read once.
+/// What each of `files` is. A file with several names (hard links) is read once.
 fn read_all(
     files: &[&Path],
     index: Index,
@@ -326,7 +326,7 @@ mod tests {
                 .all(|found| found.digest == marked && found.record)
         );
 
-        // Of a file that was written again, nothing is: not for any of its names.
+        // Nothing is kept for a file that was written again, under any of its names.
         tone(&names[0], 700);
         let changed = read();
         assert_eq!([changed[0].info.frames, changed[2].info.frames], [700; 2]);

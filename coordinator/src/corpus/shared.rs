@@ -16,9 +16,9 @@ const NAMED: usize = 5;
 pub struct Shared {
     /// Whose recording, or segment of it, is trained on as well.
     pub same: u64,
-    /// Of whose segment a part is trained on.
+    /// Validation utterances that overlap a segment that is trained on.
     pub overlapping: u64,
-    /// Of whose recording other segments are trained on.
+    /// Validation utterances in whose recording other segments are trained on.
     pub beside: u64,
     /// The size of the validation set.
     pub of: u64,

@@ -1,5 +1,5 @@
 //! Mean and variance of features over the training set, or over each speaker's utterances of a set. It
-//! decides the order of additions, which is the manifest's; it refuses to know who normalises with them.
+//! decides the order of additions, which is the manifest's; it does not depend on who normalises with them.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,7 @@ pub(super) struct Global {
 /// How features are made of recordings.
 pub(super) struct Hearing<'a> {
     pub front_end: &'a FrontEnd,
-    /// Of the front end.
+    /// The features that the statistics are of.
     pub features: &'a FeaturesConfig,
     /// Where statistics are kept for the next start.
     pub cache_dir: Option<&'a Path>,

@@ -247,7 +247,7 @@ pub struct Updated {
     pub encoded: Option<Encoded>,
     pub outcome: Outcome,
     pub counts: Counts,
-    /// Of the whole pass, without its vector.
+    /// The whole pass's sum, without its vector.
     pub sum: Contribution,
     pub update_s: f64,
 }

@@ -237,7 +237,7 @@ impl ActiveJob {
                 audio.push(Arc::clone(&item.recording));
             }
         }
-        // Of copies, the one that is named first: nobody sees a difference.
+        // Copies of a file have the same bytes: the one that is named first serves for all.
         audio.sort_by_key(|one| one.digest);
         audio.dedup_by(|a, b| a.digest == b.digest);
         audio.shrink_to_fit();
@@ -290,7 +290,7 @@ impl Weights {
 pub struct JobView {
     pub id: String,
     pub entry: Entry,
-    /// Of a job that is being worked on.
+    /// How far training is, while the job is being worked on.
     pub progress: Option<Progress>,
     pub run_dir: PathBuf,
     pub workers: u32,
@@ -309,7 +309,7 @@ pub struct Progress {
     /// The epoch that is worked on, counted from 1, of `epochs`.
     pub epoch: u32,
     pub epochs: u32,
-    /// Of the last step that moved the weights.
+    /// The mean loss of the last step that moved the weights.
     pub loss: Option<f64>,
     pub grad_norm: Option<f64>,
     pub clip_coef: Option<f64>,

@@ -121,7 +121,7 @@ pub enum RunError {
         node: String,
         waited: Duration,
     },
-    /// Of the program that runs the coordinator and the workers.
+    /// The program that runs the coordinator and the workers gave the job up.
     #[error("{reason}")]
     GivenUp { reason: String, cause: Cause },
     #[error("a contribution that was accepted cannot be added: {0}")]

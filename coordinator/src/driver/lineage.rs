@@ -57,7 +57,7 @@ impl From<Changed> for Event {
 }
 
 impl Lineage {
-    /// Of a run of `job` that begins, with the weights that it names, if any.
+    /// The lineage of a run of `job` that begins, with the initial weights that the job names, if any.
     pub fn begin(job: &Job, permissions: u64, initial: Option<&Initial>) -> Result<Self, RunError> {
         Ok(Self {
             job: written(job)?,

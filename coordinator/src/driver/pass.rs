@@ -185,7 +185,7 @@ impl Pass {
         )))
     }
 
-    /// Of the vectors that it sums.
+    /// The length of the vectors that it sums.
     pub fn elements(&self) -> usize {
         self.sum.elements
     }

@@ -1,5 +1,5 @@
 //! The worker registry: who the admitted workers say they are. It decides whether a program may join at all; it
-//! refuses to know about leases, deadlines and silence, which are [`crate::leases`]'.
+//! does not depend on leases, deadlines and silence, which are [`crate::leases`]'.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,7 +77,7 @@ pub struct WorkerRegistry {
     /// Who gave wrong bits, by the number and name it had: neither comes back in this life.
     quarantined: BTreeMap<WorkerId, String>,
     last: u64,
-    /// Of members on this host.
+    /// Shared memory with the workers on this host.
     lanes: BTreeMap<WorkerId, Arc<Lane>>,
 }
 

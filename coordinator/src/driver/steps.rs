@@ -424,7 +424,7 @@ impl Driver {
         if let Err(error) = journal.metrics(&metrics) {
             run.fail(error.into());
         }
-        // Of the step's utterances alone, whatever a worker says.
+        // Utterances of this step alone count, whatever a worker says.
         let places: BTreeSet<u32> = match sum.unusable.is_empty() {
             true => BTreeSet::new(),
             false => pass.micro_batches.iter().flatten().copied().collect(),

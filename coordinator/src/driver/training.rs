@@ -52,7 +52,7 @@ pub struct Tally {
     pub loss: Option<f64>,
     pub metrics: Option<Metrics>,
     pub best: Option<Best>,
-    /// Of the final model, where that is not simply the last weights.
+    /// The score of the final model, where that is not simply the last weights.
     #[serde(default)]
     pub chosen: Option<Metrics>,
     pub compute_class: Option<String>,
@@ -91,7 +91,7 @@ pub struct Training {
     pub plan: Plan,
     /// Absent while a thread works with it.
     pub trainer: Option<Trainer>,
-    /// Of the trainer, also while that is away.
+    /// The trainer's counts, also while another thread has the trainer.
     pub counts: Counts,
     pub tally: Tally,
     /// Weights that are held for the final model.

@@ -27,7 +27,7 @@ pub struct Undecodable {
 struct Found {
     /// Places in the set.
     places: BTreeSet<u32>,
-    /// Of nothing else.
+    /// Counts of these utterances alone.
     summary: LeftOut,
 }
 

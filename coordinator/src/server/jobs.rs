@@ -142,7 +142,7 @@ impl Jobs for JobsService {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Answer<v1::SubmitResponse> {
-        /// Of a job's text. What is read from it takes several times as much memory.
+        /// The longest text of a job, in bytes. Parsing it takes several times as much memory.
         const MOST: usize = 16 << 20;
         let mut pieces = request.into_inner();
         let mut whole = v1::SubmitRequest::default();

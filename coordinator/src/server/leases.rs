@@ -73,7 +73,7 @@ impl Leased {
 #[derive(Default)]
 struct Part {
     message: v1::LeasePart,
-    /// Of the run's statistics, the places that they have in the message.
+    /// Where each of the run's speaker statistics lies in the message, by its index in the run.
     places: BTreeMap<u32, u32>,
 }
 

@@ -9,7 +9,7 @@ pub struct Limits {
     /// Connections at once. A process may have 1024 files open, as a rule, and journals, checkpoints
     /// and audio want theirs.
     pub connections: usize,
-    /// Of them from one address, so that no host shuts the others out. A worker has three and a
+    /// Connections from one IP address, so that no host shuts the others out. A worker has three and a
     /// person one or two: more than a hundred workers may share a host.
     pub connections_per_peer: usize,
     /// Time in which a connection must have shown that it speaks HTTP/2.

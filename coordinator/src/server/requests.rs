@@ -1,5 +1,5 @@
 //! How requests come in: whole, in time, and no more at once from one address than the coordinator
-//! can hold. It refuses to know what they ask. Pushes keep their own time (`tensors::receiving`).
+//! can hold. It does not depend on what they ask. Pushes keep their own time (`tensors::receiving`).
 
 use std::{
     pin::Pin,
@@ -107,7 +107,7 @@ struct Arriving {
     allowance: Option<Arc<Allowance>>,
     /// Bytes that it has of the allowance.
     held: usize,
-    /// Of what comes whole; a push is read as it comes.
+    /// The deadline of a request that is read whole; a push is read as it comes.
     whole: Option<(Pin<Box<Sleep>>, Duration)>,
     /// Not even one message of it can be held.
     refused: bool,

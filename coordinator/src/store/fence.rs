@@ -1,6 +1,6 @@
 //! Who may write: the coordinator that was started last on a data directory. The lock keeps a second
 //! one out where locks work; where they do not (some network file systems, a lock file that somebody
-//! removed), the fence stops the first one before it writes again. It refuses to know what is written.
+//! removed), the fence stops the first one before it writes again. It does not depend on what is written.
 
 use std::{
     fs, io,

@@ -1,5 +1,5 @@
 //! The exponential moving average of the weights (Polyak & Juditsky 1992). It decides how an average
-//! follows; it refuses to know what it is used for.
+//! follows; it does not depend on what it is used for.
 
 use rayon::prelude::*;
 

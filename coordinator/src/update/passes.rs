@@ -1,6 +1,6 @@
 //! The two passes over memory that an update takes: sum to mean with its squares, then clipping,
 //! optimizer and what is broadcast. It decides where vectors are cut, so that neither a thread count
-//! nor the order of threads reaches a number, and refuses to know what the numbers are for.
+//! nor the order of threads reaches a number, and does not depend on what the numbers are for.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ const RUN: usize = 1 << 10;
 /// A flat vector cut at its parameters, and these into blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
-    /// Of every block, in order and without gaps.
+    /// The range of every block, in order and without gaps.
     pub cuts: Vec<Range<usize>>,
     /// How many blocks each parameter has.
     counts: Vec<usize>,

@@ -49,7 +49,7 @@ pub struct Toy {
     pub patient: bool,
     _heart: Arc<Heart>,
     recipe: Option<(String, Recipe)>,
-    /// Of the job that is worked on.
+    /// The transport precision of the job that is worked on.
     wire: Wire,
     /// Their version, and whether they are averaged.
     weights: Option<((u64, bool), Vec<f32>)>,

@@ -122,7 +122,7 @@ impl Queue {
 #[derive(Debug)]
 pub struct Network {
     stream: Stream,
-    /// Of each process, until when nothing passes.
+    /// Until when nothing passes to or from each process.
     partitions: BTreeMap<usize, Millis>,
     /// The latest arrival on each link, to count what overtakes it.
     latest: BTreeMap<(usize, bool), Millis>,

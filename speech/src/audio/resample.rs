@@ -1,5 +1,5 @@
 //! Changing the sampling rate with rubato's synchronous FFT resampler: linear phase, no delay left in,
-//! the same output for the same input. Refuses to know where the audio came from.
+//! the same output for the same input. It does not depend on where the audio came from.
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};

@@ -1,7 +1,7 @@
 //! One recording on one occasion: which of all changes befall it, and the features that come of them. The
 //! order is that of the world: the voice (speed), the room, the noise, the microphone (gain), then the ear
 //! (warp, tempo). Each kind of change draws from a stream of its own, so that another's settings do not
-//! move it. Refuses to know where sound comes from and who asks.
+//! move it. It does not depend on where sound comes from and who asks.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;

@@ -1,5 +1,5 @@
 //! SpecAugment (Park et al. 2019): bands and stretches of normalised features set to zero, their mean.
-//! Which ones is a function of the stream alone. Refuses to know when it is applied: training, never scoring.
+//! Which ones is a function of the stream alone. It does not depend on when it is applied: training, never scoring.
 
 use super::AugmentConfig;
 use crate::features::Features;

@@ -1,5 +1,5 @@
 //! Noise at a given distance below the speech: hiss, a falling spectrum, other speakers. It decides what
-//! noise is, and measures it before it is added, so that the ratio is what was asked for. Refuses to know
+//! noise is, and measures it before it is added, so that the ratio is what was asked for. It does not depend on
 //! who the other speakers are.
 
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
 //! Rooms that do not exist: what a microphone hears of a mouth in a box with walls that swallow a part of
 //! the sound, by mirror images (Allen & Berkley 1979). It decides where walls, mouth and microphone are, as
-//! drawn from a stream, and refuses to know what is said.
+//! drawn from a stream, and does not depend on what is said.
 
 use std::sync::Arc;
 

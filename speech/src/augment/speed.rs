@@ -1,6 +1,6 @@
 //! Playing a recording faster or slower, as a tape is: a band-limited interpolation (Smith & Gossett 1984)
 //! at the positions of the new samples. Factors are fractions of a thousandth, so that positions repeat and
-//! the filter of each is made once. Refuses to know why.
+//! the filter of each is made once. It does not depend on why.
 
 use crate::features::spectrum::{LANES, dot};
 

@@ -1,5 +1,5 @@
 //! Mean and variance of features over a corpus: sums in `f64`, added in the order they are given in, so
-//! that equal orders give equal bits. Refuses to know which utterances they come from.
+//! that equal orders give equal bits. It does not depend on which utterances they come from.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
 //! Which n-grams a text has, and how often: sorted, distinct, and counted both as they occur and as
-//! Kneser-Ney counts them. It refuses to know probabilities.
+//! Kneser-Ney counts them. It does not depend on probabilities.
 
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
 //! The `[model]` section of a job. It decides which keys a kind of model has and their bounds, and
-//! refuses to know what is laid out from them.
+//! does not depend on what is laid out from them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

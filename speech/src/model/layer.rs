@@ -1,5 +1,5 @@
 //! The layers that models are put together from, with their sizes, and the builder that lays their
-//! parameters end to end. It decides what a layer gives for what it is given, and refuses to know
+//! parameters end to end. It decides what a layer gives for what it is given, and does not depend on
 //! which model has which layers.
 
 use std::ops::Range;

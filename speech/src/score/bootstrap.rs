@@ -1,6 +1,6 @@
 //! How far an error rate can be trusted: bootstrap intervals over utterances (Bisani & Ney 2004), of one
 //! rate and of the difference of two. Resamples are drawn from named streams, so that the same counts
-//! give the same interval everywhere. It refuses to know what an error is.
+//! give the same interval everywhere. It does not depend on what an error is.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! An evaluation taken apart: how sure its rates are, how they differ between speakers and lengths, and which
-//! words were taken for which. It refuses to know where hypotheses come from and how they are shown.
+//! words were taken for which. It does not depend on where hypotheses come from and how they are shown.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
 //! From words to the synthesiser's control parameters over time: durations, formant movements, levels
-//! and pitch. It decides how the words are said and refuses to know how sound is made.
+//! and pitch. It decides how the words are said and does not depend on how sound is made.
 //!
 //! Targets are joined by smooth transitions. Across a border, each sound reaches into the other by its
 //! own amount, limited to half of the other's duration: fast speech therefore misses its targets

@@ -1,7 +1,7 @@
 //! Byte-pair encoding (Sennrich et al. 2016) over characters: which runs of them occur so often that they
 //! are a unit, and how a word is cut into units. A word's units are the same wherever it stands, since none
 //! reaches over a word's end; a space is the first character of each word. What is learned follows from
-//! the transcripts alone: no order of a hash map reaches it. Refuses to know labels.
+//! the transcripts alone: no order of a hash map reaches it. It does not depend on labels.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,6 +1,6 @@
 //! The processes of one run: a coordinator and workers, each this same program with a log of its own,
 //! started again whenever they end, and gone with the verb. It decides which end was meant and which
-//! was not; it refuses to know when a process is to be ended.
+//! was not; it does not depend on when a process is to be ended.
 
 use std::{
     fmt,

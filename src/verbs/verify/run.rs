@@ -1,5 +1,5 @@
 //! One run: a job on a cluster, from its submission to its end, with the faults of a schedule when
-//! they are due. It refuses to know what other runs gave.
+//! they are due. It does not depend on what other runs gave.
 
 use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 

@@ -1,5 +1,5 @@
 //! The demand on every parser: no allocation beyond the input's size times a constant. It decides when to
-//! stop a run that breaks it; it refuses to know what is parsed.
+//! stop a run that breaks it; it does not depend on what is parsed.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

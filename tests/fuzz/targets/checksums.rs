@@ -1,5 +1,5 @@
 //! Checksums made right, so that what the fuzzer changed comes further than to them: an Ogg page or a FLAC
-//! frame whose checksum is wrong is passed over, and nothing behind it is ever tried. It refuses to know
+//! frame whose checksum is wrong is passed over, and nothing behind it is ever tried. It does not depend on
 //! what is in a page or a frame.
 
 /// `bytes` with the right checksums in its Ogg pages, or else in what seem to be its FLAC frames.

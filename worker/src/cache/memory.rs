@@ -1,4 +1,4 @@
-//! Things by their digests in memory, bounded in bytes: the longest unused make room. Refuses to know what
+//! Things by their digests in memory, bounded in bytes: the longest unused make room. It does not depend on what
 //! they are and how they are made.
 
 use std::{

@@ -1,5 +1,5 @@
 //! Segments of recordings that many utterances lie in. It decides where their samples are sought, so that a
-//! recording is verified and unpacked once and not once for each segment; it refuses to know which
+//! recording is verified and unpacked once and not once for each segment; it does not depend on which
 //! segments there are, and trusts no file that it has not verified.
 //!
 //! A recording with plain samples is sought where it lies, one that is packed in an unpacked copy. Having

@@ -1,4 +1,4 @@
-//! Decoded recordings in memory, for features that are made anew in each epoch. Refuses to know what is
+//! Decoded recordings in memory, for features that are made anew in each epoch. It does not depend on what is
 //! made of them.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Losses with smoothed targets and weighted classes, from log-probabilities. It decides what training
-//! adds to the likelihood; it refuses to know the likelihood of a sequence.
+//! adds to the likelihood; it does not depend on the likelihood of a sequence.
 
 use speech::{model::Head, objective::Objective};
 

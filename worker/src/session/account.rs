@@ -1,5 +1,5 @@
 //! Where a worker's time went while it did not compute. It decides to what a moment counts in which
-//! several things went on, and refuses to know what they were for.
+//! several things went on, and does not depend on what they were for.
 
 use std::time::Instant;
 

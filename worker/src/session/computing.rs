@@ -1,5 +1,5 @@
 //! The thread that computes: it holds the network, takes one lease after the other and folds the
-//! micro-batches of each along the tree. It refuses to know where micro-batches come from and where
+//! micro-batches of each along the tree. It does not depend on where micro-batches come from and where
 //! results go. A lease that nobody waits for any more ends with the micro-batch under way.
 
 use std::{

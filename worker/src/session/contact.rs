@@ -1,5 +1,5 @@
 //! The way to a coordinator: three connections, and calls repeated until they are answered. It decides
-//! how long to wait between attempts and when to give up; it refuses to know what is asked.
+//! how long to wait between attempts and when to give up; it does not depend on what is asked.
 
 use std::{future::Future, time::Duration};
 

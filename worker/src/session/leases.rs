@@ -1,6 +1,6 @@
 //! The leases of a worker, two at a time: while one is handed in or comes to its end, the next is asked
 //! for and made ready. It decides when to ask and what becomes of a lease that cannot be done; it
-//! refuses to know how anything is computed.
+//! does not depend on how anything is computed.
 
 use std::{
     collections::{BTreeMap, VecDeque},

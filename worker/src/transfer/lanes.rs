@@ -1,6 +1,6 @@
 //! The way through memory, for a worker on the coordinator's host: its own lane, which it writes
 //! gradients into, and those that the coordinator writes weights into. Whatever stands in the way means
-//! that vectors go over the connection instead. It decides whether there is a way; it refuses to know
+//! that vectors go over the connection instead. It decides whether there is a way; it does not depend on
 //! what the vectors are.
 
 use std::{

@@ -1,5 +1,5 @@
 //! A node for which one answer is not enough: it is audited, or two answers to it differ. It decides
-//! who is right, from what was said alone, and refuses to know who said it first, who is here, and
+//! who is right, from what was said alone, and does not depend on who said it first, who is here, and
 //! what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use super::{Millis, WorkerId};
 #[derive(Debug)]
 pub(super) struct Check {
     opinions: Vec<Opinion>,
-    /// Of an audit, when it began; of a dispute, when something new was last said in it.
+    /// When an audit began, or when something new was last said in a dispute.
     pub(super) since: Millis,
 }
 

@@ -1,5 +1,5 @@
 //! How long micro-batches take, and how many a worker should get. It decides from measured times
-//! alone and refuses to know nodes, leases and names.
+//! alone and does not depend on nodes, leases and names.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,7 @@ pub(super) const MARGIN: f64 = 1.25;
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: VecDeque<f64>,
-    /// Of the recent ones. It is asked for far more often than it changes.
+    /// The median of the recent times. It is asked for far more often than it changes.
     median: Option<f64>,
 }
 

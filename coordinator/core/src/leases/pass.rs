@@ -1,5 +1,5 @@
 //! One pass's micro-batches: each is free, leased, or in an accepted answer. It decides how nodes are
-//! cut and what an answer is worth, and refuses to know why somebody should get a node.
+//! cut and what an answer is worth, and does not depend on why somebody should get a node.
 
 mod doubts;
 

@@ -90,9 +90,9 @@ pub enum Input {
     PassOpened {
         pass: PassId,
         micro_batches: u32,
-        /// Of them in one lease at most, 1 or more: what names their utterances has to fit a message.
+        /// The most micro-batches in one lease, 1 or more: what names their utterances has to fit a message.
         most: u32,
-        /// Of a micro-batch, on average, in a unit that all passes of the job share: a pass of long
+        /// The mean cost of a micro-batch, in a unit that all passes of the job share: a pass of long
         /// utterances takes longer than one of short ones, and says nothing about the workers.
         cost: f64,
         audit_policy: AuditPolicy,

@@ -21,7 +21,7 @@ pub struct Pass {
     /// Leases returned undone since something came in last, if there were any.
     pub returns: Option<Returns>,
     phase: Phase,
-    /// Of its sum, see [`OpenPass::attempt`].
+    /// The attempt of its sum, see [`OpenPass::attempt`].
     attempt: u32,
     /// Contributions have come in that nobody adds yet.
     pending: bool,

@@ -177,7 +177,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpenPass {
     pub purpose: Purpose,
-    /// Of the weights that it is computed from. No weights that an update pass is computed from ever have the version
+    /// The version of the weights that it is computed from. No weights that an update pass is computed from ever have the version
     /// of a [`Purpose::Choose`] pass.
     pub version: u64,
     /// Counted from 1.

@@ -1,5 +1,5 @@
 //! The right-hand matrix of a product, packed so that a tile reads it front to back. It decides the
-//! layout, and refuses to know what is multiplied with it.
+//! layout, and does not depend on what is multiplied with it.
 
 use std::ops::Range;
 

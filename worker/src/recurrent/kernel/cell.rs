@@ -1,5 +1,5 @@
 //! The cells at one step of the recurrence, forward and backward, for the sequences that are running.
-//! It decides the order of their roundings, and refuses to know where the gates' sums come from.
+//! It decides the order of their roundings, and does not depend on where the gates' sums come from.
 
 mod gru;
 mod lstm;

@@ -1,5 +1,5 @@
 //! A direction's parameters as the recurrence uses them, packed once, and how the gates of a frame lie
-//! side by side. It decides the layout, and refuses to know the order of the frames.
+//! side by side. It decides the layout, and does not depend on the order of the frames.
 
 use std::ops::Range;
 
