@@ -23,7 +23,7 @@ pub fn memory_limit() -> Option<Limit> {
 pub fn memory_kills() -> u64 {
     let groups = groups(Path::new("/"));
     let counts = groups.iter().filter_map(|group| match group.version {
-        // Of the whole subtree: workers are in the same group or below it.
+        // The count is of the whole subtree: workers are in the same group or below it.
         Version::Two => field(&group.folder.join("memory.events"), "oom_kill"),
         Version::One => field(&group.folder.join("memory.oom_control"), "oom_kill"),
     });

@@ -81,7 +81,7 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
     config.word_bonus = word_bonus.unwrap_or(config.word_bonus);
     config.hot_boost = hot_boost.unwrap_or(config.hot_boost);
     config.hot_words.extend(hot_words.iter().cloned());
-    // Of what was typed, and not of a job.
+    // The settings were typed, and are not a job's.
     config
         .check()
         .map_err(|error| Failure::Usage(error.to_string()))?;

@@ -52,7 +52,7 @@ pub struct Measured {
     pub recognised: Vec<Recognised>,
     /// How each speaker is normalised, where the model asks who speaks.
     pub speakers: BTreeMap<String, Scaling>,
-    /// Of each utterance that has one.
+    /// The loss of each utterance that has one.
     pub losses: Vec<Option<f64>>,
     pub audio_seconds: f64,
     pub seconds: f64,
@@ -74,16 +74,16 @@ pub struct Efficiency {
     /// Seconds of computing for a second of audio.
     pub real_time_factor: f64,
     pub parameters: usize,
-    /// Of the file of weights.
+    /// The size of the file of weights.
     pub model_bytes: u64,
-    /// Of this program so far, where the system tells.
+    /// The peak memory of this program so far, where the system tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
     pub compute_class: String,
 }
 
 impl Efficiency {
-    /// Of the model in `folder`.
+    /// What it cost to measure the model in `folder`.
     pub fn of(folder: &Path, model: &Model, measured: &Measured, compute: &Compute) -> Self {
         let file = std::fs::metadata(folder.join("model.safetensors"));
         let (audio_seconds, seconds) = (measured.audio_seconds, measured.seconds);
@@ -242,7 +242,7 @@ impl Cancelled {
 /// An utterance that can be recognised.
 struct Ready {
     utterance: Utterance,
-    /// Of its recording.
+    /// The length of its recording.
     seconds: f64,
     features: Features,
 }
@@ -298,7 +298,7 @@ fn portion(
 
 /// The account of what is left out of an evaluation.
 struct Leaving<'a> {
-    /// Of the manifest.
+    /// The path of the manifest.
     path: &'a Path,
     bound: MaxBad,
     left_out: LeftOut,

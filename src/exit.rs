@@ -26,7 +26,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Of a class.
+    /// A failure of a class.
     pub const fn of(class: Class, told: String) -> Self {
         match class {
             Class::Training => Self::Job(told),

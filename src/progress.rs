@@ -34,7 +34,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a run of `epochs` epochs.
+    /// The view of a run of `epochs` epochs.
     pub fn new(epochs: u32) -> Self {
         let bar = output::is_attended().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), screen::target());

@@ -123,7 +123,7 @@ impl Contribution {
 #[derive(Debug)]
 pub struct Hasher {
     whole: blake3::Hasher,
-    /// Of the block that is not full yet, with what is in it.
+    /// The hash of the block that is not full yet, with what is in it.
     open: blake3::Hasher,
     filled: usize,
 }
@@ -132,7 +132,7 @@ impl Hasher {
     /// Bytes of a block; only the last may be shorter.
     pub const BLOCK: usize = CHUNK_BYTES;
 
-    /// Of everything but the vector.
+    /// The digest of everything but the vector.
     pub fn new(weight: f64, loss: f64, utterances: u64, norms: &[f64]) -> Self {
         let mut whole = blake3::Hasher::new();
         whole.update(&weight.to_le_bytes());

@@ -19,7 +19,7 @@ use std::{
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 
-/// Of every file, before its data: its token, then the number of what is in it.
+/// The bytes before a file's data: its token, then the number of what is in it.
 const HEADER: u64 = 4096;
 /// Where the number is.
 const NUMBER: usize = size_of::<Token>();
@@ -34,7 +34,7 @@ pub struct Place {
     pub process: u32,
     pub descriptor: u32,
     pub token: Token,
-    /// Of data.
+    /// The length of its data.
     pub bytes: u64,
 }
 

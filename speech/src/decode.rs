@@ -23,7 +23,7 @@ pub const BLANK: u32 = 0;
 /// The best label of every frame, repeats collapsed and blanks dropped.
 ///
 /// `log_probs` is row-major `[frames, classes]`; rows beyond `frames` are padding and are not read.
-/// Of equal scores the lowest label wins; a score that is not a number never does.
+/// The lowest of equally good labels wins; a score that is not a number never does.
 pub fn greedy(log_probs: &[f32], frames: usize, classes: usize) -> Vec<u32> {
     let mut labels = Vec::new();
     let mut previous = BLANK;

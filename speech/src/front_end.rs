@@ -84,7 +84,7 @@ pub(crate) struct Hearing<'a> {
     pub(crate) bank: Option<&'a MelBank>,
     /// Samples from one frame's start to the next one's.
     pub(crate) shift: usize,
-    /// Of whose voice it is.
+    /// The statistics of the speaker whose voice it is.
     pub(crate) speaker: Option<&'a Scaling>,
 }
 

@@ -39,7 +39,7 @@ pub struct Inspection {
     pub seconds: Spread,
     /// Utterances by their length.
     pub lengths: Vec<Bin>,
-    /// Of the transcripts.
+    /// The characters of the transcripts.
     pub characters: Spread,
     pub words: usize,
     pub distinct_words: usize,

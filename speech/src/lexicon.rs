@@ -48,7 +48,7 @@ impl Classify for LexiconError {
 }
 
 impl Lexicon {
-    /// Of words in any order, which may repeat themselves.
+    /// A lexicon of words in any order, which may repeat themselves.
     pub(crate) fn new(words: impl IntoIterator<Item = String>) -> Self {
         let words: BTreeSet<String> = words.into_iter().collect();
         Self {

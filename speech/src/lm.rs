@@ -49,13 +49,13 @@ pub struct NgramModel {
     /// Where the nodes of each length of n-gram start: 0 for the root, then 1, and behind the last
     /// length their number.
     levels: Vec<usize>,
-    /// Of every node: its last word, and the base-10 logarithm of that word's probability after the
+    /// Each node's last word, and the base-10 logarithm of that word's probability after the
     /// ones before.
     word: Vec<WordId>,
     log: Vec<f32>,
-    /// Of every node: that of its n-gram's longest proper suffix which can be continued.
+    /// Each node's backoff link: the node of its n-gram's longest proper suffix which can be continued.
     link: Vec<u32>,
-    /// Of the nodes that can be continued (all but the longest n-grams): the base-10 logarithm of the
+    /// For each node that can be continued (all but the longest n-grams): the base-10 logarithm of the
     /// backoff weight, and where its continuations start; theirs end where the next one's start.
     back: Vec<f32>,
     first: Vec<u32>,

@@ -14,7 +14,7 @@ pub struct Objective {
     /// The share of a target that is spread evenly: over the classes (Szegedy et al. 2016), or for CTC
     /// over the units of each frame, as a divergence from the uniform distribution (Kim et al. 2018).
     pub label_smoothing: f64,
-    /// Of each class, in the vocabulary's order; empty: every class weighs 1.
+    /// The weight of each class, in the vocabulary's order; empty: every class weighs 1.
     pub class_weights: Vec<f64>,
 }
 

@@ -63,7 +63,7 @@ enum Place {
     /// A regular file, there or not yet, at the path behind all symbolic links.
     File {
         path: PathBuf,
-        /// Of the file that is replaced.
+        /// The permissions of the file that is replaced.
         permissions: Option<Permissions>,
     },
     /// A pipe, a device, or a file that is known by its descriptor alone.

@@ -70,7 +70,7 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Of a recording with `rate` samples a second.
+    /// Cuts a recording with `rate` samples a second.
     pub fn new(rate: u32, lengths: Lengths) -> Self {
         let samples = |seconds: f64| (seconds * f64::from(rate)) as usize;
         Self {

@@ -30,7 +30,7 @@ impl UnknownText {
     /// Characters of a class that are kept: a transcript may be long.
     const LONGEST: usize = 60;
 
-    /// Of utterances with these ids and transcripts.
+    /// What the vocabulary lacks of utterances with these ids and transcripts.
     pub fn of<'a>(
         vocabulary: &Vocabulary,
         utterances: impl IntoIterator<Item = (&'a str, &'a str)>,

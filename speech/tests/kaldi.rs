@@ -155,7 +155,7 @@ fn a_speakers_utterances_are_normalised_as_by_kaldis_cmvn() {
     let features = front_end.features_of(&half, Some(&scaling));
     alike(&features.expect("long enough"), "log-mel-cmvn-speaker.txt");
 
-    // Of a stranger, the utterance is all there is.
+    // For a stranger, the utterance is all there is.
     let alone = front_end.features(&half).expect("long enough");
     let utterance = normalised(Normalization::Utterance).features(&half);
     assert_eq!(alone, utterance.expect("long enough"));

@@ -53,10 +53,10 @@ pub struct Transcribe {
     /// The files are samples without a header, of this encoding.
     #[arg(long, value_enum, value_name = "ENCODING")]
     pub raw: Option<RawEncoding>,
-    /// Of `--raw`: samples a second.
+    /// Samples a second, with `--raw`
     #[arg(long, value_name = "HZ", requires = "raw")]
     pub rate: Option<u32>,
-    /// Of `--raw`: samples of one moment.
+    /// Channels, with `--raw`
     #[arg(long, value_name = "N", requires = "raw", default_value_t = 1)]
     pub channels: u16,
     /// Hear this channel alone, counted from 0, and not the mean of all.

@@ -80,7 +80,7 @@ fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
             continue;
         }
         if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
-            // Of the format itself.
+            // The entry belongs to the format itself.
             continue;
         }
         let path = below(folder, &name).ok_or_else(|| {

@@ -33,7 +33,7 @@ struct Comparison {
     unit: Unit,
     first: Side,
     second: Side,
-    /// Of the error rates; absent where one of them is undefined.
+    /// The difference of the error rates; absent where one of them is undefined.
     difference: Option<Difference>,
     /// Absent for fewer than two utterances.
     test: Option<Test>,
@@ -49,7 +49,7 @@ struct Side {
     name: String,
     #[serde(flatten)]
     rate: Rate,
-    /// Of a model that was measured here.
+    /// The cost of a model that was measured here.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     efficiency: Option<Efficiency>,
 }

@@ -76,7 +76,7 @@ impl Printer {
                 }
                 narrate::log_line(&record, self.synthetic)
             }
-            // Of a newer version, perhaps: shown as it is.
+            // A newer version may have written it: it is shown as it is.
             _ => line,
         };
         if self.failed.is_none() {

@@ -41,7 +41,7 @@ struct Summary {
     outputs: usize,
     layers: Vec<Layer>,
     parameters: usize,
-    /// Of the parameters, as they are kept and computed with.
+    /// The size of the parameters, as they are kept and computed with.
     bytes: usize,
     frames_per_second: f64,
     /// Seconds from one row of the output to the next, before frames are pooled.

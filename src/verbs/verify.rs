@@ -39,7 +39,7 @@ struct Findings {
     job: String,
     equal: bool,
     seed: u64,
-    /// Of the first run.
+    /// The weights' digest of the first run.
     reference_sha256: Option<String>,
     runs: Vec<Finding>,
 }

@@ -61,7 +61,7 @@ fn a_keyword_manifest_with_slips_trains_to_its_classes_and_each_slip_is_told() {
     train[40]["text"] = json!(" \t");
     train[40]["id"] = json!("wordless");
     train[41]["duration"] = json!(-1);
-    // Of three recordings that are trained on, one with another name.
+    // Three recordings are trained on as well, one under another name.
     valid.extend([3, 4, 5].map(|place| train[place].clone()));
     valid[12]["id"] = json!("again");
     write(&dir.join("train.jsonl"), &train);

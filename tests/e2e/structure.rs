@@ -230,7 +230,7 @@ fn unsafe_code_is_where_the_table_says() {
     let section = section.expect("a section on unsafe code");
     let section = section.split("\n## ").next().unwrap_or_default();
     let table = section.lines().filter(|line| line.starts_with('|'));
-    // Of a row, the second column: files in backquotes.
+    // The second column of a row has files in backquotes.
     let files = table.filter_map(|row| row.split('|').nth(2));
     let named: BTreeSet<String> = files
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))

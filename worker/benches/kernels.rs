@@ -132,7 +132,7 @@ impl Layer {
         }
     }
 
-    /// Of a pass through the layer.
+    /// The operations of a pass through the layer.
     fn operations(&self) -> usize {
         let Recurrent { inputs, hidden, .. } = self.shape;
         2 * self.packing.rows() * 4 * hidden * (inputs + hidden)

@@ -35,7 +35,7 @@ pub struct MicroGradient {
     pub loss: f64,
     /// Utterances that count.
     pub utterances: u32,
-    /// Of these, how many the network classified rightly; keyword only.
+    /// How many of these the network classified rightly; keyword only.
     pub correct: Option<u32>,
     /// Positions of utterances that nothing can be learned from: no frames, or fewer than CTC needs
     /// for their labels.
@@ -133,7 +133,7 @@ struct Passed {
     leaves: Parameters,
     logits: Tensor<2>,
     losses: Vec<loss::Loss>,
-    /// Of the utterances that went through, how many were classified rightly; keyword only.
+    /// How many of the utterances that went through were classified rightly; keyword only.
     correct: Option<u32>,
 }
 
@@ -274,7 +274,7 @@ impl Forward<'_> {
 }
 
 impl Passed {
-    /// Of all parameters, in the order of the specification's flat vector.
+    /// The gradient of all parameters, in the order of the specification's flat vector.
     fn gradient(&self, network: &Network) -> Result<Vec<f32>, GradientError> {
         let spec = network.spec();
         let rows = Rows {

@@ -38,7 +38,8 @@ const BATCH_FRAMES: usize = 32 * 1024;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
     pub text: String,
-    /// Of the classes `[outputs]`, or of the units in each frame `[frames, outputs]`. Empty for an
+    /// The log-probabilities of the classes `[outputs]`, or of the units in each frame `[frames, outputs]`. Empty for
+    /// an
     /// utterance without frames.
     pub log_probs: Vec<f32>,
 }

@@ -49,7 +49,7 @@ pub struct Halves {
     pub forward_s: f64,
     /// To the gradient as one flat vector.
     pub backward_s: f64,
-    /// Of the losses' sum.
+    /// The gradient of the losses' sum.
     pub gradient: Vec<f32>,
 }
 

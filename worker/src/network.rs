@@ -76,13 +76,13 @@ pub struct WrongParameters {
 /// A batch of frames on a network's device.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Of what goes into each layer, and of what comes out of the last.
+    /// The packing of what goes into each layer, and of what comes out of the last.
     packings: Vec<Arc<Packing>>,
     frames: Tensor<2>,
 }
 
 impl Batch {
-    /// Of the outputs, before they are pooled.
+    /// The packing of the outputs, before they are pooled.
     pub fn packing(&self) -> &Packing {
         &self.packings[self.packings.len() - 1]
     }

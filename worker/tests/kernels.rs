@@ -135,7 +135,7 @@ fn on_a_gpu_no_kernel_is_built_after_the_first_batch_of_any_size_and_none_is_cho
     }
     drop(observation);
     let names = names.0.lock().expect("no test has failed").clone();
-    // Of burn's there is the one that writes the 1 every differentiation begins with: none that is tuned.
+    // One of burn's own is there: the one that writes the 1 every differentiation begins with. None is tuned.
     let others: Vec<_> = names
         .iter()
         .filter(|name| !name.starts_with("worker::"))

@@ -34,7 +34,7 @@ trait Source: Read + Seek + Send {}
 impl<T: Read + Seek + Send> Source for T {}
 
 impl Blocks {
-    /// Of the file at `path`: of its channel `channel`, counted from 0, or of the mean of all.
+    /// Opens the file at `path`: its channel `channel`, counted from 0, or the mean of all.
     ///
     /// # Errors
     /// When it is no recording that is read, or has no such channel.
@@ -43,7 +43,7 @@ impl Blocks {
         Self::new::<File>(file, length, channel, path)
     }
 
-    /// Of a file that is in memory; `name` stands for the path in errors.
+    /// Opens a file that is in memory; `name` stands for the path in errors.
     ///
     /// # Errors
     /// As [`Self::open`].

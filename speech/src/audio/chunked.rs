@@ -6,7 +6,7 @@ use super::AudioError;
 use super::input::Input;
 use super::layout::{Encoding, Layout, Order, is_placeholder};
 
-/// Of an AIFF or AIFC file.
+/// The layout of an AIFF or AIFC file.
 pub(super) fn aiff<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, AudioError> {
     let head = input.array::<12>(0)?;
     let announced = u64::from(u32_at(&head, 4)) + 8;
@@ -206,7 +206,7 @@ pub(super) fn caf<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Option<Lay
     }
 }
 
-/// Of an AU file, as Sun and NeXT wrote them.
+/// The layout of an AU file, as Sun and NeXT wrote them.
 pub(super) fn au<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, AudioError> {
     let head = input.array::<24>(0)?;
     let [data_at, bytes, kind, rate, channels] = [4, 8, 12, 16, 20].map(|at| u32_at(&head, at));

@@ -27,7 +27,7 @@ pub(super) fn info(start: &[u8]) -> Option<AudioInfo> {
 /// that the header `start` announces is not there, or its checksum is wrong.
 pub(super) fn end(start: &[u8], tail: &[u8]) -> Option<usize> {
     let samples = info(start)?.frames;
-    // Of a stream whose blocks are all of one size but the last.
+    // This holds for a stream whose blocks are all of one size but the last.
     let block = u64::from(u16::from_be_bytes([*start.get(8)?, *start.get(9)?]));
     let syncs = tail.windows(2).enumerate().rev();
     let mut frames = syncs.filter(|(_, two)| two[0] == 0xff && two[1] & 0xfe == 0xf8);

@@ -13,7 +13,7 @@ const SILENCE: f64 = 1e-8;
 pub(super) struct Mixer {
     channels: usize,
     chosen: Option<usize>,
-    /// Of all frames so far: the squares of the mean, and the mean of the squares.
+    /// Sums over all frames so far: the squares of the mean, and the mean of the squares.
     mean: f64,
     each: f64,
     frames: u64,
@@ -31,7 +31,7 @@ impl Mixer {
         }
     }
 
-    /// Of samples that take turns, `[frames, channels]` to `[frames]`.
+    /// Mixes interleaved samples, `[frames, channels]` to `[frames]`.
     pub(super) fn interleaved(&mut self, samples: Vec<f32>) -> Vec<f32> {
         if self.channels == 1 {
             return samples;

@@ -1,7 +1,7 @@
 //! Boxes of MP4 and QuickTime (ISO/IEC 14496-12), as far as symphonia's reader passes over them: the edit list, which
 //! says how much its encoder put before the sound, and the names of codecs that are not read.
 
-/// Of the first track of sound.
+/// What an MP4 file says of its first track of sound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Track {
     /// Where the sound begins, in ticks; 0 where no edit list says it.

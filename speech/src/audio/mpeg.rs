@@ -15,7 +15,7 @@ pub(super) struct Header {
     pub(super) channels: u16,
     /// Samples of one channel.
     pub(super) samples: u64,
-    /// Of the whole frame.
+    /// The length of the whole frame.
     bytes: usize,
     /// Behind the header and the checksum of layer III: where a tag may be.
     side: Range<usize>,
@@ -44,7 +44,7 @@ const RATES: [[u16; 15]; 5] = [
 const CONVINCING: usize = 3;
 
 impl Header {
-    /// Of the frame that `bytes` begin with; `None` where they are none, or of a bit rate that is left open.
+    /// The header of the frame that `bytes` begin with; `None` where they are none, or of a bit rate that is left open.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let word = u32::from_be_bytes(*bytes.first_chunk()?);
         let (version, layer) = (word >> 19 & 3, word >> 17 & 3);
@@ -104,7 +104,7 @@ struct Tag {
 }
 
 impl Tag {
-    /// Of `frame`, if there is sound in it no more than in an empty one, and a tag instead.
+    /// The tag in `frame`, if there is no more sound in it than in an empty one, and a tag instead.
     fn of(frame: &[u8], header: &Header) -> Option<Self> {
         if header.layer != 3 {
             return None;
@@ -286,7 +286,7 @@ pub(super) fn find(bytes: &[u8]) -> Option<usize> {
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Of the frames so far.
+    /// What is known from the frames so far.
     known: Option<u32>,
 }
 
@@ -350,7 +350,7 @@ impl Scan<'_> {
         true
     }
 
-    /// Of a frame that is all there.
+    /// The header of a frame that is all there.
     fn header(&self, at: usize) -> Option<Header> {
         let rest = self.bytes.get(at..)?;
         Header::parse(rest).filter(|header| header.bytes <= rest.len())

@@ -346,7 +346,7 @@ impl<'a> Stream<'a> {
             // Durations there are not exact, or not there.
             (_, codec) => {
                 let drop = if is_last { self.discarded } else { 0 };
-                // Of Vorbis, the first packet is only what the second is laid over.
+                // The first packet of Vorbis is only what the second is laid over.
                 let is_base = codec == CODEC_ID_VORBIS && self.passed == 0;
                 self.passed += 1;
                 let skip = if is_base { u64::MAX } else { 0 };

@@ -38,7 +38,7 @@ pub(super) struct Track {
     pub(super) parameters: AudioCodecParameters,
     /// Samples of one channel that the container announces.
     pub(super) announced: Option<u64>,
-    /// Of its durations, a second.
+    /// Ticks a second of its durations.
     pub(super) ticks: Option<u32>,
 }
 

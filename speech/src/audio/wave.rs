@@ -35,7 +35,7 @@ enum Format {
 
 struct Chunk {
     name: [u8; 4],
-    /// Of what it holds, as announced.
+    /// The size of what it holds, as announced.
     size: u64,
     /// Where that begins.
     at: u64,
@@ -201,7 +201,8 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
         Ok((format, channels, self.input.rate(f64::from(rate))?))
     }
 
-    /// Of samples in containers of `bits` bits. The bits decide and not the block align, which writers get wrong
+    /// The encoding of samples in containers of `bits` bits. The bits decide and not the block align, which writers
+    /// get wrong
     /// and hardly a reader looks at.
     fn encoding(&self, tag: u16, bits: u16) -> Result<Format, AudioError> {
         let order = if self.dialect == Dialect::Rifx {

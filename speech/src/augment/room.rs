@@ -10,7 +10,7 @@ use rustfft::{Fft, FftPlanner};
 use super::noise::mean_square;
 use crate::random::Stream;
 
-/// Of sound, in metres a second.
+/// The speed of sound, in metres a second.
 const VELOCITY: f64 = 343.0;
 
 /// A room as a filter.
@@ -124,7 +124,7 @@ fn response(place: &Place, seconds: f64, rate: u32) -> Vec<f32> {
     let taps = (seconds * rate).ceil() as usize + 1;
     let mut response = vec![0.0f64; taps];
 
-    // Of each axis on its own: where images lie from the microphone, and through how many walls.
+    // Each axis on its own: where images lie from the microphone, and through how many walls.
     let axis = |dim: usize| -> Vec<(f64, i32)> {
         let side = place.size[dim];
         let most = (reach / (2.0 * side)).ceil() as i32 + 1;

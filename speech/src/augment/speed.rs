@@ -8,7 +8,7 @@ use crate::features::spectrum::{LANES, dot};
 const CROSSINGS: f64 = 24.0;
 /// Where the filter has fallen to half, as a part of the lower Nyquist frequency.
 const EDGE: f64 = 0.95;
-/// Of the Kaiser window: stopband 80 dB down.
+/// The shape of the Kaiser window: stopband 80 dB down.
 const BETA: f64 = 8.0;
 
 /// The filters of one factor.

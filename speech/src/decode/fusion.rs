@@ -14,14 +14,14 @@ use crate::{
     lm::{BEGIN_WORD, END_WORD, NgramModel, State, UNKNOWN, UNKNOWN_WORD, WordId},
 };
 
-/// Of a word that is no longer one of the trie's.
+/// The place of a word that is no longer one of the trie's.
 const ASTRAY: u32 = u32::MAX;
 
 /// All that is known beside the sound.
 #[derive(Clone, Debug)]
 pub(super) struct Fusion {
     model: Option<Words>,
-    /// Of the lexicon, or else of the language model's words; empty without either.
+    /// The spellings of the lexicon, or else of the language model's words; empty without either.
     spellings: Spellings,
     /// Whether other words than those of the trie are refused.
     closed: bool,
@@ -33,14 +33,15 @@ pub(super) struct Fusion {
 #[derive(Clone, Debug)]
 struct Words {
     model: Arc<NgramModel>,
-    /// Of the trie's words: their numbers in the model.
+    /// The number in the language model of each of the trie's words.
     numbers: Vec<WordId>,
-    /// Of the trie's nodes: the most that a word below may be worth by itself. It stands in for the
+    /// The look-ahead of each of the trie's nodes: the most that a word below may be worth by itself. It stands in for
+    /// the
     /// word until it is whole, so that hypotheses within words and between them compare.
     promise: Vec<f64>,
     /// What an unknown word may be worth.
     unknown: f64,
-    /// Of natural logarithms to the model's base-10 ones, the weight included.
+    /// The factor from the model's base-10 logarithms to natural ones, the weight included.
     scale: f64,
     penalty: f64,
 }

@@ -59,7 +59,7 @@ fn read_class(class: &Path, split: Option<&str>, found: &mut Found) -> Result<()
         found.passed_over.add("folders without recordings", &shown);
     }
     for audio in recordings {
-        // Of `a.wav` and `a.flac`, the second is called by its whole name.
+        // Where there are `a.wav` and `a.flac`, the second is called by its whole name.
         let mut id = format!("{word}/{}", stem(&audio)?);
         if !ids.insert(id.clone()) {
             id = format!("{word}/{}", name(&audio)?);

@@ -174,7 +174,7 @@ fn silence(
     if places.is_empty() && count > 0 {
         return Err(layout(Format::SpeechCommands12, source));
     }
-    // Of a corpus with more words than seconds of noise, some are heard more than once.
+    // In a corpus with more words than seconds of noise, some are heard more than once.
     let mut drafts = Vec::with_capacity(count);
     for number in 0..count {
         let (id, audio, at) = &places[number % places.len()];

@@ -21,7 +21,7 @@ pub(super) fn find(texts: &BTreeMap<&str, usize>) -> Vec<Suspect> {
         &groups,
         "transcripts that look the same differ in white space, in characters that nobody sees or in their Unicode form",
     );
-    // Of sentences, case says little; of the names of classes, it is a slip.
+    // Case says little in sentences; in the names of classes, it is a slip.
     let utterances: usize = texts.values().sum();
     if texts.len() * 2 <= utterances {
         let mut cases: BTreeMap<String, Vec<(&str, usize)>> = BTreeMap::new();

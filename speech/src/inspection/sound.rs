@@ -30,7 +30,7 @@ pub struct Sound {
 }
 
 impl Sound {
-    /// Of the samples `part` of a recording with the digest `whole`.
+    /// The fingerprint of the samples `part` of a recording with the digest `whole`.
     fn of(recording: &Audio, part: Range<usize>, whole: [u8; 32]) -> Self {
         let samples = &recording.samples[part.clone()];
         let full = samples.iter().filter(|value| value.abs() >= FULL).count();

@@ -17,7 +17,7 @@ const TOLD: usize = 5;
 pub struct Heard<'a> {
     pub name: &'a str,
     pub utterances: &'a [Utterance],
-    /// Of each utterance, or what is wrong with its recording; of none where nobody listened.
+    /// The sound of each utterance, or what is wrong with its recording; empty where nobody listened.
     pub sounds: &'a [Result<Sound, String>],
 }
 

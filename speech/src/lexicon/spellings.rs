@@ -12,15 +12,16 @@ const NONE: u32 = u32::MAX;
 /// The spellings of words.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Spellings {
-    /// Of every node: the character that leads to it, and the number of the word that ends there.
+    /// The character that leads to each node.
     characters: Vec<char>,
+    /// The number of the word that ends at each node.
     words: Vec<u32>,
     /// Where its children start; they end where the next node's start.
     first: Vec<u32>,
 }
 
 impl Spellings {
-    /// Of words that are sorted and distinct; a word's number is its place.
+    /// A trie of words that are sorted and distinct; a word's number is its place.
     pub(crate) fn new<T: AsRef<str>>(words: &[T]) -> Self {
         let mut trie = Self {
             characters: vec!['\0'],

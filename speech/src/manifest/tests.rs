@@ -297,7 +297,7 @@ fn bad_lines_are_left_out_as_far_as_they_may() {
         error.ends_with("(and 3 lines more have something wrong with them)"),
         "{error}"
     );
-    // Of a file of which nothing can be used, nothing is left to go on with.
+    // Where nothing of a file can be used, nothing is left to go on with.
     fs::write(&path, "a\nb\n").unwrap();
     assert!(Manifest::read_with(&path, MaxBad::Count(9)).is_err());
 }

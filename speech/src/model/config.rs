@@ -242,7 +242,7 @@ impl ModelConfig {
         }
     }
 
-    /// Of dense layers and of plain recurrent ones.
+    /// The activation function of dense layers and of plain recurrent ones.
     pub fn activation(&self) -> Activation {
         self.activation.unwrap_or(match self.kind {
             ModelKind::Rnn => Activation::Tanh,

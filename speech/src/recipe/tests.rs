@@ -199,7 +199,7 @@ fn a_keyword_is_the_class_that_looks_the_same() {
     ] {
         assert_eq!(trained.reference(text), class);
     }
-    // Of a model whose classes nobody wrote in one way.
+    // This is a model whose classes nobody wrote in one way.
     let before = with(&["eight ", "seven", "seven "]);
     for (text, class) in [
         ("seven ", "seven "),

@@ -8,7 +8,7 @@ use super::ErrorCounts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit<T> {
     Kept(T),
-    /// Of the reference, and what stands in its place.
+    /// A token of the reference, and what stands in its place.
     Substituted(T, T),
     Deleted(T),
     Inserted(T),

@@ -27,7 +27,7 @@ pub struct Confusion {
 const WIDEST: usize = 16;
 
 impl Confusion {
-    /// Of pairs of reference and hypothesis.
+    /// Counts pairs of reference and hypothesis.
     pub(super) fn new<'a>(
         classes: &[String],
         pairs: impl Iterator<Item = (&'a str, &'a str)>,

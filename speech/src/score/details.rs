@@ -77,7 +77,7 @@ pub struct Rate {
     pub errors: u64,
     pub reference: u64,
     pub rate: Option<f64>,
-    /// Of 95 %.
+    /// The 95 % confidence interval.
     pub interval: Option<Interval>,
 }
 
@@ -117,7 +117,7 @@ const LENGTHS: [f64; 7] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 const TOLD: usize = 20;
 
 impl Details {
-    /// Of utterances whose errors are counted in `unit`.
+    /// The details of utterances whose errors are counted in `unit`.
     pub fn new(all: &[Recognised], unit: Unit) -> Self {
         let group = |name: &str, ones: &[&Recognised], unit: Unit| {
             let samples: Vec<Sample> = ones.iter().map(|one| unit.sample(one)).collect();

@@ -10,7 +10,7 @@ use super::bootstrap::Sample;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Test {
     pub name: Name,
-    /// Of a difference at least as large if both systems were alike.
+    /// The probability of a difference at least as large if both systems were alike.
     pub p_value: f64,
     /// Standard deviations from no difference (matched pairs), or utterances that the systems disagree
     /// about (McNemar).

@@ -88,7 +88,7 @@ impl Pairs {
         }
     }
 
-    /// Of those that occur as often, the one that is first as text.
+    /// The most frequent pair; among equally frequent ones, the one that is first as text.
     fn most_frequent(&self, units: &[String]) -> Option<(u32, u32)> {
         let text = |pair: (u32, u32)| (&units[pair.0 as usize], &units[pair.1 as usize]);
         let frequent = self.counts.iter().filter(|(_, count)| **count > 1);

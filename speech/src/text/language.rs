@@ -8,12 +8,12 @@ const DOT_ABOVE: char = '\u{307}';
 /// A language, by its tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Language {
-    /// Of ISO 639, in lower case: two letters where the languages below have such a code. Empty for none.
+    /// The code of ISO 639, in lower case: two letters where the languages below have such a code. Empty for none.
     code: String,
 }
 
 impl Language {
-    /// Of a tag such as "tr", "TR", "tr-TR", "tur" or a locale's name ("tr_TR.UTF-8"); none where it
+    /// The language of a tag such as "tr", "TR", "tr-TR", "tur" or a locale's name ("tr_TR.UTF-8"); none where it
     /// is not one.
     pub(super) fn of(tag: &str) -> Option<Self> {
         let tag = tag.split(['.', '@']).next().unwrap_or_default();

@@ -30,7 +30,7 @@ struct Step {
     update_s: f64,
     step_s: f64,
     utterances_per_s: f64,
-    /// Of forward and backward; a multiply-add counts as two.
+    /// The rate of forward and backward; a multiply-add counts as two.
     gflops: f64,
     parameters: usize,
     compute_class: String,

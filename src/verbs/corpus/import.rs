@@ -34,7 +34,8 @@ struct Written {
     rule: Option<String>,
     utterances: usize,
     hours: f64,
-    /// Of the corpus: lines and recordings that cannot be used, and files of no use. With the first manifest.
+    /// What was left of the corpus: lines and recordings that cannot be used, and files of no use. With the first
+    /// manifest.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     rest: Option<Rest>,
 }

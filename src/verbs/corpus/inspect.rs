@@ -29,7 +29,7 @@ struct Inspected {
     found: Inspection,
 }
 
-/// Of several manifests.
+/// What is told of several manifests.
 #[derive(Debug, Serialize)]
 struct Together {
     manifests: Vec<Inspected>,

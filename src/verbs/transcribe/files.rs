@@ -132,7 +132,7 @@ impl Heard<'_> {
         self.print().map_err(Ended::All)
     }
 
-    /// Of the transcripts that are not printed yet, the one with this place among all: it is not printed before
+    /// The place of the next transcript to be printed: it is not printed before
     /// its file has ended and no piece of it waits.
     fn of(&mut self, place: usize) -> &mut Unprinted {
         &mut self.transcripts[place - self.printed]

@@ -23,7 +23,7 @@ struct Failed<'a> {
 }
 
 impl Printer {
-    /// Of `files` in their order, named as people are told of them.
+    /// Prints transcripts of `files` in their order, named as people are told of them.
     pub fn new(format: TranscriptFormat, files: &[String]) -> Self {
         let names: Vec<&str> = files.iter().map(String::as_str).collect();
         Self {

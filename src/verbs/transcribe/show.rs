@@ -22,9 +22,9 @@ const CUE_STAYS: f64 = 1.0;
 pub struct Transcript {
     pub file: String,
     pub text: String,
-    /// Of the recording.
+    /// The length of the recording.
     pub seconds: f64,
-    /// Of a keyword: the probability that the model gives it.
+    /// The probability that the model gives a keyword.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -63,7 +63,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Of channel `channel`, counted from 0, or of the mean of all.
+    /// Opens channel `channel`, counted from 0, or the mean of all.
     pub fn open(path: &Path, format: Option<RawFormat>, channel: Option<u16>) -> Result<Self> {
         let told = name(path);
         if let Some(format) = format {

@@ -24,7 +24,7 @@ use crate::{exit::Failure, process};
 /// How the processes are started.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Of the run: the coordinator's data and every process's log.
+    /// The run's folder: the coordinator's data and every process's log.
     pub dir: PathBuf,
     pub workers: usize,
     pub threads: usize,

@@ -36,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug, Serialize)]
 pub struct Findings {
     pub equal: bool,
-    /// Of the first job; the others' follow it.
+    /// The seed of the first job; the others' follow it.
     seed: u64,
     workers: Vec<u32>,
     jobs: Vec<Finding>,
@@ -48,7 +48,7 @@ struct Finding {
     seed: u64,
     /// Kind of model and head.
     model: String,
-    /// Of the first run, and so are the next three.
+    /// How the first run ended; the next three fields are of that run too.
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,

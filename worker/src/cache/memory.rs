@@ -32,7 +32,7 @@ struct Inner<T> {
 }
 
 impl<T: Weighed> Memory<T> {
-    /// Of at most `most` bytes.
+    /// A cache of at most `most` bytes.
     pub(super) fn new(most: u64) -> Self {
         Self {
             most,

@@ -12,7 +12,7 @@ use super::{CacheConfig, CacheError, features::FeatureKey, folder::Folder};
 #[derive(Debug)]
 pub struct Prepared {
     pub features: Features,
-    /// Of its audio.
+    /// The length of its audio.
     pub seconds: f64,
 }
 
@@ -26,7 +26,7 @@ const MOST: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct FeatureFiles {
     folder: Folder,
-    /// Of the program, whose next build may compute other bits.
+    /// The digest of the program, whose next build may compute other bits.
     program: Digest,
 }
 

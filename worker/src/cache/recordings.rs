@@ -41,7 +41,7 @@ pub struct Recordings {
 /// The part of a recording that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Of its own sampling rate.
+    /// The samples at the recording's own sampling rate.
     pub samples: Range<u64>,
     /// Counted from 0; `None` for the mean of all.
     pub channel: Option<u16>,

@@ -17,7 +17,7 @@ use super::{Gpu, arg, flat_position, word};
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     pub buffer: &'a CubeTensor,
-    /// Of its first element.
+    /// Where its first element lies.
     pub offset: usize,
     /// Elements from a row to the next.
     pub stride: usize,
@@ -155,7 +155,7 @@ pub struct Transposed<'a> {
 }
 
 impl<'a> Transposed<'a> {
-    /// Of `matrix` [rows, columns].
+    /// The transpose of `matrix` [rows, columns].
     pub fn new(gpu: &Gpu, matrix: Matrix<'a>, rows: usize, columns: usize) -> Self {
         let copy = gpu.plan.software;
         let copy = copy.then(|| pieces::transpose(gpu, matrix, rows, columns));

@@ -217,7 +217,7 @@ fn any_number_of_threads_hears_the_same_to_the_bit() {
     recipe.model.bidirectional = true;
     let spec = recipe.model_spec().unwrap();
     let model = Model::from_parts(recipe, &spec.initialize(4), &compute()).unwrap();
-    // Of about the same length: batches are sorted by it, so that in most of them all end within a few frames
+    // The lengths are about the same: batches are sorted by it, so that in most of them all end within a few frames
     // of each other.
     let mut stream = speech::random::Stream::new(6, &[]);
     let features: Vec<Features> = (0..90)

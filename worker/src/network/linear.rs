@@ -35,7 +35,7 @@ pub fn fused(
     ))
 }
 
-/// Of the rows of `x`.
+/// The number of columns of `x`.
 ///
 /// # Panics
 /// If the parameters are not those of a layer of this width.

@@ -365,13 +365,13 @@ fn features(examples: &[Example]) -> Vec<&Features> {
     examples.iter().map(Example::features).collect()
 }
 
-/// Of an utterance that is trained on, which always has them.
+/// The labels of an utterance that is trained on, which always has them.
 fn targets(example: &Example) -> &[u32] {
     example.labels.as_deref().unwrap_or_default()
 }
 
 fn failed(loaded: &Loaded, source: GradientError) -> ComputingError {
-    // Of memory, one utterance has the fault.
+    // One utterance is to blame where memory cannot be had.
     let longest = match source {
         GradientError::Memory { position, .. } => loaded.examples.get(position),
         _ => None,

@@ -17,7 +17,7 @@ pub(super) struct Job {
     pub front_end: FrontEnd,
     pub augmenter: Augmenter,
     pub wire: Wire,
-    /// Of everything that features depend on, the audio and the speaker aside.
+    /// The digest of everything that features depend on, the audio and the speaker aside.
     front_end_digest: blake3::Hash,
 }
 

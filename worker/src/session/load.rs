@@ -45,7 +45,7 @@ pub(super) enum LoadError {
 pub(super) struct Example {
     pub utterance: Utterance,
     heard: Heard,
-    /// Of its audio, as it was recorded.
+    /// The length of its audio, as it was recorded.
     pub seconds: f64,
     /// `None` where the model lacks a character or class of its transcript; only in an evaluation.
     pub labels: Option<Vec<u32>>,
@@ -156,7 +156,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Of every utterance: those at hand, then those that had to be fetched.
+    /// The source of every utterance: those at hand, then those that had to be fetched.
     async fn sources(
         self: &Arc<Self>,
         contact: &Contact,

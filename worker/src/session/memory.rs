@@ -19,7 +19,7 @@ pub(super) struct TooLarge {
 
 /// Bytes that are reckoned with for each layer's output and each feature: `f32`.
 const VALUE: u64 = 4;
-/// Of each output of the model: the logit and its gradient as `f32`, its log-probability as `f64`.
+/// Bytes for each output of the model: the logit and its gradient as `f32`, its log-probability as `f64`.
 const OUTPUT: u64 = 16;
 
 /// # Errors

@@ -63,7 +63,7 @@ fn recipe() -> Recipe {
 }
 
 struct Worker {
-    /// Of the cache.
+    /// The folder of the cache.
     folder: tempfile::TempDir,
     stop: watch::Sender<bool>,
     session: JoinHandle<Result<Farewell, SessionError>>,

@@ -22,7 +22,7 @@ pub struct Window {
     frames: VecDeque<Vec<f32>>,
     /// The number of the first of `frames` in the sequence.
     first: usize,
-    /// Of the next row.
+    /// The number of the next row.
     next: usize,
 }
 

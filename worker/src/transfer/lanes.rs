@@ -59,7 +59,7 @@ pub(super) struct Lanes {
     closed: AtomicBool,
     /// The worker's own, or that there is none.
     own: tokio::sync::Mutex<Option<(Owner, Option<Arc<Lane>>)>>,
-    /// Of weights, the newest at the end.
+    /// Shared memory with weights, the newest at the end.
     weights: Mutex<Vec<Arc<Lane>>>,
 }
 
@@ -150,7 +150,7 @@ impl Lanes {
 /// # Errors
 /// When the system refuses, for want of memory for instance.
 pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
-    /// Of all that this process has ever written.
+    /// The bytes that this process has ever written.
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = 1 + WRITTEN.fetch_add(1, Ordering::Relaxed);
     lane.begin()?;

@@ -266,7 +266,7 @@ fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
     }
 }
 
-/// Of every cell, small and at a size that a loop over it would not survive. Over so many steps what is
+/// Every cell, small and at a size that a loop over it would not survive. Over so many steps what is
 /// positive of a sum grows beyond any tolerance.
 #[test]
 fn layers_of_other_cells_on_a_gpu_agree_with_plain_ones_and_have_the_same_bits_in_every_run() {

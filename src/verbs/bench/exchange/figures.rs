@@ -45,7 +45,7 @@ pub struct Setting {
     pub wire: Wire,
 }
 
-/// Of the coordinator, in bytes.
+/// The coordinator's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     pub peak: u64,

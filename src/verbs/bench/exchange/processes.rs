@@ -173,7 +173,7 @@ impl Processes {
         }
     }
 
-    /// Of the coordinator, so far.
+    /// The coordinator's memory so far.
     pub fn memory(&self) -> Result<Memory> {
         let pid = self
             .coordinator

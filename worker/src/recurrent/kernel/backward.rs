@@ -367,7 +367,7 @@ impl Direction<'_> {
         );
     }
 
-    /// Of a matrix of all frames, the rows of the first `count` sequences of `places` at a step.
+    /// The rows of the first `count` sequences of `places` at a step, in a matrix of all frames.
     fn rows_at<'a>(
         &self,
         step: usize,

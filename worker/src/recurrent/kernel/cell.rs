@@ -14,12 +14,12 @@ use crate::recurrent::Cell;
 pub struct Step<'a> {
     /// In: the sums. Out: what the backward pass needs of them. As wide as the cell's columns of gates.
     pub gates: BlockMut<'a>,
-    /// Of an LSTM, as the next.
+    /// The cell states of an LSTM.
     pub cells: BlockMut<'a>,
-    /// Of the first sequences, which have a previous step; the others begin at zero.
+    /// The previous cell states of the first sequences, which have a previous step; the others begin at zero.
     pub previous_cells: Block<'a>,
     pub output: BlockMut<'a>,
-    /// Of a GRU, for the same sequences.
+    /// The previous output of a GRU, for the same sequences.
     pub previous_output: Block<'a>,
 }
 
@@ -28,13 +28,13 @@ pub struct StepBack<'a> {
     /// The first so many have a next step, from which a gradient is carried.
     pub after: usize,
     pub gates: BlockMut<'a>,
-    /// Of an LSTM, as the next.
+    /// The cell states of an LSTM.
     pub cells: Block<'a>,
-    /// Of the first sequences, which have a previous step.
+    /// The previous cell states of the first sequences, which have a previous step.
     pub previous_cells: Block<'a>,
-    /// Of a GRU and a plain layer, as the next.
+    /// The output of a GRU and of a plain layer.
     pub output: Block<'a>,
-    /// Of the first sequences, which have a previous step.
+    /// The previous output of the first sequences, which have a previous step.
     pub previous_output: Block<'a>,
     /// What came from the layer above and, through the weights, from the next step.
     pub hidden_gradient: Block<'a>,

@@ -64,7 +64,7 @@ impl<'a> OutputColumns<'a> {
 /// The sequences of one task, and what they have of what is written: for each step, rows.
 struct Task<'a> {
     places: Range<usize>,
-    /// Of an LSTM; without columns otherwise.
+    /// The cell states of an LSTM; without columns otherwise.
     cells: Vec<BlockMut<'a>>,
     /// With a projection; without columns otherwise.
     unprojected: Vec<BlockMut<'a>>,
@@ -200,7 +200,7 @@ impl Direction<'_> {
     }
 }
 
-/// Of a task's rows of each step, those of `step`, and those of the sequences that also ran at the `previous` step (a
+/// From a task's rows of each step: those of `step`, and those of the sequences that also ran at the `previous` step (a
 /// step and their number), if there are any.
 pub(super) fn of_steps<'a>(
     steps: &'a mut [BlockMut],

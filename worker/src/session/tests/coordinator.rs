@@ -53,7 +53,7 @@ pub(crate) struct Script {
     pub recipe_json: String,
     /// The recipe is told in pieces of so many bytes, if this is not 0.
     pub piece: usize,
-    /// Of leases that come in parts.
+    /// The parts of leases that come in parts.
     pub parts: Vec<v1::LeasePart>,
     /// In order; afterwards it has nothing to say.
     pub leases: VecDeque<Answer>,
@@ -80,7 +80,7 @@ struct Fake {
 pub(crate) struct Coordinator {
     pub address: SocketAddr,
     pub calls: mpsc::UnboundedReceiver<Call>,
-    /// Of its own, so that it can die with all its connections.
+    /// A runtime of its own, so that it can die with all its connections.
     runtime: Option<Runtime>,
 }
 

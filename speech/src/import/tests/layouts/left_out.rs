@@ -76,7 +76,7 @@ fn bad_recordings_and_lines_are_left_out_by_name_as_far_as_they_may() {
             assert!(error.contains(clip), "{error}");
         }
     }
-    // Of a corpus of which nothing is left, not even a generous bound makes a manifest.
+    // Where nothing of a corpus is left, not even a generous bound makes a manifest.
     fs::remove_dir_all(folder.path().join("clips")).unwrap();
     let error = read(
         Format::CommonVoice,

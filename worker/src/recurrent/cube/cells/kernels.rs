@@ -52,7 +52,7 @@ pub struct Place {
     before: u32,
     /// And that are there in the one after.
     after: u32,
-    /// Of the direction, the directions, the units, and all units of all sequences of the step.
+    /// The number of the direction, of directions, of units, and of all units of all sequences of the step.
     direction: u32,
     directions: u32,
     hidden: u32,

@@ -17,7 +17,7 @@ use crate::recurrent::{Cell, Recurrent};
 /// What each step of a direction multiplies with.
 struct Weights<'a> {
     hh: Transposed<'a>,
-    /// Of a projection.
+    /// The weights of a projection.
     hr: Option<Transposed<'a>>,
 }
 
