@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use speech::{
     audio::AudioError,
     decode::{Given, Kept, KeptError, ctc_required_frames},
+    error_class::{Class, Classify},
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats},
     left_out::{Reason, TooManyLeftOut},
@@ -30,7 +31,6 @@ use thiserror::Error;
 use crate::{
     events::Set,
     job::{ClassBalance, Job},
-    store::Cause,
 };
 
 mod cache;
@@ -162,12 +162,12 @@ pub enum CorpusError {
     Abandoned,
 }
 
-impl CorpusError {
-    /// Data does not mend itself; a disk or a network may.
-    pub const fn cause(&self) -> Cause {
+impl Classify for CorpusError {
+    fn class(&self) -> Class {
         match self {
-            Self::Abandoned | Self::Audio { .. } => Cause::Infrastructure,
-            _ => Cause::Data,
+            Self::Abandoned | Self::Audio { .. } => Class::Infrastructure,
+            // Data does not mend itself; a disk or a network may.
+            _ => Class::Data,
         }
     }
 }

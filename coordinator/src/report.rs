@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use speech::{left_out::LeftOut, score::Score, unknown_text::UnknownText};
+use speech::{error_class::Class, left_out::LeftOut, score::Score, unknown_text::UnknownText};
 
 use crate::{
     job::changes::Change,
-    store::{Cause, EARLIER_REPORT, State, StoreError, replace},
+    store::{EARLIER_REPORT, State, StoreError, replace},
     times::Times,
 };
 
@@ -30,7 +30,7 @@ pub struct Report {
     pub error: Option<String>,
     /// The class of the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
+    pub cause: Option<Class>,
     /// The steps that were made.
     pub steps: u64,
     /// The steps that changed the weights.

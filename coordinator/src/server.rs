@@ -28,7 +28,7 @@ use tonic::{service::Routes, transport::Server};
 use crate::{
     driver::{self, Command, Handle, Refused, Terms},
     job::Job,
-    store::{Cause, Layout, Store, StoreError},
+    store::{Layout, Store, StoreError},
 };
 
 mod gate;
@@ -325,7 +325,7 @@ impl Running {
 
     /// Ends the running job as failed, for a reason that only the program knows which runs the
     /// coordinator. It leaves a checkpoint, and can be resumed.
-    pub async fn give_up(&self, reason: String, cause: Cause) {
+    pub async fn give_up(&self, reason: String, cause: Class) {
         let command = |reply| Command::GiveUp {
             reason,
             cause,

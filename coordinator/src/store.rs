@@ -72,18 +72,6 @@ impl State {
     }
 }
 
-/// Why a job failed, by what it calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Cause {
-    /// The training itself: gradients that are not finite, for instance.
-    Training,
-    /// The job or its data: it can never succeed as it is.
-    Data,
-    /// The machines: worth a retry.
-    Infrastructure,
-}
-
 /// A job in the queue, as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -97,7 +85,7 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
+    pub cause: Option<Class>,
     /// How often it was resumed with leave to change what its bits depend on. A checkpoint says which
     /// of these it has made use of.
     #[serde(default)]
@@ -326,7 +314,7 @@ impl Store {
         &mut self,
         id: &str,
         state: State,
-        error: Option<(String, Cause)>,
+        error: Option<(String, Class)>,
     ) -> Result<(), StoreError> {
         let entry = self.entry(id)?;
         entry.state = state;

@@ -2,8 +2,12 @@
 
 use std::{error::Error, io};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Who has to do something before it can go well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Class {
     /// The training itself: it ran, and failed.
     Training,

@@ -8,9 +8,10 @@ use std::{path::PathBuf, time::Duration};
 use coordinator::{
     report::REPORT,
     server::{Config, Coordinator, Running},
-    store::Cause,
 };
 use proto::v1::JobStatus;
+
+use speech::error_class::Class;
 
 use crate::{
     args, cache_folder, client,
@@ -137,8 +138,8 @@ async fn lead(
     }
     if let Err(lost @ (Failure::Infrastructure(_) | Failure::Data(_))) = &ended {
         let cause = match lost {
-            Failure::Data(_) => Cause::Data,
-            _ => Cause::Infrastructure,
+            Failure::Data(_) => Class::Data,
+            _ => Class::Infrastructure,
         };
         // So that the run is written down as one that failed, with the reason, and not as one that goes on. One that
         // has ended already stays as it is.

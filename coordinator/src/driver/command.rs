@@ -8,6 +8,7 @@ use proto::{
     lane::{Lane, Place},
     wire::Wire,
 };
+use speech::error_class::Class;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
@@ -23,7 +24,7 @@ use crate::{
     job::Job,
     leases::Outcome,
     norm_bound::NormBound,
-    store::{Cause, Entry, Resumption},
+    store::{Entry, Resumption},
     times::Times,
 };
 
@@ -146,7 +147,7 @@ pub enum Command {
     /// Answers when it has ended, at a checkpoint; at once, when there is none.
     GiveUp {
         reason: String,
-        cause: Cause,
+        cause: Class,
         reply: Reply<()>,
     },
     /// Answers when every worker has been told goodbye; after [`Command::Stop`].

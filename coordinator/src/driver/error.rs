@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use speech::error_class::{Class, Classify};
-use speech::{front_end::FrontEndError, recipe::RecipeError};
+use speech::{
+    error_class::{Class, Classify},
+    front_end::FrontEndError,
+    recipe::RecipeError,
+};
 use thiserror::Error;
 
 use crate::{
@@ -17,7 +20,7 @@ use crate::{
     plan::PlanError,
     reduce::ReduceError,
     select::Measure,
-    store::{Cause, State, StoreError},
+    store::{State, StoreError},
     update::UpdateError,
 };
 
@@ -123,7 +126,7 @@ pub enum RunError {
     },
     /// The program that runs the coordinator and the workers gave the job up.
     #[error("{reason}")]
-    GivenUp { reason: String, cause: Cause },
+    GivenUp { reason: String, cause: Class },
     #[error("a contribution that was accepted cannot be added: {0}")]
     Reduce(#[from] ReduceError),
     #[error("the coordinator's own work broke off: {0}")]
@@ -141,9 +144,10 @@ impl RunError {
                 | Self::TooFewEpochs { .. }
         )
     }
+}
 
-    /// Who has to change something before the job can succeed.
-    pub fn cause(&self) -> Cause {
+impl Classify for RunError {
+    fn class(&self) -> Class {
         match self {
             Self::Store(_)
             | Self::Journal(_)
@@ -151,9 +155,9 @@ impl RunError {
             | Self::Unsettled { .. }
             | Self::Unconfirmed { .. }
             | Self::Broken(_)
-            | Self::Checkpoint(CheckpointError::Io { .. }) => Cause::Infrastructure,
+            | Self::Checkpoint(CheckpointError::Io { .. }) => Class::Infrastructure,
             Self::GivenUp { cause, .. } => *cause,
-            Self::Corpus(error) => error.cause(),
+            Self::Corpus(error) => error.class(),
             Self::Recipe(_)
             | Self::FrontEnd(_)
             | Self::Plan(_)
@@ -166,12 +170,12 @@ impl RunError {
             | Self::InitChanged { .. }
             | Self::TooFewEpochs { .. }
             | Self::Initial(_)
-            | Self::Data { .. } => Cause::Data,
+            | Self::Data { .. } => Class::Data,
             Self::Update(_)
             | Self::TooManyQuarantined { .. }
             | Self::Diverges { .. }
             | Self::NeverFinite { .. }
-            | Self::Reduce(_) => Cause::Training,
+            | Self::Reduce(_) => Class::Training,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use proto::PROGRAM_VERSION;
 
+use speech::error_class::{Class, Classify as _};
+
 use super::{Active, Driver, Run, Stop, error::RunError, training::Training};
 use crate::{
     events::{Event, Journal, Set, published},
@@ -13,7 +15,7 @@ use crate::{
     report::{Chosen, LeftOutOf, Report},
     run::{End, Failure},
     select::Measure,
-    store::{Cause, State, StoreError},
+    store::{State, StoreError},
 };
 
 #[derive(Debug)]
@@ -33,9 +35,9 @@ impl Ending {
     }
 
     /// Why it failed, and what that calls for.
-    fn error(&self) -> Option<(String, Cause)> {
+    fn error(&self) -> Option<(String, Class)> {
         match self {
-            Self::Failed(error) => Some((error.to_string(), error.cause())),
+            Self::Failed(error) => Some((error.to_string(), error.class())),
             Self::Succeeded { .. } | Self::Cancelled => None,
         }
     }
@@ -47,7 +49,7 @@ impl Ending {
             },
             Self::Failed(error) => Event::Failed {
                 error: error.to_string(),
-                cause: error.cause(),
+                cause: error.class(),
             },
             Self::Cancelled => Event::Cancelled,
         }
@@ -161,7 +163,7 @@ impl Driver {
             let (state, error) = match &reported {
                 Err(lost) if state == State::Succeeded => (
                     State::Failed,
-                    Some((lost.to_string(), Cause::Infrastructure)),
+                    Some((lost.to_string(), Class::Infrastructure)),
                 ),
                 _ => (state, error),
             };

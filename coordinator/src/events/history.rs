@@ -166,8 +166,10 @@ fn fault(event: &Event) -> Option<(&'static str, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use speech::error_class::Class;
+
     use super::*;
-    use crate::{events::Journal, store::Cause};
+    use crate::events::Journal;
 
     fn lost(worker: u64) -> Event {
         Event::WorkerLost {
@@ -179,7 +181,7 @@ mod tests {
     fn failed() -> Event {
         Event::Failed {
             error: "too many".to_owned(),
-            cause: Cause::Training,
+            cause: Class::Training,
         }
     }
 

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use speech::{
+    error_class::Class,
     left_out::LeftOut,
     score::{Score, details::Taken},
     unknown_text::UnknownText,
 };
 
-use crate::{job::changes::Change, store::Cause, times::Times};
+use crate::{job::changes::Change, times::Times};
 
 /// An event of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -222,7 +223,7 @@ pub enum Event {
         /// The error.
         error: String,
         /// The class of the failure.
-        cause: Cause,
+        cause: Class,
     },
     /// The run reached its end.
     Succeeded {

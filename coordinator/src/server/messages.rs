@@ -3,11 +3,13 @@
 
 use proto::{pieces, v1};
 
+use speech::error_class::Class;
+
 use crate::{
     driver::{Hypothesis, JobView, LeaseAnswer, Parting, Refused, Welcome, WorkerView},
     leases::Outcome,
     report::Figures,
-    store::{Cause, State},
+    store::State,
     times::Times,
     timestamp,
 };
@@ -139,12 +141,12 @@ const fn state(state: State) -> v1::State {
     }
 }
 
-const fn cause(cause: Option<Cause>) -> v1::Cause {
+const fn cause(cause: Option<Class>) -> v1::Cause {
     match cause {
         None => v1::Cause::Unspecified,
-        Some(Cause::Training) => v1::Cause::Training,
-        Some(Cause::Data) => v1::Cause::Data,
-        Some(Cause::Infrastructure) => v1::Cause::Infrastructure,
+        Some(Class::Training) => v1::Cause::Training,
+        Some(Class::Data | Class::Usage) => v1::Cause::Data,
+        Some(Class::Infrastructure) => v1::Cause::Infrastructure,
     }
 }
 

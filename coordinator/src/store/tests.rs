@@ -62,7 +62,7 @@ fn a_run_directory_is_taken_up_only_when_that_is_asked_for() {
         store.add(&job("b")).unwrap_err(),
         StoreError::RunExists { .. }
     ));
-    let failed = Some(("no workers".to_owned(), Cause::Infrastructure));
+    let failed = Some(("no workers".to_owned(), Class::Infrastructure));
     store.set_state(&id, State::Failed, failed).unwrap();
     drop(store);
     let error = Store::open(single(false)).unwrap_err();
@@ -83,7 +83,7 @@ fn what_cannot_be_written_is_refused_or_kept_in_mind() {
     // In the place of the file that `state.json` is written by way of.
     let obstacle = dir.path().join("state.tmp");
     fs::create_dir(&obstacle).unwrap();
-    let failed = Some(("no space".to_owned(), Cause::Infrastructure));
+    let failed = Some(("no space".to_owned(), Class::Infrastructure));
     store.set_state(&id, State::Failed, failed).unwrap_err();
     assert_eq!(store.jobs()[&id].state, State::Failed);
     assert_eq!(store.jobs()[&id].error.as_deref(), Some("no space"));

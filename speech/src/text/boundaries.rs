@@ -84,7 +84,7 @@ fn becomes(
                 && (is_hebrew(before.letter) || language.has_apostrophe_letter(before.letter));
             kept_if(of_letter || between(is_of_word), '\'')
         }
-        '\u{5f3}' => kept_if(is_hebrew(before.letter), '\''),
+        '\u{5f3}' => kept_if(is_of_word(before.last) && is_hebrew(before.letter), '\''),
         // Gershayim, and what is typed for it (WB7b, WB7c).
         '\u{5f4}' | '"' | '\u{201c}' | '\u{201d}' => kept_if(between(is_hebrew), '"'),
         '\u{b7}' | '\u{387}' => kept_if(within && between(is_of_word), '\u{b7}'),
@@ -255,6 +255,8 @@ mod tests {
             // Hebrew, as it is set and as it is typed.
             ("צה״ל צה\"ל צה”ל", "צה\"ל צה\"ל צה\"ל"),
             ("צ׳יפס צ'יפס ג׳ורג׳", "צ'יפס צ'יפס ג'ורג'"),
+            // One geresh, not two, behind a letter.
+            ("ש'׳", "ש'"),
             ("\"שלום\" אמר", "שלום אמר"),
             // Catalan.
             (
