@@ -149,13 +149,28 @@ impl TextConfig {
 
     /// `text` as it is learned and scored. Normalised text is not changed any more.
     pub fn normalize(&self, text: &str) -> String {
+        /// More than any text has needed; ordinary text needs one, and a second one that changes nothing.
+        const TURNS: usize = 16;
+        // A tag that is none was not refused where nothing depends on it.
+        let language = Language::of(&self.language).unwrap_or_default();
+        let mut text = self.normalize_once(text, &language);
+        // What is left when a mark has gone may be read otherwise beside its new neighbours.
+        for _ in 1..TURNS {
+            let again = self.normalize_once(&text, &language);
+            if again == text {
+                break;
+            }
+            text = again;
+        }
+        text
+    }
+
+    fn normalize_once(&self, text: &str, language: &Language) -> String {
         let spells = self.digits == Digits::Spell;
         let composed = |text: String| match self.unicode {
             Unicode::Keep => text,
             Unicode::Nfkc => composition::compose(&text),
         };
-        // A tag that is none was not refused where nothing depends on it.
-        let language = Language::of(&self.language).unwrap_or_default();
         let mut text = match (spells, self.unicode) {
             (true, _) => marked::spell(text),
             (false, Unicode::Nfkc) => marked::set_apart(text),
@@ -171,7 +186,7 @@ impl TextConfig {
             Case::Lower => text = language.lower(&text),
         }
         if self.punctuation == Punctuation::Strip {
-            text = boundaries::strip(&text, &language);
+            text = boundaries::strip(&text, language);
         }
         // A mark may stand behind another letter now.
         composed(text)
