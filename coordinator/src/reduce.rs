@@ -1,6 +1,6 @@
-//! The reduction of one pass: contributions merge with their siblings as soon as both are there. It
-//! decides that every sum is taken along the tree, whatever the order of arrival, and does not depend on
-//! who sent a contribution or what its vector means.
+//! The sum of one pass's all-reduce, as a deterministic tree reduction: contributions merge with their siblings as
+//! soon as both are there. It decides that every sum is taken along the tree, whatever the order of arrival, and
+//! does not depend on who sent a contribution or what its vector means.
 
 use std::collections::BTreeMap;
 

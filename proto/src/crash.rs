@@ -1,6 +1,6 @@
-//! Deaths on demand. `UNISONO_CRASH=worker-push:3` kills the process, as `kill -9` does, when it
-//! passes that place for the third time: how `unisono verify --chaos` reaches moments that no clock
-//! finds. It decides where a process can be told to die; unset, a place costs one comparison.
+//! Failpoints: named places at which a process can be told to kill itself. `UNISONO_CRASH=worker-push:3` kills the
+//! process, as `kill -9` does, when it passes that place for the third time: how `unisono verify --chaos` reaches
+//! moments that no clock finds. It decides where a process can be told to die; unset, a place costs one comparison.
 
 use std::{
     fmt,

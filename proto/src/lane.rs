@@ -1,8 +1,7 @@
-//! Memory that two processes of one host share: a file without a name that its maker holds open and
-//! another process finds through the first one's open files. Both map it and copy into it and out of it;
-//! nobody looks at what lies there, so that whatever the other side does to it in the meantime is bytes
-//! that are wrong and nothing worse. It decides how such a file is found, recognised and copied; it
-//! does not depend on what lies in it.
+//! Shared memory of two processes on one host: a file without a name that its maker holds open and another process
+//! finds through the first one's open files. Both map it and copy into it and out of it; nobody looks at what lies
+//! there, so that whatever the other side does to it in the meantime is bytes that are wrong and nothing worse. It
+//! decides how such a file is found, recognised and copied; it does not depend on what lies in it.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},

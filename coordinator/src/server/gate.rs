@@ -1,6 +1,6 @@
 //! Who may connect: how many at once, how many from one address, and by when a connection must have
-//! shown that it speaks HTTP/2. It closes what does not, and at the end what is left; it refuses to
-//! know what is asked.
+//! shown that it speaks HTTP/2. It closes what does not, and at the end what is left; it does not
+//! depend on what is asked.
 
 use std::{
     collections::BTreeMap,

@@ -1,5 +1,5 @@
-//! How much of its peers the coordinator bears, and for how long. Only numbers: whoever keeps one
-//! says what happens beyond it.
+//! Resource limits: how many connections and bytes, and how much time, the coordinator grants its peers. Only
+//! numbers: whoever keeps one says what happens beyond it.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What is known of a hypothesis beside the sound: its words' probabilities by the language model, a bonus
-//! for each word, what hot words gain, and whether its words are the lexicon's. It follows a hypothesis
-//! character by character, whatever units the model has; words are what spaces separate. It refuses to
-//! know frames and beams.
+//! Shallow fusion with look-ahead: what is known of a hypothesis beside the sound, its words' probabilities by the
+//! language model, a bonus for each word, what hot words gain, and whether its words are the lexicon's. It follows
+//! a hypothesis character by character, whatever units the model has; words are what spaces separate. It does not
+//! depend on frames and beams.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a model's layers cost: parameters, and multiply-adds for each row they compute. It refuses to
-//! know how it is shown.
+//! What a model's layers cost: parameters, and multiply-adds for each row they compute. It does not
+//! depend on how it is shown.
 
 use super::layer::{Layer, LayerSpec};
 use super::{ModelSpec, Recurrent};

@@ -1,5 +1,5 @@
-//! Which faults a run meets and when: a function of a seed, the number of workers and the steps of the
-//! job. Faults come with progress, not with time, so that each kind happens on any machine. It does not depend
+//! Fault injection: which faults a run meets and when, a function of a seed, the number of workers and the steps of
+//! the job. Faults come with progress, not with time, so that each kind happens on any machine. It does not depend
 //! on how a fault is brought about.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Matrix products and sums of rows on a GPU. It decides the order of the additions, which follows from
-//! the sizes alone, and does not depend on what the matrices mean.
+//! Matrix multiplication (gemm) and sums of rows on a GPU. It decides the order of the additions, which follows
+//! from the sizes alone, and does not depend on what the matrices mean.
 //!
 //! An element is one chain of additions along the inner dimension, cut into at most [`SLABS`] pieces
 //! where that is long; the pieces are added from the first to the last.

@@ -1,5 +1,5 @@
-//! The matrix product of the fused operators: `C = start + A·B` with B packed into panels. It
-//! decides the blocking.
+//! The matrix multiplication (gemm) of the fused operators: `C = start + A·B` with B packed into panels. It decides
+//! the blocking.
 //!
 //! Element (r, n) of the result is the chain `fma(A[r,k], B[k,n], ·)` over k = 0, 1, … from its
 //! start. Blocking over k stores and reloads the partial chain, which is exact, so the bits depend

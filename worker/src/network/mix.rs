@@ -1,7 +1,7 @@
-//! Frames put together from parts of frames: windows of context, averages, the patches under a
-//! convolution's kernel. A row is cut into units of equally many values, and a unit of the result is
-//! a weighed sum of units. It decides which; the sums are one operator with its own backward pass on
-//! the CPU (flex), and plain tensor operations elsewhere.
+//! A weighted sparse gather of rows: context windows (frame stacking), average pooling and im2col, the patches
+//! under a convolution's kernel. A row is cut into units of equally many values, and a unit of the result is a
+//! weighted sum of units. It decides which; the sums are one operator with its own backward pass on the CPU
+//! (flex), and plain tensor operations elsewhere.
 
 pub mod cube;
 

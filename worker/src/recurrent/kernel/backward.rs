@@ -1,5 +1,5 @@
-//! The way back in time. It decides the order in which the frames' parts of a weight's gradient are
-//! added.
+//! The backward pass through time: from output gradients (called slopes here) to those of inputs and weights. It
+//! decides the order in which the frames' parts of a weight's gradient are added.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The way forward in time. It decides what is left to the way back.
+//! The forward pass through time. It decides which activations are saved for the backward pass.
 
 use std::ops::Range;
 
