@@ -43,7 +43,9 @@ fn pair(dir: &Path, manifest: &str, paired: &str) {
             audio::read(&dir.join(path)).unwrap()
         });
         let name = format!("{paired}-{number}.wav");
-        let frames = left.samples.len().max(right.samples.len());
+        // Half a second longer than either: an end within some milliseconds of the recording's would mean its end,
+        // because manifests round durations.
+        let frames = left.samples.len().max(right.samples.len()) + left.sample_rate as usize / 2;
         let bytes = 4 * frames as u32;
         let mut file = b"RIFF".to_vec();
         file.extend((36 + bytes).to_le_bytes());
@@ -59,7 +61,6 @@ fn pair(dir: &Path, manifest: &str, paired: &str) {
             }
         }
         fs::write(dir.join(&name), file).unwrap();
-        // The shorter one ends before the recording does.
         let samples = [left.samples.len(), right.samples.len()];
         for (channel, line) in pair.iter_mut().enumerate() {
             line["audio_filepath"] = Value::from(name.as_str());
