@@ -103,7 +103,13 @@ impl<P: Pass> Kernel for Units<P> {
 /// Some units of a sequence's previous step, or zeros where it has none.
 #[inline(always)]
 fn previous<V: Lanes>(block: Block, row: usize, unit: usize) -> V {
-    if row < block.rows() {
+    load_before(block.rows(), block, row, unit)
+}
+
+/// Some units of a row before row `end`, and zeros for the others.
+#[inline(always)]
+fn load_before<V: Lanes>(end: usize, block: Block, row: usize, unit: usize) -> V {
+    if row < end {
         V::load(&block.row(row)[unit..])
     } else {
         V::splat(0.0)

@@ -2,7 +2,7 @@
 //! n (torch's equations): n = tanh(n + r q), h = (1 - z) n + z h before. It decides the order of its
 //! roundings.
 
-use super::{Pass, Step, StepBack, previous};
+use super::{Pass, Step, StepBack, load_before, previous};
 use crate::kernel::activation::{sigmoid, tanh};
 use simd::Lanes;
 
@@ -46,18 +46,13 @@ impl Pass for Backward<'_> {
         let step = &mut self.0;
         let hidden = step.hidden_gradient.columns();
         let gates = &mut step.gates.row_mut(row)[unit..];
-        let zero = V::splat(0.0);
         let one = V::splat(1.0);
         let candidate = V::load(gates);
         let reset = V::load(&gates[hidden..]);
         let update = V::load(&gates[2 * hidden..]);
         let recurrent = V::load(&gates[3 * hidden..]);
         let previous: V = previous(step.previous_output, row, unit);
-        let carried = if row < step.after {
-            V::load(&step.carried.as_block().row(row)[unit..])
-        } else {
-            zero
-        };
+        let carried: V = load_before(step.after, step.carried.as_block(), row, unit);
         let slope = V::load(&step.hidden_gradient.row(row)[unit..]).add(carried);
         let d_update = slope
             .mul(previous.sub(candidate))

@@ -1,6 +1,6 @@
 //! The cell of an LSTM. It decides the order of its roundings.
 
-use super::{Pass, Step, StepBack, previous};
+use super::{Pass, Step, StepBack, load_before, previous};
 use crate::kernel::activation::{sigmoid, tanh};
 use simd::Lanes;
 
@@ -48,7 +48,6 @@ impl Pass for Backward<'_> {
         let step = &mut self.0;
         let hidden = step.hidden_gradient.columns();
         let gates = &mut step.gates.row_mut(row)[unit..];
-        let zero = V::splat(0.0);
         let one = V::splat(1.0);
         let input = V::load(gates);
         let forget = V::load(&gates[hidden..]);
@@ -57,11 +56,7 @@ impl Pass for Backward<'_> {
         let squashed = tanh(V::load(&step.cells.row(row)[unit..]));
         let previous: V = previous(step.previous_cells, row, unit);
         let dh = V::load(&step.hidden_gradient.row(row)[unit..]);
-        let carried = if row < step.after {
-            V::load(&step.carried.as_block().row(row)[unit..])
-        } else {
-            zero
-        };
+        let carried: V = load_before(step.after, step.carried.as_block(), row, unit);
         let slope = one.sub(squashed.mul(squashed));
         let dc = dh.mul(output).mul_add(slope, carried);
         let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));
