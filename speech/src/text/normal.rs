@@ -149,18 +149,18 @@ impl TextConfig {
 
     /// `text` as it is learned and scored. Normalised text is not changed any more.
     pub fn normalize(&self, text: &str) -> String {
-        /// More than any text has needed; ordinary text needs one, and a second one that changes nothing.
+        /// More than any text has needed. Text that is normal already takes one, and ordinary text two.
         const TURNS: usize = 16;
         // A tag that is none was not refused where nothing depends on it.
         let language = Language::of(&self.language).unwrap_or_default();
-        let mut text = self.normalize_once(text, &language);
+        let mut text = text.to_owned();
         // What is left when a mark has gone may be read otherwise beside its new neighbours.
-        for _ in 1..TURNS {
-            let again = self.normalize_once(&text, &language);
-            if again == text {
+        for _ in 0..TURNS {
+            let next = self.normalize_once(&text, &language);
+            if next == text {
                 break;
             }
-            text = again;
+            text = next;
         }
         text
     }
