@@ -278,7 +278,7 @@ fn portion(
     for ((utterance, recording), features) in utterances.into_iter().zip(&recordings).zip(found) {
         match features {
             Ok(features) => ready.push(Ready {
-                seconds: seconds(recording),
+                seconds: recording.seconds(),
                 utterance,
                 features,
             }),
@@ -348,10 +348,6 @@ impl Leaving<'_> {
 pub fn read(utterances: &[Utterance]) -> Result<Vec<Audio>> {
     let recordings = utterances.iter().map(audio::read_utterance);
     Ok(recordings.collect::<Result<_, _>>()?)
-}
-
-pub fn seconds(audio: &Audio) -> f64 {
-    audio.samples.len() as f64 / f64::from(audio.sample_rate)
 }
 
 /// The features of each utterance's recording, normalised by its speaker if that is among `speakers`.

@@ -26,16 +26,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failure of a class.
-    pub const fn of(class: Class, told: String) -> Self {
-        match class {
-            Class::Training => Self::Job(told),
-            Class::Usage => Self::Usage(told),
-            Class::Data => Self::Data(told),
-            Class::Infrastructure => Self::Infrastructure(told),
-        }
-    }
-
     const fn ending(&self) -> Ending {
         match self {
             Self::Job(_) => Ending::Error(Class::Training),

@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use coordinator::job::Job;
-use speech::error_class::Classify as _;
 
-use crate::exit::{Failure, Result};
+use crate::exit::{Context as _, Result};
 
 /// The job at `path`, with `sets` laid over it and its paths made absolute.
 pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let told = format!("cannot read the job {}: {error}", path.display());
-        Failure::of(error.class(), told)
-    })?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the job {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let folder = std::path::absolute(if folder.as_os_str().is_empty() {
         Path::new(".")

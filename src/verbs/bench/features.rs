@@ -14,7 +14,7 @@ use worker::compute;
 
 use super::median;
 use crate::{
-    args, evaluation,
+    args,
     exit::{Context as _, Failure, Result},
     output::{self, duration},
 };
@@ -89,5 +89,5 @@ fn hear(front_end: &FrontEnd, utterance: &Utterance, bytes: &[u8]) -> Result<f64
     let features = front_end.features(&audio);
     let told = || format!("utterance `{}`", utterance.id);
     std::hint::black_box(features.with_context(told)?);
-    Ok(evaluation::seconds(&audio))
+    Ok(audio.seconds())
 }
