@@ -11,6 +11,7 @@ const AGAIN: Millis = 600_000;
 const ASIDE: Millis = 60_000;
 /// How often another job is looked for from then on.
 const SEEK: Millis = 1_000;
+
 /// What a run lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {

@@ -227,9 +227,9 @@ pub enum End {
 /// Why a run has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// As the caller has said by [`Input::Failed`].
+    /// The caller reported the failure by [`Input::Failed`].
     Reported,
-    /// As the caller has said by [`Rest::GiveUp`].
+    /// The caller gave the run up by [`Rest::GiveUp`].
     GivenUp,
     /// More micro-batches were left out by workers than may be.
     TooManyLeftOut { count: u64, limit: u64 },
