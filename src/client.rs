@@ -3,7 +3,7 @@
 
 use std::{error::Error as _, time::Duration};
 
-use coordinator::events::Line;
+use coordinator::records::events::Line;
 use proto::{
     pieces::{self, Joined},
     v1::{

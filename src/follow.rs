@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use coordinator::events::{Line, Record, StepMetrics};
+use coordinator::records::events::{Line, Record, StepMetrics};
 use proto::v1::{JobStatus, LogsRequest, StatusRequest, logs_request::Begin};
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt as _;

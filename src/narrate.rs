@@ -1,8 +1,8 @@
 //! A run's events as sentences for people.
 
 use coordinator::{
-    events::{Event, Record, Set},
     job::changes::listed,
+    records::events::{Event, Record, Set},
 };
 use speech::{left_out::escaped, score::Score};
 

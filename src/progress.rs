@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use coordinator::events::{Event, StepMetrics};
+use coordinator::records::events::{Event, StepMetrics};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{follow::News, narrate, output, screen};

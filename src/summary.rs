@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::{
+use coordinator::records::{
     events::Set,
     report::{Amendment, LeftOutOf, Report},
 };

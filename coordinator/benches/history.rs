@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use coordinator::{
+use coordinator::records::{
     events::{Journal, Offsets, Published, StepMetrics, published},
     plots::Plots,
 };

@@ -22,10 +22,7 @@ use sha2::{Digest as _, Sha256};
 use speech::model::ModelSpec;
 use thiserror::Error;
 
-use crate::{
-    held::Held,
-    update::{Counts, TrainerState},
-};
+use crate::trainer::{Counts, TrainerState, checkpoint_average::Held};
 use file::{Reader, Tensor};
 
 /// Why a checkpoint was not written or read.

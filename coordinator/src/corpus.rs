@@ -29,23 +29,23 @@ use speech::{
 use thiserror::Error;
 
 use crate::{
-    events::Set,
     job::{ClassBalance, Job},
+    records::events::Set,
 };
 
 mod cache;
-mod excluded;
 mod index;
-mod reading;
+mod left_out;
+mod manifests;
+mod overlap;
 mod recordings;
-mod shared;
 mod statistics;
 
-pub use excluded::{Excluded, Named};
 use index::Index;
-use reading::read;
+pub use left_out::{Excluded, Named};
+use manifests::read;
+pub use overlap::Shared;
 use recordings::{Unusable, inspect_all};
-pub use shared::Shared;
 use statistics::Hearing;
 
 /// An utterance that takes part.
@@ -236,7 +236,7 @@ pub fn prepare(
     let mut valid = keep(job, valid, &mut valid_left_out, |_| 1);
     train_left_out.check(train.len())?;
     valid_left_out.check(valid.len())?;
-    warnings.extend(shared::find(&train, &valid).map(|shared| shared.to_string()));
+    warnings.extend(overlap::find(&train, &valid).map(|shared| shared.to_string()));
 
     let hearing = Hearing {
         front_end: &front_end,

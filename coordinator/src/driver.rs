@@ -23,16 +23,16 @@ mod drawing;
 mod error;
 mod finish;
 mod jobs;
+mod left_out;
 mod lineage;
 mod pass;
 mod registry;
 mod results;
-mod returns;
+mod returned_leases;
 mod scoring;
 mod stall;
 mod steps;
 mod training;
-mod unusable;
 mod workers;
 
 pub(crate) use command::{
@@ -53,12 +53,14 @@ use training::Training;
 
 use crate::{
     buffer_pool::BufferPool,
-    events::{Event, Journal, Published},
     leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    records::{
+        events::{Event, Journal, Published},
+        times::Times,
+    },
     run::{self, Action},
     stall::Stall,
     store::{Fence, Store, StoreError},
-    times::Times,
 };
 
 /// Characters of a reason that a worker gives.
@@ -137,7 +139,7 @@ struct Last {
     left_out: Option<Quarantined>,
     /// Why a step was skipped.
     skipped: Option<String>,
-    returned: Option<returns::Returned>,
+    returned: Option<returned_leases::Returned>,
 }
 
 /// What a worker has handed in.

@@ -24,16 +24,15 @@ use speech::{
 use thiserror::Error;
 
 use crate::{
-    clip::ClipConfig,
     leases::AuditPolicy,
-    optimizer::OptimizerConfig,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Measure, SelectConfig},
+    trainer::{clip::ClipConfig, optimizer::OptimizerConfig},
 };
 
 pub mod changes;
 pub mod reference;
-mod unused;
+mod unused_keys;
 
 /// A job: the model that is trained, its data, and how. The default has no corpus, which every job needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -235,7 +234,7 @@ impl Classify for JobError {
 }
 
 impl JobError {
-    fn unused(unused: &unused::Unused, path: &Path) -> Self {
+    fn unused(unused: &unused_keys::Unused, path: &Path) -> Self {
         Self::Field {
             path: path.to_owned(),
             field: unused.field(),
@@ -299,11 +298,11 @@ impl Job {
         for argument in sets {
             strict::set(&mut written, argument)?;
         }
-        let is_written = |unused: &unused::Unused| {
+        let is_written = |unused: &unused_keys::Unused| {
             let section = written.get(unused.section).and_then(toml::Value::as_table);
             section.is_some_and(|section| section.contains_key(unused.key))
         };
-        let found = unused::unused(self).into_iter().find(is_written);
+        let found = unused_keys::unused(self).into_iter().find(is_written);
         found.map_or(Ok(()), |unused| Err(JobError::unused(&unused, path)))
     }
 
@@ -465,7 +464,7 @@ impl Job {
             }
             decode.check().map_err(|error| section(error.to_string()))?;
         }
-        let unused = unused::first_changed(self);
+        let unused = unused_keys::first_changed(self);
         unused.map_or(Ok(()), |unused| Err(JobError::unused(&unused, path)))
     }
 }

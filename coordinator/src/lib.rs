@@ -2,16 +2,16 @@
 //! gradients and weights as flat vectors of `f32` and has no tensor library.
 //!
 //! The order of calls in a run: [`job::Job`] is parsed, `corpus` prepares its data, [`plan`] orders the utterances,
-//! `driver` opens a pass for each step and leases its nodes, [`reduce::Reducer`] adds the contributions, and
-//! [`update::Trainer`] divides, clips and applies the optimizer. [`checkpoint`] and [`store`] write that down;
-//! [`events`] and [`report`] tell it. `server` starts all of it behind gRPC.
+//! `driver` opens a pass for each step and leases its nodes, [`trainer::reduce::Reducer`] adds the contributions, and
+//! [`trainer::Trainer`] divides, clips and applies the optimizer. [`checkpoint`] and [`store`] write that down;
+//! [`records`] tell it. `server` starts all of it behind gRPC.
 //!
 //! ```
 //! use std::path::Path;
 //!
 //! use coordinator::{
 //!     job::Job,
-//!     update::{Outcome, Trainer, TrainerConfig},
+//!     trainer::{Outcome, Trainer, TrainerConfig},
 //! };
 //! use proto::contribution::Contribution;
 //! use speech::model::ModelSpec;
@@ -50,23 +50,12 @@ pub use coordinator_core::{
 
 mod broadcast;
 pub mod buffer_pool;
-pub mod chart;
 pub mod checkpoint;
-pub mod clip;
 pub mod corpus;
-pub mod curves;
 pub mod driver;
-pub mod events;
-pub mod held;
-mod initial;
+mod initial_weights;
 pub mod job;
-pub mod optimizer;
-pub mod plots;
-pub mod reduce;
-pub mod report;
+pub mod records;
 pub mod server;
 pub mod store;
-pub mod tensorboard;
-pub mod times;
-mod timestamp;
-pub mod update;
+pub mod trainer;

@@ -2,10 +2,10 @@
 //! each keeps its files. It decides what survives a restart of the coordinator's queue, and does not depend
 //! on what a job computes or what lies in its checkpoints.
 
-mod claim;
 mod fence;
 mod jobs;
 mod resumption;
+mod run_directory;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -79,7 +79,7 @@ pub struct Entry {
     pub state: State,
     /// Its place in the queue: lower ones run first. Resuming gives a new one.
     pub turn: u64,
-    #[serde(with = "crate::timestamp")]
+    #[serde(with = "crate::records::timestamp")]
     pub submitted_at: Timestamp,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,11 +188,11 @@ impl Store {
         let root = layout.root().to_owned();
         let resumption = match &layout {
             Layout::Queue { .. } => {
-                claim::check_queue(&root)?;
+                run_directory::check_queue(&root)?;
                 None
             }
             Layout::Single { resume: None, .. } => {
-                claim::check(&root)?;
+                run_directory::check(&root)?;
                 None
             }
             Layout::Single { resume, .. } => {
@@ -379,7 +379,7 @@ fn read_state(root: &Path) -> Result<Option<Written>, StoreError> {
 
 /// The time as records have it, to the millisecond.
 pub(crate) fn now() -> Timestamp {
-    crate::timestamp::now()
+    crate::records::timestamp::now()
 }
 
 fn lock(root: &Path) -> Result<File, StoreError> {

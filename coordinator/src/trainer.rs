@@ -9,15 +9,21 @@ use speech::model::ModelSpec;
 use thiserror::Error;
 
 use crate::{
-    clip::{ClipConfig, Clipping},
-    optimizer::{Optimizer, OptimizerConfig, RestoreError},
     schedule::ScheduleConfig,
+    trainer::{
+        clip::{ClipConfig, Clipping},
+        optimizer::{Optimizer, OptimizerConfig, RestoreError},
+    },
 };
 
-mod average;
+pub mod checkpoint_average;
+pub mod clip;
+mod moving_average;
+pub mod optimizer;
 mod passes;
+pub mod reduce;
 
-use average::Average;
+use moving_average::Average;
 use passes::Blocks;
 
 /// Takes a run of final weights, and the place of its first one. Runs come in any order, from several

@@ -11,9 +11,11 @@ use std::{
 };
 
 use coordinator::{
-    events::{Event, StepMetrics},
     job::{Job, reference},
-    report::Report,
+    records::{
+        events::{Event, StepMetrics},
+        report::Report,
+    },
 };
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use coordinator::{
-    clip::{ClipConfig, ClipPolicy, clip, global_norm},
     epochs::EpochPolicy,
-    held::{self, Held},
-    optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
     schedule::ScheduleConfig,
     select::{Figure, SelectConfig},
-    update::{Trainer, TrainerConfig},
+    trainer::{
+        Trainer, TrainerConfig,
+        checkpoint_average::{self, Held},
+        clip::{ClipConfig, ClipPolicy, clip, global_norm},
+        optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
+    },
 };
 use proto::contribution::Contribution;
 use serde::Deserialize;
@@ -266,6 +268,10 @@ fn averages_are_torchs() {
             assert_near(trainer.judged(), expected, "moving average");
             held.push(Arc::new(trainer.weights().to_vec()));
         }
-        assert_near(&held::mean(&held).unwrap(), &golden.mean, "mean");
+        assert_near(
+            &checkpoint_average::mean(&held).unwrap(),
+            &golden.mean,
+            "mean",
+        );
     }
 }

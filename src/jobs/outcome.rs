@@ -1,6 +1,6 @@
 //! How a job ended: printed, and as the program's own success or failure.
 
-use coordinator::report::Report;
+use coordinator::records::report::Report;
 use proto::v1::{Cause, JobStatus, State};
 
 use crate::{

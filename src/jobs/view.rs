@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coordinator::report::Report;
+use coordinator::records::report::Report;
 use proto::v1::JobStatus;
 use serde_json::{Map, Value, json};
 

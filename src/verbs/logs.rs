@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use coordinator::events::{Event, Record};
+use coordinator::records::events::{Event, Record};
 use proto::v1::LogsRequest;
 use tokio_stream::StreamExt as _;
 

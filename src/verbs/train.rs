@@ -6,7 +6,7 @@ mod plan;
 use std::{path::PathBuf, time::Duration};
 
 use coordinator::{
-    report::REPORT,
+    records::report::REPORT,
     server::{Config, Coordinator, Running},
 };
 use proto::v1::JobStatus;

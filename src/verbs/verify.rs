@@ -15,7 +15,7 @@ use std::{
 
 use coordinator::{
     job::Job,
-    report::{REPORT, Report},
+    records::report::{REPORT, Report},
 };
 use proto::v1::SubmitRequest;
 use serde::Serialize;

@@ -155,7 +155,7 @@ fn every_module_says_what_it_is_and_stays_readable() {
 
 #[test]
 fn the_deciding_modules_neither_wait_nor_look_at_a_clock() {
-    let computed = ["reduce", "update", "held", "clip", "optimizer"];
+    let computed = ["trainer"];
     let forbidden = [
         "tokio",
         "async fn",

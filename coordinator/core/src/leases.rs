@@ -11,24 +11,24 @@
 //!   `Accepted`, and nothing else, goes into the reducer;
 //! - a grant that cannot be delivered is given back.
 
-mod check;
-mod judge;
-mod lending;
+mod assignment;
+mod disputes;
+mod interface;
 mod pace;
 mod pass;
-mod terms;
 #[cfg(test)]
 mod tests;
+mod vote;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::contribution::{Key, PassKind};
 
-use pace::{Pace, Speed};
-use pass::Pass;
-pub use terms::{
+pub use interface::{
     AuditPolicy, Config, Counters, Input, Millis, Outcome, Output, PassId, WorkerId, WorkerView,
 };
+use pace::{Pace, Speed};
+use pass::Pass;
 
 #[derive(Debug)]
 struct Worker {

@@ -30,16 +30,16 @@
 //! Gradient descent sums gradients, and keeps the length; re-estimation would sum statistics, and its rule may grow the
 //! weights and go through stages by the number of the version.
 
+mod interface;
 mod pass;
-mod terms;
 #[cfg(test)]
 mod tests;
 
-use pass::{MIN_RETURNS, Pass, Returns};
-pub use terms::{
+pub use interface::{
     Action, End, EpochEnd, Failure, Input, OpenPass, Purpose, Rest, RunMemory, RunSpec, Start,
     UpdateOutcome, Updated,
 };
+use pass::{MIN_RETURNS, Pass, Returns};
 
 use crate::{leases::Millis, norm_bound::NormBound, select::Figure};
 

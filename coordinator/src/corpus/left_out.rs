@@ -9,7 +9,7 @@ use speech::{
 };
 
 use super::CorpusError;
-use crate::events::Set;
+use crate::records::events::Set;
 
 /// An utterance that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]

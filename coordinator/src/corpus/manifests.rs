@@ -12,7 +12,7 @@ use speech::{
 };
 
 use super::{CorpusError, Excluded};
-use crate::{events::Set, job::Job};
+use crate::{job::Job, records::events::Set};
 
 /// The utterances of the manifest at `path`, and what is left out of it so far.
 pub(super) fn read(

@@ -31,15 +31,17 @@ use crate::{
     buffer_pool::BufferPool,
     checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
-    events::{Journal, Offsets, Published, history},
-    held::Held,
     job::Job,
     plan::Plan,
-    reduce::ReduceError,
-    report::Report,
+    records::{
+        events::{Journal, Offsets, Published, history},
+        report::Report,
+    },
     run::{RunMemory, Start},
     store::{self, StoreError, replace},
-    update::{Counts, Outcome, Trainer, TrainerConfig},
+    trainer::{
+        Counts, Outcome, Trainer, TrainerConfig, checkpoint_average::Held, reduce::ReduceError,
+    },
 };
 
 /// What came of some work.

@@ -11,9 +11,9 @@ use super::{
     training::Remembered,
 };
 use crate::{
-    events::Event,
-    held,
+    records::events::Event,
     run::{self, RunMemory},
+    trainer::checkpoint_average,
 };
 
 impl Driver {
@@ -90,7 +90,7 @@ impl Driver {
         let fence = self.fence.clone();
         self.spawn(move || {
             let finished = fence.check().map_err(RunError::from);
-            let mean = held::mean(&held);
+            let mean = checkpoint_average::mean(&held);
             let weights = mean.as_ref().map_or(trainer.judged(), |mean| mean);
             let finished = finished.and_then(|()| background::finish(&dir, weights, &prepared));
             Done::Finished(finished)

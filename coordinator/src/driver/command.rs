@@ -20,12 +20,11 @@ use crate::{
     broadcast::{Encoded, WeightPublisher},
     buffer_pool::BufferPool,
     corpus::{Prepared, Recording},
-    events::Published,
     job::Job,
     leases::Outcome,
     norm_bound::NormBound,
+    records::{events::Published, times::Times},
     store::{Entry, Resumption},
-    times::Times,
 };
 
 pub type Reply<T> = oneshot::Sender<T>;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Driver, Run, background::Done};
-use crate::{
+use crate::records::{
     events::{Offsets, published},
     plots::Plots,
 };

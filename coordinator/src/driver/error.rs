@@ -13,15 +13,13 @@ use thiserror::Error;
 use crate::{
     checkpoint::CheckpointError,
     corpus::CorpusError,
-    events::JournalError,
-    initial::InitialError,
+    initial_weights::InitialError,
     job::changes::ChangeError,
-    optimizer::RestoreError,
     plan::PlanError,
-    reduce::ReduceError,
+    records::events::JournalError,
     select::Measure,
     store::{State, StoreError},
-    update::UpdateError,
+    trainer::{UpdateError, optimizer::RestoreError, reduce::ReduceError},
 };
 
 /// Why a run failed.

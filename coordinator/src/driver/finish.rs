@@ -9,10 +9,12 @@ use speech::error_class::{Class, Classify as _};
 
 use super::{Active, Driver, Run, Stop, error::RunError, training::Training};
 use crate::{
-    events::{Event, Journal, Set, published},
     job::ComputeClassPolicy,
     leases::{Counters, Input},
-    report::{Chosen, LeftOutOf, Report},
+    records::{
+        events::{Event, Journal, Set, published},
+        report::{Chosen, LeftOutOf, Report},
+    },
     run::{End, Failure},
     select::Measure,
     store::{State, StoreError},

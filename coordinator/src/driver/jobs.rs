@@ -10,8 +10,8 @@ use super::{
     Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, finish::add_faults, registry,
 };
 use crate::{
-    events::{Published, published},
     job::Job,
+    records::events::{Published, published},
     run,
     store::{Resumption, State, Store},
 };

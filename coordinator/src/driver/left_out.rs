@@ -12,7 +12,7 @@ use speech::left_out::{LeftOut, Reason};
 use super::{Driver, error::RunError};
 use crate::{
     corpus::{Excluded, Item, Prepared},
-    events::{Event, Set},
+    records::events::{Event, Set},
 };
 
 /// What workers found of both sets.

@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::error::RunError;
 use crate::{
     corpus::Prepared,
-    events::Event,
-    initial::{self, Initial},
+    initial_weights::{self, Initial},
     job::{
         Job,
         changes::{self, Change},
     },
-    report::Amendment,
+    records::{events::Event, report::Amendment},
 };
 
 /// See the module.
@@ -149,7 +148,7 @@ pub fn read_initial(job: &Job, prepared: &Prepared) -> Result<Option<Initial>, R
     let path = job.train.init.as_ref();
     let read = path.map(|path| {
         let vocabulary = &prepared.recipe.vocabulary;
-        initial::read(path, &prepared.spec, vocabulary)
+        initial_weights::read(path, &prepared.spec, vocabulary)
     });
     Ok(read.transpose()?)
 }

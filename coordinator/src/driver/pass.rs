@@ -19,9 +19,9 @@ use crate::{
     },
     leases::PassId,
     norm_bound::NormBound,
-    reduce::{ReduceError, Reducer},
+    records::times::Times,
     run::{OpenPass, Purpose},
-    times::Times,
+    trainer::reduce::{ReduceError, Reducer},
 };
 
 #[derive(Debug)]

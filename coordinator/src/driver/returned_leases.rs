@@ -5,8 +5,8 @@ use proto::{contribution::Key, text::printable};
 
 use super::{Driver, REASON, RunError};
 use crate::{
-    events::Event,
     leases::{Input, WorkerId},
+    records::events::Event,
     run,
 };
 

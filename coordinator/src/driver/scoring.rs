@@ -11,11 +11,13 @@ use super::{
 };
 use crate::{
     broadcast::Encoded,
-    events::{Event, Set},
-    held,
-    report::{Best, Metrics},
+    records::{
+        events::{Event, Set},
+        report::{Best, Metrics},
+    },
     run::{self, EpochEnd, OpenPass, Purpose},
     select::{Figure, Measure},
+    trainer::checkpoint_average,
 };
 
 impl Driver {
@@ -32,7 +34,9 @@ impl Driver {
             Purpose::Evaluate { average: true } => trainer
                 .and_then(|trainer| trainer.moving_average())
                 .map(|average| Encoded::new(average, wire)),
-            Purpose::Choose => held::mean(&training.held).map(|mean| Encoded::new(&mean, wire)),
+            Purpose::Choose => {
+                checkpoint_average::mean(&training.held).map(|mean| Encoded::new(&mean, wire))
+            }
         };
         let averaged = other.is_some();
         self.weights.send_modify(|weights| {
@@ -119,7 +123,7 @@ impl Driver {
             return;
         };
         if let Some(hold) = end.outcome.hold {
-            held::take_up(&mut training.held, hold, trainer.judged());
+            checkpoint_average::take_up(&mut training.held, hold, trainer.judged());
         }
         trainer.set_drops(end.drops);
         let factor = training.job.schedule.fallen(end.drops);

@@ -8,9 +8,9 @@ use proto::contribution::Key;
 
 use super::{Driver, Run, RunError, Stop};
 use crate::{
-    events::Event,
     job::ComputeClassPolicy,
     leases::{Config, Input, WorkerId},
+    records::events::Event,
     run,
     stall::Lack,
     store::State,

@@ -22,14 +22,15 @@ use super::{
 };
 use crate::{
     broadcast::WeightPublisher,
-    clip::ClipPolicy,
-    events::{Event, Set, StepMetrics},
     leases::{Input, PassId},
     plan,
+    records::{
+        events::{Event, Set, StepMetrics},
+        times::Times,
+    },
     run::{self, OpenPass, Purpose, UpdateOutcome},
     store::{State, StoreError},
-    times::Times,
-    update::Outcome,
+    trainer::{Outcome, clip::ClipPolicy},
 };
 
 impl Driver {

@@ -9,19 +9,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{command::Progress, lineage::Lineage, pass::Pass, unusable::Undecodable};
+use super::{command::Progress, left_out::Undecodable, lineage::Lineage, pass::Pass};
 use crate::{
-    clip::ClipPolicy,
     corpus::Prepared,
-    events::{Offsets, StepMetrics, history::Kept},
-    held::Held,
     job::Job,
     leases::Millis,
     plan::{EpochPlan, Plan},
-    report::{Best, Metrics, Report},
+    records::{
+        events::{Offsets, StepMetrics, history::Kept},
+        report::{Best, Metrics, Report},
+        times::Times,
+    },
     run::{RunMemory, RunSpec},
-    times::Times,
-    update::{Counts, Trainer},
+    trainer::{Counts, Trainer, checkpoint_average::Held, clip::ClipPolicy},
 };
 
 /// What is counted and shown of a run, in all its lives; it is kept in the checkpoint.

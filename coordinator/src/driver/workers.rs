@@ -14,9 +14,9 @@ use super::{
     results::{self, Hypothesis},
 };
 use crate::{
-    events::Event,
     job::ComputeClassPolicy,
     leases::{Input, Outcome, WorkerId},
+    records::events::Event,
     run,
 };
 

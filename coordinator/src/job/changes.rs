@@ -11,7 +11,7 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use super::Job;
-use crate::{optimizer::OptimizerConfig, schedule::ScheduleKind};
+use crate::{schedule::ScheduleKind, trainer::optimizer::OptimizerConfig};
 
 /// A key whose value differs. Absent values stand for keys that are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

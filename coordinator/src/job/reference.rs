@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use speech::decode::{DecodeConfig, Source};
 
-use super::{Job, unused::unused};
-use crate::{clip::ClipPolicy, optimizer::OptimizerKind};
+use super::{Job, unused_keys::unused};
+use crate::trainer::{clip::ClipPolicy, optimizer::OptimizerKind};
 
 /// A table of a job's file. The keys outside of all tables are a section without a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

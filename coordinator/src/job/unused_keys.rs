@@ -12,10 +12,12 @@ use speech::{
 
 use super::Job;
 use crate::{
-    clip::{ClipConfig, ClipPolicy},
-    optimizer::{OptimizerConfig, OptimizerKind},
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Keep, SelectConfig},
+    trainer::{
+        clip::{ClipConfig, ClipPolicy},
+        optimizer::{OptimizerConfig, OptimizerKind},
+    },
 };
 
 /// A key that has no effect in a job.

@@ -8,7 +8,7 @@ use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordu64;
 use plotters::prelude::*;
 
-use crate::curves::{Curves, Point, Series};
+use crate::records::curves::{Curves, Point, Series};
 
 const WIDTH: u32 = 960;
 const PANEL_HEIGHT: u32 = 240;

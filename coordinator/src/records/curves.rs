@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::events::Lines;
+use crate::records::events::Lines;
 
 /// The most points that a series gives: more would not be seen in a chart, and make its file heavy.
 pub const MAX_POINTS: usize = 1500;

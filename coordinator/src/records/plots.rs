@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::records::{
     chart,
     curves::{self, Curves},
     events::{Lines, Offsets},

@@ -9,8 +9,8 @@ use speech::{error_class::Class, left_out::LeftOut, score::Score, unknown_text::
 
 use crate::{
     job::changes::Change,
+    records::times::Times,
     store::{EARLIER_REPORT, State, StoreError, replace},
-    times::Times,
 };
 
 /// The file's name in the run's directory.

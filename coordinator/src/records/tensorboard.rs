@@ -12,7 +12,7 @@ use std::{
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::curves::Figures;
+use crate::records::curves::Figures;
 
 /// TensorBoard looks for `tfevents` in the name.
 pub const FILE_NAME: &str = "events.out.tfevents.unisono";

@@ -15,7 +15,7 @@ pub fn text(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// For `#[serde(with = "crate::timestamp")]`.
+/// For `#[serde(with = "crate::records::timestamp")]`.
 ///
 /// # Errors
 /// The serializer's.

@@ -13,9 +13,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{messages, refusal::Refusal};
 use crate::{
     driver::{Command, Handle, JobView, Refused},
-    events::{Begin, Follower, Lines},
     job::Job,
-    report::{Figures, REPORT},
+    records::{
+        events::{Begin, Follower, Lines},
+        report::{Figures, REPORT},
+    },
     store::Resumption,
 };
 

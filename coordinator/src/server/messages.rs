@@ -8,10 +8,8 @@ use speech::error_class::Class;
 use crate::{
     driver::{Hypothesis, JobView, LeaseAnswer, Parting, Refused, Welcome, WorkerView},
     leases::Outcome,
-    report::Figures,
+    records::{report::Figures, times::Times, timestamp},
     store::State,
-    times::Times,
-    timestamp,
 };
 
 /// A refusal of a join is an answer like another: the call is not worth a retry.

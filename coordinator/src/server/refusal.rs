@@ -7,7 +7,7 @@ use proto::{convert::ConvertError, pieces, tensor::AssembleError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::{driver::Refused, events::JournalError, job::JobError, store::StoreError};
+use crate::{driver::Refused, job::JobError, records::events::JournalError, store::StoreError};
 
 /// Why a call was not carried out.
 #[derive(Debug, Error)]

@@ -14,7 +14,7 @@ use crate::{
         Job,
         changes::{self, Change, ChangeError, Effect},
     },
-    report::REPORT,
+    records::report::REPORT,
 };
 
 /// How a run is taken up again.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    clip::BLOCK,
     limits::{OutOfRange, not_negative, positive, require},
     schedule::power,
+    trainer::clip::BLOCK,
 };
 
 /// The `[optimizer]` section of a job: the update rule, as in torch.

@@ -9,7 +9,7 @@ use simd::wide;
 use speech::model::ModelSpec;
 
 use super::Publish;
-use crate::{
+use crate::trainer::{
     clip::{BLOCK, Clipping, block_squares},
     optimizer::{Block, Rule},
 };
@@ -164,7 +164,7 @@ mod tests {
     use speech::model::ModelConfig;
 
     use super::*;
-    use crate::clip::squared_norm;
+    use crate::trainer::clip::squared_norm;
 
     fn spec() -> ModelSpec {
         let config = ModelConfig {

@@ -8,7 +8,7 @@ use proto::{contribution::Contribution, tree::Node};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::{buffer_pool::BufferPool, clip::BLOCK};
+use crate::{buffer_pool::BufferPool, trainer::clip::BLOCK};
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

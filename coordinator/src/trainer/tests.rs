@@ -3,7 +3,7 @@
 use speech::model::ModelConfig;
 
 use super::*;
-use crate::{clip::ClipPolicy, optimizer::OptimizerKind};
+use crate::trainer::{clip::ClipPolicy, optimizer::OptimizerKind};
 
 fn spec() -> ModelSpec {
     let config = ModelConfig {

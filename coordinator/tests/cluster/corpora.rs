@@ -4,8 +4,8 @@ use std::{path::Path, sync::atomic::AtomicBool};
 
 use coordinator::{
     corpus::{Item, Prepared, prepare},
-    events::Set,
     job::Job,
+    records::events::Set,
 };
 use proto::v1::{Cause, State};
 use speech::{

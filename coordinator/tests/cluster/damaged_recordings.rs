@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use coordinator::{
+use coordinator::records::{
     events::{Event, Set},
     report::Report,
 };

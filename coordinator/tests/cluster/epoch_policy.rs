@@ -1,7 +1,7 @@
 //! What a run makes of its epochs: means, moving averages, plateaus and early ends have the same bits
 //! on any number of workers and through the deaths of coordinators.
 
-use coordinator::{events::Event, report::Report};
+use coordinator::records::{events::Event, report::Report};
 
 use crate::{
     runs::work,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use coordinator::{events::Event, server::Limits};
+use coordinator::{records::events::Event, server::Limits};
 use proto::v1::{self, Cause, State, lease_response::Answer};
 
 use crate::{

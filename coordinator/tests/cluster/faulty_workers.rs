@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use coordinator::events::Event;
+use coordinator::records::events::Event;
 use proto::v1::{self, receipt::Outcome};
 
 use crate::{

@@ -4,9 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use coordinator::{
-    events::Event,
     job::Job,
-    report::Report,
+    records::{events::Event, report::Report},
     store::{Layout, Resumption, StoreError},
 };
 use proto::v1::{self, Cause, State};

@@ -1,8 +1,7 @@
 //! Runs from submission to report, through cancelling, restarts and kills.
 
 use coordinator::{
-    events::Event,
-    report::Report,
+    records::{events::Event, report::Report},
     store::{Layout, Resumption},
 };
 use proto::v1::{self, Cause, State};

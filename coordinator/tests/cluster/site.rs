@@ -6,8 +6,10 @@ use std::{
 };
 
 use coordinator::{
-    events::{Event, Record, StepMetrics},
-    report::Report,
+    records::{
+        events::{Event, Record, StepMetrics},
+        report::Report,
+    },
     server::{Config, Coordinator, Limits, Running, StartError},
     store::Layout,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use coordinator::{events::Set, store::State as Stored};
+use coordinator::{records::events::Set, store::State as Stored};
 use proto::{
     PROGRAM_VERSION,
     pieces::{self, PART_BYTES},
@@ -90,7 +90,7 @@ async fn a_vocabulary_that_no_message_could_hold_reaches_the_workers() {
     let left_out = events(&dir).into_iter().filter(|event| {
         matches!(
             event,
-            coordinator::events::Event::UtteranceLeftOut {
+            coordinator::records::events::Event::UtteranceLeftOut {
                 set: Set::Train,
                 ..
             }

@@ -4,11 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{
-    held::Held,
     leases::{AuditPolicy, Config, Input, Machine, Millis, Outcome, Output, WorkerId},
-    reduce::Reducer,
     run::{self, Action, Run, Start},
-    update::Trainer,
+    trainer::{Trainer, checkpoint_average::Held, reduce::Reducer},
 };
 use proto::contribution::{Contribution, Key, PassKind};
 

@@ -8,9 +8,8 @@ use std::{
 
 use coordinator::{
     checkpoint::{self, Checkpoint, CheckpointError},
-    held::Held,
     leases::Millis,
-    update::TrainerState,
+    trainer::{TrainerState, checkpoint_average::Held},
 };
 use speech::random::Stream;
 use tempfile::TempDir;

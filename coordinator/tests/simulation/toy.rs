@@ -6,15 +6,17 @@ use std::convert::Infallible;
 
 use coordinator::{
     checkpoint::weights_sha256,
-    clip::ClipConfig,
     epochs::EpochPolicy,
-    held::{self, Held},
     norm_bound::NormBound,
-    optimizer::OptimizerConfig,
     run::{RunMemory, RunSpec},
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Figure, Keep, SelectConfig},
-    update::{Outcome, Trainer, TrainerConfig},
+    trainer::{
+        Outcome, Trainer, TrainerConfig,
+        checkpoint_average::{self, Held},
+        clip::ClipConfig,
+        optimizer::OptimizerConfig,
+    },
 };
 use proto::{
     contribution::{Contribution, PassKind, Quarantined},
@@ -226,7 +228,7 @@ pub struct End {
 
 impl End {
     pub fn new(trainer: &Trainer, held: &Held, progress: Progress, choice: Option<f64>) -> Self {
-        let mean = held::mean(held);
+        let mean = checkpoint_average::mean(held);
         Self {
             weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
             steps: trainer.step(),
@@ -269,7 +271,7 @@ pub fn serial(rules: &Rules) -> End {
             loss.map(figure),
         );
         if let Some(hold) = outcome.hold {
-            held::take_up(&mut held, hold, trainer.judged());
+            checkpoint_average::take_up(&mut held, hold, trainer.judged());
         }
         trainer.set_drops(policy.drops());
         if outcome.stopped {
@@ -277,7 +279,7 @@ pub fn serial(rules: &Rules) -> End {
         }
     }
     let choice = chooses(rules, &progress.memory.policy).then(|| {
-        let mean = held::mean(&held).expect("weights are held");
+        let mean = checkpoint_average::mean(&held).expect("weights are held");
         evaluate(trainer.step() + 1, &mean)
     });
     End::new(&trainer, &held, progress, choice)

@@ -2,11 +2,9 @@
 //! time later. What is on its way when the coordinator dies is lost with it.
 
 use coordinator::{
-    held,
     leases::{Input, Millis, PassId},
-    reduce::Reducer,
     run::{self, Action, EpochEnd, OpenPass, Purpose, UpdateOutcome, Updated},
-    update::{Outcome, Trainer},
+    trainer::{Outcome, Trainer, checkpoint_average, reduce::Reducer},
 };
 use proto::{
     contribution::{Contribution, PassKind},
@@ -115,7 +113,7 @@ pub enum Work {
     Checkpoint {
         trainer: Trainer,
         progress: Progress,
-        held: held::Held,
+        held: checkpoint_average::Held,
     },
     Finish {
         trainer: Trainer,
@@ -230,7 +228,7 @@ impl Life {
                 toy::sent(trainer.judged(), wire)
             }
             Purpose::Choose => {
-                let mean = held::mean(&self.held).ok_or("no weights are held")?;
+                let mean = checkpoint_average::mean(&self.held).ok_or("no weights are held")?;
                 toy::sent(&mean, wire)
             }
         })
@@ -258,7 +256,7 @@ impl Life {
         let trainer = self.trainer.as_mut().ok_or("the trainer is away")?;
         trainer.set_drops(end.drops);
         if let Some(hold) = end.outcome.hold {
-            held::take_up(&mut self.held, hold, trainer.judged());
+            checkpoint_average::take_up(&mut self.held, hold, trainer.judged());
             faults.count(match hold.replaces {
                 None => "stage: weights held",
                 Some(_) => "stage: weights held for others",

@@ -3,10 +3,8 @@
 use std::time::Instant;
 
 use coordinator::{
-    clip::ClipConfig,
-    optimizer::OptimizerConfig,
     schedule::ScheduleConfig,
-    update::{Trainer, TrainerConfig},
+    trainer::{Trainer, TrainerConfig, clip::ClipConfig, optimizer::OptimizerConfig},
 };
 use proto::contribution::Contribution;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::path::Path;
 use coordinator::{
     job::Job,
     leases::AuditPolicy,
-    report::{REPORT, Report},
+    records::report::{REPORT, Report},
     store::{Layout, Resumption},
 };
 use proto::v1::{Cause, JobStatus, State};

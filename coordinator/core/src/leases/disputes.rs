@@ -1,5 +1,5 @@
 //! What an answer is worth, and what follows when two of them differ. It decides who goes into
-//! quarantine and when a pass begins again; who is right is [`super::check`]'s to say.
+//! quarantine and when a pass begins again; who is right is [`super::vote`]'s to say.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use speech::random::Stream;
 
 use super::{
     AuditPolicy, Held, Machine, Millis, Outcome, Output, WorkerId,
-    check::{Opinion, Verdict},
     pass::{Answer, Pass},
+    vote::{Opinion, Verdict},
 };
 
 /// Answers.

@@ -1,7 +1,7 @@
 //! One pass's micro-batches: each is free, leased, or in an accepted answer. It decides how nodes are
 //! cut and what an answer is worth, and does not depend on why somebody should get a node.
 
-mod doubts;
+mod checks;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use proto::{contribution::Key, tree::Node};
 
 use super::{
     Millis, PassId, WorkerId,
-    check::{Check, Opinion},
+    vote::{Check, Opinion},
 };
 
 #[derive(Debug)]

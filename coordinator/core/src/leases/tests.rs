@@ -1,9 +1,9 @@
 //! The machine by hand: one input at a time, and what it says.
 
-mod ahead;
-mod arrivals;
-mod doubts;
-mod fits;
+mod compute_class;
+mod disputes;
+mod prefetch;
+mod pushes;
 
 use proto::tree::Node;
 

@@ -1,7 +1,7 @@
 //! The open pass as the run sees it: how far its sum is taken, and when what comes of it can be computed. Who works on
 //! it is the lease machine's.
 
-use super::terms::{OpenPass, Purpose};
+use super::interface::{OpenPass, Purpose};
 use crate::leases::Millis;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::{Event, JournalError, Lines, Record};
 pub struct Kept {
     /// Bytes of `events.jsonl` that are to stay.
     pub length: u64,
-    /// As [`crate::report::Report::faults`] counts them, as far as there is an event for each.
+    /// As [`crate::records::report::Report::faults`] counts them, as far as there is an event for each.
     pub faults: BTreeMap<String, u64>,
     /// Coordinator starts.
     pub lives: u64,
@@ -169,7 +169,7 @@ mod tests {
     use speech::error_class::Class;
 
     use super::*;
-    use crate::events::Journal;
+    use crate::records::events::Journal;
 
     fn lost(worker: u64) -> Event {
         Event::WorkerLost {

@@ -10,7 +10,7 @@ use speech::{
     unknown_text::UnknownText,
 };
 
-use crate::{job::changes::Change, times::Times};
+use crate::{job::changes::Change, records::times::Times};
 
 /// An event of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -245,7 +245,7 @@ pub enum Set {
 /// A line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    #[serde(with = "crate::timestamp")]
+    #[serde(with = "crate::records::timestamp")]
     pub time: Timestamp,
     /// Steps done when it happened.
     pub step: u64,

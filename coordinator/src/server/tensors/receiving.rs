@@ -24,8 +24,8 @@ use tonic::{Code, Streaming};
 use crate::{
     driver::{Announced, Command, Expected, Handle},
     leases::Outcome,
+    records::times::Times,
     server::{messages, refusal::Refusal},
-    times::Times,
 };
 
 use super::copying;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use crate::exit::{Context as _, Result};
 
-use coordinator::{events::Lines, report::REPORT as REPORT_FILE};
+use coordinator::records::{events::Lines, report::REPORT as REPORT_FILE};
 use serde_json::{Map, Value};
 
 /// Figures of the report.

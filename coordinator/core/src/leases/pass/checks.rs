@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proto::{contribution::Digest, tree::Node};
 
 use super::{
-    super::check::{Opinion, Verdict},
+    super::vote::{Opinion, Verdict},
     Check, Millis, Pass, WorkerId,
 };
 
