@@ -13,7 +13,7 @@ const READ: [&str; 5] = [
     "UNISONO_COORDINATOR",
     log::VARIABLE,
     SHARED_MEMORY,
-    proto::crash::VARIABLE,
+    proto::failpoint::VARIABLE,
     "UNISONO_WGPU_KERNELS",
 ];
 /// What the files in `deploy/`, the tests and `.ci/run` set for others.

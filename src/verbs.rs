@@ -34,7 +34,7 @@ use crate::{
 /// Runs a verb to its end.
 pub fn run(verb: Verb) -> Result<()> {
     // Before anything is done: a name that is mistyped would never be noticed.
-    proto::crash::ordered().map_err(|unknown| Failure::Usage(unknown.to_string()))?;
+    proto::failpoint::ordered().map_err(|unknown| Failure::Usage(unknown.to_string()))?;
     let warnings = environment::check()?;
     // A worker's parent has said it.
     if !matches!(

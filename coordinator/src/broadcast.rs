@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::{CHUNK_BYTES, lane::Lane, tensor, wire::Wire};
+use proto::{CHUNK_BYTES, shared_memory::Lane, tensor, wire::Wire};
 
 /// One version of the weights, encoded.
 #[derive(Debug)]

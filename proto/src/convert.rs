@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined, Unusable},
-    lane::{Place, Token},
+    shared_memory::{Place, Token},
     tree::Node,
     v1,
     wire::Wire,

@@ -18,9 +18,9 @@
 
 pub mod contribution;
 pub mod convert;
-pub mod crash;
-pub mod lane;
+pub mod failpoint;
 pub mod pieces;
+pub mod shared_memory;
 pub mod tensor;
 pub mod text;
 pub mod tree;

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 
-use proto::crash::VARIABLE;
+use proto::failpoint::VARIABLE;
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -27,7 +27,7 @@ pub fn unisono() -> Command {
     command
         .env_remove("UNISONO_COORDINATOR")
         .env_remove("UNISONO_LOG")
-        .env_remove(proto::crash::VARIABLE)
+        .env_remove(proto::failpoint::VARIABLE)
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

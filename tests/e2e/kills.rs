@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::crash::{Order, Place};
+use proto::failpoint::{Order, Place};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -192,6 +192,8 @@ fn generated_types_stay_at_the_boundary() {
         "session/",
         "transfer.rs",
         "transfer/",
+        // A worker without gradients, for measuring the exchange.
+        "bench/exchange.rs",
     ];
     for member in ["coordinator", "worker"] {
         let src = root().join(member).join("src");

@@ -14,11 +14,11 @@ use simd::{Kernel, Lanes, Level};
 use speech::{
     audio::Audio, features::FeaturesConfig, front_end::FrontEnd, model::Head, random::Stream,
 };
-use worker::kernel::activation::{exp, sigmoid, tanh};
-use worker::kernel::matrix::{Left, Panels, Start, multiply_parallel};
+use worker::cpu::activation::{exp, sigmoid, tanh};
+use worker::cpu::matrix::{Left, Panels, Start, multiply_parallel};
 use worker::loss::{Example, losses};
-use worker::packing::Packing;
-use worker::recurrent::{Cell, Recurrent, fused};
+use worker::ops::packing::Packing;
+use worker::ops::recurrent::{Cell, Recurrent, cpu};
 
 fn main() {
     worker::compute::set_threads(1).expect("the first use of rayon's pool");
@@ -146,7 +146,7 @@ fn lstm_forward(bencher: Bencher, sizes: [usize; 4]) {
         .counter(ItemsCount::new(layer.operations()))
         .bench_local(|| {
             let (input, parameters) = (layer.input.clone(), layer.parameters.clone());
-            fused::layer(input, parameters, layer.shape, &layer.packing)
+            cpu::layer(input, parameters, layer.shape, &layer.packing)
         });
 }
 
@@ -158,7 +158,7 @@ fn lstm_backward(bencher: Bencher, sizes: [usize; 4]) {
         .with_inputs(|| {
             let input = layer.input.clone().autodiff().require_grad();
             let parameters = layer.parameters.clone().autodiff().require_grad();
-            fused::layer(input, parameters, layer.shape, &layer.packing).sum()
+            cpu::layer(input, parameters, layer.shape, &layer.packing).sum()
         })
         .bench_local_values(|sum| sum.backward());
 }

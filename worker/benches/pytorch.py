@@ -91,7 +91,7 @@ class Body(torch.nn.Module):
 
 
 def lengths_of(shape, ragged):
-    """As `worker::measure` spreads them."""
+    """As `worker::bench::step` spreads them."""
     batch, frames = shape["batch"], shape["frames"]
     if not ragged:
         return [frames] * batch

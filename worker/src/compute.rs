@@ -9,8 +9,8 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use speech::error_class::{self, Class, Classify};
 
+use crate::cpu::Level;
 use crate::gpu::Kernels;
-use crate::kernel::Level;
 
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //!
 //! Nothing is tuned by timing: a kernel that a clock has chosen would put the clock into the bits.
 
-pub mod product;
+pub mod matmul;
 
 use std::sync::OnceLock;
 

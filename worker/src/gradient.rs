@@ -9,8 +9,8 @@ use speech::model::Head;
 use speech::objective::Objective;
 
 use crate::loss::{self, Example, OutOfMemory};
-use crate::network::dropout::Dropout;
 use crate::network::{Batch, Network, Parameters};
+use crate::ops::dropout::Dropout;
 
 /// One forward and backward pass' worth of utterances, and its place in the job.
 #[derive(Clone, Debug)]

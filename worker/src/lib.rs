@@ -35,17 +35,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod bench;
 pub mod cache;
 pub mod compute;
+pub mod cpu;
 mod gpu;
 pub mod gradient;
 pub mod inference;
-pub mod kernel;
 pub mod loss;
-pub mod measure;
 pub mod network;
-pub mod packing;
-pub mod recurrent;
+pub mod ops;
 pub mod session;
 pub mod stream;
 pub mod transfer;

@@ -158,7 +158,7 @@ fn loss(
     if objective.is_plain() {
         return Ok(likelihood);
     }
-    Ok(crate::kernel::Level::detect().run(objective::Shaped {
+    Ok(crate::cpu::Level::detect().run(objective::Shaped {
         head,
         log_probs: &log_probs,
         outputs,
@@ -170,7 +170,7 @@ fn loss(
 
 /// The logarithm of the softmax of each row of `logits` [rows, outputs].
 pub fn log_softmax(logits: &[f32], outputs: usize, log_probs: &mut [f64]) {
-    let level = crate::kernel::Level::detect();
+    let level = crate::cpu::Level::detect();
     level.run(arithmetic::LogSoftmax {
         logits,
         outputs,

@@ -1,26 +1,18 @@
 //! The network of a model specification: its layers, one after the other, on a device. It decides
 //! which implementation of an operator a device gets, and does not depend on losses and gradients.
 
-mod constant;
-pub mod convolution;
-pub mod dropout;
-pub mod linear;
-pub mod mix;
-pub mod norm;
-mod pool;
-
 use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use speech::model::{Cell, Layer, LayerSpec, ModelSpec, Per};
 
-use crate::packing::Packing;
-use crate::recurrent::{self, Recurrent};
+use crate::ops::dropout::Dropout;
+use crate::ops::{constant, convolution, gather, linear, norm, packing::Packing, pool, recurrent};
 use crate::stream::{NotStreamable, Stream};
 use convolution::Packings;
-use dropout::Dropout;
-use mix::Mix;
+use gather::Mix;
+use recurrent::Recurrent;
 
 /// A model on a device. Each layer's parameters are one flat tensor, and they follow each other as in
 /// the specification's flat vector.
@@ -200,7 +192,7 @@ impl Network {
     /// The gradients of a sum whose slopes at `outputs` are these, laid out likewise.
     pub fn differentiate(&self, outputs: Tensor<2>, slopes: Vec<f32>) -> Gradients {
         match self.operators {
-            Operators::Cube => constant::moved(outputs, slopes).backward(),
+            Operators::Cube => constant::gpu::moved(outputs, slopes).backward(),
             // The gradient of Σ outputs·slopes, the second factor a constant, is that sum's. It need not
             // be taken: what is differentiated is the sum of the elements.
             Operators::Flex | Operators::Plain => {
@@ -215,7 +207,7 @@ impl Network {
     fn drop_out(&self, x: Tensor<2>, mask: Option<Vec<f32>>) -> Tensor<2> {
         match (mask, self.operators) {
             (None, _) => x,
-            (Some(mask), Operators::Cube) => constant::weigh(x, mask),
+            (Some(mask), Operators::Cube) => constant::gpu::weigh(x, mask),
             (Some(mask), Operators::Flex | Operators::Plain) => {
                 let mask = TensorData::new(mask, x.dims());
                 let device = x.device();
@@ -259,7 +251,7 @@ impl Network {
                 } => {
                     let linear = match self.operators {
                         Operators::Flex => linear::fused,
-                        Operators::Cube => linear::cube::linear,
+                        Operators::Cube => linear::gpu::linear,
                         Operators::Plain => linear::reference,
                     };
                     linear(x, parameters(), outputs, activation)
@@ -267,7 +259,7 @@ impl Network {
                 Layer::Norm { .. } => {
                     let norm = match self.operators {
                         Operators::Flex => norm::fused,
-                        Operators::Cube => norm::cube::norm,
+                        Operators::Cube => norm::gpu::norm,
                         Operators::Plain => norm::reference,
                     };
                     norm(x, parameters())
@@ -292,7 +284,7 @@ impl Network {
                     let pool = pool::Pool::new(pooling, hidden, directions, packing);
                     match self.operators {
                         Operators::Flex => pool.fused(x),
-                        Operators::Cube => pool::cube::pool(x, pool),
+                        Operators::Cube => pool::gpu::pool(x, pool),
                         Operators::Plain => pool.reference(x),
                     }
                 }
@@ -303,9 +295,9 @@ impl Network {
 
     fn mix(&self, x: Tensor<2>, mix: Mix) -> Tensor<2> {
         match self.operators {
-            Operators::Flex => mix::fused(x, mix),
-            Operators::Cube => mix::cube::mix(x, mix),
-            Operators::Plain => mix::reference(x, mix),
+            Operators::Flex => gather::fused(x, mix),
+            Operators::Cube => gather::gpu::mix(x, mix),
+            Operators::Plain => gather::reference(x, mix),
         }
     }
 
@@ -318,8 +310,8 @@ impl Network {
     ) -> Tensor<2> {
         let (mix, linear): (fn(_, _) -> _, recurrent::reference::Linear) = match self.operators {
             Operators::Flex => return convolution::fused(x, parameters, shape, packings),
-            Operators::Cube => (mix::cube::mix, linear::cube::linear),
-            Operators::Plain => (mix::reference, linear::reference),
+            Operators::Cube => (gather::gpu::mix, linear::gpu::linear),
+            Operators::Plain => (gather::reference, linear::reference),
         };
         convolution::plain(x, parameters, shape, &packings, mix, linear)
     }
@@ -331,13 +323,13 @@ impl Network {
         shape: Recurrent,
         packing: &Arc<Packing>,
     ) -> Tensor<2> {
-        use recurrent::{cube, fused, reference};
+        use recurrent::{cpu, gpu, reference};
         match self.operators {
-            Operators::Flex => fused::layer(x, parameters, shape, packing),
+            Operators::Flex => cpu::layer(x, parameters, shape, packing),
             Operators::Cube if is_plain_lstm(&shape) => {
-                cube::lstm(x, parameters, shape, packing, cube::Way::Adapter)
+                gpu::lstm::lstm(x, parameters, shape, packing, gpu::lstm::Way::Adapter)
             }
-            Operators::Cube => cube::cells::layer(x, parameters, shape, packing),
+            Operators::Cube => gpu::cells::layer(x, parameters, shape, packing),
             Operators::Plain => reference::layer(x, parameters, shape, packing, linear::reference),
         }
     }

@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 use speech::model::{Activation, Head, Layer, ModelSpec};
 
-use crate::kernel::matrix::{Panels, Start};
-use crate::kernel::{Level, convolution, dense, norm};
+use crate::cpu::matrix::{Panels, Start};
+use crate::cpu::{Level, convolution, dense, norm};
 use crate::loss;
-use crate::recurrent::kernel::{State, Weights};
+use crate::ops::recurrent::cpu::kernel::{State, Weights};
 use window::{Sight, Window};
 
 /// Why a model cannot hear frames as they come.

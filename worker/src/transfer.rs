@@ -2,8 +2,7 @@
 //! long silence may last and how much memory an answer may take; whether to try again is decided in
 //! [`crate::session`].
 
-pub mod exchange;
-mod lanes;
+mod shared_memory;
 mod vectors;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -12,8 +11,8 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use proto::{
     contribution::Key,
-    crash::{self, Place},
-    lane::{self, Lane},
+    failpoint::{self, Place},
+    shared_memory::Lane,
     tensor::{self, AssembleError, Assembler},
     v1::{
         self, AudioChunk, FetchAudioRequest, PullRequest, PushRequest, TensorChunk, push_request,
@@ -25,8 +24,8 @@ use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::cache::Wanted;
-use lanes::Lanes;
-pub use lanes::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
+use shared_memory::Lanes;
+pub use shared_memory::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
 use vectors::Pool;
 pub use vectors::{Vector, Weights};
 
@@ -144,8 +143,11 @@ impl Transfer {
         let digest = digest.map_err(|error| CallError::nonsense("Push", error))?;
         let header = header.sealed(digest);
         let chunks = tensor::encoded_chunks(vector.values, vector.wire);
-        self.send(header, chunks.inspect(|_| crash::pass(Place::WorkerPush)))
-            .await
+        self.send(
+            header,
+            chunks.inspect(|_| failpoint::pass(Place::WorkerPush)),
+        )
+        .await
     }
 
     /// The same through memory; `None` where there is no way.
@@ -160,7 +162,7 @@ impl Transfer {
         let lane = self.lanes.own(&self.client, header, vector.bytes()).await;
         let Some(lane) = lane else { return Ok(None) };
         let written = vector.clone();
-        let in_lane = match blocking(move || lanes::write(&lane, &written)).await {
+        let in_lane = match blocking(move || shared_memory::write(&lane, &written)).await {
             Ok(number) => number,
             Err(error) => {
                 self.lanes.close(&error);
@@ -248,7 +250,7 @@ impl Transfer {
             let mut assembler = assembler.of(wire);
             while let Some(next_one) = chunk {
                 assembler.push(&next_one).map_err(nonsense)?;
-                crash::pass(Place::WorkerPull);
+                failpoint::pass(Place::WorkerPull);
                 chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
             }
             let values = assembler.finish().map_err(nonsense)?;
@@ -266,7 +268,8 @@ impl Transfer {
         let nonsense = |reason: &dyn ToString| CallError::nonsense(PULL, reason.to_string());
         let (place, number) = (in_lane.lane, in_lane.number);
         let place = place.ok_or_else(|| nonsense(&"a lane without a place"))?;
-        let place = lane::Place::try_from(place).map_err(|error| nonsense(&error))?;
+        let place =
+            proto::shared_memory::Place::try_from(place).map_err(|error| nonsense(&error))?;
         if place.bytes != (wire.bytes() * elements) as u64 {
             return Err(nonsense(&format!("{} bytes of weights", place.bytes)));
         }
@@ -364,7 +367,7 @@ fn read(
     wire: Wire,
     mut values: Vec<f32>,
 ) -> io::Result<Option<Vec<f32>>> {
-    let whole = lanes::read(lane, number, wire, &mut values)?;
+    let whole = shared_memory::read(lane, number, wire, &mut values)?;
     Ok(whole.then_some(values))
 }
 

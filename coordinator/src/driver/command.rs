@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use proto::{
     contribution::{Contribution, Digest, Key},
-    lane::{Lane, Place},
+    shared_memory::{Lane, Place},
     wire::Wire,
 };
 use speech::error_class::Class;

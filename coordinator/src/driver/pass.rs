@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use proto::{
     contribution::{Contribution, Key, PassKind},
-    crash::{self, Place},
+    failpoint::{self, Place},
     tree::Node,
 };
 
@@ -67,7 +67,7 @@ impl Reduction {
     pub fn run(mut self) -> Result<Reduced, ReduceError> {
         let began = Instant::now();
         for (node, contribution) in self.pending {
-            crash::pass(Place::CoordinatorReduce);
+            failpoint::pass(Place::CoordinatorReduce);
             self.reducer.insert(node, contribution)?;
         }
         Ok(Reduced {

@@ -11,7 +11,7 @@ use std::{
 use proto::{
     PROGRAM_VERSION,
     contribution::{Key, PassKind},
-    lane::{Lane, Place},
+    shared_memory::{Lane, Place},
     text::printable,
 };
 

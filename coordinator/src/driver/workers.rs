@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::{
     contribution::{Digest, Key, PassKind},
-    lane::Place,
+    shared_memory::Place,
 };
 
 use super::{

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proto::{
     contribution::Digest,
-    lane,
+    shared_memory,
     v1::{self, tensors_server::Tensors},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -40,7 +40,7 @@ impl TensorsService {
             receiver: Receiver::new(handle.clone(), limits.stall),
             handle,
             limits,
-            boot_id: lane::boot_id(),
+            boot_id: shared_memory::boot_id(),
         }
     }
 

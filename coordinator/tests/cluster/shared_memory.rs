@@ -3,7 +3,7 @@
 
 use proto::{
     contribution::{Contribution, Key},
-    lane::{self, Lane, Place},
+    shared_memory::{self, Lane, Place},
     tensor,
     v1::{self, receipt::Outcome},
     wire::Wire,
@@ -31,7 +31,7 @@ async fn open(toy: &mut Toy, change: impl FnOnce(&mut v1::OpenLaneRequest)) -> O
         worker: toy.worker,
         generation: toy.generation,
         job: "0001-tones".to_owned(),
-        boot_id: lane::boot_id().unwrap(),
+        boot_id: shared_memory::boot_id().unwrap(),
     };
     change(&mut request);
     let opened = within(toy.tensors.open_lane(request)).await.unwrap();
@@ -76,7 +76,7 @@ async fn pull(toy: &mut Toy, lease: &v1::Lease) -> v1::TensorChunk {
         job: key.job,
         generation: key.generation,
         version: key.step,
-        boot_id: lane::boot_id().unwrap(),
+        boot_id: shared_memory::boot_id().unwrap(),
     };
     let chunks = within(toy.tensors.pull(request)).await.unwrap();
     let chunk = within(chunks.into_inner().message()).await.unwrap();

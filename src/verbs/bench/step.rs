@@ -10,8 +10,8 @@ use proto::contribution::Contribution;
 use serde::Serialize;
 use speech::model::{ConvConfig, Head, ModelConfig, ModelKind, Pooling};
 use worker::{
+    bench::step::{Measure, Shape},
     compute::{self, Compute},
-    measure::{Measure, Shape},
 };
 
 use super::median;

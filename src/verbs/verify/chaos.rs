@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use proto::crash::{Order, Place};
+use proto::failpoint::{Order, Place};
 use serde::Serialize;
 use speech::random::Stream;
 

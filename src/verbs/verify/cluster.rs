@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use proto::crash::{self, Order};
+use proto::failpoint::{self, Order};
 use rustix::process::Signal;
 use tokio::{
     process::{Child, Command},
@@ -155,8 +155,8 @@ impl Cluster {
         }
         command
             .args(["--parent", &std::process::id().to_string()])
-            .env_remove(crash::VARIABLE)
-            .envs(crash.map(|order| (crash::VARIABLE, order.to_string())))
+            .env_remove(failpoint::VARIABLE)
+            .envs(crash.map(|order| (failpoint::VARIABLE, order.to_string())))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

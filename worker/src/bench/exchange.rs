@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{CallError, Transfer, Vector, Weights, answer};
+use crate::transfer::{CallError, Transfer, Vector, Weights, answer};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Before the next question, where the answer was of no use.

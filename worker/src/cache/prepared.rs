@@ -89,7 +89,7 @@ impl FeatureFiles {
 pub(super) fn program() -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::File::open(std::env::current_exe()?)?)?;
-    hasher.update(crate::kernel::Level::detect().name().as_bytes());
+    hasher.update(crate::cpu::Level::detect().name().as_bytes());
     Ok(*hasher.finalize().as_bytes())
 }
 

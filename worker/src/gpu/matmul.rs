@@ -4,8 +4,8 @@
 //! An element is one chain of additions along the inner dimension, cut into at most [`SLABS`] pieces
 //! where that is long; the pieces are added from the first to the last.
 
-mod pieces;
-mod tiles;
+mod hardware;
+mod software;
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -106,7 +106,7 @@ pub fn multiply_slabs(
     result: Matrix,
     (slab, apart): (usize, usize),
 ) {
-    assert_eq!(slab % pieces::DEPTH, 0, "whole turns");
+    assert_eq!(slab % software::DEPTH, 0, "whole turns");
     let task = Task {
         kind,
         size,
@@ -158,7 +158,7 @@ impl<'a> Transposed<'a> {
     /// The transpose of `matrix` [rows, columns].
     pub fn new(gpu: &Gpu, matrix: Matrix<'a>, rows: usize, columns: usize) -> Self {
         let copy = gpu.plan.software;
-        let copy = copy.then(|| pieces::transpose(gpu, matrix, rows, columns));
+        let copy = copy.then(|| software::transpose(gpu, matrix, rows, columns));
         Self { matrix, copy }
     }
 
@@ -211,7 +211,7 @@ pub fn sum_rows(
 
 /// Length and number of the pieces of an inner dimension.
 fn slabs(k: usize) -> (usize, usize) {
-    let slab = SLAB.max(k.div_ceil(SLABS).next_multiple_of(pieces::DEPTH));
+    let slab = SLAB.max(k.div_ceil(SLABS).next_multiple_of(software::DEPTH));
     (slab, k.div_ceil(slab).max(1))
 }
 
@@ -262,9 +262,9 @@ impl Task<'_> {
             return;
         }
         if gpu.plan.software {
-            pieces::launch(gpu, self);
+            software::launch(gpu, self);
         } else {
-            tiles::launch(gpu, self);
+            hardware::launch(gpu, self);
         }
     }
 

@@ -9,7 +9,7 @@
 
 use super::arithmetic::{LogSoftmax, exp, log_add};
 use super::{Loss, OutOfMemory};
-use crate::kernel::Level;
+use crate::cpu::Level;
 use simd::{Kernel, Lanes};
 
 /// The log-probability of what cannot be. So far below any real one (a frame's is above -1e39, the

@@ -15,12 +15,12 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 use speech::model::Convolution;
 
-use super::mix::Mix;
-use crate::kernel::convolution::{Weights, each_weight, from_patches};
-use crate::kernel::{Level, dense};
-use crate::packing::Packing;
-use crate::recurrent::fused::{contiguous, tensor, values};
-use crate::recurrent::reference::Linear;
+use super::gather::Mix;
+use crate::cpu::convolution::{Weights, each_weight, from_patches};
+use crate::cpu::{Level, dense};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::cpu::{contiguous, tensor, values};
+use crate::ops::recurrent::reference::Linear;
 
 /// Output frames of a sequence that a thread computes at a time.
 const FRAMES: usize = 128;

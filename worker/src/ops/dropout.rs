@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 use speech::random::Stream;
 
-use crate::packing::Packing;
+use crate::ops::packing::Packing;
 
 /// First tag of the streams that draw masks.
 const DROPOUT: u64 = 0x6472_6f70;

@@ -3,7 +3,7 @@
 //! weighted sum of units. It decides which; the sums are one operator with its own backward pass on the CPU
 //! (flex), and plain tensor operations elsewhere.
 
-pub mod cube;
+pub mod gpu;
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use rayon::prelude::*;
 use speech::model::{AveragePool, Convolution};
 
-use crate::packing::Packing;
-use crate::recurrent::fused::{contiguous, tensor, values};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::cpu::{contiguous, tensor, values};
 
 /// Which units are added up to which.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 //! operator with its own backward pass on the CPU (flex) and on a GPU, and plain tensor operations
 //! elsewhere.
 
-pub mod cube;
+pub mod gpu;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
@@ -13,9 +13,9 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use burn_flex::FlexTensor;
 use speech::model::Activation;
 
-use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel};
-use crate::kernel::{Level, dense};
-use crate::recurrent::fused::{contiguous, tensor, values};
+use crate::cpu::matrix::{Left, Panels, Start, add_rows, multiply_parallel};
+use crate::cpu::{Level, dense};
+use crate::ops::recurrent::cpu::{contiguous, tensor, values};
 
 /// `x` [rows, width] times the transpose of the weight [outputs, width], plus the bias, and the
 /// activation of that, on a flex device; `parameters` are weight and bias.

@@ -1,7 +1,7 @@
 //! The normalisation of rows: one operator with its own backward pass on the CPU (flex), and plain
 //! tensor operations elsewhere. Only a row's own values reach it, so that it is the same in any batch.
 
-pub mod cube;
+pub mod gpu;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
@@ -12,8 +12,8 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use burn_flex::FlexTensor;
 use speech::model::NORM_EPSILON;
 
-use crate::kernel::norm;
-use crate::recurrent::fused::{contiguous, tensor, values};
+use crate::cpu::norm;
+use crate::ops::recurrent::cpu::{contiguous, tensor, values};
 
 /// Rows [rows, width] normalised on a flex device; `parameters` are weight and bias.
 pub fn fused(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {

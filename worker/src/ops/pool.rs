@@ -1,7 +1,7 @@
 //! What of the frames a keyword head sees: one operator with its own backward pass on the CPU (flex)
 //! and on a GPU, and plain tensor operations elsewhere.
 
-pub mod cube;
+pub mod gpu;
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Ops, OpsKind};
 use speech::model::Pooling;
 
-use crate::packing::Packing;
-use crate::recurrent::fused::{contiguous, tensor, values};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::cpu::{contiguous, tensor, values};
 
 /// A row for each sequence as a weighted sum of the rows of its frames, each direction's columns
 /// with rows of their own.

@@ -4,16 +4,15 @@
 //! The equations are torch's, and a layer's parameters are one flat tensor in torch's order: see
 //! [`Recurrent`].
 
-pub mod cube;
-pub mod fused;
-pub(crate) mod kernel;
+pub mod cpu;
+pub mod gpu;
 pub mod reference;
 
 pub use speech::model::{Cell, Recurrent};
 
 use burn::tensor::Tensor;
 
-use crate::packing::Packing;
+use crate::ops::packing::Packing;
 
 /// What every fused operator asks of what it is given.
 ///

@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::Device;
 use proto::{
     contribution::{Contribution, PassKind, Quarantined, Unusable},
-    crash::{self, Place},
+    failpoint::{self, Place},
     tree, v1,
 };
 use speech::features::Features;
@@ -233,7 +233,7 @@ impl Work<'_> {
             let started = Instant::now();
             let contribution = self.contribution(&loaded)?;
             self.spent.compute += started.elapsed().as_secs_f64();
-            crash::pass(Place::WorkerCompute);
+            failpoint::pass(Place::WorkerCompute);
             Ok::<_, ComputingError>(Some(contribution))
         };
         let mut sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use speech::model::{AveragePool, Convolution};
 
-use crate::kernel::{Level, convolution};
+use crate::cpu::{Level, convolution};
 
 /// What is made of the frames that are seen.
 pub enum Sight {

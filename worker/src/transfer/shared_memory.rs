@@ -13,8 +13,8 @@ use std::{
 
 use proto::{
     CHUNK_BYTES,
-    crash::{self, Place},
-    lane::{self, Lane},
+    failpoint::{self, Place},
+    shared_memory::{self, Lane},
     v1::{self, tensors_client::TensorsClient},
     wire::Wire,
 };
@@ -68,7 +68,7 @@ impl Lanes {
         // What means nothing was refused when the program began.
         let wanted = is_wanted().unwrap_or(true);
         Self {
-            boot_id: lane::boot_id().filter(|_| wanted),
+            boot_id: shared_memory::boot_id().filter(|_| wanted),
             ..Self::default()
         }
     }
@@ -112,7 +112,7 @@ impl Lanes {
         let mut client = client.clone();
         let opened = answer("OpenLane", super::SILENCE, client.open_lane(request)).await;
         let lane = opened.ok()?.into_inner().lane;
-        let place = lane.and_then(|lane| lane::Place::try_from(lane).ok());
+        let place = lane.and_then(|lane| shared_memory::Place::try_from(lane).ok());
         let lane = place
             .filter(|place| place.bytes == bytes)
             .and_then(|place| {
@@ -130,7 +130,7 @@ impl Lanes {
     }
 
     /// A lane that the coordinator writes weights into.
-    pub fn of_weights(&self, place: lane::Place) -> io::Result<Arc<Lane>> {
+    pub fn of_weights(&self, place: shared_memory::Place) -> io::Result<Arc<Lane>> {
         // Nothing panics while it is held.
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = known.iter().find(|lane| lane.place() == place) {
@@ -159,7 +159,7 @@ pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
     for (run, values) in runs.enumerate() {
         let bytes = vector.wire.bytes_of(values, &mut room);
         lane.write(bytes, (CHUNK_BYTES * run) as u64)?;
-        crash::pass(Place::WorkerPush);
+        failpoint::pass(Place::WorkerPush);
     }
     lane.commit(number)?;
     Ok(number)
@@ -183,7 +183,7 @@ pub(super) fn read(lane: &Lane, number: u64, wire: Wire, values: &mut [f32]) -> 
             lane.read(&mut room, offset)?;
             wire.decode(&room, values);
         }
-        crash::pass(Place::WorkerPull);
+        failpoint::pass(Place::WorkerPull);
     }
     Ok(lane.number() == number)
 }

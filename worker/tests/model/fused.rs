@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use speech::random::Stream;
-use worker::network::linear;
-use worker::packing::Packing;
-use worker::recurrent::cube::{self, Way};
-use worker::recurrent::{Cell, Recurrent, fused, reference};
+use worker::ops::linear;
+use worker::ops::packing::Packing;
+use worker::ops::recurrent::gpu::lstm::{self, Way};
+use worker::ops::recurrent::{Cell, Recurrent, cpu, gpu, reference};
 
 use crate::{distance, wgpu};
 
@@ -60,9 +60,9 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
     let (input, parameters) = (x.clone(), p.clone());
     let y = match layer {
         Layer::Plain => reference::layer(input, parameters, shape, &packing, linear::reference),
-        Layer::Fused => fused::layer(input, parameters, shape, &packing),
-        Layer::Cube(_, way) => cube::lstm(input, parameters, shape, &packing, *way),
-        Layer::Cells(_) => cube::cells::layer(input, parameters, shape, &packing),
+        Layer::Fused => cpu::layer(input, parameters, shape, &packing),
+        Layer::Cube(_, way) => lstm::lstm(input, parameters, shape, &packing, *way),
+        Layer::Cells(_) => gpu::cells::layer(input, parameters, shape, &packing),
     };
     let gradients = y
         .clone()

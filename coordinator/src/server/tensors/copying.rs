@@ -4,8 +4,8 @@ use std::io;
 
 use proto::{
     contribution::{Digest, Hasher},
-    crash::{self, Place},
-    lane::Lane,
+    failpoint::{self, Place},
+    shared_memory::Lane,
     wire::Wire,
 };
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ pub fn copy(
         .enumerate()
         .map(|(block, values)| {
             let digest = copy_block(lane, wire, values, (Hasher::BLOCK * block) as u64)?;
-            crash::pass(Place::CoordinatorReceive);
+            failpoint::pass(Place::CoordinatorReceive);
             Ok(digest)
         })
         .collect::<io::Result<_>>()?;

@@ -12,8 +12,8 @@ use proto::{
     CHUNK_BYTES,
     contribution::{Contribution, Digest, Hasher, Key},
     convert::ConvertError,
-    crash::{self, Place},
-    lane::Lane,
+    failpoint::{self, Place},
+    shared_memory::Lane,
     tensor::Assembler,
     v1::{self, push_request::Part},
     wire::Wire,
@@ -218,7 +218,7 @@ impl Receiver {
             assembler.push(&chunk)?;
             // While the next ones are on their way: afterwards it would be waited for.
             hasher.update(&chunk.data);
-            crash::pass(Place::CoordinatorReceive);
+            failpoint::pass(Place::CoordinatorReceive);
             since += chunk.data.len();
             // Many small chunks are worth one: what trickles counts as silence.
             if since >= CHUNK_BYTES {

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use proto::{
     CHUNK_BYTES,
-    crash::{self, Place},
-    lane, tensor, v1,
+    failpoint::{self, Place},
+    shared_memory, tensor, v1,
     wire::Wire,
 };
 use tokio::{
@@ -57,7 +57,7 @@ pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::Tensor
         let taken = taken.filter(|_| matches!(chunk, Some(Ok(_))));
         if let Some(taken) = &taken {
             taken.send_replace(());
-            crash::pass(Place::CoordinatorBroadcast);
+            failpoint::pass(Place::CoordinatorBroadcast);
         }
         chunk.map(|chunk| (chunk, taken))
     };
@@ -68,8 +68,8 @@ pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::Tensor
 }
 
 /// Where a vector lies that its reader can get at itself.
-pub fn in_lane(place: lane::Place, number: u64) -> Chunks<v1::TensorChunk> {
-    crash::pass(Place::CoordinatorBroadcast);
+pub fn in_lane(place: shared_memory::Place, number: u64) -> Chunks<v1::TensorChunk> {
+    failpoint::pass(Place::CoordinatorBroadcast);
     let chunk = v1::TensorChunk {
         in_lane: Some(v1::InLane {
             lane: Some(place.into()),

@@ -5,7 +5,7 @@ use std::io;
 
 use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
-use worker::transfer::exchange::Exchange;
+use worker::bench::exchange::Exchange;
 
 use crate::{args, exit::Result, output, process, runtime};
 

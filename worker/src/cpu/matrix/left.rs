@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::ROW_BLOCK;
 use super::panels::copy;
 use super::tile::GROUP;
-use crate::kernel::block::Block;
+use crate::cpu::block::Block;
 
 /// Rows that are packed together, four terms at a time.
 const QUAD: usize = 4;

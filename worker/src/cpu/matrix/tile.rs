@@ -6,7 +6,7 @@ use std::ops::Range;
 use simd::Lanes;
 
 use super::PANEL;
-use crate::kernel::block::BlockMut;
+use crate::cpu::block::BlockMut;
 
 /// Rows of a tile.
 pub const GROUP: usize = 12;

@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use speech::model::Activation;
 
-use crate::gpu::product::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
+use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, sigmoid, tanh, word};
 
 /// [`super::fused`] on a wgpu device.

@@ -12,7 +12,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use speech::model::NORM_EPSILON;
 
-use crate::gpu::product::{Matrix, sum_rows};
+use crate::gpu::matmul::{Matrix, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 
 /// [`super::fused`] on a wgpu device.

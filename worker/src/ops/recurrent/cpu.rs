@@ -1,5 +1,7 @@
 //! The layer as one operator with its own backward pass, for burn's flex backend on the CPU. It
-//! decides what is kept between the passes; the arithmetic is `super::kernel`'s.
+//! decides what is kept between the passes; the arithmetic is `kernel`'s.
+
+pub(crate) mod kernel;
 
 use std::sync::Arc;
 
@@ -13,9 +15,9 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Recurrent;
-use super::kernel::{self, Direction, OutputColumns, Trace};
-use crate::kernel::Level;
-use crate::packing::Packing;
+use crate::cpu::Level;
+use crate::ops::packing::Packing;
+use kernel::{Direction, OutputColumns, Trace};
 
 /// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
 /// `[packing.rows(), outputs]`, on a flex device.

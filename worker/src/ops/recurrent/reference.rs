@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use speech::model::Activation;
 
 use super::{Cell, Recurrent};
-use crate::packing::Packing;
+use crate::ops::packing::Packing;
 
 /// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
 /// `[packing.rows(), outputs]`; rows of padding are zeros. Products are `linear`'s.

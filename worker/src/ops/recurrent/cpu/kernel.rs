@@ -3,7 +3,7 @@
 //! graphs are the callers'.
 //!
 //! Threads share out the sequences of the batch, and with them the memory that they write to (`share_steps`): no barrier inside the time loop, and since each
-//! frame's values are chains of their own (see [`crate::kernel`]), the same bits for any division.
+//! frame's values are chains of their own (see [`crate::cpu`]), the same bits for any division.
 
 mod backward;
 mod cell;
@@ -14,9 +14,9 @@ use std::ops::Range;
 
 use simd::Level;
 
-use super::Recurrent;
-use crate::kernel::block::BlockMut;
-use crate::packing::Packing;
+use crate::cpu::block::BlockMut;
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::Recurrent;
 
 pub use backward::Backward;
 pub use forward::{OutputColumns, Trace};

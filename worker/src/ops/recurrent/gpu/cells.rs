@@ -17,8 +17,8 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::gpu::contiguous;
-use crate::packing::Packing;
-use crate::recurrent::{self, Recurrent};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::{self, Recurrent};
 
 /// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
 /// `[packing.rows(), outputs]`, on a wgpu device.

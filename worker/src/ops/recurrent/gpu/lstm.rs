@@ -1,11 +1,10 @@
 //! The layer as one operator with its own backward pass, for a GPU. It decides what is kept between the
-//! passes and how a layer is cut into launches; the recurrence is `recurrence`'s.
+//! passes and how a layer is cut into launches; the recurrence is `steps`'s.
 //!
 //! Frames are packed, so that no row is padding. How many frames and sequences there are is told to the
 //! kernels when they are launched: a batch of other lengths needs no other kernels.
 
-pub mod cells;
-mod recurrence;
+mod steps;
 
 use std::sync::Arc;
 
@@ -18,10 +17,10 @@ use burn_autodiff::ops::{Ops, OpsKind};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::Recurrent;
-use crate::gpu::product::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
+use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, Table, contiguous, word};
-use crate::packing::Packing;
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::{self, Recurrent};
 
 /// Whose way of computing is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +44,7 @@ pub fn lstm(
     way: Way,
 ) -> Tensor<2> {
     assert!(packing.rows() > 0, "a packed batch with frames");
-    super::check(&input, &parameters, &shape, packing);
+    recurrent::check(&input, &parameters, &shape, packing);
     Tensor::from_dispatch(<Dispatch as CubeLstmOperator>::cube_lstm(
         input.into_dispatch(),
         parameters.into_dispatch(),
@@ -213,12 +212,12 @@ impl Layer {
                 result,
             );
         }
-        recurrence::forward(&gpu, self, &trace);
+        steps::forward(&gpu, self, &trace);
         trace
     }
 
     fn backward(&self, slopes: &CubeTensor, trace: &Trace) {
-        recurrence::backward(&self.gpu(), self, slopes, trace);
+        steps::backward(&self.gpu(), self, slopes, trace);
     }
 
     fn input_gradient(&self, trace: &Trace) -> CubeTensor {

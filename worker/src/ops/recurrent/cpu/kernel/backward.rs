@@ -9,9 +9,9 @@ use super::cell::{self, StepBack};
 use super::forward::{Trace, of_steps};
 use super::weights::{Columns, from_columns, to_columns};
 use super::{Direction, share_places, share_steps};
-use crate::kernel::block::{Block, BlockMut};
-use crate::kernel::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_window};
-use crate::recurrent::{Cell, Recurrent};
+use crate::cpu::block::{Block, BlockMut};
+use crate::cpu::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_window};
+use crate::ops::recurrent::{Cell, Recurrent};
 
 /// Rows of frames that the recurrence goes back over before their part of the weights' gradient is
 /// added: with more, the gradient's way to memory and back is rarer.

@@ -7,8 +7,8 @@ mod plain;
 
 use simd::{Kernel, Lanes, Level};
 
-use crate::kernel::block::{Block, BlockMut};
-use crate::recurrent::Cell;
+use crate::cpu::block::{Block, BlockMut};
+use crate::ops::recurrent::Cell;
 
 /// Some sequences at one step, forward; a row for each, of H units.
 pub struct Step<'a> {

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use super::cell::{self, Step};
 use super::weights::Weights;
 use super::{Direction, share_steps};
-use crate::kernel::block::{Block, BlockMut};
-use crate::kernel::matrix::{Left, Start, multiply_parallel, multiply_window};
-use crate::recurrent::{Cell, Recurrent};
+use crate::cpu::block::{Block, BlockMut};
+use crate::cpu::matrix::{Left, Start, multiply_parallel, multiply_window};
+use crate::ops::recurrent::{Cell, Recurrent};
 
 /// Rows of frames whose input is projected before the recurrence goes over them, while both weights
 /// and the rows' gates fit a second-level cache.

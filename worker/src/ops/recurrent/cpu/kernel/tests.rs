@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use speech::random::Stream;
 
 use super::*;
-use crate::recurrent::Cell;
+use crate::ops::recurrent::Cell;
 
 /// More threads than any machine that runs the tests has cores; odd ones, and more than there are sequences.
 static POOLS: LazyLock<Vec<ThreadPool>> = LazyLock::new(|| {

@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use super::cell::{self, Step};
-use crate::kernel::block::{Block, BlockMut};
-use crate::kernel::matrix::{Left, Panels, Start, multiply};
-use crate::recurrent::{Cell, Recurrent};
+use crate::cpu::block::{Block, BlockMut};
+use crate::cpu::matrix::{Left, Panels, Start, multiply};
+use crate::ops::recurrent::{Cell, Recurrent};
 use simd::Level;
 
 /// The columns of a frame's gates, each H wide: those of an LSTM i, f, g, o; of a GRU n, r, z and the

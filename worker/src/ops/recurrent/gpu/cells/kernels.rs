@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{Back, Step, Trace};
 use crate::gpu::{Gpu, arg, flat_position, sigmoid, tanh, word};
-use crate::recurrent::{Cell, Recurrent};
+use crate::ops::recurrent::{Cell, Recurrent};
 
 /// The units of a step of a direction.
 pub struct Units {

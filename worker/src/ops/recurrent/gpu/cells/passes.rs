@@ -7,12 +7,12 @@ use speech::model::DirectionRanges;
 
 use super::kernels::{Combine, Rows, Units};
 use super::{Back, Layer, Step, Trace};
-use crate::gpu::product::{
+use crate::gpu::matmul::{
     Kind, Matrix, Size, Start, Transposed, multiply, multiply_long, sum_rows,
 };
 use crate::gpu::{Gpu, contiguous};
-use crate::packing::Packing;
-use crate::recurrent::{Cell, Recurrent};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::{Cell, Recurrent};
 
 /// What each step of a direction multiplies with.
 struct Weights<'a> {

@@ -1,8 +1,8 @@
 //! The steps of a layer through time. It decides which of two ways suits the adapter; both do the same
 //! additions in the same order.
 
-mod stepwise;
-mod together;
+mod fused;
+mod per_step;
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -14,9 +14,9 @@ use crate::gpu::{Gpu, sigmoid, tanh};
 /// Turns the projections in the trace's gates into gates, and writes cells and outputs.
 pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
     if gpu.plan.software {
-        stepwise::forward(gpu, layer, trace);
+        per_step::forward(gpu, layer, trace);
     } else {
-        together::forward(gpu, layer, trace);
+        fused::forward(gpu, layer, trace);
     }
 }
 
@@ -24,9 +24,9 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
 /// that each frame began with.
 pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
     if gpu.plan.software {
-        stepwise::backward(gpu, layer, slopes, trace);
+        per_step::backward(gpu, layer, slopes, trace);
     } else {
-        together::backward(gpu, layer, slopes, trace);
+        fused::backward(gpu, layer, slopes, trace);
     }
 }
 

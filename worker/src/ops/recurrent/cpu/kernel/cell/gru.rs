@@ -3,7 +3,7 @@
 //! roundings.
 
 use super::{Pass, Step, StepBack, load_before, previous};
-use crate::kernel::activation::{sigmoid, tanh};
+use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations and hidden state.

@@ -1,7 +1,7 @@
 //! The cell of an LSTM. It decides the order of its roundings.
 
 use super::{Pass, Step, StepBack, load_before, previous};
-use crate::kernel::activation::{sigmoid, tanh};
+use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations, cell and hidden state.

@@ -1,7 +1,7 @@
 //! The cell of a plain recurrent layer: the hyperbolic tangent of its sum, or what is positive of it.
 
 use super::{Pass, Step, StepBack};
-use crate::kernel::activation::{relu, tanh};
+use crate::cpu::activation::{relu, tanh};
 use simd::Lanes;
 
 /// The hidden state; with `TANH` or else a ReLU.

@@ -10,7 +10,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
 use crate::gpu::{Gpu, arg, flat_position, tanh, word};
-use crate::recurrent::cube::{Layer, Trace};
+use crate::ops::recurrent::gpu::lstm::{Layer, Trace};
 
 /// Up to this many hidden units, a hardware workgroup reads the recurrent weights (256 KiB) from the
 /// cache in less than the time of a launch.

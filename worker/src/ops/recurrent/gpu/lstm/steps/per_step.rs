@@ -6,10 +6,10 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::product::{self, Kind, Matrix, Start, Transposed, multiply, multiply_slabs};
+use crate::gpu::matmul::{self, Kind, Matrix, Start, Transposed, multiply, multiply_slabs};
 use crate::gpu::{Gpu, arg, tanh, word};
-use crate::packing::Packing;
-use crate::recurrent::cube::{Layer, Trace};
+use crate::ops::packing::Packing;
+use crate::ops::recurrent::gpu::lstm::{Layer, Trace};
 
 /// Gates of a step back in time whose products are added at a time: the products of a step are small,
 /// and each must keep a processor of its own busy.
@@ -49,7 +49,7 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 continue;
             };
             let gates = 4 * hidden;
-            let size = product::Size {
+            let size = matmul::Size {
                 m: now.0.min(before),
                 n: gates,
                 k: hidden,
@@ -105,7 +105,7 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 continue;
             };
             let gates = 4 * hidden;
-            let size = product::Size {
+            let size = matmul::Size {
                 m: now.0.min(after),
                 n: hidden,
                 k: gates,

@@ -1,0 +1,3 @@
+//! Products with constants that come from the CPU.
+
+pub mod gpu;
