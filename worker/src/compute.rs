@@ -1,16 +1,22 @@
 //! Which processor computes: the choice of a device, its compute class and the reasons to tell a
 //! person. It does not depend on what is computed.
 
+pub(crate) mod gpu;
+
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Device, DeviceKind};
-use futures::FutureExt;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use speech::error_class::{self, Class, Classify};
 
 use crate::cpu::Level;
-use crate::gpu::Kernels;
+
+pub use gpu::adapters;
+
+/// The environment variable by which a person chooses between the kernels for hardware and those for
+/// adapters that compute on the CPU: `hardware` or `software`. Without it the kind of the adapter decides.
+const KERNELS: &str = "UNISONO_WGPU_KERNELS";
 
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +64,7 @@ pub enum ComputeError {
     NoAdapter,
     #[error(
         "the environment variable {name} is {0:?}: expected hardware or software, or leave it out",
-        name = crate::gpu::KERNELS
+        name = KERNELS
     )]
     UnknownKernels(String),
     #[error("cannot use {threads} threads: {source}")]
@@ -110,35 +116,10 @@ impl Compute {
         if choice == DeviceChoice::Cpu {
             return Ok(Self::cpu("the CPU, as asked".to_owned()));
         }
-        let kernels = Kernels::asked().map_err(ComputeError::UnknownKernels)?;
-        let adapters = adapters();
-        match (choice, best(&adapters)) {
-            (DeviceChoice::Wgpu, None) => Err(ComputeError::NoAdapter),
-            (_, Some((kind, adapter))) if !adapter.software => {
-                let reason = format!("{}, a {} GPU", adapter.name, adapter.kind);
-                Ok(Self::gpu(kind, adapter, kernels, reason))
-            }
-            (DeviceChoice::Wgpu, Some((kind, adapter))) => {
-                let reason = format!(
-                    "{}, a software adapter: wgpu was asked for and there is no hardware GPU (the \
-                     device `cpu` is faster)",
-                    adapter.name
-                );
-                Ok(Self::gpu(kind, adapter, kernels, reason))
-            }
-            (_, found) => {
-                let level = Level::detect().name();
-                let reason = match found {
-                    Some((_, software)) => format!(
-                        "the CPU ({level}): the only graphics adapter is {}, which computes in \
-                         software",
-                        software.name
-                    ),
-                    None => format!("the CPU ({level}): no graphics adapter was found"),
-                };
-                Ok(Self::cpu(reason))
-            }
-        }
+        Ok(gpu::open(choice)?.unwrap_or_else(|reason| {
+            let level = Level::detect().name();
+            Self::cpu(format!("the CPU ({level}): {reason}"))
+        }))
     }
 
     fn cpu(reason: String) -> Self {
@@ -155,111 +136,6 @@ impl Compute {
             hardware: false,
         }
     }
-
-    fn gpu(
-        kind: DeviceKind,
-        adapter: &AdapterInfo,
-        kernels: Option<Kernels>,
-        reason: String,
-    ) -> Self {
-        let AdapterInfo {
-            name,
-            backend,
-            driver,
-            ..
-        } = adapter;
-        // Other kernels add in another order.
-        let kernels = kernels.map_or(String::new(), |kernels| {
-            format!("+{}-kernels", kernels.name())
-        });
-        let class = format!(
-            "wgpu/{backend}/{name}/{driver}{kernels}/{}",
-            env!("CARGO_PKG_VERSION")
-        );
-        Self {
-            device: Device::wgpu(kind),
-            class,
-            reason,
-            hardware: !adapter.software,
-        }
-    }
-}
-
-/// The best of `adapters` and how burn calls it, which counts each kind in the order of the list:
-/// discrete before integrated before virtual before software.
-fn best(adapters: &[AdapterInfo]) -> Option<(DeviceKind, &AdapterInfo)> {
-    [
-        ("discrete", DeviceKind::DiscreteGpu(0)),
-        ("integrated", DeviceKind::IntegratedGpu(0)),
-        ("virtual", DeviceKind::VirtualGpu(0)),
-        ("software", DeviceKind::Cpu),
-    ]
-    .into_iter()
-    .find_map(|(kind, device)| {
-        adapters
-            .iter()
-            .find(|adapter| adapter.kind == kind)
-            .map(|adapter| (device, adapter))
-    })
-}
-
-/// The adapters of the graphics API that burn uses on this machine: the first one with a GPU,
-/// otherwise the first with anything.
-pub fn adapters() -> Vec<AdapterInfo> {
-    let apis: &[wgpu::Backends] = if cfg!(target_os = "macos") {
-        &[wgpu::Backends::METAL]
-    } else {
-        &[
-            wgpu::Backends::VULKAN,
-            wgpu::Backends::DX12,
-            wgpu::Backends::GL,
-        ]
-    };
-    let mut software = Vec::new();
-    for &api in apis {
-        let found = adapters_of(api);
-        if found.iter().any(|adapter| !adapter.software) {
-            return found;
-        }
-        if software.is_empty() {
-            software = found;
-        }
-    }
-    software
-}
-
-fn adapters_of(api: wgpu::Backends) -> Vec<AdapterInfo> {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: api,
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    // Ready at once everywhere but in a browser.
-    let found = instance
-        .enumerate_adapters(api)
-        .now_or_never()
-        .unwrap_or_default();
-    found
-        .iter()
-        .map(|adapter| {
-            let info = adapter.get_info();
-            let kind = match info.device_type {
-                wgpu::DeviceType::DiscreteGpu => "discrete",
-                wgpu::DeviceType::IntegratedGpu => "integrated",
-                wgpu::DeviceType::VirtualGpu => "virtual",
-                wgpu::DeviceType::Cpu => "software",
-                wgpu::DeviceType::Other => "other",
-            };
-            AdapterInfo {
-                name: info.name,
-                backend: format!("{:?}", info.backend),
-                kind: kind.to_owned(),
-                driver: format!("{} {}", info.driver, info.driver_info)
-                    .trim()
-                    .to_owned(),
-                software: info.device_type == wgpu::DeviceType::Cpu,
-            }
-        })
-        .collect()
 }
 
 /// Gives the CPU operators `threads` threads. To be called once, before anything is computed.
@@ -277,16 +153,6 @@ pub fn set_threads(threads: usize) -> Result<(), ComputeError> {
 mod tests {
     use super::*;
 
-    fn adapter(kind: &str) -> AdapterInfo {
-        AdapterInfo {
-            name: kind.to_owned(),
-            backend: "Vulkan".to_owned(),
-            kind: kind.to_owned(),
-            driver: "1".to_owned(),
-            software: kind == "software",
-        }
-    }
-
     #[test]
     fn a_choice_is_read_as_it_is_written_and_a_wrong_one_is_named() {
         for choice in [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Wgpu] {
@@ -300,29 +166,6 @@ mod tests {
             .expect_err("no such device")
             .to_string();
         assert!(error.contains("`gpu`") && error.contains("auto, cpu or wgpu"));
-    }
-
-    #[test]
-    fn a_discrete_gpu_goes_before_an_integrated_one_and_software_comes_last() {
-        let list = ["software", "other", "integrated", "discrete"].map(adapter);
-        assert_eq!(best(&list).expect("found").1.kind, "discrete");
-        assert_eq!(best(&list[..3]).expect("found").1.kind, "integrated");
-        assert_eq!(best(&list[..2]).expect("found").1.kind, "software");
-        assert!(best(&list[1..2]).is_none());
-    }
-
-    #[test]
-    fn kernels_that_were_asked_for_are_part_of_the_class() {
-        let class = |kernels| {
-            let adapter = adapter("software");
-            Compute::gpu(DeviceKind::Cpu, &adapter, kernels, String::new()).class
-        };
-        let version = env!("CARGO_PKG_VERSION");
-        let own = format!("wgpu/Vulkan/software/1/{version}");
-        assert_eq!(class(None), own);
-        let asked = format!("wgpu/Vulkan/software/1+hardware-kernels/{version}");
-        assert_eq!(class(Some(Kernels::Hardware)), asked);
-        assert_ne!(class(Some(Kernels::Software)), own);
     }
 
     #[test]

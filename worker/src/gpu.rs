@@ -5,8 +5,6 @@
 
 pub mod matmul;
 
-use std::sync::OnceLock;
-
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
 use burn_cubecl::cubecl;
@@ -18,6 +16,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use crate::compute::gpu::Kernels;
+
 /// A device and what suits it.
 pub struct Gpu {
     pub client: Client,
@@ -25,53 +25,10 @@ pub struct Gpu {
     pub plan: Plan,
 }
 
-/// The environment variable by which a person chooses between the kernels for hardware and those for
-/// adapters that compute on the CPU: `hardware` or `software`. Without it the kind of the adapter decides.
-pub const KERNELS: &str = "UNISONO_WGPU_KERNELS";
-
-/// For which kind of adapter the kernels are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernels {
-    Hardware,
-    Software,
-}
-
-impl Kernels {
-    /// What the environment asks for; `None` where it asks for nothing. It is read once.
-    ///
-    /// # Errors
-    /// The variable's value, when it is none of the two.
-    pub fn asked() -> Result<Option<Self>, String> {
-        static ASKED: OnceLock<Result<Option<Kernels>, String>> = OnceLock::new();
-        let read = || match std::env::var_os(KERNELS) {
-            None => Ok(None),
-            Some(value) => Self::named(&value.to_string_lossy()),
-        };
-        ASKED.get_or_init(read).clone()
-    }
-
-    fn named(value: &str) -> Result<Option<Self>, String> {
-        match value {
-            "" => Ok(None),
-            "hardware" => Ok(Some(Self::Hardware)),
-            "software" => Ok(Some(Self::Software)),
-            other => Err(other.to_owned()),
-        }
-    }
-
-    /// As it is written in the environment and in a compute class.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hardware => "hardware",
-            Self::Software => "software",
-        }
-    }
-}
-
 /// How launches are cut. Two workers of a compute class have the same adapter and so the same plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The adapter computes on the CPU, or its kernels were asked for ([`KERNELS`]): a unit is a lane of a
+    /// The adapter computes on the CPU, or its kernels were asked for ([`Kernels`]): a unit is a lane of a
     /// vector register, memory is cached, and a value common to all lanes is cheap.
     pub software: bool,
     /// The largest workgroup used.
@@ -225,18 +182,4 @@ pub fn sigmoid(x: f32) -> f32 {
 #[cube]
 pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernels_are_chosen_by_name_and_another_name_is_handed_back() {
-        for kernels in [Kernels::Hardware, Kernels::Software] {
-            assert_eq!(Kernels::named(kernels.name()), Ok(Some(kernels)));
-        }
-        assert_eq!(Kernels::named(""), Ok(None));
-        assert_eq!(Kernels::named("fast"), Err("fast".to_owned()));
-    }
 }
