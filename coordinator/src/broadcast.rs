@@ -62,12 +62,12 @@ pub struct WeightPublisher {
     wire: Wire,
     /// Somebody on this host reads lanes.
     shared: AtomicBool,
-    lanes: Arc<Mutex<Lanes>>,
+    lanes: Arc<Mutex<SharedBuffers>>,
 }
 
 /// Two lanes: while one is written, the newest finished version lies in the other and can be read.
 #[derive(Debug, Default)]
-struct Lanes {
+struct SharedBuffers {
     made: [Option<Arc<Lane>>; 2],
     /// Versions begun so far; each has a number of its own, also one that is never finished.
     number: u64,
@@ -76,7 +76,7 @@ struct Lanes {
     newest: Option<usize>,
 }
 
-impl Lanes {
+impl SharedBuffers {
     /// The place where the next version is written.
     fn free(&self) -> usize {
         self.newest.map_or(0, |newest| 1 - newest)
@@ -90,7 +90,7 @@ pub struct WeightWriter {
     number: u64,
     wire: Wire,
     failed: AtomicBool,
-    lanes: Arc<Mutex<Lanes>>,
+    lanes: Arc<Mutex<SharedBuffers>>,
 }
 
 impl WeightPublisher {

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use speech::model::ModelSpec;
 use thiserror::Error;
 
-use crate::trainer::{Counts, TrainerState, checkpoint_average::Held};
+use crate::trainer::{Counts, TrainerState, checkpoint_average::HeldWeights};
 use file::{Reader, Tensor};
 
 /// Why a checkpoint was not written or read.
@@ -43,7 +43,7 @@ pub enum CheckpointError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<P> {
     pub trainer: TrainerState,
-    pub held: Held,
+    pub held: HeldWeights,
     pub progress: P,
 }
 
@@ -90,7 +90,7 @@ pub fn save<P: Serialize>(
     dir: &Path,
     spec: &ModelSpec,
     trainer: &TrainerState,
-    held: &Held,
+    held: &HeldWeights,
     progress: &P,
 ) -> Result<PathBuf, CheckpointError> {
     let at = |path: &Path| {
@@ -304,7 +304,7 @@ struct Vectors {
     weights: Vec<f32>,
     optimizer: Vec<(String, Vec<f32>)>,
     ema: Option<Vec<f32>>,
-    held: Held,
+    held: HeldWeights,
     /// Whether they are those of the model.
     expected: Result<(), String>,
 }
@@ -317,7 +317,7 @@ fn read_vectors(
     spec: &ModelSpec,
 ) -> Result<Vectors, CheckpointError> {
     let mut weights = Vec::with_capacity(spec.elements());
-    let (mut optimizer, mut ema, mut held) = (Vec::new(), None, Held::new());
+    let (mut optimizer, mut ema, mut held) = (Vec::new(), None, HeldWeights::new());
     let mut parameters = spec.parameters.iter();
     let mut expected = Ok(());
     while let Some((name, shape)) = reader.next_tensor() {

@@ -42,17 +42,17 @@ mod recordings;
 mod statistics;
 
 use index::Index;
-pub use left_out::{Excluded, Named};
+pub use left_out::{Excluded, NamedUtterance};
 use manifests::read;
-pub use overlap::Shared;
+pub use overlap::SharedRecordings;
 use recordings::{Unusable, inspect_all};
-use statistics::Hearing;
+use statistics::FeatureSource;
 
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub id: String,
-    /// Shared by all utterances in it.
+    /// SharedRecordings by all utterances in it.
     pub recording: Arc<Recording>,
     /// The samples of it that are meant, where it is not all of them.
     pub segment: Option<Range<u64>>,
@@ -81,13 +81,13 @@ impl Item {
     /// among `voices`, and the numbers beside them.
     pub fn named_bytes(&self, voices: &[GlobalStats]) -> usize {
         /// Digest, size, segment and places, with what says which is which.
-        const NUMBERS: usize = 128;
+        const FIXED_BYTES: usize = 128;
         let voice = self.voice.and_then(|place| voices.get(place as usize));
         let statistics = voice.map_or(0, |stats| {
-            NUMBERS + 8 * (stats.mean.len() + stats.variance.len())
+            FIXED_BYTES + 8 * (stats.mean.len() + stats.variance.len())
         });
         let path = self.recording.path.as_os_str().len();
-        NUMBERS + self.id.len() + path + self.text.len() + statistics
+        FIXED_BYTES + self.id.len() + path + self.text.len() + statistics
     }
 }
 
@@ -238,7 +238,7 @@ pub fn prepare(
     valid_left_out.check(valid.len())?;
     warnings.extend(overlap::find(&train, &valid).map(|shared| shared.to_string()));
 
-    let hearing = Hearing {
+    let features = FeatureSource {
         front_end: &front_end,
         features: &job.features,
         cache_dir,
@@ -248,7 +248,7 @@ pub fn prepare(
     match job.features.normalization {
         Normalization::None | Normalization::Utterance => {}
         Normalization::Global => {
-            let computed = statistics::global(&train, &hearing)?;
+            let computed = statistics::global(&train, &features)?;
             stats = Some(computed.stats);
             exclude(&mut train, &mut train_left_out, computed.unusable)?;
         }
@@ -257,7 +257,7 @@ pub fn prepare(
                 (&mut train, &mut train_left_out),
                 (&mut valid, &mut valid_left_out),
             ] {
-                let unusable = statistics::of_speakers(items, &hearing, &mut voices)?;
+                let unusable = statistics::of_speakers(items, &features, &mut voices)?;
                 exclude(items, left_out, unusable)?;
             }
         }

@@ -36,24 +36,24 @@ mod training;
 mod workers;
 
 pub(crate) use command::{
-    ActiveJob, Announced, Command, Expected, Handle, LeaseAnswer, Leased, Parting, Reply, Weights,
-    Welcome,
+    ActiveJob, Announced, Command, Expected, Handle, LeaseAnswer, LeasedNode, Parting,
+    PublishedWeights, Reply, Welcome,
 };
 pub use command::{JobView, Progress};
 pub use error::{Refused, RunError};
-pub(crate) use registry::Terms;
+pub(crate) use registry::WorkerPolicy;
 pub use registry::{Introduction, WorkerView};
 pub(crate) use results::Hypothesis;
 
-use background::Done;
+use background::WorkDone;
 use drawing::Drawing;
-use pass::Pass;
+use pass::PassData;
 use registry::WorkerRegistry;
 use training::Training;
 
 use crate::{
     buffer_pool::BufferPool,
-    leases::{self, Input, Machine, Millis, Outcome, Output, WorkerId},
+    leases::{self, ContributionOutcome, Input, LeaseScheduler, Millis, Output, WorkerId},
     records::{
         events::{Event, Journal, Published},
         times::Times,
@@ -64,13 +64,13 @@ use crate::{
 };
 
 /// Characters of a reason that a worker gives.
-const REASON: usize = 2000;
+const MAX_REASON_CHARS: usize = 2000;
 /// Vectors below this many elements are added at once: a thread would cost more.
-const SMALL: usize = 1 << 14;
+const ADD_INLINE_ELEMENTS: usize = 1 << 14;
 
 pub(crate) struct Driver {
     clock: Instant,
-    terms: Terms,
+    terms: WorkerPolicy,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
     /// Where facts about corpora are kept.
@@ -78,22 +78,22 @@ pub(crate) struct Driver {
     fence: Fence,
     /// Another coordinator has taken the directory over: this one is to end.
     fenced: Option<StoreError>,
-    machine: Machine,
+    scheduler: LeaseScheduler,
     registry: WorkerRegistry,
     /// Workers that wait for a lease.
     waiting: BTreeMap<WorkerId, Reply<LeaseAnswer>>,
     /// What followers may read of every job; gone when the coordinator stops.
     feeds: BTreeMap<String, watch::Sender<Published>>,
-    run: Option<Run>,
+    run: Option<ActiveRun>,
     /// Counts runs, so that work for one that has ended is told apart.
     runs: u64,
-    work: JoinSet<(u64, Done)>,
+    work: JoinSet<(u64, WorkDone)>,
     active_job: watch::Sender<Option<Arc<ActiveJob>>>,
-    weights: watch::Sender<Option<Weights>>,
+    weights: watch::Sender<Option<PublishedWeights>>,
     buffers: BufferPool,
     stop: Stop,
     /// The job or its compute class is another: who may compute for it is to be told anew.
-    refit: bool,
+    recheck_eligibility: bool,
     stall: Stall,
     /// Compute classes of jobs that were set aside in this life, because nobody of theirs was here.
     aside: BTreeMap<String, String>,
@@ -102,7 +102,7 @@ pub(crate) struct Driver {
 }
 
 /// The job that is worked on.
-struct Run {
+struct ActiveRun {
     number: u64,
     id: String,
     dir: PathBuf,
@@ -114,14 +114,14 @@ struct Run {
     /// What `core` has asked for, in order.
     actions: VecDeque<Action>,
     /// Absent while the corpus is prepared.
-    active: Option<Active>,
+    active: Option<StartedRun>,
     /// Who wants it cancelled.
     cancel: Vec<Reply<Result<JobView, Refused>>>,
     /// What went wrong first.
     error: Option<RunError>,
     /// Why it is to end as failed, for a reason from outside.
     given_up: Option<RunError>,
-    last: Last,
+    last: LastCauses,
     /// Who waits for that.
     gave_up: Vec<Reply<()>>,
     /// It was told that audits are left undone.
@@ -135,7 +135,7 @@ struct Run {
 
 /// What happened last of each kind that may end a run, for its message.
 #[derive(Debug, Default)]
-struct Last {
+struct LastCauses {
     left_out: Option<Quarantined>,
     /// Why a step was skipped.
     skipped: Option<String>,
@@ -144,12 +144,12 @@ struct Last {
 
 /// What a worker has handed in.
 #[derive(Debug)]
-enum Arrived {
+enum HandedIn {
     Contribution(Box<Contribution>, Times),
     Results(Vec<Hypothesis>),
 }
 
-struct Active {
+struct StartedRun {
     training: Training,
     journal: Journal,
 }
@@ -166,10 +166,10 @@ enum Stop {
 pub(crate) fn spawn(
     store: Store,
     cache_dir: Option<PathBuf>,
-    terms: Terms,
+    terms: WorkerPolicy,
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
-    const COMMANDS: usize = 256;
-    let (commands, received) = mpsc::channel(COMMANDS);
+    const COMMAND_QUEUE: usize = 256;
+    let (commands, received) = mpsc::channel(COMMAND_QUEUE);
     let (active_job, active_job_seen) = watch::channel(None);
     let (weights, weights_seen) = watch::channel(None);
     let buffers = BufferPool::default();
@@ -186,7 +186,7 @@ pub(crate) fn spawn(
     let driver = Driver {
         clock: Instant::now(),
         terms,
-        machine: Machine::new(store.generation(), config),
+        scheduler: LeaseScheduler::new(store.generation(), config),
         feeds: jobs::feeds(&store),
         fence: store.fence().clone(),
         fenced: None,
@@ -201,7 +201,7 @@ pub(crate) fn spawn(
         weights,
         buffers,
         stop: Stop::No,
-        refit: false,
+        recheck_eligibility: false,
         stall: Stall::default(),
         aside: BTreeMap::new(),
         farewells: Vec::new(),
@@ -217,13 +217,13 @@ impl Driver {
                 return Err(fenced);
             }
             self.part();
-            if std::mem::take(&mut self.refit) {
-                self.refit();
+            if std::mem::take(&mut self.recheck_eligibility) {
+                self.recheck_eligibility();
             }
             if self.watch_for_stall() {
                 continue;
             }
-            let due = self.machine.next_deadline().into_iter();
+            let due = self.scheduler.next_deadline().into_iter();
             let due = due.chain(self.stall.due()).min();
             let due = due.map(|due| self.clock + Duration::from_millis(due));
             let tick = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into());
@@ -245,7 +245,7 @@ impl Driver {
     }
 
     fn generation(&self) -> u64 {
-        self.machine.generation()
+        self.scheduler.generation()
     }
 
     fn store(&self) -> &Store {
@@ -297,20 +297,24 @@ impl Driver {
         }
     }
 
-    /// Tells the lease machine, and does what it says.
+    /// Tells the lease scheduler, and does what it says.
     fn tell(&mut self, input: Input) {
         self.tell_of(input, None);
     }
 
     /// The same with what a worker has handed in, which is taken up where it is accepted. Gives what became of it.
-    fn tell_of(&mut self, input: Input, mut arrived: Option<Arrived>) -> Option<Outcome> {
-        let mut outputs = VecDeque::from(self.machine.handle(self.now(), input));
+    fn tell_of(
+        &mut self,
+        input: Input,
+        mut arrived: Option<HandedIn>,
+    ) -> Option<ContributionOutcome> {
+        let mut outputs = VecDeque::from(self.scheduler.handle(self.now(), input));
         let mut receipt = None;
         while let Some(output) = outputs.pop_front() {
             match output {
                 Output::Granted { worker, key, .. } => {
                     if let Some(undelivered) = self.deliver(worker, key) {
-                        outputs.extend(self.machine.handle(self.now(), undelivered));
+                        outputs.extend(self.scheduler.handle(self.now(), undelivered));
                     }
                 }
                 Output::NothingYet { worker } => {
@@ -325,7 +329,9 @@ impl Driver {
                     outcome,
                 } => {
                     receipt = Some(outcome);
-                    let accepted = arrived.take().filter(|_| outcome == Outcome::Accepted);
+                    let accepted = arrived
+                        .take()
+                        .filter(|_| outcome == ContributionOutcome::Accepted);
                     if let Some(arrived) = accepted {
                         self.accept(worker.0, &key, arrived);
                     }
@@ -389,15 +395,15 @@ impl Driver {
         }
     }
 
-    /// Sends a grant to its worker; gives what the machine must hear when that fails.
+    /// Sends a grant to its worker; gives what the lease scheduler must hear when that fails.
     fn deliver(&mut self, worker: WorkerId, key: Key) -> Option<Input> {
         // The job was pinned to a class by a worker that was granted a lease just before.
         if let Err(refused) = self.check_class(worker) {
             self.answer(worker, LeaseAnswer::Idle(Some(refused.to_string())));
-            self.registry.fit(worker, false);
-            return Some(Input::Fits {
+            self.registry.set_eligible(worker, false);
+            return Some(Input::Eligibility {
                 worker,
-                fits: false,
+                eligible: false,
             });
         }
         let undelivered = Input::GivenBack {
@@ -419,10 +425,10 @@ impl Driver {
     }
 
     /// What `worker` was leased by `key`, for as long as that is worked on.
-    fn leased(&self, worker: WorkerId, key: Key) -> Option<Leased> {
+    fn leased(&self, worker: WorkerId, key: Key) -> Option<LeasedNode> {
         let active_job = self.active_job.borrow().clone()?;
         let pass = self.pass()?;
-        let asked_for = self.is_current(&key) && self.machine.expects(worker, &key);
+        let asked_for = self.is_current(&key) && self.scheduler.expects(worker, &key);
         asked_for.then(|| pass.leased(key, active_job))
     }
 
@@ -431,12 +437,12 @@ impl Driver {
         self.run.as_ref().map_or(0, |run| run.core.elements())
     }
 
-    fn pass(&self) -> Option<&Pass> {
+    fn pass(&self) -> Option<&PassData> {
         let active = self.run.as_ref()?.active.as_ref()?;
         active.training.pass.as_ref()
     }
 
-    fn pass_mut(&mut self) -> Option<&mut Pass> {
+    fn pass_mut(&mut self) -> Option<&mut PassData> {
         self.training_mut()?.pass.as_mut()
     }
 
@@ -463,12 +469,12 @@ impl Driver {
     }
 
     /// Does `work` on a thread that may take its time.
-    fn spawn(&mut self, work: impl FnOnce() -> Done + Send + 'static) {
+    fn spawn(&mut self, work: impl FnOnce() -> WorkDone + Send + 'static) {
         let number = self.runs;
         self.work.spawn_blocking(move || (number, work()));
     }
 
-    async fn done(&mut self, done: Result<(u64, Done), JoinError>) {
+    async fn done(&mut self, done: Result<(u64, WorkDone), JoinError>) {
         let Some(run) = self.run.as_mut() else { return };
         match done {
             // The work was for a run that has ended meanwhile.

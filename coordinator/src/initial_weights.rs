@@ -79,11 +79,11 @@ pub fn read(
 
 /// The file that is meant by `path`.
 fn weights_file(path: &Path) -> PathBuf {
-    const MODEL: &str = "model.safetensors";
-    let of_run = path.join("final").join(MODEL);
+    const MODEL_FILE: &str = "model.safetensors";
+    let of_run = path.join("final").join(MODEL_FILE);
     match path.is_dir() {
         true if of_run.is_file() => of_run,
-        true => path.join(MODEL),
+        true => path.join(MODEL_FILE),
         false => path.to_owned(),
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! use coordinator::{
 //!     job::Job,
-//!     trainer::{Outcome, Trainer, TrainerConfig},
+//!     trainer::{StepOutcome, Trainer, TrainerConfig},
 //! };
 //! use proto::contribution::Contribution;
 //! use speech::model::ModelSpec;
@@ -34,7 +34,7 @@
 //!     weight: 32.0,
 //!     ..Contribution::default()
 //! };
-//! let Outcome::Applied(step) = trainer.apply(sum)? else {
+//! let StepOutcome::Applied(step) = trainer.apply(sum)? else {
 //!     panic!("there is a gradient");
 //! };
 //! assert!(step.clipped && step.grad_norm > 1.0);

@@ -26,7 +26,7 @@ use tokio::{
 use tonic::{service::Routes, transport::Server};
 
 use crate::{
-    driver::{self, Command, Handle, Refused, Terms},
+    driver::{self, Command, Handle, Refused, WorkerPolicy},
     job::Job,
     store::{Layout, Store, StoreError},
 };
@@ -148,7 +148,7 @@ impl Coordinator {
         } = config;
         let wanted = resolve(&listen).await?;
         let one_job = matches!(layout, Layout::Single { .. });
-        let terms = Terms {
+        let terms = WorkerPolicy {
             heartbeat: limits.heartbeat,
             silence: limits.silence,
             returns: limits.returns,
@@ -199,8 +199,8 @@ impl Coordinator {
 /// # Errors
 /// When it is no address, or its name cannot be resolved.
 async fn resolve(listen: &str) -> Result<SocketAddr, StartError> {
-    const WITHIN: Duration = Duration::from_secs(10);
-    const PAUSE: Duration = Duration::from_secs(1);
+    const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+    const RESOLVE_RETRY_DELAY: Duration = Duration::from_secs(1);
     if let Ok(address) = listen.parse() {
         return Ok(address);
     }
@@ -220,15 +220,15 @@ async fn resolve(listen: &str) -> Result<SocketAddr, StartError> {
             },
             Err(error) => error,
         };
-        if began.elapsed() >= WITHIN {
+        if began.elapsed() >= RESOLVE_TIMEOUT {
             return Err(StartError::Resolve {
                 listen: listen.to_owned(),
                 source,
-                within: WITHIN,
+                within: RESOLVE_TIMEOUT,
             });
         }
         tracing::warn!("{listen} cannot be resolved yet: {source}");
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RESOLVE_RETRY_DELAY).await;
     }
 }
 
@@ -264,20 +264,20 @@ async fn serve(
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     /// A connection's calls at once: a worker has a handful, and none is worth more.
-    const STREAMS: u32 = 64;
+    const MAX_CONCURRENT_CALLS: u32 = 64;
     /// Bytes of a call's headers: ours have a few hundred.
-    const HEADERS: u32 = 8 << 10;
+    const MAX_HEADER_BYTES: u32 = 8 << 10;
     /// Calls that a peer has taken back before they were looked at, beyond which its connection ends.
-    const TAKEN_BACK: usize = 32;
+    const MAX_RESET_CALLS: usize = 32;
     /// The same for calls that broke the protocol; tonic would set no limit.
-    const BROKEN: usize = 64;
+    const MAX_BROKEN_CALLS: usize = 64;
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .http2_max_header_list_size(HEADERS)
-        .http2_max_pending_accept_reset_streams(Some(TAKEN_BACK))
-        .http2_max_local_error_reset_streams(Some(BROKEN))
+        .max_concurrent_streams(MAX_CONCURRENT_CALLS)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESET_CALLS))
+        .http2_max_local_error_reset_streams(Some(MAX_BROKEN_CALLS))
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .serve_with_incoming_shutdown(
@@ -355,30 +355,33 @@ impl Running {
     /// What is not done by then is taken up from the checkpoint before.
     pub async fn shutdown(self, deadline: Duration) {
         /// For open connections, once there is nothing more to say.
-        const CONNECTIONS: Duration = Duration::from_millis(500);
+        const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
         /// For those that are cut off: no peer is waited for then.
-        const CLOSING: Duration = Duration::from_millis(200);
-        const FAREWELLS: Duration = Duration::from_millis(1500);
+        const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+        const GOODBYE_TIMEOUT: Duration = Duration::from_millis(1500);
         let end = Instant::now() + deadline;
         let at_rest = self.handle.ask(|reply| Command::Stop { reply });
-        let rested = tokio::time::timeout(deadline.saturating_sub(CONNECTIONS), at_rest).await;
+        let rested = tokio::time::timeout(deadline.saturating_sub(DRAIN_TIMEOUT), at_rest).await;
         if !matches!(rested, Ok(Ok(()))) {
             tracing::warn!("there was no time for a checkpoint; the one before it stands");
         }
         // Workers that still compute will ask for more; those that are gone will not.
-        let left = end.saturating_duration_since(Instant::now() + CONNECTIONS);
+        let left = end.saturating_duration_since(Instant::now() + DRAIN_TIMEOUT);
         let farewell = self.handle.ask(|reply| Command::Farewell { reply });
-        let _ = tokio::time::timeout(left.min(FAREWELLS), farewell).await;
+        let _ = tokio::time::timeout(left.min(GOODBYE_TIMEOUT), farewell).await;
         let _ = self.stop.send(());
         // Tonic waits for connections that say nothing (hyper #4170), and for pushes to their end.
-        let left = end.saturating_duration_since(Instant::now() + CLOSING);
+        let left = end.saturating_duration_since(Instant::now() + CLOSE_TIMEOUT);
         let mut server = self.server;
-        if tokio::time::timeout(left.min(CONNECTIONS), &mut server)
+        if tokio::time::timeout(left.min(DRAIN_TIMEOUT), &mut server)
             .await
             .is_err()
         {
             self.closed.send_replace(true);
-            if tokio::time::timeout(CLOSING, &mut server).await.is_err() {
+            if tokio::time::timeout(CLOSE_TIMEOUT, &mut server)
+                .await
+                .is_err()
+            {
                 server.abort();
             }
         }

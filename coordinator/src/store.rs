@@ -24,7 +24,7 @@ use crate::job::{Job, changes::ChangeError};
 pub use fence::Fence;
 pub use jobs::Jobs;
 pub(crate) use resumption::{EARLIER_REPORT, dismiss, settle};
-pub use resumption::{Resumption, Run};
+pub use resumption::{Resumption, RunDirectory};
 
 /// How a data directory is laid out.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ impl Layout {
 /// What a job is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum JobState {
     /// It waits for its turn, or for workers.
     #[default]
     Queued,
@@ -65,7 +65,7 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
+impl JobState {
     /// Whether it stays so until somebody asks for more.
     pub const fn has_ended(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -74,9 +74,9 @@ impl State {
 
 /// A job in the queue, as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct JobEntry {
     pub name: String,
-    pub state: State,
+    pub state: JobState,
     /// Its place in the queue: lower ones run first. Resuming gives a new one.
     pub turn: u64,
     #[serde(with = "crate::records::timestamp")]
@@ -95,7 +95,7 @@ pub struct Entry {
 /// `state.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct StateFile {
     generation: u64,
     /// The number of the next job.
     next: u64,
@@ -176,7 +176,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
 #[derive(Debug)]
 pub struct Store {
     layout: Layout,
-    written: Written,
+    written: StateFile,
     fence: Fence,
     /// The lock is the open file's: it is gone when the process is, however that ends.
     _lock: File,
@@ -204,9 +204,9 @@ impl Store {
         };
         fs::create_dir_all(&root).map_err(at(&root))?;
         let lock = lock(&root)?;
-        let mut written = read_state(&root)?.unwrap_or(Written {
+        let mut written = read_state(&root)?.unwrap_or(StateFile {
             next: 1,
-            ..Written::default()
+            ..StateFile::default()
         });
         if matches!(layout, Layout::Single { resume: None, .. }) && !written.jobs.is_empty() {
             return Err(StoreError::RunExists { dir: root });
@@ -214,8 +214,8 @@ impl Store {
         written.generation = written.generation.max(Fence::newest(&root)) + 1;
         let fence = Fence::raise(&root, written.generation)?;
         for entry in written.jobs.values_mut() {
-            if entry.state == State::Running {
-                entry.state = State::Queued;
+            if entry.state == JobState::Running {
+                entry.state = JobState::Queued;
             }
         }
         let mut store = Self {
@@ -267,7 +267,7 @@ impl Store {
     /// The queued job whose turn is next.
     pub fn next_queued(&self) -> Option<String> {
         let queued = self.written.jobs.iter();
-        let queued = queued.filter(|(_, entry)| entry.state == State::Queued);
+        let queued = queued.filter(|(_, entry)| entry.state == JobState::Queued);
         let (id, _) = queued.min_by_key(|(_, entry)| entry.turn)?;
         Some(id.to_owned())
     }
@@ -284,9 +284,9 @@ impl Store {
             .map_err(|error| StoreError::Unwritable(error.to_string()))?;
         fs::create_dir_all(&dir).map_err(at(&dir))?;
         replace(&dir.join("job.toml"), toml.as_bytes())?;
-        let entry = Entry {
+        let entry = JobEntry {
             name: job.name.clone(),
-            state: State::Queued,
+            state: JobState::Queued,
             turn: self.next_turn(),
             submitted_at: now(),
             error: None,
@@ -313,7 +313,7 @@ impl Store {
     pub fn set_state(
         &mut self,
         id: &str,
-        state: State,
+        state: JobState,
         error: Option<(String, Class)>,
     ) -> Result<(), StoreError> {
         let entry = self.entry(id)?;
@@ -326,7 +326,7 @@ impl Store {
     /// Takes jobs off the list that have ended and were submitted before `time`, unless that cannot be
     /// written; gives them. Their folders stay.
     pub fn forget(&mut self, time: Timestamp) -> Result<Jobs, StoreError> {
-        let old = |entry: &Entry| entry.state.has_ended() && entry.submitted_at < time;
+        let old = |entry: &JobEntry| entry.state.has_ended() && entry.submitted_at < time;
         let gone = self.written.jobs.take(old);
         if let Err(error) = self.persist() {
             self.written.jobs.put_back(gone);
@@ -348,7 +348,7 @@ impl Store {
         turns.max().unwrap_or(0) + 1
     }
 
-    fn entry(&mut self, id: &str) -> Result<&mut Entry, StoreError> {
+    fn entry(&mut self, id: &str) -> Result<&mut JobEntry, StoreError> {
         let unknown = || StoreError::UnknownJob(id.to_owned());
         self.written.jobs.get_mut(id).ok_or_else(unknown)
     }
@@ -362,7 +362,7 @@ impl Store {
 }
 
 /// `state.json` of a directory, if there is one.
-fn read_state(root: &Path) -> Result<Option<Written>, StoreError> {
+fn read_state(root: &Path) -> Result<Option<StateFile>, StoreError> {
     let path = root.join("state.json");
     match fs::read(&path) {
         Ok(bytes) => match serde_json::from_slice(&bytes) {

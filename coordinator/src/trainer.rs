@@ -23,8 +23,8 @@ pub mod optimizer;
 mod passes;
 pub mod reduce;
 
-use moving_average::Average;
-use passes::Blocks;
+use moving_average::MovingAverage;
+use passes::BlockLayout;
 
 /// Takes a run of final weights, and the place of its first one. Runs come in any order, from several
 /// threads, and each weight once.
@@ -55,7 +55,7 @@ impl Classify for UpdateError {
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum StepOutcome {
     Applied(Applied),
     Skipped(Skipped),
 }
@@ -145,10 +145,10 @@ pub struct Trainer {
     config: TrainerConfig,
     /// The parameters' names, in the order of the flat vector.
     parameters: Vec<String>,
-    blocks: Blocks,
+    blocks: BlockLayout,
     weights: Vec<f32>,
     optimizer: Optimizer,
-    average: Option<Average>,
+    average: Option<MovingAverage>,
     /// How often the schedule met a plateau.
     drops: u64,
     step: u64,
@@ -165,9 +165,11 @@ impl Trainer {
         Self {
             config,
             parameters: names(spec),
-            blocks: Blocks::new(spec),
+            blocks: BlockLayout::new(spec),
             optimizer: Optimizer::new(config.optimizer, weights.len()),
-            average: config.ema.map(|decay| Average::new(decay, weights.clone())),
+            average: config
+                .ema
+                .map(|decay| MovingAverage::new(decay, weights.clone())),
             drops: 0,
             weights,
             step: 0,
@@ -195,7 +197,7 @@ impl Trainer {
         let steps = state.counts.applied_steps;
         let average = match (config.ema, state.ema) {
             (Some(decay), Some(average)) if average.len() == expected => {
-                Some(Average::new(decay, average))
+                Some(MovingAverage::new(decay, average))
             }
             (Some(_), average) => {
                 return Err(RestoreError::Elements {
@@ -209,7 +211,7 @@ impl Trainer {
         Ok(Self {
             config,
             parameters: names(spec),
-            blocks: Blocks::new(spec),
+            blocks: BlockLayout::new(spec),
             optimizer: Optimizer::restore(config.optimizer, expected, steps, state.optimizer)?,
             weights: state.weights,
             average,
@@ -234,7 +236,7 @@ impl Trainer {
 
     /// The weights' moving average, where one is kept.
     pub fn moving_average(&self) -> Option<&[f32]> {
-        self.average.as_ref().map(Average::weights)
+        self.average.as_ref().map(MovingAverage::weights)
     }
 
     /// What a run is judged by, and leaves behind: the moving average where one is kept, otherwise
@@ -265,9 +267,9 @@ impl Trainer {
         self.weights
     }
 
-    fn skip(&mut self, reason: Skipped) -> Outcome {
+    fn skip(&mut self, reason: Skipped) -> StepOutcome {
         self.step += 1;
-        Outcome::Skipped(reason)
+        StepOutcome::Skipped(reason)
     }
 }
 
@@ -291,7 +293,7 @@ impl Trainer {
     ///
     /// # Errors
     /// See [`Trainer::apply_to`].
-    pub fn apply(&mut self, mut sum: Contribution) -> Result<Outcome, UpdateError> {
+    pub fn apply(&mut self, mut sum: Contribution) -> Result<StepOutcome, UpdateError> {
         self.apply_to(&mut sum, &|_, _| {})
     }
 
@@ -306,7 +308,7 @@ impl Trainer {
         &mut self,
         sum: &mut Contribution,
         publish: Publish<'_>,
-    ) -> Result<Outcome, UpdateError> {
+    ) -> Result<StepOutcome, UpdateError> {
         let step = self.step;
         let (weight, loss) = (sum.weight, sum.loss);
         let Some(gradient) = &mut sum.sum else {
@@ -358,7 +360,7 @@ impl Trainer {
 
         self.step += 1;
         self.clipped_steps += u64::from(clipped.clipped);
-        Ok(Outcome::Applied(Applied {
+        Ok(StepOutcome::Applied(Applied {
             loss: loss / weight,
             weight,
             grad_norm: clipped.norm,

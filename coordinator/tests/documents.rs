@@ -280,7 +280,7 @@ fn kind(schema: &Map<String, Value>) -> String {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
         let name = name.rsplit('/').next().unwrap();
         return match name {
-            "State" | "Class" | "Set" | "Reason" => "word".to_owned(),
+            "JobState" | "Class" | "Set" | "Reason" => "word".to_owned(),
             name => format!("[{name}](#{})", name.to_lowercase()),
         };
     }

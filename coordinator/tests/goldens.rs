@@ -8,7 +8,7 @@ use coordinator::{
     select::{Figure, SelectConfig},
     trainer::{
         Trainer, TrainerConfig,
-        checkpoint_average::{self, Held},
+        checkpoint_average::{self, HeldWeights},
         clip::{ClipConfig, ClipPolicy, clip, global_norm},
         optimizer::{Optimizer, OptimizerConfig, OptimizerKind},
     },
@@ -252,7 +252,7 @@ fn averages_are_torchs() {
             ema: Some(golden.decay),
         };
         let mut trainer = Trainer::new(&spec, config, golden.weights);
-        let mut held = Held::new();
+        let mut held = HeldWeights::new();
         // Sums lose digits to cancellation: the error is measured against the largest element.
         let assert_near = |found: &[f32], expected: &[f32], what: &str| {
             let largest = expected.iter().fold(0.0f32, |a, b| a.max(b.abs()));

@@ -7,7 +7,7 @@ use std::{
 
 use coordinator::{
     job::{Job, changes},
-    store::{Run, State, StoreError},
+    store::{JobState, RunDirectory, StoreError},
 };
 
 use crate::{
@@ -73,7 +73,7 @@ pub fn find(
 }
 
 fn in_directory(job: &Job, out: &Path, when: Resume, allow_change: bool) -> Result<Start> {
-    let Some(run) = Run::look(out)? else {
+    let Some(run) = RunDirectory::look(out)? else {
         return match when {
             Resume::Auto => Ok(Start::Fresh(out.to_owned())),
             Resume::Now => Err(StoreError::NoRun {
@@ -91,7 +91,7 @@ fn in_directory(job: &Job, out: &Path, when: Resume, allow_change: bool) -> Resu
 }
 
 /// A finished run is an error only where somebody wants to go on with it now; the store says so.
-fn judged(job: &Job, dir: PathBuf, run: &Run, when: Resume) -> Start {
+fn judged(job: &Job, dir: PathBuf, run: &RunDirectory, when: Resume) -> Start {
     match when {
         Resume::Auto if run.is_over(job) => Start::Finished(dir),
         _ => Start::GoOn(dir),
@@ -100,7 +100,7 @@ fn judged(job: &Job, dir: PathBuf, run: &Run, when: Resume) -> Start {
 
 /// What was found below `runs/`.
 enum Search {
-    Found(PathBuf, Box<Run>),
+    Found(PathBuf, Box<RunDirectory>),
     /// Why there is none, for a person.
     Other(String),
 }
@@ -130,7 +130,7 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", runs.display())),
     };
-    let mut found: Vec<(Fit, Begun, PathBuf, Run)> = Vec::new();
+    let mut found: Vec<(Fit, Begun, PathBuf, RunDirectory)> = Vec::new();
     // Runs that are not meant, or cannot go on with this job: the newest one tells why.
     let mut other: Option<(bool, Begun, String)> = None;
     for entry in entries {
@@ -138,7 +138,7 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
             .with_context(|| format!("cannot read {}", runs.display()))?
             .path();
         // Whatever else lies there, and runs of another version, are no runs to choose from.
-        let Ok(Some(run)) = Run::look(&dir) else {
+        let Ok(Some(run)) = RunDirectory::look(&dir) else {
             continue;
         };
         let begun = Begun::of(&dir, &run);
@@ -151,7 +151,7 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
                 continue;
             }
             (true, Some(refused)) => format!("the run in {}: {refused}", dir.display()),
-            (false, None) if run.entry.state != State::Succeeded => format!(
+            (false, None) if run.entry.state != JobState::Succeeded => format!(
                 "there is no run of `{}` in {}/; that in {} is of the same settings under the name `{}`: go on with it by `--out {}`",
                 job.name,
                 runs.display(),
@@ -198,7 +198,7 @@ struct Begun {
 }
 
 impl Begun {
-    fn of(dir: &Path, run: &Run) -> Self {
+    fn of(dir: &Path, run: &RunDirectory) -> Self {
         let submitted = run.entry.submitted_at;
         let file = dir.file_name().unwrap_or_default().to_string_lossy();
         let suffix = file
@@ -239,7 +239,7 @@ mod tests {
         Job::parse(&text, Path::new("job.toml"), &sets).unwrap()
     }
 
-    fn begun(dir: &Path, job: &Job, state: State) {
+    fn begun(dir: &Path, job: &Job, state: JobState) {
         let layout = Layout::Single {
             run_dir: dir.to_owned(),
             resume: None,
@@ -265,24 +265,24 @@ mod tests {
             (
                 "tiny-20261127-051746",
                 job("tiny", &["train.seed=7"]),
-                State::Cancelled,
+                JobState::Cancelled,
             ),
-            ("tiny-20261127-051746-2", tiny.clone(), State::Cancelled),
-            ("tiny-20261127-051746-10", tiny.clone(), State::Cancelled),
+            ("tiny-20261127-051746-2", tiny.clone(), JobState::Cancelled),
+            ("tiny-20261127-051746-10", tiny.clone(), JobState::Cancelled),
             (
                 "tiny-3x-20261128-051746",
                 job("tiny-3x", &[]),
-                State::Succeeded,
+                JobState::Succeeded,
             ),
             (
                 "tiny-20261129-000000",
                 job("tiny", &["train.epochs=3"]),
-                State::Succeeded,
+                JobState::Succeeded,
             ),
             (
                 "tiny-20261130-000000",
                 job("tiny", &["optimizer.learning_rate=0.5"]),
-                State::Failed,
+                JobState::Failed,
             ),
         ] {
             begun(&runs.join(folder), &job, state);
@@ -314,7 +314,7 @@ mod tests {
         begun(
             &runs.join("tiny-3x-20261128-051746"),
             &job("tiny-3x", &[]),
-            State::Failed,
+            JobState::Failed,
         );
         let told = chosen(&runs, &job("tiny", &[]), false);
         assert!(
@@ -348,7 +348,7 @@ mod tests {
             Start::Fresh(out.clone())
         );
         assert!(start(&four, Resume::Now).is_err());
-        begun(&out, &four, State::Running);
+        begun(&out, &four, JobState::Running);
         // A run without a checkpoint begins anew, whatever the job.
         let other = start(&job("tiny", &["train.seed=9"]), Resume::Auto);
         assert_eq!(other.unwrap(), Start::GoOn(out.clone()));
@@ -364,7 +364,7 @@ mod tests {
         };
         let mut store = Store::open(layout).unwrap();
         let id = store.jobs().iter().next().unwrap().0.to_owned();
-        store.set_state(&id, State::Succeeded, None).unwrap();
+        store.set_state(&id, JobState::Succeeded, None).unwrap();
         drop(store);
         assert_eq!(
             start(&four, Resume::Auto).unwrap(),

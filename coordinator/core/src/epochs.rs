@@ -17,9 +17,9 @@ pub struct EpochPolicy {
     /// Epochs that have ended.
     pub epochs: u64,
     /// Whose weights are held, in the order of epochs.
-    pub held: Vec<Mark>,
+    pub held: Vec<ScoredEpoch>,
     /// The best figure so far, and the epoch that had it.
-    best: Option<Mark>,
+    best: Option<ScoredEpoch>,
     plateau: Plateau,
     /// Training is over before its last epoch.
     pub stopped: bool,
@@ -27,7 +27,7 @@ pub struct EpochPolicy {
 
 /// The end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct ScoredEpoch {
     /// Counted from 1.
     pub epoch: u64,
     pub figure: Option<Figure>,
@@ -84,7 +84,7 @@ impl EpochPolicy {
         figure: Option<Figure>,
     ) -> EpochOutcome {
         self.epochs += 1;
-        let mark = Mark {
+        let mark = ScoredEpoch {
             epoch: self.epochs,
             figure,
         };
@@ -110,7 +110,7 @@ impl EpochPolicy {
     }
 
     /// Whether the weights of `mark` are to be held, and in whose place.
-    fn room_for(&self, select: &SelectConfig, mark: &Mark) -> Option<Hold> {
+    fn room_for(&self, select: &SelectConfig, mark: &ScoredEpoch) -> Option<Hold> {
         let room = select.held();
         if room == 0 {
             return None;
@@ -136,7 +136,7 @@ impl EpochPolicy {
     }
 }
 
-impl Mark {
+impl ScoredEpoch {
     /// Whether it is better than `other`; what has no figure is worse than anything that has one.
     fn beats(&self, other: Option<&Self>) -> bool {
         match (self.figure, other.and_then(|other| other.figure)) {

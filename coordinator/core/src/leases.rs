@@ -3,8 +3,8 @@
 //! order give equal outputs. It does not depend on clocks, sockets, threads and tensors; time is an
 //! argument, and a contribution is a [`Key`] and a digest.
 //!
-//! A driver owns it. It passes on what happens, carries out what [`Machine::handle`] returns, and
-//! calls again with [`Input::Tick`] at [`Machine::next_deadline`] at the latest. What the driver owes:
+//! A driver owns it. It passes on what happens, carries out what [`LeaseScheduler::handle`] returns, and
+//! calls again with [`Input::Tick`] at [`LeaseScheduler::next_deadline`] at the latest. What the driver owes:
 //! - worker ids are given out once in a life, and leftovers of other generations are refused before
 //!   they get here (a [`Key`] carries its generation and is checked here as well);
 //! - [`Input::Contributed`] is said of whole, verified contributions, and what is answered
@@ -25,30 +25,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::contribution::{Key, PassKind};
 
 pub use interface::{
-    AuditPolicy, Config, Counters, Input, Millis, Outcome, Output, PassId, WorkerId, WorkerView,
+    AuditPolicy, Config, ContributionOutcome, Counters, Input, Millis, Output, PassId, WorkerId,
+    WorkerView,
 };
-use pace::{Pace, Speed};
-use pass::Pass;
+use pace::{ClusterPace, WorkerPace};
+use pass::LeasedPass;
 
 #[derive(Debug)]
 struct Worker {
-    heard: Millis,
+    last_heard: Millis,
     contributions: u64,
     /// What it was given and has not handed in, in that order: it works on the first.
-    held: Vec<Held>,
+    held: Vec<HeldLease>,
     /// Since when it has nothing to do, when it has nothing.
     idle: Millis,
     /// It waits for work.
     asked: bool,
     /// It may compute for the running job.
-    fits: bool,
-    speeds: BTreeMap<PassKind, Speed>,
+    eligible: bool,
+    speeds: BTreeMap<PassKind, WorkerPace>,
 }
 
 /// What a worker was given. It outlives the lease: who computes something that is not needed any more
 /// is busy all the same.
 #[derive(Debug)]
-struct Held {
+struct HeldLease {
     key: Key,
     /// In micro-batches.
     size: u32,
@@ -59,39 +60,39 @@ struct Held {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingWorker {
     worker: WorkerId,
     until: Millis,
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Machine {
+pub struct LeaseScheduler {
     generation: u64,
     config: Config,
     now: Millis,
     workers: BTreeMap<WorkerId, Worker>,
     /// In the order in which they asked.
-    waiting: Vec<Waiting>,
-    pass: Option<Pass>,
+    waiting: Vec<WaitingWorker>,
+    pass: Option<LeasedPass>,
     audit_policy: AuditPolicy,
     /// Micro-batches of the pass in one lease.
-    most: u32,
+    max_micro_batches: u32,
     /// The mean cost of a micro-batch of the pass.
     cost: f64,
     /// The pass before, for answers that come late.
-    last: Option<Pass>,
+    last: Option<LeasedPass>,
     /// Workers in quarantine.
-    barred: BTreeSet<WorkerId>,
+    quarantined: BTreeSet<WorkerId>,
     /// Since when the pass waits for nothing but second answers that nobody gives.
     unconfirmed: Option<Millis>,
     /// How long micro-batches of the running job take, by kind of pass.
-    paces: BTreeMap<PassKind, Pace>,
+    paces: BTreeMap<PassKind, ClusterPace>,
     counters: Counters,
     outputs: Vec<Output>,
 }
 
-impl Machine {
+impl LeaseScheduler {
     /// A coordinator's life begins; `generation` is greater than that of every life before.
     pub fn new(generation: u64, config: Config) -> Self {
         Self {
@@ -102,10 +103,10 @@ impl Machine {
             waiting: Vec::new(),
             pass: None,
             audit_policy: AuditPolicy::None,
-            most: u32::MAX,
+            max_micro_batches: u32::MAX,
             cost: 1.0,
             last: None,
-            barred: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
             unconfirmed: None,
             paces: BTreeMap::new(),
             counters: Counters::default(),
@@ -120,8 +121,8 @@ impl Machine {
         match input {
             Input::Joined { worker } => self.admit(worker),
             Input::Left { worker } => self.dismiss(worker),
-            Input::Heard { worker } => self.renew(worker),
-            Input::Fits { worker, fits } => self.fit(worker, fits),
+            Input::Heartbeat { worker } => self.renew(worker),
+            Input::Eligibility { worker, eligible } => self.set_eligible(worker, eligible),
             Input::LeaseWanted {
                 worker,
                 until,
@@ -130,12 +131,12 @@ impl Machine {
             Input::PassOpened {
                 pass,
                 micro_batches,
-                most,
+                max_micro_batches,
                 cost,
                 audit_policy,
             } => {
                 self.close();
-                self.most = most.max(1);
+                self.max_micro_batches = max_micro_batches.max(1);
                 self.cost = cost.max(f64::MIN_POSITIVE);
                 self.audit_policy = audit_policy;
                 self.open(pass, micro_batches);
@@ -145,14 +146,14 @@ impl Machine {
                 worker,
                 key,
                 digest,
-            } => self.judge(worker, key, digest),
+            } => self.assess(worker, key, digest),
             Input::GivenBack { worker, key } => self.take_back(worker, &key),
             Input::Interrupted => self.counters.interrupted += 1,
             Input::Tick => {}
         }
         self.expire();
         self.serve();
-        self.give_checks_up();
+        self.give_up_verifications();
         self.complete();
         std::mem::take(&mut self.outputs)
     }
@@ -161,16 +162,16 @@ impl Machine {
     pub fn next_deadline(&self) -> Option<Millis> {
         let silence = self.workers.values().map(|worker| self.lost_at(worker));
         let patience = self.waiting.iter().map(|waiting| waiting.until);
-        let leases = self.pass.iter().flat_map(Pass::expiries);
+        let leases = self.pass.iter().flat_map(LeasedPass::expiries);
         silence
             .chain(patience)
             .chain(leases)
             .chain(self.straggler().map(|(overdue, _)| overdue))
-            .chain(self.checks_end())
+            .chain(self.verification_deadline())
             .min()
     }
 
-    /// The latest time that the machine was told.
+    /// The latest time that the lease scheduler was told.
     pub fn now(&self) -> Millis {
         self.now
     }
@@ -190,19 +191,19 @@ impl Machine {
 
     /// Micro-batches of the pass that are in no accepted contribution.
     pub fn missing(&self) -> u32 {
-        self.pass.as_ref().map_or(0, Pass::missing)
+        self.pass.as_ref().map_or(0, LeasedPass::missing)
     }
 
     /// Entries that the pass keeps: free nodes, leases, attempts and answers. Bounded by twice its
     /// micro-batches and the number of leases that were granted.
     pub fn pass_entries(&self) -> usize {
-        self.pass.as_ref().map_or(0, Pass::entries)
+        self.pass.as_ref().map_or(0, LeasedPass::entries)
     }
 
     /// Whether `key` is a lease of the open pass that `worker` was granted, be it over or not, and its
     /// answers count.
     pub fn expects(&self, worker: WorkerId, key: &Key) -> bool {
-        !self.barred.contains(&worker)
+        !self.quarantined.contains(&worker)
             && self.pass.as_ref().is_some_and(|pass| {
                 pass.names(self.generation, key) && pass.was_granted(worker, key.node, key.attempt)
             })
@@ -223,23 +224,23 @@ impl Machine {
             worker,
             doing: state.held.first().map(|held| held.key.clone()),
             contributions: state.contributions,
-            last_heard: state.heard,
+            last_heard: state.last_heard,
         })
     }
 }
 
 /// Workers come and go.
-impl Machine {
+impl LeaseScheduler {
     fn admit(&mut self, id: WorkerId) {
-        let heard = self.now;
+        let now = self.now;
         self.counters.joins += 1;
         self.workers.entry(id).or_insert_with(|| Worker {
-            heard,
+            last_heard: now,
             contributions: 0,
             held: Vec::new(),
-            idle: heard,
+            idle: now,
             asked: false,
-            fits: true,
+            eligible: true,
             speeds: BTreeMap::new(),
         });
     }
@@ -261,18 +262,18 @@ impl Machine {
 
     fn renew(&mut self, worker: WorkerId) {
         match self.workers.get_mut(&worker) {
-            Some(state) => state.heard = self.now,
+            Some(state) => state.last_heard = self.now,
             None => self.outputs.push(Output::Unknown { worker }),
         }
     }
 
     /// Its leases are free when it does not fit any more.
-    fn fit(&mut self, worker: WorkerId, fits: bool) {
+    fn set_eligible(&mut self, worker: WorkerId, eligible: bool) {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
         };
-        state.fits = fits;
-        if fits {
+        state.eligible = eligible;
+        if eligible {
             return;
         }
         state.held.clear();
@@ -283,7 +284,9 @@ impl Machine {
     }
 
     fn lost_at(&self, worker: &Worker) -> Millis {
-        worker.heard.saturating_add(self.config.heartbeat_timeout)
+        worker
+            .last_heard
+            .saturating_add(self.config.heartbeat_timeout)
     }
 
     /// Workers that are silent and leases that have run out.

@@ -13,21 +13,21 @@ pub struct GradNormMedian(VecDeque<f64>);
 
 impl GradNormMedian {
     /// Norms that the median is taken of.
-    const REMEMBERED: usize = 256;
+    const WINDOW: usize = 256;
     /// Fewer than this say nothing.
-    const ENOUGH: usize = 32;
+    const MIN_SAMPLES: usize = 32;
 
     /// Takes note of a step's norms, in the order of its micro-batches.
     pub fn record(&mut self, norms: &[f64]) {
         self.0.extend(norms);
-        let old = self.0.len().saturating_sub(Self::REMEMBERED);
+        let old = self.0.len().saturating_sub(Self::WINDOW);
         self.0.drain(..old);
     }
 
     /// `ratio` times the median (the upper one of an even number); `None` until there is enough to
     /// tell.
     pub fn bound(&self, ratio: f64) -> Option<f64> {
-        if self.0.len() < Self::ENOUGH {
+        if self.0.len() < Self::MIN_SAMPLES {
             return None;
         }
         let mut sorted: Vec<f64> = self.0.iter().copied().collect();

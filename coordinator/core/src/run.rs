@@ -4,19 +4,19 @@
 //!
 //! # How to drive it
 //! There are two kinds of methods. [`Run::handle`] takes an [`Input`] and returns the [`Action`]s that follow; the
-//! others look at the run and change nothing. The lease machine ([`crate::leases::Machine`]) stands beside it, and the
+//! others look at the run and change nothing. The lease scheduler ([`crate::leases::LeaseScheduler`]) stands beside it, and the
 //! caller passes between them what each has to know of the other:
 //!
-//! 1. Something happens. The caller tells the lease machine or the run.
-//! 2. It takes the lease machine's outputs in order, and tells the run at once, before the next output: an accepted
+//! 1. Something happens. The caller tells the lease scheduler or the run.
+//! 2. It takes the lease scheduler's outputs in order, and tells the run at once, before the next output: an accepted
 //!    contribution or result by [`Input::Accepted`] or [`Input::ResultsAccepted`], then `PassComplete`, `PassRestarted`
 //!    and `Differed` by the inputs of these names. (An answer that completes a pass comes before its completion, so
 //!    that no sum is taken that lacks it.)
 //! 3. It carries out the run's actions in order. `OpenPass`, `ClosePass` and `AbandonPass` are told to the lease
-//!    machine, whose outputs are taken as in 2; `Add`, `Update`, `Score`, `Checkpoint` and `Finish` may take long and
+//!    scheduler, whose outputs are taken as in 2; `Add`, `Update`, `Score`, `Checkpoint` and `Finish` may take long and
 //!    end with the input of that name, or with [`Input::Failed`].
 //! 4. When there is neither output nor action left, it waits for the next thing to happen, at most until
-//!    [`crate::leases::Machine::next_deadline`]. The run has no deadlines of its own.
+//!    [`crate::leases::LeaseScheduler::next_deadline`]. The run has no deadlines of its own.
 //!
 //! # What it promises
 //! - One action at a time has the update rule's state: `Update`, `Checkpoint` or `Finish`. At an `EndEpoch`, and at an
@@ -36,10 +36,10 @@ mod pass;
 mod tests;
 
 pub use interface::{
-    Action, End, EpochEnd, Failure, Input, OpenPass, Purpose, Rest, RunMemory, RunSpec, Start,
-    UpdateOutcome, Updated,
+    Action, End, EpochEnd, Failure, Input, OpenPass, Purpose, RunMemory, RunSpec, Start,
+    StopReason, UpdateOutcome, Updated,
 };
-use pass::{MIN_RETURNS, Pass, Returns};
+use pass::{MIN_RETURNS, PassProgress, ReturnStreak};
 
 use crate::{leases::Millis, norm_bound::NormBound, select::Figure};
 
@@ -48,13 +48,13 @@ use crate::{leases::Millis, norm_bound::NormBound, select::Figure};
 pub struct Run {
     now: Millis,
     /// Absent while the run is prepared.
-    active: Option<Box<Active>>,
+    active: Option<Box<StartedRun>>,
     ended: bool,
 }
 
 /// Who has the update rule's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rule {
+enum RuleHolder {
     /// Nobody.
     AtHand,
     Updating,
@@ -65,7 +65,7 @@ enum Rule {
 }
 
 #[derive(Clone, Debug)]
-struct Active {
+struct StartedRun {
     spec: RunSpec,
     memory: RunMemory,
     step: u64,
@@ -73,11 +73,11 @@ struct Active {
     chosen: bool,
     /// The step of the newest checkpoint.
     saved: u64,
-    rule: Rule,
-    pass: Option<Pass>,
+    rule: RuleHolder,
+    pass: Option<PassProgress>,
     /// The attempt of the next sum that is begun: a thread may still add to one of an earlier pass.
     next_attempt: u32,
-    rest: Option<Rest>,
+    stopping: Option<StopReason>,
 }
 
 impl Run {
@@ -94,12 +94,12 @@ impl Run {
                 .note(self.now, input, &mut actions)
                 .or_else(|| active.proceed(&mut actions)),
             (None, Input::Begun(start)) => {
-                let active = self.active.insert(Box::new(Active::new(*start)));
+                let active = self.active.insert(Box::new(StartedRun::new(*start)));
                 active.proceed(&mut actions)
             }
-            (None, Input::Rest(rest)) => {
+            (None, Input::Stop(reason)) => {
                 actions.push(Action::AbandonPreparation);
-                Some(rest.into())
+                Some(reason.into())
             }
             // There is no pass yet, and nothing was asked for.
             (None, _) => None,
@@ -132,23 +132,23 @@ impl Run {
     }
 
     /// Whether nothing more is to be begun.
-    pub fn is_resting(&self) -> bool {
+    pub fn is_stopping(&self) -> bool {
         let active = self.active.as_ref();
-        self.ended || active.is_some_and(|active| active.rest.is_some())
+        self.ended || active.is_some_and(|active| active.stopping.is_some())
     }
 }
 
-impl From<Rest> for End {
-    fn from(rest: Rest) -> Self {
-        match rest {
-            Rest::Requeue => Self::Requeued,
-            Rest::GiveUp => Self::Failed(Failure::GivenUp),
-            Rest::Cancel => Self::Cancelled,
+impl From<StopReason> for End {
+    fn from(reason: StopReason) -> Self {
+        match reason {
+            StopReason::Requeue => Self::Requeued,
+            StopReason::GiveUp => Self::Failed(Failure::GivenUp),
+            StopReason::Cancel => Self::Cancelled,
         }
     }
 }
 
-impl Active {
+impl StartedRun {
     fn new(start: Start) -> Self {
         let Start {
             spec,
@@ -164,10 +164,10 @@ impl Active {
             elements,
             chosen,
             saved: step,
-            rule: Rule::AtHand,
+            rule: RuleHolder::AtHand,
             pass: None,
             next_attempt: 0,
-            rest: None,
+            stopping: None,
         }
     }
 
@@ -175,8 +175,8 @@ impl Active {
     fn note(&mut self, now: Millis, input: Input, actions: &mut Vec<Action>) -> Option<End> {
         match input {
             Input::Begun(_) | Input::Failed => None,
-            Input::PassComplete => self.in_pass(Pass::complete),
-            Input::PassDoubted => self.in_pass(Pass::doubt),
+            Input::PassComplete => self.in_pass(PassProgress::complete),
+            Input::PassDoubted => self.in_pass(PassProgress::doubt),
             Input::PassRestarted => {
                 if let Some(pass) = self.pass.as_mut().filter(|pass| !pass.is_settling()) {
                     self.memory.left_out -= pass.restart();
@@ -191,19 +191,19 @@ impl Active {
             Input::Updated(updated) => self.updated(updated),
             Input::Scored { figure, possible } => self.scored(figure, possible, actions),
             Input::Checkpointed { step } => {
-                (self.saved, self.rule) = (step, Rule::AtHand);
+                (self.saved, self.rule) = (step, RuleHolder::AtHand);
                 None
             }
             Input::Finished => Some(End::Succeeded),
-            Input::Rest(rest) => {
-                self.rest = self.rest.max(Some(rest));
+            Input::Stop(reason) => {
+                self.stopping = self.stopping.max(Some(reason));
                 self.abandon_pass(actions);
                 None
             }
         }
     }
 
-    fn in_pass(&mut self, change: impl FnOnce(&mut Pass)) -> Option<End> {
+    fn in_pass(&mut self, change: impl FnOnce(&mut PassProgress)) -> Option<End> {
         self.pass.as_mut().map(change);
         None
     }
@@ -219,7 +219,7 @@ impl Active {
 
     fn returned(&mut self, now: Millis, actions: &mut Vec<Action>) -> Option<End> {
         let pass = self.pass.as_mut()?;
-        let returns = pass.returns.get_or_insert_with(|| Returns::begin(now));
+        let returns = pass.returns.get_or_insert_with(|| ReturnStreak::begin(now));
         if let Some(more) = returns.count(now) {
             actions.push(Action::TellReturn { more });
         }
@@ -235,7 +235,7 @@ impl Active {
             norms,
             outcome,
         } = updated;
-        self.rule = Rule::AtHand;
+        self.rule = RuleHolder::AtHand;
         self.pass = None;
         self.step += 1;
         self.elements = elements;
@@ -297,7 +297,7 @@ impl Active {
     /// Begins what is due, until something has to be waited for. Gives the end, if that is what is due.
     fn proceed(&mut self, actions: &mut Vec<Action>) -> Option<End> {
         loop {
-            if let Some(attempt) = self.pass.as_mut().and_then(Pass::begin_adding) {
+            if let Some(attempt) = self.pass.as_mut().and_then(PassProgress::begin_adding) {
                 actions.push(Action::Add { attempt });
             }
             match self.next()? {
@@ -309,15 +309,15 @@ impl Active {
                 }
                 Next::Settle => self.settle(actions),
                 Next::Checkpoint => {
-                    self.rule = Rule::Saving;
+                    self.rule = RuleHolder::Saving;
                     let memory = Box::new(self.memory.clone());
                     actions.push(Action::Checkpoint { memory });
                 }
                 Next::Finish => {
-                    self.rule = Rule::Finishing;
+                    self.rule = RuleHolder::Finishing;
                     actions.push(Action::Finish);
                 }
-                Next::Rest(rest) => return Some(rest.into()),
+                Next::Stop(reason) => return Some(reason.into()),
             }
         }
     }
@@ -341,7 +341,7 @@ impl Active {
             norm_bound,
         };
         self.next_attempt += 1;
-        self.pass = Some(Pass::new(opened));
+        self.pass = Some(PassProgress::new(opened));
         actions.push(Action::OpenPass(opened));
     }
 
@@ -350,7 +350,7 @@ impl Active {
         pass.settle();
         actions.push(Action::ClosePass);
         if pass.is_update() {
-            self.rule = Rule::Updating;
+            self.rule = RuleHolder::Updating;
             actions.push(Action::Update);
         } else {
             actions.push(Action::Score);
@@ -359,14 +359,14 @@ impl Active {
 
     /// What is due, as things stand; `None` where something has to be waited for.
     fn next(&self) -> Option<Next> {
-        let at_hand = self.rule == Rule::AtHand;
-        let settling = self.pass.as_ref().is_some_and(Pass::is_settling);
-        if settling || self.rule == Rule::Finishing {
+        let at_hand = self.rule == RuleHolder::AtHand;
+        let settling = self.pass.as_ref().is_some_and(PassProgress::is_settling);
+        if settling || self.rule == RuleHolder::Finishing {
             return None;
         }
-        if let Some(rest) = self.rest {
+        if let Some(reason) = self.stopping {
             let next = match self.saved == self.step {
-                true => Next::Rest(rest),
+                true => Next::Stop(reason),
                 false => Next::Checkpoint,
             };
             return at_hand.then_some(next);
@@ -446,5 +446,5 @@ enum Next {
     Settle,
     Checkpoint,
     Finish,
-    Rest(Rest),
+    Stop(StopReason),
 }

@@ -15,7 +15,7 @@ pub struct SelectConfig {
     pub keep: Keep,
     /// How many of those weights are averaged element by element (Izmailov et al. 2018); fewer where the run has
     /// fewer. Each checkpoint holds all of them.
-    #[schemars(range(min = 1, max = MOST), example = 5)]
+    #[schemars(range(min = 1, max = MAX_AVERAGED), example = 5)]
     pub average: usize,
     /// The score by which epochs are compared: for `keep = "best"`, early stopping and plateaus.
     pub by: Measure,
@@ -68,14 +68,14 @@ impl Measure {
 }
 
 /// Most weights that are averaged: each is as large as the model, in memory and in every checkpoint.
-const MOST: usize = 64;
+const MAX_AVERAGED: usize = 64;
 
 impl SelectConfig {
     /// # Errors
     /// The first key that is out of range.
     pub fn validate(&self) -> Result<(), OutOfRange> {
         require(
-            (1..=MOST).contains(&self.average),
+            (1..=MAX_AVERAGED).contains(&self.average),
             "select.average",
             self.average,
             "from 1 to 64",

@@ -3,14 +3,14 @@
 use crate::leases::Millis;
 
 /// How long something must be missing before it is told: workers come and go.
-const FIRST: Millis = 10_000;
+const TELL_AFTER: Millis = 10_000;
 /// How often it is told again.
-const AGAIN: Millis = 600_000;
+const TELL_AGAIN_AFTER: Millis = 600_000;
 /// How long a job waits for workers of its compute class before one goes first that can be computed. A
 /// worker that is restarted is back before that.
-const ASIDE: Millis = 60_000;
+const SET_ASIDE_AFTER: Millis = 60_000;
 /// How often another job is looked for from then on.
-const SEEK: Millis = 1_000;
+const SEEK_EVERY: Millis = 1_000;
 
 /// What a run lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Stall {
                 before.looked = now;
                 let due = before
                     .told
-                    .map_or(before.since + FIRST, |told| told + AGAIN);
+                    .map_or(before.since + TELL_AFTER, |told| told + TELL_AGAIN_AFTER);
                 if due > now {
                     return false;
                 }
@@ -75,11 +75,12 @@ impl Stall {
     /// that it is not looked through with each word of a worker.
     pub fn seeks(&mut self, now: Millis) -> bool {
         let lacking = self.0.as_mut();
-        let Some(lacking) = lacking.filter(|it| it.lack == Lack::Class && it.since + ASIDE <= now)
+        let Some(lacking) =
+            lacking.filter(|it| it.lack == Lack::Class && it.since + SET_ASIDE_AFTER <= now)
         else {
             return false;
         };
-        let recently = |at: Millis| at + SEEK > now;
+        let recently = |at: Millis| at + SEEK_EVERY > now;
         if lacking.sought.is_some_and(recently) {
             return false;
         }
@@ -92,8 +93,8 @@ impl Stall {
         let lacking = self.0.as_ref()?;
         let tell = lacking
             .told
-            .map_or(lacking.since + FIRST, |told| told + AGAIN);
-        let seek = lacking.since + ASIDE;
+            .map_or(lacking.since + TELL_AFTER, |told| told + TELL_AGAIN_AFTER);
+        let seek = lacking.since + SET_ASIDE_AFTER;
         match lacking.lack == Lack::Class && lacking.looked < seek {
             true => Some(tell.min(seek)),
             false => Some(tell),

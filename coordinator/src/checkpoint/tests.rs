@@ -34,7 +34,7 @@ fn state(step: u64) -> TrainerState {
 }
 
 /// Held weights, one for each step.
-fn held(step: u64) -> Held {
+fn held(step: u64) -> HeldWeights {
     let vectors = (1..step).map(|step| Arc::new(state(step).weights));
     vectors.collect()
 }

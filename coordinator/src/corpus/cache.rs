@@ -10,10 +10,10 @@ use std::{
     time::SystemTime,
 };
 
-const TAIL: usize = 32;
+const CHECKSUM_BYTES: usize = 32;
 
 /// Bytes of all files together. Beyond them the longest unused go.
-const MOST: u64 = 2 << 30;
+const MAX_CACHE_BYTES: u64 = 2 << 30;
 
 /// BLAKE3 of the running program: another build may read a header otherwise, or compute other bits. `None`
 /// where the program cannot be read; nothing is kept then.
@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(found.len() as usize);
     (&file).take(most).read_to_end(&mut bytes).ok()?;
-    let body = bytes.len().checked_sub(TAIL)?;
+    let body = bytes.len().checked_sub(CHECKSUM_BYTES)?;
     if blake3::hash(&bytes[..body]).as_bytes() != &bytes[body..] {
         tracing::warn!(path = %path.display(), "a file of the cache is damaged, and is made anew");
         return None;
@@ -81,7 +81,7 @@ fn try_write<'a>(path: &Path, parts: impl Iterator<Item = &'a [u8]>) -> io::Resu
         let _ = fs::remove_file(&file.0);
     }
     written?;
-    trim(folder, MOST)
+    trim(folder, MAX_CACHE_BYTES)
 }
 
 /// A new file beside the one that it will replace, of a name that no other process has.

@@ -2,7 +2,7 @@
 //! restart does not read a corpus of a thousand hours again. It is a cache: a file is known by its path for as
 //! long as inode, size and times stay the same, and what is not known, not whole or not sure is read anew.
 //!
-//! Each manifest has an index file of its own: a head, records of [`RECORD`] bytes in the order of their keys, and
+//! Each manifest has an index file of its own: a head, records of [`RECORD_BYTES`] bytes in the order of their keys, and
 //! BLAKE3 of both at the end. Numbers are little-endian.
 
 use std::{
@@ -17,17 +17,17 @@ use speech::audio::AudioInfo;
 use super::cache;
 
 /// Bytes of a record: key, inode, size, two times, digest, sampling rate, channels, frames.
-const RECORD: usize = 16 + 4 * 8 + 32 + 4 + 2 + 8;
+const RECORD_BYTES: usize = 16 + 4 * 8 + 32 + 4 + 2 + 8;
 const MAGIC: &[u8; 32] = b"unisono: recordings, version 1 \n";
 /// Magic and digest of the program.
-const HEAD: usize = 64;
-const TAIL: usize = 32;
+const HEADER_BYTES: usize = 64;
+const CHECKSUM_BYTES: usize = 32;
 /// Recordings of a manifest beyond which the others are not kept: an index is read into memory whole.
-const MOST: usize = 4 << 20;
+const MAX_RECORDINGS: usize = 4 << 20;
 
 /// What stays the same while a file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     pub device: u64,
     pub inode: u64,
     pub bytes: u64,
@@ -35,7 +35,7 @@ pub(super) struct Stamp {
     changed: [i64; 2],
 }
 
-impl Stamp {
+impl FileStamp {
     /// The stamp of a regular file; `None` for anything else, and where the file system keeps no times.
     pub fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
@@ -82,11 +82,11 @@ pub(super) struct Facts {
 
 /// A recording to be known at the next start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record([u8; RECORD]);
+pub(super) struct Record([u8; RECORD_BYTES]);
 
 impl Record {
-    pub fn new(path: &Path, stamp: &Stamp, digest: &[u8; 32], info: &AudioInfo) -> Self {
-        let mut bytes = [0; RECORD];
+    pub fn new(path: &Path, stamp: &FileStamp, digest: &[u8; 32], info: &AudioInfo) -> Self {
+        let mut bytes = [0; RECORD_BYTES];
         let mut rest = bytes.as_mut_slice();
         let mut put = |part: &[u8]| {
             let (head, tail) = std::mem::take(&mut rest).split_at_mut(part.len());
@@ -103,7 +103,7 @@ impl Record {
     }
 }
 
-impl Stamp {
+impl FileStamp {
     fn described(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
         let (words, _) = bytes.as_chunks_mut::<8>();
@@ -155,13 +155,13 @@ impl Index {
 
     /// Recordings that are known.
     pub fn len(&self) -> usize {
-        self.records.len() / RECORD
+        self.records.len() / RECORD_BYTES
     }
 
     /// What is known of the file at `path`, if that is as it was.
-    pub fn find(&self, path: &Path, stamp: &Stamp) -> Option<Facts> {
+    pub fn find(&self, path: &Path, stamp: &FileStamp) -> Option<Facts> {
         let key = key(path);
-        let (records, _) = self.records.as_chunks::<RECORD>();
+        let (records, _) = self.records.as_chunks::<RECORD_BYTES>();
         let place = records
             .binary_search_by(|record| record[..16].cmp(&key))
             .ok()?;
@@ -193,8 +193,8 @@ impl Index {
         };
         records.sort_unstable_by_key(|record| record.0);
         records.dedup_by(|a, b| a.0[..16] == b.0[..16]);
-        records.truncate(MOST);
-        let known = self.records.as_chunks::<RECORD>().0.iter();
+        records.truncate(MAX_RECORDINGS);
+        let known = self.records.as_chunks::<RECORD_BYTES>().0.iter();
         if self.own && known.eq(records.iter().map(|record| &record.0)) {
             return;
         }
@@ -207,14 +207,14 @@ impl Index {
 
 /// Records and the program that wrote them.
 fn read(path: &Path) -> Option<(Vec<u8>, [u8; 32])> {
-    let most = (HEAD + MOST * RECORD + TAIL) as u64;
+    let most = (HEADER_BYTES + MAX_RECORDINGS * RECORD_BYTES + CHECKSUM_BYTES) as u64;
     let mut bytes = cache::read(path, most)?;
-    let head = bytes.get(..HEAD)?;
+    let head = bytes.get(..HEADER_BYTES)?;
     let program = head[MAGIC.len()..].try_into().ok()?;
-    if &head[..MAGIC.len()] != MAGIC || !(bytes.len() - HEAD).is_multiple_of(RECORD) {
+    if &head[..MAGIC.len()] != MAGIC || !(bytes.len() - HEADER_BYTES).is_multiple_of(RECORD_BYTES) {
         return None;
     }
-    bytes.drain(..HEAD);
+    bytes.drain(..HEADER_BYTES);
     Some((bytes, program))
 }
 
@@ -236,10 +236,10 @@ mod tests {
     };
 
     /// A settled file with these contents, and what is known of it.
-    fn file(folder: &Path, name: &str, contents: &[u8]) -> (PathBuf, Stamp) {
+    fn file(folder: &Path, name: &str, contents: &[u8]) -> (PathBuf, FileStamp) {
         let path = folder.join(name);
         fs::write(&path, contents).unwrap();
-        let stamp = Stamp::of(&path).unwrap();
+        let stamp = FileStamp::of(&path).unwrap();
         (path, stamp)
     }
 
@@ -247,9 +247,9 @@ mod tests {
         SystemTime::now() + Duration::from_secs(60)
     }
 
-    fn known(cache: &Path, manifest: &Path, files: &[(PathBuf, Stamp)]) -> Index {
+    fn known(cache: &Path, manifest: &Path, files: &[(PathBuf, FileStamp)]) -> Index {
         let index = Index::load(Some(cache), manifest);
-        let record = |(path, stamp): &(PathBuf, Stamp)| {
+        let record = |(path, stamp): &(PathBuf, FileStamp)| {
             let holds = stamp.holds(path, later());
             holds.then(|| Record::new(path, stamp, &[stamp.bytes as u8; 32], &INFO))
         };
@@ -270,13 +270,13 @@ mod tests {
             let facts = index.find(path, stamp).unwrap();
             assert_eq!(facts.digest, [stamp.bytes as u8; 32]);
             assert_eq!(facts.info, Some(INFO));
-            assert_eq!(Stamp::of(path).as_ref(), Some(stamp));
+            assert_eq!(FileStamp::of(path).as_ref(), Some(stamp));
         }
         let (path, before) = &files[3];
         // The same bytes and times in another file are another file; so is the file changed in place.
         let (other, _) = file(folder.path(), "other", &[7; 4]);
         fs::rename(&other, path).unwrap();
-        let now = Stamp::of(path).unwrap();
+        let now = FileStamp::of(path).unwrap();
         assert_ne!(now.inode, before.inode);
         assert_eq!(index.find(path, &now), None);
         let (path, before) = &files[5];
@@ -284,7 +284,7 @@ mod tests {
         let handle = fs::File::options().write(true).open(path).unwrap();
         let modified = UNIX_EPOCH + Duration::from_nanos(before.changed[0] as u64);
         handle.set_modified(modified).unwrap();
-        let now = Stamp::of(path).unwrap();
+        let now = FileStamp::of(path).unwrap();
         assert_eq!(
             (now.bytes, now.changed[0]),
             (before.bytes, before.changed[0])
@@ -305,7 +305,7 @@ mod tests {
         assert!(!stamp.holds(&path, SystemTime::now()));
         assert!(stamp.holds(&path, later()));
         assert!(!stamp.holds(&path, UNIX_EPOCH), "a clock that is set back");
-        let whole = Stamp {
+        let whole = FileStamp {
             changed: [1_000_000_000_000, 1_000_000_000_000],
             ..stamp
         };
@@ -328,7 +328,7 @@ mod tests {
         let (path, stamp) = &files[0];
         let kept = Index::load(Some(&cache), &manifest).place.unwrap().0;
         let whole = fs::read(&kept).unwrap();
-        assert_eq!(whole.len(), HEAD + RECORD + TAIL);
+        assert_eq!(whole.len(), HEADER_BYTES + RECORD_BYTES + CHECKSUM_BYTES);
         for at in (0..whole.len()).step_by(7) {
             let mut damaged = whole.clone();
             damaged[at] ^= 4;
@@ -336,13 +336,18 @@ mod tests {
             let index = Index::load(Some(&cache), &manifest);
             assert_eq!(index.find(path, stamp), None, "byte {at}");
         }
-        for length in [0, 31, HEAD, whole.len() - 1] {
+        for length in [0, 31, HEADER_BYTES, whole.len() - 1] {
             fs::write(&kept, &whole[..length]).unwrap();
             let index = Index::load(Some(&cache), &manifest);
             assert_eq!(index.find(path, stamp), None, "{length} bytes");
         }
         // An index that another build wrote keeps its digests and loses its headers.
-        let foreign: Vec<u8> = [MAGIC.as_slice(), &[9; 32], &whole[HEAD..HEAD + RECORD]].concat();
+        let foreign: Vec<u8> = [
+            MAGIC.as_slice(),
+            &[9; 32],
+            &whole[HEADER_BYTES..HEADER_BYTES + RECORD_BYTES],
+        ]
+        .concat();
         cache::write(&kept, [foreign.as_slice()].into_iter());
         let facts = Index::load(Some(&cache), &manifest).find(path, stamp);
         assert_eq!(facts.map(|facts| facts.info), Some(None));

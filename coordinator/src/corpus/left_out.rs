@@ -13,7 +13,7 @@ use crate::records::events::Set;
 
 /// An utterance that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub struct NamedUtterance {
     pub utterance: String,
     pub reason: String,
 }
@@ -25,13 +25,13 @@ pub struct Excluded {
     pub manifest: PathBuf,
     pub bound: MaxBad,
     pub summary: LeftOut,
-    /// The first [`Excluded::NAMED`] of them, for the run's events.
-    pub named: Vec<Named>,
+    /// The first [`Excluded::MAX_NAMED`] of them, for the run's events.
+    pub named: Vec<NamedUtterance>,
 }
 
 impl Excluded {
     /// A corpus of a million utterances may lose most of them to a setting; nobody reads so many lines.
-    pub const NAMED: usize = 1000;
+    pub const MAX_NAMED: usize = 1000;
 
     /// Nothing, of a manifest of `of` utterances.
     pub fn none(set: Set, manifest: &Path, bound: MaxBad, of: usize) -> Self {
@@ -46,8 +46,8 @@ impl Excluded {
 
     pub(super) fn add(&mut self, utterance: &str, reason: Reason, told: String) {
         self.summary.add(utterance, reason, &told);
-        if self.named.len() < Self::NAMED {
-            self.named.push(Named {
+        if self.named.len() < Self::MAX_NAMED {
+            self.named.push(NamedUtterance {
                 utterance: utterance.to_owned(),
                 reason: told,
             });

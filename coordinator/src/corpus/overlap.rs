@@ -9,11 +9,11 @@ use std::{
 use super::Item;
 
 /// Utterances that are named.
-const NAMED: usize = 5;
+const MAX_NAMED_UTTERANCES: usize = 5;
 
 /// How many utterances of the validation set are heard in training too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedRecordings {
     /// Whose recording, or segment of it, is trained on as well.
     pub same: u64,
     /// Validation utterances that overlap a segment that is trained on.
@@ -27,7 +27,7 @@ pub struct Shared {
 }
 
 /// What `valid` shares with `train`; `None` where that is nothing.
-pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
+pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<SharedRecordings> {
     let wanted: BTreeSet<[u8; 32]> = valid.iter().map(|item| item.recording.digest).collect();
     let mut spans: BTreeMap<[u8; 32], Channels<Vec<(u64, u64)>>> = BTreeMap::new();
     for item in train {
@@ -40,37 +40,37 @@ pub(super) fn find(train: &[Item], valid: &[Item]) -> Option<Shared> {
     if spans.is_empty() {
         return None;
     }
-    let mut trained: BTreeMap<[u8; 32], Channels<Trained>> = BTreeMap::new();
+    let mut trained: BTreeMap<[u8; 32], Channels<TrainedSpans>> = BTreeMap::new();
     for (digest, channels) in spans {
         let channels = channels.into_iter();
-        let channels = channels.map(|(channel, spans)| (channel, Trained::new(spans)));
+        let channels = channels.map(|(channel, spans)| (channel, TrainedSpans::new(spans)));
         trained.insert(digest, channels.collect());
     }
-    let mut shared = Shared {
+    let mut shared = SharedRecordings {
         of: valid.len() as u64,
-        ..Shared::default()
+        ..SharedRecordings::default()
     };
     let mut named: [Vec<&str>; 3] = Default::default();
     for item in valid {
         let Some(trained) = trained.get(&item.recording.digest) else {
             continue;
         };
-        let (count, named) = match held(trained, item) {
-            Held::Whole => (&mut shared.same, &mut named[0]),
-            Held::Part => (&mut shared.overlapping, &mut named[1]),
-            Held::Nothing => (&mut shared.beside, &mut named[2]),
+        let (count, named) = match overlap(trained, item) {
+            Overlap::Whole => (&mut shared.same, &mut named[0]),
+            Overlap::Part => (&mut shared.overlapping, &mut named[1]),
+            Overlap::Nothing => (&mut shared.beside, &mut named[2]),
         };
         *count += 1;
-        if named.len() < NAMED {
+        if named.len() < MAX_NAMED_UTTERANCES {
             named.push(&item.id);
         }
     }
-    let examples = named.iter().flatten().take(NAMED);
+    let examples = named.iter().flatten().take(MAX_NAMED_UTTERANCES);
     shared.examples = examples.map(|id| (*id).to_owned()).collect();
     Some(shared)
 }
 
-impl fmt::Display for Shared {
+impl fmt::Display for SharedRecordings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             same,
@@ -106,37 +106,37 @@ type Channels<T> = BTreeMap<Option<u16>, T>;
 
 /// How much of `item` is trained on, of its recording. The mean of the channels has something of each, and one
 /// channel nothing of another.
-fn held(trained: &Channels<Trained>, item: &Item) -> Held {
-    let mut most = Held::Nothing;
+fn overlap(trained: &Channels<TrainedSpans>, item: &Item) -> Overlap {
+    let mut most = Overlap::Nothing;
     for (channel, trained) in trained {
         let is_same = *channel == item.channel;
         if !is_same && channel.is_some() && item.channel.is_some() {
             continue;
         }
         match trained.holds(span(item)) {
-            Held::Whole if is_same => return Held::Whole,
-            Held::Whole | Held::Part => most = Held::Part,
-            Held::Nothing => {}
+            Overlap::Whole if is_same => return Overlap::Whole,
+            Overlap::Whole | Overlap::Part => most = Overlap::Part,
+            Overlap::Nothing => {}
         }
     }
     most
 }
 
 /// The spans of a recording that are trained on.
-struct Trained {
+struct TrainedSpans {
     exact: BTreeSet<(u64, u64)>,
     /// Where each begins, in order, and where the last of it and those before it ends.
     latest: Vec<(u64, u64)>,
 }
 
 /// How much of a span is trained on.
-enum Held {
+enum Overlap {
     Whole,
     Part,
     Nothing,
 }
 
-impl Trained {
+impl TrainedSpans {
     fn new(mut spans: Vec<(u64, u64)>) -> Self {
         let exact = spans.iter().copied().collect();
         spans.sort_unstable();
@@ -151,14 +151,14 @@ impl Trained {
         }
     }
 
-    fn holds(&self, span: (u64, u64)) -> Held {
+    fn holds(&self, span: (u64, u64)) -> Overlap {
         if self.exact.contains(&span) {
-            return Held::Whole;
+            return Overlap::Whole;
         }
         let before = self.latest.partition_point(|other| other.0 < span.1);
         match self.latest[..before].last() {
-            Some((_, end)) if *end > span.0 => Held::Part,
-            _ => Held::Nothing,
+            Some((_, end)) if *end > span.0 => Overlap::Part,
+            _ => Overlap::Nothing,
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
         let shared = find(&train, &valid).unwrap();
         assert_eq!(
             shared,
-            Shared {
+            SharedRecordings {
                 same: 2,
                 overlapping: 2,
                 beside: 2,

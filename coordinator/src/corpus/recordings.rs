@@ -23,7 +23,7 @@ use speech::{
 
 use super::{
     CorpusError, Item, Recording,
-    index::{Facts, Index, Record, Stamp, digest_file},
+    index::{Facts, FileStamp, Index, Record, digest_file},
 };
 use crate::job::Job;
 
@@ -123,7 +123,7 @@ fn files(utterances: &[Utterance]) -> (Vec<&Path>, Vec<u32>) {
 
 /// What is found out about a file.
 #[derive(Clone, Debug)]
-struct Found {
+struct FileFacts {
     info: AudioInfo,
     bytes: u64,
     digest: [u8; 32],
@@ -138,9 +138,9 @@ fn read_all(
     files: &[&Path],
     index: Index,
     abandoned: &AtomicBool,
-) -> Result<Vec<Result<Found, Arc<AudioError>>>, CorpusError> {
-    let stamps: Vec<Option<Stamp>> = files.par_iter().map(|path| Stamp::of(path)).collect();
-    let mut first_of: HashMap<Stamp, usize> = HashMap::new();
+) -> Result<Vec<Result<FileFacts, Arc<AudioError>>>, CorpusError> {
+    let stamps: Vec<Option<FileStamp>> = files.par_iter().map(|path| FileStamp::of(path)).collect();
+    let mut first_of: HashMap<FileStamp, usize> = HashMap::new();
     let firsts: Vec<usize> = (0..)
         .zip(&stamps)
         .map(|(place, stamp)| match stamp {
@@ -151,7 +151,7 @@ fn read_all(
     drop(first_of);
     let read = |place: usize| {
         let stamp = stamps[place].as_ref();
-        Found::read(files[place], stamp, &index).map_err(Arc::new)
+        FileFacts::read(files[place], stamp, &index).map_err(Arc::new)
     };
     let once = |place: usize| {
         if abandoned.load(Ordering::Relaxed) {
@@ -162,7 +162,7 @@ fn read_all(
     let places = (0..files.len()).into_par_iter();
     let found: Result<Vec<Option<_>>, CorpusError> = places.map(once).collect();
     let found = found?;
-    let found: Vec<Result<Found, Arc<AudioError>>> = (0..files.len())
+    let found: Vec<Result<FileFacts, Arc<AudioError>>> = (0..files.len())
         .into_par_iter()
         .map(|place| match &found[firsts[place]] {
             Some(Ok(found)) => Ok(found.clone()),
@@ -170,7 +170,7 @@ fn read_all(
             _ => read(place),
         })
         .collect();
-    let of_all = |is: fn(&Found) -> bool| found.iter().flatten().filter(|one| is(one)).count();
+    let of_all = |is: fn(&FileFacts) -> bool| found.iter().flatten().filter(|one| is(one)).count();
     let (known, sure) = (of_all(|one| one.known), of_all(|one| one.record));
     if known == sure && known == index.len() {
         return Ok(found);
@@ -189,9 +189,9 @@ fn read_all(
     Ok(found)
 }
 
-impl Found {
+impl FileFacts {
     /// `stamp` is the file's.
-    fn read(path: &Path, stamp: Option<&Stamp>, index: &Index) -> Result<Self, AudioError> {
+    fn read(path: &Path, stamp: Option<&FileStamp>, index: &Index) -> Result<Self, AudioError> {
         let now = SystemTime::now();
         let known = stamp.and_then(|stamp| Some((stamp, index.find(path, stamp)?)));
         if let Some((stamp, Facts { digest, info })) = known {
@@ -318,7 +318,8 @@ mod tests {
 
         // What the index says is believed: nothing is read to find it.
         let (marked, info) = ([9; 32], first[0].info);
-        let record = |path: &&Path| Record::new(path, &Stamp::of(path).unwrap(), &marked, &info);
+        let record =
+            |path: &&Path| Record::new(path, &FileStamp::of(path).unwrap(), &marked, &info);
         Index::load(Some(&cache), &manifest).keep(files.iter().map(record).collect());
         assert!(
             read()

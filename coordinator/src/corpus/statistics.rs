@@ -28,7 +28,7 @@ pub(super) struct Global {
 }
 
 /// How features are made of recordings.
-pub(super) struct Hearing<'a> {
+pub(super) struct FeatureSource<'a> {
     pub front_end: &'a FrontEnd,
     /// The features that the statistics are of.
     pub features: &'a FeaturesConfig,
@@ -38,8 +38,8 @@ pub(super) struct Hearing<'a> {
 }
 
 /// Over all of `items`.
-pub(super) fn global(items: &[Item], hearing: &Hearing) -> Result<Global, CorpusError> {
-    let kept = Kept::of("global", items, hearing);
+pub(super) fn global(items: &[Item], features: &FeatureSource) -> Result<Global, CorpusError> {
+    let kept = StatisticsFile::of("global", items, features);
     if let Some([stats]) = kept.read().as_deref() {
         return Ok(Global {
             stats: stats.clone(),
@@ -48,7 +48,7 @@ pub(super) fn global(items: &[Item], hearing: &Hearing) -> Result<Global, Corpus
     }
     let mut sums = StatsAccumulator::default();
     let items: Vec<(usize, &Item)> = items.iter().enumerate().collect();
-    let unusable = hear(&items, hearing, |_, features| sums.add(features))?;
+    let unusable = accumulate(&items, features, |_, features| sums.add(features))?;
     let stats = sums.finish();
     if unusable.is_empty() {
         kept.write(std::slice::from_ref(&stats));
@@ -60,10 +60,10 @@ pub(super) fn global(items: &[Item], hearing: &Hearing) -> Result<Global, Corpus
 /// places of the items that cannot be used and are not among them, ascending; of those whose speaker is named.
 pub(super) fn of_speakers(
     items: &mut [Item],
-    hearing: &Hearing,
+    features: &FeatureSource,
     voices: &mut Vec<GlobalStats>,
 ) -> Result<Vec<(usize, Unusable)>, CorpusError> {
-    let kept = Kept::of("speakers", items, hearing);
+    let kept = StatisticsFile::of("speakers", items, features);
     let names: BTreeSet<&str> = items
         .iter()
         .filter_map(|it| it.speaker.as_deref())
@@ -78,7 +78,7 @@ pub(super) fn of_speakers(
             let known = items.iter().enumerate();
             let known: Vec<(usize, &Item)> =
                 known.filter(|(_, item)| item.speaker.is_some()).collect();
-            let unusable = hear(&known, hearing, |item, features| {
+            let unusable = accumulate(&known, features, |item, features| {
                 sums.add(item.speaker.as_deref().unwrap_or_default(), features);
             })?;
             let (names, stats): (Vec<_>, Vec<_>) = sums.finish().into_iter().unzip();
@@ -102,23 +102,23 @@ pub(super) fn of_speakers(
 
 /// Features are computed in parallel and given to `add` in order, so that sums are the same on any number of
 /// threads. Gives the items that cannot be used, with their places.
-fn hear(
+fn accumulate(
     items: &[(usize, &Item)],
-    hearing: &Hearing,
+    features: &FeatureSource,
     mut add: impl FnMut(&Item, &Features),
 ) -> Result<Vec<(usize, Unusable)>, CorpusError> {
     /// Utterances whose features are held at once.
-    const HELD: usize = 128;
+    const UTTERANCES_AT_ONCE: usize = 128;
     let in_parts = items.iter().filter(|(_, item)| item.segment.is_some());
     let segments = Segments::of(in_parts.map(|(_, item)| (&*item.recording.path, item.channel)));
     let mut unusable = Vec::new();
-    for items in items.chunks(HELD) {
-        if hearing.abandoned.load(Ordering::Relaxed) {
+    for items in items.chunks(UTTERANCES_AT_ONCE) {
+        if features.abandoned.load(Ordering::Relaxed) {
             return Err(CorpusError::Abandoned);
         }
         let features: Vec<_> = items
             .par_iter()
-            .map(|(_, item)| features_of(item, &segments, hearing.front_end))
+            .map(|(_, item)| features_of(item, &segments, features.front_end))
             .collect::<Result<_, CorpusError>>()?;
         for ((place, item), features) in items.iter().zip(features) {
             match features {
@@ -160,17 +160,17 @@ fn features_of(
 }
 
 /// Statistics that an earlier start may have computed: of the same samples, by the same program.
-struct Kept(Option<PathBuf>);
+struct StatisticsFile(Option<PathBuf>);
 
-impl Kept {
+impl StatisticsFile {
     /// Bytes of the statistics of half a million speakers.
-    const MOST: u64 = 1 << 30;
+    const MAX_FILE_BYTES: u64 = 1 << 30;
 
-    fn of(kind: &str, items: &[Item], hearing: &Hearing) -> Self {
-        let place = hearing.cache_dir.zip(cache::program());
+    fn of(kind: &str, items: &[Item], features: &FeatureSource) -> Self {
+        let place = features.cache_dir.zip(cache::program());
         Self(place.map(|(folder, program)| {
             let mut hasher = blake3::Hasher::new();
-            let features = serde_json::to_vec(hearing.features).expect("settings are JSON");
+            let features = serde_json::to_vec(features.features).expect("settings are JSON");
             hasher.update(&program).update(kind.as_bytes()).update(&[0]);
             hasher.update(&features);
             for item in items {
@@ -192,7 +192,7 @@ impl Kept {
     }
 
     fn read(&self) -> Option<Vec<GlobalStats>> {
-        let bytes = cache::read(self.0.as_ref()?, Self::MOST)?;
+        let bytes = cache::read(self.0.as_ref()?, Self::MAX_FILE_BYTES)?;
         let (mut words, []) = bytes.as_chunks::<8>() else {
             return None;
         };
@@ -227,7 +227,7 @@ impl Kept {
                 bytes.extend(value.to_le_bytes());
             }
         }
-        if bytes.len() as u64 <= Self::MOST {
+        if bytes.len() as u64 <= Self::MAX_FILE_BYTES {
             cache::write(path, [bytes.as_slice()].into_iter());
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn statistics_are_kept_to_the_last_bit() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept(Some(folder.path().join("a.statistics")));
+        let kept = StatisticsFile(Some(folder.path().join("a.statistics")));
         assert_eq!(kept.read(), None);
         let stats: Vec<GlobalStats> = (0..3)
             .map(|speaker| GlobalStats {
@@ -257,6 +257,6 @@ mod tests {
         let words = [3_u64, 1 << 60].map(u64::to_le_bytes);
         cache::write(kept.0.as_ref().unwrap(), [words.as_flattened()].into_iter());
         assert_eq!(kept.read(), None);
-        assert_eq!(Kept(None).read(), None);
+        assert_eq!(StatisticsFile(None).read(), None);
     }
 }

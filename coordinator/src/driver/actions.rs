@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Driver, Run, RunError, Stop};
+use super::{ActiveRun, Driver, RunError, Stop};
 use crate::{
     leases::{Input, Millis},
     run::{self, Action, End},
@@ -63,7 +63,7 @@ impl Driver {
     }
 }
 
-impl Run {
+impl ActiveRun {
     /// Tells the run's state machine what happened.
     pub(super) fn advance(&mut self, input: run::Input) {
         let now = self.clock.elapsed().as_millis() as Millis;

@@ -24,7 +24,7 @@ use super::{
     lineage::{self, Changed, Lineage},
     pass::Reduced,
     results::Hypothesis,
-    training::{Remembered, Tally, Training},
+    training::{CheckpointState, RunState, Training},
 };
 use crate::{
     broadcast::{Encoded, WeightPublisher, WeightWriter},
@@ -40,17 +40,18 @@ use crate::{
     run::{RunMemory, Start},
     store::{self, StoreError, replace},
     trainer::{
-        Counts, Outcome, Trainer, TrainerConfig, checkpoint_average::Held, reduce::ReduceError,
+        Counts, StepOutcome, Trainer, TrainerConfig, checkpoint_average::HeldWeights,
+        reduce::ReduceError,
     },
 };
 
 /// What came of some work.
 #[derive(Debug)]
-pub enum Done {
-    Begun(Result<Box<Begun>, RunError>),
+pub enum WorkDone {
+    Begun(Result<Box<PreparedRun>, RunError>),
     Reduced(Result<Reduced, ReduceError>),
-    Updated(Result<Box<Updated>, RunError>),
-    Scored(Box<Scored>),
+    Updated(Result<Box<UpdateDone>, RunError>),
+    Scored(Box<ScoreDone>),
     Checkpointed(Box<Checkpointed>),
     Finished(Result<String, RunError>),
     /// How long it took.
@@ -59,13 +60,13 @@ pub enum Done {
 
 /// What a run needs to begin.
 #[derive(Debug)]
-pub struct Beginning {
+pub struct RunPreparation {
     pub job: Job,
     pub run_dir: PathBuf,
     pub synthetic_dir: PathBuf,
     /// Where facts about corpora are kept.
     pub cache_dir: Option<PathBuf>,
-    /// See [`crate::store::Entry::permissions`].
+    /// See [`crate::store::JobEntry::permissions`].
     pub permissions: u64,
     /// How long a pass may come to nothing because its leases are returned.
     pub returns: Duration,
@@ -75,7 +76,7 @@ pub struct Beginning {
 
 /// A run that can go on.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PreparedRun {
     pub training: Training,
     pub start: Start,
     pub journal: Journal,
@@ -92,7 +93,7 @@ pub struct Begun {
 
 /// Prepares the corpus and takes up the newest good checkpoint, if there is one. A changed job is the
 /// run's own once it has been compared with the checkpoint; one that does not go with it is dropped.
-pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
+pub fn begin(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
     let run_dir = beginning.run_dir.clone();
     let begun = take_up(beginning);
     if begun.as_ref().is_err_and(RunError::is_about_the_checkpoint) {
@@ -101,8 +102,8 @@ pub fn begin(beginning: Beginning) -> Result<Begun, RunError> {
     begun
 }
 
-fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
-    let Beginning {
+fn take_up(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
+    let RunPreparation {
         job,
         run_dir,
         synthetic_dir,
@@ -129,7 +130,7 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         total_steps: plan.total_steps(),
         ema: train.ema,
     };
-    let latest = checkpoint::latest::<Remembered>(&checkpoints(&run_dir), &prepared.spec)?;
+    let latest = checkpoint::latest::<CheckpointState>(&checkpoints(&run_dir), &prepared.spec)?;
     let mut damaged = set_aside(&latest.damaged)?;
     if latest.found.is_none() && !damaged.is_empty() {
         damaged.push("no whole checkpoint is left: the run begins at step 0 again".to_owned());
@@ -145,11 +146,11 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
             let step = trainer.counts.step;
             let policy = &progress.run.policy;
             let whole = policy.held.len() == held.len();
-            if progress.tally.corpus != prepared.digest || !whole {
+            if progress.run_state.corpus != prepared.digest || !whole {
                 return Err(RunError::Changed { step });
             }
             let drops = policy.drops();
-            let lineage = &mut progress.tally.lineage;
+            let lineage = &mut progress.run_state.lineage;
             changed = lineage.go_on(&job, &prepared, step, permissions)?;
             let (epochs, total) = (train.epochs, plan.total_steps());
             if step > total {
@@ -165,16 +166,21 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         }
         None => {
             let initial = lineage::read_initial(&job, &prepared)?;
-            let tally = Tally {
+            let run_state = RunState {
                 corpus: prepared.digest.clone(),
                 lineage: Lineage::begin(&job, permissions, initial.as_ref())?,
-                ..Tally::default()
+                ..RunState::default()
             };
             let weights = initial.map(|(weights, _)| weights);
             let weights = weights.unwrap_or_else(|| prepared.spec.initialize(train.seed));
             let trainer = Trainer::new(&prepared.spec, config, weights);
             let run = RunMemory::default();
-            (trainer, Remembered { run, tally }, Held::new(), None)
+            (
+                trainer,
+                CheckpointState { run, run_state },
+                HeldWeights::new(),
+                None,
+            )
         }
     };
     let encoded = Encoded::new(trainer.weights(), train.wire);
@@ -183,23 +189,23 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         return Err(CorpusError::Abandoned.into());
     }
     store::settle(&run_dir)?;
-    let Remembered {
+    let CheckpointState {
         run: memory,
-        mut tally,
+        mut run_state,
     } = remembered;
-    let opened = tally.offsets;
+    let opened = run_state.offsets;
     let kept = history::keep(&run_dir, opened.events)?;
-    tally.offsets.events = kept.length;
-    tally.recall(&kept, Report::earlier(&run_dir).as_ref());
-    let journal = Journal::open(&run_dir, tally.offsets, feed)?;
+    run_state.offsets.events = kept.length;
+    run_state.recall(&kept, Report::earlier(&run_dir).as_ref());
+    let journal = Journal::open(&run_dir, run_state.offsets, feed)?;
     let elements = trainer.weights().len();
-    let chosen = tally.chosen.is_some();
+    let chosen = run_state.chosen.is_some();
     let training = Training::new(
         Arc::new(job),
         Arc::new(prepared),
         plan,
         trainer,
-        (tally, held),
+        (run_state, held),
     );
     let start = Start {
         spec: training.spec(returns),
@@ -208,7 +214,7 @@ fn take_up(beginning: Beginning) -> Result<Begun, RunError> {
         elements,
         chosen,
     };
-    Ok(Begun {
+    Ok(PreparedRun {
         training,
         start,
         journal,
@@ -243,11 +249,11 @@ fn name(path: &Path) -> String {
 
 /// A step that was made.
 #[derive(Debug)]
-pub struct Updated {
+pub struct UpdateDone {
     pub trainer: Trainer,
     /// Absent where the weights are still those of the step before.
     pub encoded: Option<Encoded>,
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     pub counts: Counts,
     /// The whole pass's sum, without its vector.
     pub sum: Contribution,
@@ -260,7 +266,7 @@ pub fn update(
     mut sum: Contribution,
     publisher: &WeightPublisher,
     buffers: &BufferPool,
-) -> Result<Updated, RunError> {
+) -> Result<UpdateDone, RunError> {
     let began = Instant::now();
     let writer = publisher.writer(trainer.weights().len());
     let outcome = match &writer {
@@ -268,17 +274,17 @@ pub fn update(
         None => trainer.apply_to(&mut sum, &|_, _| {})?,
     };
     let encoded = match outcome {
-        Outcome::Applied(_) => {
+        StepOutcome::Applied(_) => {
             let encoded = writer.and_then(WeightWriter::finish);
             Some(encoded.unwrap_or_else(|| Encoded::new(trainer.weights(), publisher.wire())))
         }
-        Outcome::Skipped(_) => None,
+        StepOutcome::Skipped(_) => None,
     };
     if let Some(vector) = sum.sum.take() {
         buffers.give(vector);
     }
     let update_s = began.elapsed().as_secs_f64();
-    Ok(Updated {
+    Ok(UpdateDone {
         encoded,
         counts: trainer.counts(),
         trainer,
@@ -290,7 +296,7 @@ pub fn update(
 
 /// The score over the whole validation set.
 #[derive(Debug)]
-pub struct Scored {
+pub struct ScoreDone {
     pub score: Score,
     /// Mean over the utterances that have one.
     pub loss: Option<f64>,
@@ -300,7 +306,7 @@ pub struct Scored {
 
 /// Scores the utterances of the validation set that could be decoded; one without a result counts as not
 /// recognised.
-pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> Scored {
+pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> ScoreDone {
     let pairs: Vec<(&str, &str)> = (0..)
         .zip(&prepared.valid)
         .filter_map(|(index, item)| {
@@ -326,7 +332,7 @@ pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> Scored
         Head::Keyword => score::keyword(&pairs, &prepared.recipe.vocabulary.units),
         Head::Ctc => score::transcripts(&pairs),
     };
-    Scored {
+    ScoreDone {
         score,
         loss,
         unusable: unusable.collect(),
@@ -347,7 +353,7 @@ pub fn save(
     run_dir: &Path,
     trainer: Trainer,
     prepared: &Prepared,
-    (remembered, held): (&Remembered, &Held),
+    (remembered, held): (&CheckpointState, &HeldWeights),
     keep: usize,
     ready: impl FnOnce() -> Result<(), RunError>,
 ) -> Checkpointed {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::{
-    Active, Driver,
-    background::{self, Checkpointed, Done},
+    Driver, StartedRun,
+    background::{self, Checkpointed, WorkDone},
     error::RunError,
     finish::add_faults,
-    training::Remembered,
+    training::CheckpointState,
 };
 use crate::{
     records::events::Event,
@@ -19,10 +19,10 @@ use crate::{
 impl Driver {
     /// Writes a checkpoint of the weights as they are, with what the run remembers.
     pub(super) fn save(&mut self, memory: RunMemory) {
-        let counters = *self.machine.counters();
+        let counters = *self.scheduler.counters();
         let Some(run) = &mut self.run else { return };
         let before = run.before;
-        let Some(Active { training, journal }) = &mut run.active else {
+        let Some(StartedRun { training, journal }) = &mut run.active else {
             return;
         };
         let synced = journal.syncer();
@@ -33,10 +33,13 @@ impl Driver {
         let Some(trainer) = training.trainer.take() else {
             return;
         };
-        let mut tally = training.tally.clone();
-        tally.offsets = journal.offsets();
-        add_faults(&mut tally.faults, &before, &counters);
-        let remembered = Remembered { run: memory, tally };
+        let mut run_state = training.run_state.clone();
+        run_state.offsets = journal.offsets();
+        add_faults(&mut run_state.faults, &before, &counters);
+        let remembered = CheckpointState {
+            run: memory,
+            run_state,
+        };
         let held = training.held.clone();
         let (dir, prepared) = (run.dir.clone(), Arc::clone(&training.prepared));
         let keep = training.job.train.keep_checkpoints;
@@ -48,7 +51,7 @@ impl Driver {
             };
             let saved =
                 background::save(&dir, trainer, &prepared, (&remembered, &held), keep, ready);
-            Done::Checkpointed(Box::new(saved))
+            WorkDone::Checkpointed(Box::new(saved))
         });
     }
 
@@ -79,7 +82,7 @@ impl Driver {
     /// Writes the final model.
     pub(super) fn finish(&mut self) {
         let Some(run) = &mut self.run else { return };
-        let Some(Active { training, .. }) = &mut run.active else {
+        let Some(StartedRun { training, .. }) = &mut run.active else {
             return;
         };
         let Some(trainer) = training.trainer.take() else {
@@ -93,7 +96,7 @@ impl Driver {
             let mean = checkpoint_average::mean(&held);
             let weights = mean.as_ref().map_or(trainer.judged(), |mean| mean);
             let finished = finished.and_then(|()| background::finish(&dir, weights, &prepared));
-            Done::Finished(finished)
+            WorkDone::Finished(finished)
         });
     }
 }

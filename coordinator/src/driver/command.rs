@@ -21,10 +21,10 @@ use crate::{
     buffer_pool::BufferPool,
     corpus::{Prepared, Recording},
     job::Job,
-    leases::Outcome,
+    leases::ContributionOutcome,
     norm_bound::NormBound,
     records::{events::Published, times::Times},
-    store::{Entry, Resumption},
+    store::{JobEntry, Resumption},
 };
 
 pub type Reply<T> = oneshot::Sender<T>;
@@ -44,10 +44,10 @@ pub enum Command {
         reply: Reply<LeaseAnswer>,
     },
     /// A worker wants to know once more what it was leased.
-    Leased {
+    LeasedNode {
         worker: u64,
         key: Key,
-        reply: Reply<Option<Leased>>,
+        reply: Reply<Option<LeasedNode>>,
     },
     Heartbeat {
         worker: u64,
@@ -92,13 +92,13 @@ pub enum Command {
         contribution: Box<Contribution>,
         digest: Digest,
         times: Times,
-        reply: Reply<Outcome>,
+        reply: Reply<ContributionOutcome>,
     },
     Report {
         worker: u64,
         key: Key,
         results: Vec<Hypothesis>,
-        reply: Reply<Result<Outcome, Refused>>,
+        reply: Reply<Result<ContributionOutcome, Refused>>,
     },
     Submit {
         job: Box<Job>,
@@ -166,7 +166,7 @@ pub struct Welcome {
 pub enum LeaseAnswer {
     /// And why, where that is worth telling.
     Idle(Option<String>),
-    Lease(Leased),
+    Lease(LeasedNode),
     Goodbye(String, Parting),
     Unknown,
 }
@@ -184,14 +184,14 @@ pub enum Parting {
 
 /// A node that was leased.
 #[derive(Clone, Debug)]
-pub struct Leased {
+pub struct LeasedNode {
     pub key: Key,
     pub epoch: u32,
     /// Places in the pass, with the utterances' places in their set.
     pub micro_batches: Vec<(u32, Vec<u32>)>,
     pub active_job: Arc<ActiveJob>,
     pub norm_bound: Option<NormBound>,
-    /// It is to be computed from [`Weights::averaged`].
+    /// It is to be computed from [`PublishedWeights::averaged`].
     pub averaged: bool,
 }
 
@@ -259,7 +259,7 @@ impl ActiveJob {
 
 /// The newest weights, encoded once for all who pull them.
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub struct PublishedWeights {
     pub job: String,
     pub generation: u64,
     pub version: u64,
@@ -270,7 +270,7 @@ pub struct Weights {
     pub publisher: Arc<WeightPublisher>,
 }
 
-impl Weights {
+impl PublishedWeights {
     /// Those of a version, or what there is in its place.
     pub fn of(&self, version: u64, averaged: bool) -> Result<&Arc<Encoded>, u64> {
         let found = match &self.averaged {
@@ -289,7 +289,7 @@ impl Weights {
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
     pub id: String,
-    pub entry: Entry,
+    pub entry: JobEntry,
     /// How far training is, while the job is being worked on.
     pub progress: Option<Progress>,
     pub run_dir: PathBuf,
@@ -326,7 +326,7 @@ pub struct Progress {
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) active_job: watch::Receiver<Option<Arc<ActiveJob>>>,
-    pub(super) weights: watch::Receiver<Option<Weights>>,
+    pub(super) weights: watch::Receiver<Option<PublishedWeights>>,
     pub(super) buffers: BufferPool,
 }
 
@@ -359,7 +359,7 @@ impl Handle {
     }
 
     /// The newest weights.
-    pub fn weights(&self) -> Option<Weights> {
+    pub fn weights(&self) -> Option<PublishedWeights> {
         self.weights.borrow().clone()
     }
 }

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Driver, Run, background::Done};
+use super::{ActiveRun, Driver, background::WorkDone};
 use crate::records::{
     events::{Offsets, published},
     plots::Plots,
 };
 
 /// Drawings may take one part in so many of the time.
-const SHARE: u32 = 20;
+const DRAWING_TIME_SHARE: u32 = 20;
 
 /// When a run's pictures are drawn: one drawing at a time, and so seldom that they cost little. One that
 /// is due while another runs, or soon after it, is left out; the next one shows the same and more.
@@ -45,7 +45,7 @@ impl Drawing {
 
     fn done(&mut self, now: Instant, took: Duration) {
         self.busy = false;
-        self.next = Some(now + SHARE * took);
+        self.next = Some(now + DRAWING_TIME_SHARE * took);
     }
 }
 
@@ -59,7 +59,7 @@ impl Driver {
         self.spawn(move || {
             let began = Instant::now();
             draw(&plots);
-            Done::Drawn(began.elapsed())
+            WorkDone::Drawn(began.elapsed())
         });
     }
 
@@ -70,7 +70,7 @@ impl Driver {
     }
 }
 
-impl Run {
+impl ActiveRun {
     /// What draws the whole run once more, on a thread that may take its time; also where it failed
     /// before it began.
     pub(super) fn last_drawing(&self) -> impl FnOnce() + Send + use<> {

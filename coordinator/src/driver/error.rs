@@ -18,7 +18,7 @@ use crate::{
     plan::PlanError,
     records::events::JournalError,
     select::Measure,
-    store::{State, StoreError},
+    store::{JobState, StoreError},
     trainer::{UpdateError, optimizer::RestoreError, reduce::ReduceError},
 };
 
@@ -188,9 +188,9 @@ pub enum Refused {
     #[error("job `{0}` is not being worked on")]
     NotRunning(String),
     #[error("job `{id}` has {} already", state_name(*state))]
-    Ended { id: String, state: State },
+    Ended { id: String, state: JobState },
     #[error("job `{id}` is {}; only a job that has ended can be resumed", state_name(*state))]
-    NotResumable { id: String, state: State },
+    NotResumable { id: String, state: JobState },
     #[error(
         "{what} runs unisono {theirs} and the coordinator unisono {ours}; run the same version"
     )]
@@ -237,12 +237,12 @@ impl Refused {
     }
 }
 
-const fn state_name(state: State) -> &'static str {
+const fn state_name(state: JobState) -> &'static str {
     match state {
-        State::Queued => "queued",
-        State::Running => "running",
-        State::Succeeded => "succeeded",
-        State::Failed => "failed",
-        State::Cancelled => "been cancelled",
+        JobState::Queued => "queued",
+        JobState::Running => "running",
+        JobState::Succeeded => "succeeded",
+        JobState::Failed => "failed",
+        JobState::Cancelled => "been cancelled",
     }
 }

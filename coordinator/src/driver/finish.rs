@@ -7,7 +7,7 @@ use proto::PROGRAM_VERSION;
 
 use speech::error_class::{Class, Classify as _};
 
-use super::{Active, Driver, Run, Stop, error::RunError, training::Training};
+use super::{ActiveRun, Driver, StartedRun, Stop, error::RunError, training::Training};
 use crate::{
     job::ComputeClassPolicy,
     leases::{Counters, Input},
@@ -17,7 +17,7 @@ use crate::{
     },
     run::{End, Failure},
     select::Measure,
-    store::{State, StoreError},
+    store::{JobState, StoreError},
 };
 
 #[derive(Debug)]
@@ -28,11 +28,11 @@ pub enum Ending {
 }
 
 impl Ending {
-    const fn state(&self) -> State {
+    const fn state(&self) -> JobState {
         match self {
-            Self::Succeeded { .. } => State::Succeeded,
-            Self::Failed(_) => State::Failed,
-            Self::Cancelled => State::Cancelled,
+            Self::Succeeded { .. } => JobState::Succeeded,
+            Self::Failed(_) => JobState::Failed,
+            Self::Cancelled => JobState::Cancelled,
         }
     }
 
@@ -58,7 +58,7 @@ impl Ending {
     }
 }
 
-impl Run {
+impl ActiveRun {
     /// The epochs whose weights are held, counted from 1.
     pub(super) fn held_epochs(&self) -> Vec<u64> {
         let memory = self.core.memory();
@@ -128,7 +128,7 @@ impl Driver {
     /// Ends the running job.
     pub(super) async fn end(&mut self, ending: Ending) {
         self.tell(Input::PassClosed);
-        let counters = *self.machine.counters();
+        let counters = *self.scheduler.counters();
         let Some(mut run) = self.run.take() else {
             return;
         };
@@ -145,7 +145,7 @@ impl Driver {
         let written = self.write(move |store| {
             // A run that failed before it began has no journal yet.
             let journal = match (active, feed) {
-                (Some(Active { journal, .. }), _) => Some(journal),
+                (Some(StartedRun { journal, .. }), _) => Some(journal),
                 (None, Some(feed)) => {
                     let whole = published(&dir, false).offsets;
                     Journal::open(&dir, whole, feed).ok()
@@ -163,8 +163,8 @@ impl Driver {
             // On a full disk the job has ended all the same, though not well without its report.
             let reported = report.write(&dir);
             let (state, error) = match &reported {
-                Err(lost) if state == State::Succeeded => (
-                    State::Failed,
+                Err(lost) if state == JobState::Succeeded => (
+                    JobState::Failed,
                     Some((lost.to_string(), Class::Infrastructure)),
                 ),
                 _ => (state, error),
@@ -202,7 +202,7 @@ impl Driver {
         let id = run.id;
         let written = self.write({
             let id = id.clone();
-            move |store| store.set_state(&id, State::Queued, None)
+            move |store| store.set_state(&id, JobState::Queued, None)
         });
         if let Err(error) = written.await {
             // The next start takes a job that runs, as it is written down, for one that is queued.
@@ -212,7 +212,7 @@ impl Driver {
 
     /// Lets go of what workers were given to work on.
     fn withdraw(&mut self) {
-        self.refit = true;
+        self.recheck_eligibility = true;
         self.active_job.send_replace(None);
         self.weights.send_replace(None);
         self.registry.close_lanes();
@@ -240,7 +240,7 @@ impl Driver {
     }
 }
 
-fn report(run: &Run, ending: &Ending, counters: &Counters) -> Report {
+fn report(run: &ActiveRun, ending: &Ending, counters: &Counters) -> Report {
     let error = ending.error();
     let weights_sha256 = match ending {
         Ending::Succeeded { weights_sha256 } => Some(weights_sha256.clone()),
@@ -264,7 +264,7 @@ fn report(run: &Run, ending: &Ending, counters: &Counters) -> Report {
             0 => 0,
             _ => run.core.epoch(),
         };
-        let metrics = training.tally.chosen.clone();
+        let metrics = training.run_state.chosen.clone();
         report.chosen = metrics.map(|metrics| Chosen {
             epochs: run.held_epochs(),
             metrics,
@@ -279,49 +279,49 @@ fn fill(report: &mut Report, training: &Training) {
         job,
         prepared,
         counts,
-        tally,
+        run_state,
         ..
     } = training;
-    for (kind, count) in &tally.faults {
+    for (kind, count) in &run_state.faults {
         *report.faults.entry(kind.clone()).or_default() += count;
     }
     report.steps = counts.step;
     report.applied_steps = counts.applied_steps;
     report.total_steps = training.plan.total_steps();
     report.total_epochs = job.train.epochs;
-    report.compute_class.clone_from(&tally.compute_class);
+    report.compute_class.clone_from(&run_state.compute_class);
     report.bit_identity = true;
     if job.compute_class == ComputeClassPolicy::Any {
         report.withdraw_promise("`compute_class = \"any\"` admits mixed hardware".to_owned());
     }
-    if let Some(reason) = tally.lineage.broken_promise() {
+    if let Some(reason) = run_state.lineage.broken_promise() {
         report.withdraw_promise(reason);
     }
-    report.amendments.clone_from(&tally.lineage.amendments);
-    report.init_sha256.clone_from(&tally.lineage.init);
+    report.amendments.clone_from(&run_state.lineage.amendments);
+    report.init_sha256.clone_from(&run_state.lineage.init);
     report.synthetic = prepared.synthetic;
-    report.metrics.clone_from(&tally.metrics);
-    report.best.clone_from(&tally.best);
-    report.loss = tally.loss;
+    report.metrics.clone_from(&run_state.metrics);
+    report.best.clone_from(&run_state.best);
+    report.loss = run_state.loss;
     report.clipped_share = training.clipped_share();
     report.clamped_share = training.clamped_share();
-    let left_out = |set| tally.undecodable.left_out(set, prepared);
+    let left_out = |set| run_state.undecodable.left_out(set, prepared);
     report.left_out = LeftOutOf {
         train: left_out(Set::Train),
         valid: left_out(Set::Valid),
     };
     report.unknown_text.clone_from(&prepared.unknown);
-    report.workers = tally.workers.len() as u64;
-    report.lives = tally.lives;
-    report.seconds = tally.seconds;
-    report.times = tally.times;
-    report.audio_hours = tally.audio_seconds / 3600.0;
+    report.workers = run_state.workers.len() as u64;
+    report.lives = run_state.lives;
+    report.seconds = run_state.seconds;
+    report.times = run_state.times;
+    report.audio_hours = run_state.audio_seconds / 3600.0;
     report.parameters = prepared.spec.elements();
     report.train_utterances = prepared.train.len();
     report.valid_utterances = prepared.valid.len();
 }
 
-/// Adds what happened between two readings of the machine's counters.
+/// Adds what happened between two readings of the lease scheduler's counters.
 pub fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &Counters) {
     for (kind, before, now) in [
         ("joins", before.joins, now.joins),

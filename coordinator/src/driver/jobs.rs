@@ -7,13 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::{
-    Driver, JobView, Refused, Run, Stop, WorkerView, command::Reply, finish::add_faults, registry,
+    ActiveRun, Driver, JobView, Refused, Stop, WorkerView, command::Reply, finish::add_faults,
+    registry,
 };
 use crate::{
     job::Job,
     records::events::{Published, published},
     run,
-    store::{Resumption, State, Store},
+    store::{JobState, Resumption, Store},
 };
 
 /// A feed for each job that the store knows.
@@ -64,11 +65,12 @@ impl Driver {
     }
 
     /// What was counted for a run, in all its lives.
-    fn faults(&self, run: &Run) -> BTreeMap<String, u64> {
+    fn faults(&self, run: &ActiveRun) -> BTreeMap<String, u64> {
         let active = run.active.as_ref();
-        let mut faults =
-            active.map_or_else(BTreeMap::new, |active| active.training.tally.faults.clone());
-        add_faults(&mut faults, &run.before, self.machine.counters());
+        let mut faults = active.map_or_else(BTreeMap::new, |active| {
+            active.training.run_state.faults.clone()
+        });
+        add_faults(&mut faults, &run.before, self.scheduler.counters());
         faults
     }
 
@@ -117,13 +119,13 @@ impl Driver {
             Some(_) => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.id == id) {
                     run.cancel.push(reply);
-                    run.advance(run::Input::Rest(run::Rest::Cancel));
+                    run.advance(run::Input::Stop(run::StopReason::Cancel));
                     return;
                 }
                 let (cancelled, dir) = (id.clone(), self.store().run_dir(&id));
                 let written = self
                     .write(move |store| {
-                        store.set_state(&cancelled, State::Cancelled, None)?;
+                        store.set_state(&cancelled, JobState::Cancelled, None)?;
                         Ok(published(&dir, true))
                     })
                     .await;
@@ -178,7 +180,7 @@ impl Driver {
 
     pub(super) fn worker_views(&self) -> Vec<WorkerView> {
         let now = self.now();
-        let workers = self.machine.workers();
+        let workers = self.scheduler.workers();
         workers
             .filter_map(|view| {
                 Some(WorkerView {

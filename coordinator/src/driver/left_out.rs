@@ -18,13 +18,13 @@ use crate::{
 /// What workers found of both sets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Undecodable {
-    train: Found,
-    valid: Found,
+    train: LeftOutOfSet,
+    valid: LeftOutOfSet,
 }
 
 /// What workers found of a set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Found {
+struct LeftOutOfSet {
     /// Places in the set.
     places: BTreeSet<u32>,
     /// Counts of these utterances alone.
@@ -32,14 +32,14 @@ struct Found {
 }
 
 impl Undecodable {
-    fn of(&self, set: Set) -> &Found {
+    fn of(&self, set: Set) -> &LeftOutOfSet {
         match set {
             Set::Train => &self.train,
             Set::Valid => &self.valid,
         }
     }
 
-    fn of_mut(&mut self, set: Set) -> &mut Found {
+    fn of_mut(&mut self, set: Set) -> &mut LeftOutOfSet {
         match set {
             Set::Train => &mut self.train,
             Set::Valid => &mut self.valid,
@@ -94,7 +94,7 @@ impl Driver {
         };
         let prepared = Arc::clone(&training.prepared);
         let (items, excluded) = of(&prepared, set);
-        let known = training.tally.undecodable.of_mut(set);
+        let known = training.run_state.undecodable.of_mut(set);
         let mut events = Vec::new();
         for Unusable { utterance, reason } in found {
             let Some(item) = items.get(utterance as usize) else {
@@ -113,7 +113,7 @@ impl Driver {
             return;
         }
         let kept = items.len() - known.places.len();
-        let all = training.tally.undecodable.left_out(set, &prepared);
+        let all = training.run_state.undecodable.left_out(set, &prepared);
         for event in events {
             self.note(event);
         }

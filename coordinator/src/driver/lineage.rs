@@ -25,7 +25,7 @@ pub struct Lineage {
     job: String,
     /// SHA-256 of the weights that it began with, where the job names them.
     pub init: Option<String>,
-    /// Resumptions with leave to change it ([`crate::store::Entry::permissions`]) that it has made use of.
+    /// Resumptions with leave to change it ([`crate::store::JobEntry::permissions`]) that it has made use of.
     permissions: u64,
     /// Changes that ended the promise of equal bits.
     pub amendments: Vec<Amendment>,

@@ -13,7 +13,7 @@ use proto::{
 use crate::{
     buffer_pool::BufferPool,
     driver::{
-        command::{ActiveJob, Leased},
+        command::{ActiveJob, LeasedNode},
         error::Refused,
         results::Hypothesis,
     },
@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub struct Pass {
+pub struct PassData {
     pub purpose: Purpose,
     pub kind: PassKind,
     /// The version of the weights.
@@ -87,8 +87,8 @@ pub struct Reduced {
     seconds: f64,
 }
 
-impl Pass {
-    /// What was added goes to `buffers`. With `averaged`, it is computed from [`super::Weights::averaged`].
+impl PassData {
+    /// What was added goes to `buffers`. With `averaged`, it is computed from [`super::PublishedWeights::averaged`].
     pub fn new(
         opened: &OpenPass,
         micro_batches: Vec<Vec<u32>>,
@@ -142,11 +142,11 @@ impl Pass {
     }
 
     /// What is leased by `key`: the micro-batches of its node with their utterances.
-    pub fn leased(&self, key: Key, active_job: Arc<ActiveJob>) -> Leased {
+    pub fn leased(&self, key: Key, active_job: Arc<ActiveJob>) -> LeasedNode {
         let micro_batches = key.node.range(self.micro_batches());
         let micro_batches =
             micro_batches.map(|index| (index, self.micro_batches[index as usize].clone()));
-        Leased {
+        LeasedNode {
             epoch: self.epoch,
             micro_batches: micro_batches.collect(),
             key,
@@ -156,13 +156,13 @@ impl Pass {
         }
     }
 
-    /// Takes in what the machine accepted.
+    /// Takes in what the lease scheduler accepted.
     pub fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
         self.times.add(times);
         self.sum.pending.push((node, contribution));
     }
 
-    /// Takes in the results that the machine accepted.
+    /// Takes in the results that the lease scheduler accepted.
     pub fn accept_results(&mut self, results: Vec<Hypothesis>) {
         let results = results.into_iter().map(|result| (result.index, result));
         self.results.extend(results);
@@ -251,7 +251,7 @@ fn count(micro_batches: &[Vec<u32>]) -> u32 {
 mod tests {
     use super::*;
 
-    fn pass(purpose: Purpose, micro_batches: Vec<Vec<u32>>) -> Pass {
+    fn pass(purpose: Purpose, micro_batches: Vec<Vec<u32>>) -> PassData {
         let opened = OpenPass {
             purpose,
             version: 3,
@@ -260,7 +260,7 @@ mod tests {
             attempt: 5,
             norm_bound: None,
         };
-        Pass::new(&opened, micro_batches, false, BufferPool::default())
+        PassData::new(&opened, micro_batches, false, BufferPool::default())
     }
 
     fn contribution(value: f32) -> Contribution {

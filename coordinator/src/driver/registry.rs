@@ -20,7 +20,7 @@ use crate::leases::WorkerId;
 
 /// How a coordinator deals with its workers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct WorkerPolicy {
     /// How often they are asked to say that they are there.
     pub heartbeat: Duration,
     /// Silence after which one is lost.
@@ -44,12 +44,12 @@ pub struct Introduction {
 
 impl Introduction {
     fn printable(self) -> Self {
-        const NAME: usize = 128;
-        const CLASS: usize = 512;
+        const MAX_NAME_CHARS: usize = 128;
+        const MAX_CLASS_CHARS: usize = 512;
         Self {
-            name: printable(&self.name, NAME),
-            program_version: printable(&self.program_version, NAME),
-            compute_class: printable(&self.compute_class, CLASS),
+            name: printable(&self.name, MAX_NAME_CHARS),
+            program_version: printable(&self.program_version, MAX_NAME_CHARS),
+            compute_class: printable(&self.compute_class, MAX_CLASS_CHARS),
             threads: self.threads,
         }
     }
@@ -73,7 +73,7 @@ pub struct WorkerRegistry {
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
     /// Members that may not compute for the running job.
-    unfit: BTreeSet<WorkerId>,
+    ineligible: BTreeSet<WorkerId>,
     /// Who gave wrong bits, by the number and name it had: neither comes back in this life.
     quarantined: BTreeMap<WorkerId, String>,
     last: u64,
@@ -111,7 +111,7 @@ impl WorkerRegistry {
 
     pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
         self.dismissed.remove(&worker);
-        self.unfit.remove(&worker);
+        self.ineligible.remove(&worker);
         self.lanes.remove(&worker);
         self.members.remove(&worker)
     }
@@ -153,16 +153,16 @@ impl WorkerRegistry {
     }
 
     /// Remembers whether a member may compute for the running job. Says whether that is news.
-    pub fn fit(&mut self, worker: WorkerId, fits: bool) -> bool {
-        match fits {
-            true => self.unfit.remove(&worker),
-            false => self.members.contains_key(&worker) && self.unfit.insert(worker),
+    pub fn set_eligible(&mut self, worker: WorkerId, eligible: bool) -> bool {
+        match eligible {
+            true => self.ineligible.remove(&worker),
+            false => self.members.contains_key(&worker) && self.ineligible.insert(worker),
         }
     }
 
     /// Whether somebody may compute for the running job.
-    pub fn has_fitting(&self) -> bool {
-        self.unfit.len() < self.members.len()
+    pub fn has_eligible(&self) -> bool {
+        self.ineligible.len() < self.members.len()
     }
 
     /// Remembers that `worker` was told goodbye.
@@ -268,17 +268,17 @@ mod tests {
             compute_class: "cpu".to_owned(),
             threads: 1,
         };
-        assert!(!registry.has_fitting());
+        assert!(!registry.has_eligible());
         let one = registry.admit(introduction("one")).unwrap();
         let two = registry.admit(introduction("two")).unwrap();
-        assert!(registry.fit(one, false) && !registry.fit(one, false));
-        assert!(registry.has_fitting());
-        assert!(registry.fit(two, false));
-        assert!(!registry.has_fitting());
+        assert!(registry.set_eligible(one, false) && !registry.set_eligible(one, false));
+        assert!(registry.has_eligible());
+        assert!(registry.set_eligible(two, false));
+        assert!(!registry.has_eligible());
         registry.remove(two);
-        assert!(!registry.has_fitting());
-        assert!(registry.fit(one, true));
-        assert!(registry.has_fitting());
-        assert!(!registry.fit(WorkerId(99), false));
+        assert!(!registry.has_eligible());
+        assert!(registry.set_eligible(one, true));
+        assert!(registry.has_eligible());
+        assert!(!registry.set_eligible(WorkerId(99), false));
     }
 }

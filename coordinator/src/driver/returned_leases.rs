@@ -3,7 +3,7 @@
 
 use proto::{contribution::Key, text::printable};
 
-use super::{Driver, REASON, RunError};
+use super::{Driver, MAX_REASON_CHARS, RunError};
 use crate::{
     leases::{Input, WorkerId},
     records::events::Event,
@@ -27,7 +27,7 @@ impl Driver {
             name: self.registry.name(worker),
             step: key.step,
             node: key.node.to_string(),
-            reason: printable(&reason, REASON),
+            reason: printable(&reason, MAX_REASON_CHARS),
         };
         let current = self.is_current(&key);
         self.tell(Input::GivenBack { worker, key });

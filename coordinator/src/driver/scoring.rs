@@ -6,8 +6,8 @@ use std::sync::Arc;
 use speech::score::{Score, details::Taken};
 
 use super::{
-    Driver, Run,
-    background::{self, Done, Scored},
+    ActiveRun, Driver,
+    background::{self, ScoreDone, WorkDone},
 };
 use crate::{
     broadcast::Encoded,
@@ -57,11 +57,11 @@ impl Driver {
             return;
         };
         let results = pass.settle_results();
-        self.spawn(move || Done::Scored(Box::new(background::score(&prepared, &results))));
+        self.spawn(move || WorkDone::Scored(Box::new(background::score(&prepared, &results))));
     }
 
-    pub(super) fn scored(&mut self, scored: Scored) {
-        let Scored {
+    pub(super) fn scored(&mut self, scored: ScoreDone) {
+        let ScoreDone {
             score,
             loss,
             unusable,
@@ -73,37 +73,37 @@ impl Driver {
         let Some(pass) = training.pass.take() else {
             return;
         };
-        training.tally.seconds += pass.opened.elapsed().as_secs_f64();
+        training.run_state.seconds += pass.opened.elapsed().as_secs_f64();
         let metrics = Metrics {
             loss,
             score: score.clone(),
         };
         if pass.purpose == Purpose::Choose {
-            training.tally.chosen = Some(metrics);
-            let epochs = self.run.as_ref().map(Run::held_epochs);
+            training.run_state.chosen = Some(metrics);
+            let epochs = self.run.as_ref().map(ActiveRun::held_epochs);
             self.note(Event::Chosen {
                 epochs: epochs.unwrap_or_default(),
                 loss,
-                score: told(score).0,
+                score: without_most_confusions(score).0,
             });
             let (figure, possible) = (None, true);
             return self.advance(run::Input::Scored { figure, possible });
         }
         let this = Best::of(&score, pass.epoch, pass.step);
-        let before = training.tally.best.as_ref();
+        let before = training.run_state.best.as_ref();
         let best = match (&this, before) {
             (Some(this), Some(before)) => this.beats(before),
             (this, _) => this.is_some(),
         };
         if best {
-            training.tally.best = this;
+            training.run_state.best = this;
         }
-        training.tally.metrics = Some(metrics);
+        training.run_state.metrics = Some(metrics);
         let by = training.job.select.by;
         let figure = Figure::of(by, &score, loss);
         // A loss that is not finite is a figure of this epoch alone; what is not there at all never comes.
         let possible = figure.is_some() || (by == Measure::Loss && loss.is_some());
-        let (score, confusions) = told(score);
+        let (score, confusions) = without_most_confusions(score);
         self.note(Event::Evaluated {
             epoch: pass.epoch,
             loss,
@@ -145,9 +145,12 @@ impl Driver {
 
 /// A score as an event tells it, which comes with each epoch: without all confusions, and the commonest of
 /// them. Which class was taken for which grows with the classes and the utterances; the report has it once.
-fn told(score: Score) -> (Score, Vec<Taken>) {
-    const TOLD: usize = 10;
-    let confusions = score.confusion.as_ref().map(|all| all.commonest(TOLD));
+fn without_most_confusions(score: Score) -> (Score, Vec<Taken>) {
+    const MAX_TOLD_CONFUSIONS: usize = 10;
+    let confusions = score
+        .confusion
+        .as_ref()
+        .map(|all| all.commonest(MAX_TOLD_CONFUSIONS));
     let score = Score {
         confusion: None,
         ..score

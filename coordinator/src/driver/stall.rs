@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use proto::contribution::Key;
 
-use super::{Driver, Run, RunError, Stop};
+use super::{ActiveRun, Driver, RunError, Stop};
 use crate::{
     job::ComputeClassPolicy,
     leases::{Config, Input, WorkerId},
     records::events::Event,
     run,
     stall::Lack,
-    store::State,
+    store::JobState,
 };
 
 /// Workers that a message names.
-const NAMED: usize = 3;
+const MAX_NAMED_WORKERS: usize = 3;
 
 impl Driver {
-    /// Tells the machine who may compute for the running job. Those who may not are told why.
-    pub(super) fn refit(&mut self) {
+    /// Tells the lease scheduler who may compute for the running job. Those who may not are told why.
+    pub(super) fn recheck_eligibility(&mut self) {
         let members = self.registry.iter();
         let members: Vec<(WorkerId, Option<String>)> = members
             .map(|(worker, member)| {
@@ -30,11 +30,11 @@ impl Driver {
             })
             .collect();
         for (worker, refused) in members {
-            let fits = refused.is_none();
-            if !self.registry.fit(worker, fits) {
+            let eligible = refused.is_none();
+            if !self.registry.set_eligible(worker, eligible) {
                 continue;
             }
-            self.tell(Input::Fits { worker, fits });
+            self.tell(Input::Eligibility { worker, eligible });
             if refused.is_some() {
                 // It asks again, and is answered when there is something for it.
                 self.answer(worker, super::LeaseAnswer::Idle(refused));
@@ -62,7 +62,7 @@ impl Driver {
 
     /// Says once that audits are left undone: a share that nobody computes a second time finds nothing.
     fn tell_of_audits(&mut self) {
-        let undone = self.machine.counters().unaudited;
+        let undone = self.scheduler.counters().unaudited;
         let Some(run) = self.run.as_mut().filter(|run| run.active.is_some()) else {
             return;
         };
@@ -72,27 +72,27 @@ impl Driver {
         }
     }
 
-    fn lack(&self, run: &Run) -> Option<Lack> {
-        if !matches!(self.stop, Stop::No) || run.core.is_resting() {
+    fn lack(&self, run: &ActiveRun) -> Option<Lack> {
+        if !matches!(self.stop, Stop::No) || run.core.is_stopping() {
             return None;
         }
         if self.registry.len() == 0 {
             return Some(Lack::Worker);
         }
         run.active.as_ref()?.training.pass.as_ref()?;
-        match self.registry.has_fitting() {
+        match self.registry.has_eligible() {
             false => Some(Lack::Class),
-            true => self.machine.is_unconfirmed().then_some(Lack::Second),
+            true => self.scheduler.is_unconfirmed().then_some(Lack::Second),
         }
     }
 
     /// What the running job needs to go on, where it does not go on.
-    pub(super) fn waits_for(&self, run: &Run) -> Option<String> {
+    pub(super) fn waits_for(&self, run: &ActiveRun) -> Option<String> {
         Some(match self.lack(run)? {
             Lack::Worker => "a worker: none is connected".to_owned(),
             Lack::Class => {
-                let tally = run.active.as_ref().map(|active| &active.training.tally);
-                let pinned = tally.and_then(|tally| tally.compute_class.as_deref());
+                let run_state = run.active.as_ref().map(|active| &active.training.run_state);
+                let pinned = run_state.and_then(|run_state| run_state.compute_class.as_deref());
                 format!(
                     "a worker of compute class \"{}\", to which the job is pinned: {}",
                     pinned.unwrap_or_default(),
@@ -107,7 +107,7 @@ impl Driver {
         let mut named: Vec<String> = self
             .registry
             .iter()
-            .take(NAMED)
+            .take(MAX_NAMED_WORKERS)
             .map(|(_, member)| format!("{} ({})", member.name, member.compute_class))
             .collect();
         let more = self.registry.len() - named.len();
@@ -144,7 +144,7 @@ impl Driver {
     fn queued(&self) -> Vec<String> {
         let jobs = self.store().jobs().iter();
         let mut queued: Vec<_> = jobs
-            .filter(|(_, entry)| entry.state == State::Queued)
+            .filter(|(_, entry)| entry.state == JobState::Queued)
             .map(|(id, entry)| (entry.turn, id.to_owned()))
             .collect();
         queued.sort();
@@ -159,8 +159,8 @@ impl Driver {
         let Some(run) = self.run.as_ref().filter(|_| others) else {
             return false;
         };
-        let tally = run.active.as_ref().map(|active| &active.training.tally);
-        let Some(class) = tally.and_then(|tally| tally.compute_class.clone()) else {
+        let run_state = run.active.as_ref().map(|active| &active.training.run_state);
+        let Some(class) = run_state.and_then(|run_state| run_state.compute_class.clone()) else {
             return false;
         };
         let id = run.id.clone();
@@ -173,7 +173,7 @@ impl Driver {
         let reason = format!("{reason}; the next job in the queue goes first");
         self.note(Event::Waiting { reason });
         self.aside.insert(id, class);
-        self.advance(run::Input::Rest(run::Rest::Requeue));
+        self.advance(run::Input::Stop(run::StopReason::Requeue));
         true
     }
 
@@ -182,19 +182,19 @@ impl Driver {
         RunError::Unconfirmed {
             step: key.step,
             node: key.node.to_string(),
-            waited: Duration::from_millis(Config::default().check_ceiling),
+            waited: Duration::from_millis(Config::default().verification_ceiling),
         }
     }
 
     /// The running job and the compute class that it is pinned to, if it is.
-    pub(super) fn pinned_to(&self) -> Option<(&Run, &str)> {
+    pub(super) fn pinned_to(&self) -> Option<(&ActiveRun, &str)> {
         let run = self.run.as_ref()?;
         let training = &run.active.as_ref()?.training;
-        let tally = &training.tally;
+        let run_state = &training.run_state;
         match training.job.compute_class {
             // It was resumed to be computed by another class.
-            ComputeClassPolicy::Pinned if tally.lineage.may_change_class => None,
-            ComputeClassPolicy::Pinned => Some((run, tally.compute_class.as_deref()?)),
+            ComputeClassPolicy::Pinned if run_state.lineage.may_change_class => None,
+            ComputeClassPolicy::Pinned => Some((run, run_state.compute_class.as_deref()?)),
             ComputeClassPolicy::Any => None,
         }
     }

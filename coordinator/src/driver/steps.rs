@@ -13,12 +13,12 @@ use proto::{
 };
 
 use super::{
-    Active, Arrived, Driver, Last, REASON, Run, SMALL,
-    background::{self, Beginning, Begun, Done, Updated},
-    command::{ActiveJob, Weights},
+    ADD_INLINE_ELEMENTS, ActiveRun, Driver, HandedIn, LastCauses, MAX_REASON_CHARS, StartedRun,
+    background::{self, PreparedRun, RunPreparation, UpdateDone, WorkDone},
+    command::{ActiveJob, PublishedWeights},
     drawing::Drawing,
     error::RunError,
-    pass::{Pass, Reduced},
+    pass::{PassData, Reduced},
 };
 use crate::{
     broadcast::WeightPublisher,
@@ -29,8 +29,8 @@ use crate::{
         times::Times,
     },
     run::{self, OpenPass, Purpose, UpdateOutcome},
-    store::{State, StoreError},
-    trainer::{Outcome, clip::ClipPolicy},
+    store::{JobState, StoreError},
+    trainer::{StepOutcome, clip::ClipPolicy},
 };
 
 impl Driver {
@@ -48,11 +48,11 @@ impl Driver {
         let taken = id.clone();
         let job = self
             .write(move |store| {
-                store.set_state(&taken, State::Running, None)?;
+                store.set_state(&taken, JobState::Running, None)?;
                 store.job(&taken)
             })
             .await;
-        let mut run = Run {
+        let mut run = ActiveRun {
             number: self.runs,
             name: self.store().jobs()[&id].name.clone(),
             id: id.clone(),
@@ -65,17 +65,17 @@ impl Driver {
             cancel: Vec::new(),
             error: None,
             given_up: None,
-            last: Last::default(),
+            last: LastCauses::default(),
             gave_up: Vec::new(),
             unaudited_told: false,
-            before: *self.machine.counters(),
+            before: *self.scheduler.counters(),
             weights_sha256: None,
             drawing: Drawing::default(),
         };
         match (job, self.feeds.get(&id)) {
             (Ok(job), Some(feed)) => {
                 tracing::info!(job = id, "preparing");
-                let beginning = Beginning {
+                let beginning = RunPreparation {
                     job,
                     run_dir: dir,
                     synthetic_dir,
@@ -85,7 +85,7 @@ impl Driver {
                     abandoned,
                     feed: feed.clone(),
                 };
-                self.spawn(move || Done::Begun(background::begin(beginning).map(Box::new)));
+                self.spawn(move || WorkDone::Begun(background::begin(beginning).map(Box::new)));
             }
             (Err(error), _) => run.fail(error.into()),
             (Ok(_), None) => run.fail(RunError::Broken("the job has no feed".to_owned())),
@@ -95,24 +95,26 @@ impl Driver {
     }
 
     /// Takes up what another thread did for this run.
-    pub(super) fn take_up(&mut self, done: Done) {
+    pub(super) fn take_up(&mut self, done: WorkDone) {
         match done {
-            Done::Begun(Ok(begun)) => self.begun(*begun),
-            Done::Reduced(Ok(reduced)) => self.added(reduced),
-            Done::Updated(Ok(updated)) => self.updated(*updated),
-            Done::Scored(scored) => self.scored(*scored),
-            Done::Checkpointed(checkpointed) => self.checkpointed(*checkpointed),
-            Done::Finished(Ok(weights_sha256)) => {
+            WorkDone::Begun(Ok(begun)) => self.begun(*begun),
+            WorkDone::Reduced(Ok(reduced)) => self.added(reduced),
+            WorkDone::Updated(Ok(updated)) => self.updated(*updated),
+            WorkDone::Scored(scored) => self.scored(*scored),
+            WorkDone::Checkpointed(checkpointed) => self.checkpointed(*checkpointed),
+            WorkDone::Finished(Ok(weights_sha256)) => {
                 if let Some(run) = &mut self.run {
                     run.weights_sha256 = Some(weights_sha256);
                     run.advance(run::Input::Finished);
                 }
             }
-            Done::Drawn(took) => self.drawn(took),
-            Done::Begun(Err(error)) | Done::Updated(Err(error)) | Done::Finished(Err(error)) => {
+            WorkDone::Drawn(took) => self.drawn(took),
+            WorkDone::Begun(Err(error))
+            | WorkDone::Updated(Err(error))
+            | WorkDone::Finished(Err(error)) => {
                 self.fail(error);
             }
-            Done::Reduced(Err(error)) => self.fail(error.into()),
+            WorkDone::Reduced(Err(error)) => self.fail(error.into()),
         }
     }
 
@@ -126,8 +128,8 @@ impl Driver {
         }
     }
 
-    fn begun(&mut self, begun: Begun) {
-        let Begun {
+    fn begun(&mut self, begun: PreparedRun) {
+        let PreparedRun {
             mut training,
             start,
             journal,
@@ -139,7 +141,7 @@ impl Driver {
         } = begun;
         let generation = self.generation();
         let Some(run) = &mut self.run else { return };
-        training.tally.lives += 1;
+        training.run_state.lives += 1;
         let prepared = Arc::clone(&training.prepared);
         let (step, steps) = (training.counts.step, training.plan.total_steps());
         tracing::info!(job = run.id, step, steps, "running");
@@ -148,7 +150,7 @@ impl Driver {
             training.job.train.wire,
             Arc::clone(&prepared),
         );
-        self.weights.send_replace(Some(Weights {
+        self.weights.send_replace(Some(PublishedWeights {
             job: run.id.clone(),
             generation,
             version: step,
@@ -164,8 +166,8 @@ impl Driver {
         };
         let title = format!("{}{suffix}", run.name);
         run.drawing = Drawing::begin(&run.dir, title, opened);
-        run.active = Some(Active { training, journal });
-        self.refit = true;
+        run.active = Some(StartedRun { training, journal });
+        self.recheck_eligibility = true;
 
         let anew = resumed_from.is_none();
         for reason in damaged {
@@ -221,7 +223,7 @@ impl Driver {
         let averaged = evaluation && self.offer_averaged(&opened);
         let buffers = self.buffers.clone();
         let Some(run) = &mut self.run else { return };
-        let Some(Active { training, .. }) = &mut run.active else {
+        let Some(StartedRun { training, .. }) = &mut run.active else {
             return;
         };
         let micro_batches = match evaluation {
@@ -232,7 +234,7 @@ impl Driver {
                 plan::evaluation(&lengths, training.job.train.batching())
             }
         };
-        let pass = Pass::new(&opened, micro_batches, averaged, buffers);
+        let pass = PassData::new(&opened, micro_batches, averaged, buffers);
         let items = match pass.kind {
             PassKind::Gradient => &training.prepared.train,
             PassKind::Evaluation => &training.prepared.valid,
@@ -246,7 +248,7 @@ impl Driver {
         let opened = Input::PassOpened {
             pass: pass.id(&run.id),
             micro_batches: pass.micro_batches(),
-            most: plan::most_leased(&sizes, PART_BYTES as u64),
+            max_micro_batches: plan::most_leased(&sizes, PART_BYTES as u64),
             cost: frames as f64 / pass.micro_batches.len().max(1) as f64,
             audit_policy: training.job.audit_policy(),
         };
@@ -264,13 +266,13 @@ impl Driver {
         self.advance(run::Input::PassRestarted);
     }
 
-    /// Takes up what the lease machine has accepted.
-    pub(super) fn accept(&mut self, worker: u64, key: &Key, arrived: Arrived) {
+    /// Takes up what the lease scheduler has accepted.
+    pub(super) fn accept(&mut self, worker: u64, key: &Key, arrived: HandedIn) {
         match arrived {
-            Arrived::Contribution(contribution, times) => {
+            HandedIn::Contribution(contribution, times) => {
                 self.accept_contribution(worker, key, *contribution, &times);
             }
-            Arrived::Results(results) => {
+            HandedIn::Results(results) => {
                 if let Some(pass) = self.pass_mut() {
                     pass.accept_results(results);
                 }
@@ -291,7 +293,7 @@ impl Driver {
                 worker,
                 micro_batch: quarantined.micro_batch,
                 utterances: quarantined.utterances.clone(),
-                reason: printable(&quarantined.reason, REASON),
+                reason: printable(&quarantined.reason, MAX_REASON_CHARS),
             });
         }
         let Some(run) = &mut self.run else { return };
@@ -310,10 +312,10 @@ impl Driver {
         let Some(pass) = self.pass_mut().filter(|pass| pass.attempt() == attempt) else {
             return;
         };
-        let small = pass.elements() < SMALL;
+        let small = pass.elements() < ADD_INLINE_ELEMENTS;
         match pass.take_reduction() {
             None => self.advance(run::Input::Added { attempt }),
-            Some(reduction) if !small => self.spawn(move || Done::Reduced(reduction.run())),
+            Some(reduction) if !small => self.spawn(move || WorkDone::Reduced(reduction.run())),
             Some(reduction) => match reduction.run() {
                 Ok(reduced) => self.added(reduced),
                 Err(error) => self.fail(error.into()),
@@ -334,7 +336,7 @@ impl Driver {
         let Some(training) = self.training_mut() else {
             return;
         };
-        let sum = training.pass.as_mut().and_then(Pass::settle_sum);
+        let sum = training.pass.as_mut().and_then(PassData::settle_sum);
         let trainer = training.trainer.take();
         let weights = self.weights.borrow().clone();
         let (Some(sum), Some(trainer), Some(weights)) = (sum, trainer, weights) else {
@@ -345,15 +347,15 @@ impl Driver {
         let buffers = self.buffers.clone();
         self.spawn(move || {
             let updated = background::update(trainer, sum, &weights.publisher, &buffers);
-            Done::Updated(updated.map(Box::new))
+            WorkDone::Updated(updated.map(Box::new))
         });
     }
 
-    fn updated(&mut self, updated: Updated) {
+    fn updated(&mut self, updated: UpdateDone) {
         if !self.may_write() {
             return;
         }
-        let Updated {
+        let UpdateDone {
             trainer,
             encoded,
             outcome,
@@ -362,7 +364,7 @@ impl Driver {
             update_s,
         } = updated;
         let Some(run) = &mut self.run else { return };
-        let Some(Active { training, journal }) = &mut run.active else {
+        let Some(StartedRun { training, journal }) = &mut run.active else {
             return;
         };
         let Some(pass) = training.pass.take() else {
@@ -401,7 +403,7 @@ impl Driver {
             dominated_by: None,
         };
         let skipped = match outcome {
-            Outcome::Applied(applied) => {
+            StepOutcome::Applied(applied) => {
                 metrics.loss = Some(applied.loss);
                 metrics.grad_norm = Some(applied.grad_norm);
                 metrics.clip_coef = Some(applied.clip_coef);
@@ -412,7 +414,7 @@ impl Driver {
                 metrics.dominated_by = Some(applied.dominated_by);
                 None
             }
-            Outcome::Skipped(skipped) => {
+            StepOutcome::Skipped(skipped) => {
                 if skipped.is_divergence() {
                     metrics.quarantined = pass.micro_batches().into();
                 }

@@ -9,24 +9,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{command::Progress, left_out::Undecodable, lineage::Lineage, pass::Pass};
+use super::{command::Progress, left_out::Undecodable, lineage::Lineage, pass::PassData};
 use crate::{
     corpus::Prepared,
     job::Job,
     leases::Millis,
     plan::{EpochPlan, Plan},
     records::{
-        events::{Offsets, StepMetrics, history::Kept},
+        events::{Offsets, StepMetrics, history::KeptEvents},
         report::{Best, Metrics, Report},
         times::Times,
     },
     run::{RunMemory, RunSpec},
-    trainer::{Counts, Trainer, checkpoint_average::Held, clip::ClipPolicy},
+    trainer::{Counts, Trainer, checkpoint_average::HeldWeights, clip::ClipPolicy},
 };
 
 /// What is counted and shown of a run, in all its lives; it is kept in the checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct RunState {
     /// Names the data that the run's bits depend on ([`Prepared::digest`]).
     pub corpus: String,
     /// The job of the steps so far, and what was changed in it.
@@ -58,10 +58,10 @@ pub struct Tally {
     pub compute_class: Option<String>,
 }
 
-impl Tally {
+impl RunState {
     /// Takes note of what befell the run after the checkpoint, by its events and by the report of the end
     /// that was undone.
-    pub fn recall(&mut self, kept: &Kept, earlier: Option<&Report>) {
+    pub fn recall(&mut self, kept: &KeptEvents, earlier: Option<&Report>) {
         for (kind, count) in &kept.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
@@ -77,11 +77,11 @@ impl Tally {
 
 /// What a checkpoint keeps of a run beside weights and optimizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Remembered {
+pub struct CheckpointState {
     #[serde(flatten)]
     pub run: RunMemory,
     #[serde(flatten)]
-    pub tally: Tally,
+    pub run_state: RunState,
 }
 
 #[derive(Debug)]
@@ -93,10 +93,10 @@ pub struct Training {
     pub trainer: Option<Trainer>,
     /// The trainer's counts, also while another thread has the trainer.
     pub counts: Counts,
-    pub tally: Tally,
+    pub run_state: RunState,
     /// Weights that are held for the final model.
-    pub held: Held,
-    pub pass: Option<Pass>,
+    pub held: HeldWeights,
+    pub pass: Option<PassData>,
     pub progress: Progress,
     epoch: Option<(u64, EpochPlan)>,
     /// Seconds a step, of late.
@@ -109,7 +109,7 @@ impl Training {
         prepared: Arc<Prepared>,
         plan: Plan,
         trainer: Trainer,
-        (tally, held): (Tally, Held),
+        (run_state, held): (RunState, HeldWeights),
     ) -> Self {
         let counts = trainer.counts();
         let mut training = Self {
@@ -118,7 +118,7 @@ impl Training {
             plan,
             trainer: Some(trainer),
             counts,
-            tally,
+            run_state,
             held,
             pass: None,
             progress: Progress::default(),
@@ -163,16 +163,16 @@ impl Training {
     /// Takes note of a step that was made.
     pub fn record(&mut self, counts: Counts, metrics: &StepMetrics) {
         /// Weight of the newest step in the pace.
-        const NEWEST: f64 = 0.1;
+        const NEWEST_STEP_WEIGHT: f64 = 0.1;
         self.counts = counts;
-        self.tally.seconds += metrics.seconds;
-        self.tally.audio_seconds += metrics.audio_seconds;
-        self.tally.times.add(&metrics.times);
-        self.tally.shares_clamped += metrics.share_clamped.unwrap_or(0.0);
+        self.run_state.seconds += metrics.seconds;
+        self.run_state.audio_seconds += metrics.audio_seconds;
+        self.run_state.times.add(&metrics.times);
+        self.run_state.shares_clamped += metrics.share_clamped.unwrap_or(0.0);
         let pace = self.pace.unwrap_or(metrics.seconds);
-        self.pace = Some(pace + NEWEST * (metrics.seconds - pace));
+        self.pace = Some(pace + NEWEST_STEP_WEIGHT * (metrics.seconds - pace));
         if metrics.loss.is_some() {
-            self.tally.loss = metrics.loss;
+            self.run_state.loss = metrics.loss;
             self.progress.grad_norm = metrics.grad_norm;
             self.progress.clip_coef = metrics.clip_coef;
             self.progress.lr = metrics.lr;
@@ -186,8 +186,8 @@ impl Training {
         self.progress.step = self.counts.step;
         self.progress.steps = self.plan.total_steps();
         self.progress.epochs = self.job.train.epochs;
-        self.progress.loss = self.tally.loss;
-        self.progress.times = self.tally.times;
+        self.progress.loss = self.run_state.loss;
+        self.progress.times = self.run_state.times;
         self.progress.eta_seconds = self.pace.map(|pace| pace * left);
     }
 
@@ -195,7 +195,7 @@ impl Training {
     /// value.
     pub fn clamped_share(&self) -> Option<f64> {
         let by_value = self.job.clip.policy == ClipPolicy::Value;
-        by_value.then(|| self.tally.shares_clamped / self.counts.applied_steps.max(1) as f64)
+        by_value.then(|| self.run_state.shares_clamped / self.counts.applied_steps.max(1) as f64)
     }
 
     /// The share of applied steps in which clipping changed the gradient.
@@ -233,17 +233,17 @@ mod tests {
 
     #[test]
     fn a_checkpoint_of_before_is_read_and_written_under_the_same_names() {
-        let remembered: Remembered = serde_json::from_str(WRITTEN).unwrap();
-        let Remembered { run, tally } = &remembered;
+        let remembered: CheckpointState = serde_json::from_str(WRITTEN).unwrap();
+        let CheckpointState { run, run_state } = &remembered;
         assert_eq!((run.left_out, run.skipped_steps), (2, 1));
         assert_eq!((run.policy.epochs, run.policy.best_epoch()), (13, Some(7)));
         assert_eq!(run.norms.bound(1.0), None);
-        assert_eq!((tally.lives, tally.workers.len()), (1, 2));
+        assert_eq!((run_state.lives, run_state.workers.len()), (1, 2));
         let written = serde_json::to_value(&remembered).unwrap();
         assert_eq!(written, serde_json::from_str::<Value>(WRITTEN).unwrap());
         let again = serde_json::to_string(&remembered).unwrap();
         assert_eq!(
-            serde_json::from_str::<Remembered>(&again).unwrap(),
+            serde_json::from_str::<CheckpointState>(&again).unwrap(),
             remembered
         );
     }

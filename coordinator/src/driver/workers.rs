@@ -1,5 +1,5 @@
 //! What workers ask and hand in. It decides who is admitted and who may work on the running job; what
-//! a contribution is worth is the machine's to say.
+//! a contribution is worth is the lease scheduler's to say.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use proto::{
 };
 
 use super::{
-    Arrived, Driver, Introduction, Refused, RunError, Stop,
+    Driver, HandedIn, Introduction, Refused, RunError, Stop,
     command::{Announced, Command, Expected, LeaseAnswer, Parting, Reply, Welcome},
     results::{self, Hypothesis},
 };
 use crate::{
     job::ComputeClassPolicy,
-    leases::{Input, Outcome, WorkerId},
+    leases::{ContributionOutcome, Input, WorkerId},
     records::events::Event,
     run,
 };
@@ -39,7 +39,7 @@ impl Driver {
                 holds,
                 reply,
             } => self.lease(WorkerId(worker), generation, patience, holds, reply),
-            Command::Leased { worker, key, reply } => {
+            Command::LeasedNode { worker, key, reply } => {
                 give(reply, self.leased(WorkerId(worker), key));
             }
             Command::Heartbeat {
@@ -86,7 +86,7 @@ impl Driver {
                 times,
                 reply,
             } => {
-                let arrived = Arrived::Contribution(contribution, times);
+                let arrived = HandedIn::Contribution(contribution, times);
                 give(reply, self.hand_in(WorkerId(worker), key, digest, arrived));
             }
             Command::Report {
@@ -127,7 +127,7 @@ impl Driver {
         let worker = self.registry.admit(introduction)?;
         // As it is printed.
         let introduction = self.registry.get(worker).cloned().unwrap_or_default();
-        self.refit = true;
+        self.recheck_eligibility = true;
         tracing::info!(
             worker = worker.0,
             name = introduction.name,
@@ -173,27 +173,27 @@ impl Driver {
         let Some(training) = self.training_mut() else {
             return;
         };
-        let (step, tally) = (training.counts.step, &mut training.tally);
-        tally.workers.insert(introduction.name);
-        let may_change = std::mem::take(&mut tally.lineage.may_change_class);
+        let (step, run_state) = (training.counts.step, &mut training.run_state);
+        run_state.workers.insert(introduction.name);
+        let may_change = std::mem::take(&mut run_state.lineage.may_change_class);
         let compute_class = introduction.compute_class;
-        let pinned = match tally.compute_class.clone() {
+        let pinned = match run_state.compute_class.clone() {
             None => None,
             Some(pinned) if may_change && pinned != compute_class => Some(pinned),
             Some(_) => {
                 // Others might have joined it.
-                self.refit |= may_change;
+                self.recheck_eligibility |= may_change;
                 return;
             }
         };
-        tally.compute_class = Some(compute_class.clone());
+        run_state.compute_class = Some(compute_class.clone());
         let policy = training.job.compute_class;
         if let Some(pinned) = pinned.filter(|_| policy == ComputeClassPolicy::Pinned) {
-            let lineage = &mut training.tally.lineage;
+            let lineage = &mut training.run_state.lineage;
             let changed = lineage.change_class(step, pinned, compute_class.clone());
             self.note(changed.into());
         }
-        self.refit = true;
+        self.recheck_eligibility = true;
         self.note(Event::Pinned { compute_class });
     }
 
@@ -206,7 +206,7 @@ impl Driver {
         reply: Reply<LeaseAnswer>,
     ) {
         // Longer waits are cut off, so that a connection that is gone is noticed.
-        const LONGEST: Duration = Duration::from_secs(60);
+        const MAX_LEASE_WAIT: Duration = Duration::from_secs(60);
         if !matches!(self.stop, Stop::No) {
             give(reply, self.goodbye());
             self.registry.dismiss(worker);
@@ -241,7 +241,7 @@ impl Driver {
         // A worker that asks again has given up on the answer before.
         self.answer(worker, LeaseAnswer::Idle(None));
         self.waiting.insert(worker, reply);
-        let until = self.now() + patience.min(LONGEST).as_millis() as u64;
+        let until = self.now() + patience.min(MAX_LEASE_WAIT).as_millis() as u64;
         self.tell(Input::LeaseWanted {
             worker,
             until,
@@ -254,7 +254,7 @@ impl Driver {
             return false;
         }
         if self.registry.get(worker).is_some() {
-            self.tell(Input::Heard { worker });
+            self.tell(Input::Heartbeat { worker });
             return true;
         }
         // It is told why when it asks for work.
@@ -314,7 +314,9 @@ impl Driver {
 
     /// Whether a vector may come: only who was leased a node of the open pass has one to send.
     fn awaits(&self, worker: WorkerId, key: &Key) -> bool {
-        key.kind == PassKind::Gradient && self.is_current(key) && self.machine.expects(worker, key)
+        key.kind == PassKind::Gradient
+            && self.is_current(key)
+            && self.scheduler.expects(worker, key)
     }
 
     fn announced(&mut self, worker: WorkerId, key: Key, digest: Option<Digest>) -> Announced {
@@ -325,13 +327,13 @@ impl Driver {
         });
         match (expected, digest) {
             (Some(expected), _) if self.awaits(worker, &key) => {
-                self.tell(Input::Heard { worker });
+                self.tell(Input::Heartbeat { worker });
                 Announced::Expected(expected)
             }
             (Some(expected), None) => Announced::Unasked(expected),
             (None, None) => Announced::Stale,
             (_, Some(digest)) => {
-                // The machine counts it.
+                // The lease scheduler counts it.
                 self.tell(Input::Contributed {
                     worker,
                     key,
@@ -366,7 +368,7 @@ impl Driver {
         worker: WorkerId,
         key: Key,
         mut results: Vec<Hypothesis>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<ContributionOutcome, Refused> {
         results.sort_by_key(|result| result.index);
         if key.kind != PassKind::Evaluation {
             let reason = "the key is that of a gradient".to_owned();
@@ -376,18 +378,24 @@ impl Driver {
             pass.check(key.node, &results)?;
         }
         let digest = results::digest(&results);
-        Ok(self.hand_in(worker, key, digest, Arrived::Results(results)))
+        Ok(self.hand_in(worker, key, digest, HandedIn::Results(results)))
     }
 
     /// Gives what became of what a worker has handed in; it is taken up where it is accepted.
-    fn hand_in(&mut self, worker: WorkerId, key: Key, digest: Digest, arrived: Arrived) -> Outcome {
+    fn hand_in(
+        &mut self,
+        worker: WorkerId,
+        key: Key,
+        digest: Digest,
+        arrived: HandedIn,
+    ) -> ContributionOutcome {
         let contributed = Input::Contributed {
             worker,
             key,
             digest,
         };
         let outcome = self.tell_of(contributed, Some(arrived));
-        outcome.unwrap_or(Outcome::Stale)
+        outcome.unwrap_or(ContributionOutcome::Stale)
     }
 
     /// Grants nothing more; the running job comes to rest at its step.
@@ -402,7 +410,7 @@ impl Driver {
             self.answer(worker, self.goodbye());
             self.registry.dismiss(worker);
         }
-        self.advance(run::Input::Rest(run::Rest::Requeue));
+        self.advance(run::Input::Stop(run::StopReason::Requeue));
     }
 
     /// What workers are told when the coordinator stops.
@@ -421,6 +429,6 @@ impl Driver {
         };
         run.given_up.get_or_insert(error);
         run.gave_up.push(reply);
-        run.advance(run::Input::Rest(run::Rest::GiveUp));
+        run.advance(run::Input::Stop(run::StopReason::GiveUp));
     }
 }

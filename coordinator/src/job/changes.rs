@@ -63,9 +63,9 @@ pub enum ChangeError {
 }
 
 /// Bytes of a value that are shown.
-const SHOWN: usize = 120;
+const MAX_SHOWN_BYTES: usize = 120;
 /// Changes that a message names.
-const NAMED: usize = 5;
+const MAX_NAMED_CHANGES: usize = 5;
 
 impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,10 +80,10 @@ impl std::fmt::Display for Change {
 
 /// Changes as a list for a sentence.
 pub fn listed(changes: &[Change]) -> String {
-    let named = changes.iter().take(NAMED);
+    let named = changes.iter().take(MAX_NAMED_CHANGES);
     let mut named: Vec<String> = named.map(ToString::to_string).collect();
-    if changes.len() > NAMED {
-        named.push(format!("{} more", changes.len() - NAMED));
+    if changes.len() > MAX_NAMED_CHANGES {
+        named.push(format!("{} more", changes.len() - MAX_NAMED_CHANGES));
     }
     named.join(", ")
 }
@@ -222,7 +222,7 @@ fn flatten(prefix: &str, table: Table, found: &mut BTreeMap<String, Value>) {
 /// A value for people: control characters of a string are escaped as TOML does.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(MAX_SHOWN_BYTES) {
         None => text,
         Some((end, _)) => format!("{}…", &text[..end]),
     }
@@ -335,7 +335,7 @@ mod tests {
     fn long_values_and_long_lists_are_cut_off() {
         let long = format!("corpus.train=\"/{}\"", "é".repeat(500));
         let found = changes(&job(&[]), &job(&[&long]));
-        assert!(found[0].0.now.as_ref().unwrap().chars().count() <= SHOWN + 1);
+        assert!(found[0].0.now.as_ref().unwrap().chars().count() <= MAX_SHOWN_BYTES + 1);
         let many: Vec<Change> = (0..20).map(|_| found[0].0.clone()).collect();
         assert!(listed(&many).ends_with("15 more"));
     }

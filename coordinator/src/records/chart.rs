@@ -24,10 +24,10 @@ const TEXT: RGBColor = RGBColor(60, 60, 60);
 /// One plot of the chart.
 struct Panel<'a> {
     caption: &'static str,
-    lines: Vec<Line<'a>>,
+    lines: Vec<ChartLine<'a>>,
 }
 
-struct Line<'a> {
+struct ChartLine<'a> {
     label: &'static str,
     series: &'a Series,
     kind: LineKind,
@@ -103,7 +103,7 @@ fn render(curves: &Curves, title: &str) -> Result<String, String> {
                 .iter()
                 .filter_map(|&(label, name, kind)| {
                     let series = curves.get(name).filter(|series| !series.is_empty())?;
-                    Some(Line {
+                    Some(ChartLine {
                         label,
                         series,
                         kind,

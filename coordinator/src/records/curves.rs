@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::records::events::Lines;
+use crate::records::events::LineFile;
 
 /// The most points that a series gives: more would not be seen in a chart, and make its file heavy.
 pub const MAX_POINTS: usize = 1500;
@@ -20,20 +20,20 @@ pub struct Series {
     /// Values that a full stretch stands for: a power of two; 0 of an empty series.
     width: u64,
     /// In order of steps.
-    stretches: Vec<Stretch>,
+    bins: Vec<Bin>,
     last_step: u64,
 }
 
 /// Neighbouring values, of which the smallest and the largest are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Stretch {
+struct Bin {
     first_step: u64,
     count: u64,
     low: Point,
     high: Point,
 }
 
-impl Stretch {
+impl Bin {
     fn merge(&mut self, later: &Self) {
         self.count += later.count;
         if later.low.1 < self.low.1 {
@@ -58,22 +58,22 @@ impl Series {
     /// Adds the value at `step`. Steps rise; when one comes again, because a run was taken up from an
     /// earlier checkpoint, the values from there on are forgotten first.
     pub fn push(&mut self, step: u64, value: f64) {
-        if !self.stretches.is_empty() && step <= self.last_step {
+        if !self.bins.is_empty() && step <= self.last_step {
             self.forget_from(step);
         }
         self.last_step = step;
         self.width = self.width.max(1);
-        let one = Stretch {
+        let one = Bin {
             first_step: step,
             count: 1,
             low: (step, value),
             high: (step, value),
         };
-        match self.stretches.last_mut() {
+        match self.bins.last_mut() {
             Some(last) if last.count < self.width => last.merge(&one),
-            _ => self.stretches.push(one),
+            _ => self.bins.push(one),
         }
-        while self.stretches.len() * self.width.min(2) as usize > MAX_POINTS {
+        while self.bins.len() * self.width.min(2) as usize > MAX_POINTS {
             self.halve();
         }
     }
@@ -81,8 +81,8 @@ impl Series {
     /// Joins neighbouring stretches.
     fn halve(&mut self) {
         self.width *= 2;
-        let pairs = self.stretches.chunks(2);
-        self.stretches = pairs
+        let pairs = self.bins.chunks(2);
+        self.bins = pairs
             .map(|pair| {
                 let mut joined = pair[0];
                 pair[1..].iter().for_each(|later| joined.merge(later));
@@ -94,7 +94,7 @@ impl Series {
     /// Removes the values of `step` and later ones. Of a stretch that reaches across, what is kept of
     /// it before `step` stays.
     fn forget_from(&mut self, step: u64) {
-        while let Some(last) = self.stretches.last_mut() {
+        while let Some(last) = self.bins.last_mut() {
             if last.first_step < step {
                 let kept = [last.low, last.high];
                 let mut kept = kept.into_iter().filter(|point| point.0 < step);
@@ -102,27 +102,27 @@ impl Series {
                     (Some(_), Some(_)) => {}
                     (Some(only), None) => (last.low, last.high) = (only, only),
                     (None, _) => {
-                        self.stretches.pop();
+                        self.bins.pop();
                     }
                 }
                 return;
             }
-            self.stretches.pop();
+            self.bins.pop();
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.stretches.is_empty()
+        self.bins.is_empty()
     }
 
     /// At most [`MAX_POINTS`] of the values, by step; all of them where they are so few.
     pub fn points(&self) -> impl Iterator<Item = Point> {
-        self.stretches.iter().flat_map(Stretch::points)
+        self.bins.iter().flat_map(Bin::points)
     }
 
     /// The first and the last step.
     pub fn steps(&self) -> Option<(u64, u64)> {
-        let first = self.stretches.first()?.first_step;
+        let first = self.bins.first()?.first_step;
         Some((first, self.last_step))
     }
 }
@@ -153,7 +153,7 @@ impl Curves {
 
 /// The figures of one line.
 #[derive(Debug, PartialEq)]
-pub struct Figures {
+pub struct LineFigures {
     pub step: u64,
     pub values: Vec<(String, f64)>,
 }
@@ -164,8 +164,8 @@ pub struct Figures {
 ///
 /// # Errors
 /// When it is not an object with a `step`.
-pub fn figures(lines: Lines, line: &[u8]) -> Result<Option<Figures>, String> {
-    if lines == Lines::Events && !contains(line, br#""evaluated""#) {
+pub fn figures(lines: LineFile, line: &[u8]) -> Result<Option<LineFigures>, String> {
+    if lines == LineFile::Events && !contains(line, br#""evaluated""#) {
         return Ok(None);
     }
     let fields: Map<String, Value> =
@@ -179,8 +179,8 @@ pub fn figures(lines: Lines, line: &[u8]) -> Result<Option<Figures>, String> {
         named.collect::<Vec<_>>()
     };
     let values = match lines {
-        Lines::Metrics => numbers(&fields, "step", ""),
-        Lines::Events if fields.get("event").and_then(Value::as_str) == Some("evaluated") => {
+        LineFile::Metrics => numbers(&fields, "step", ""),
+        LineFile::Events if fields.get("event").and_then(Value::as_str) == Some("evaluated") => {
             let score = fields.get("score").and_then(Value::as_object);
             let score = score.map(|score| numbers(score, "utterances", "valid."));
             let mut values = score.unwrap_or_default();
@@ -188,9 +188,9 @@ pub fn figures(lines: Lines, line: &[u8]) -> Result<Option<Figures>, String> {
             values.extend(loss.map(|loss| ("valid.loss".to_owned(), loss)));
             values
         }
-        Lines::Events => return Ok(None),
+        LineFile::Events => return Ok(None),
     };
-    Ok(Some(Figures { step, values }))
+    Ok(Some(LineFigures { step, values }))
 }
 
 fn contains(line: &[u8], word: &[u8]) -> bool {
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn evaluations_have_figures_and_other_events_do_not() {
         let line = br#"{"step":4,"event":"evaluated","loss":0.5,"score":{"utterances":9,"wer":0.25,"confusions":[[1]]}}"#;
-        let found = figures(Lines::Events, line).unwrap().unwrap();
+        let found = figures(LineFile::Events, line).unwrap().unwrap();
         let wanted = [
             ("valid.wer".to_owned(), 0.25),
             ("valid.loss".to_owned(), 0.5),
@@ -287,17 +287,20 @@ mod tests {
             br#"{"step":4,"event":"failed","error":"\"evaluated\""}"#,
         ];
         for line in others {
-            assert_eq!(figures(Lines::Events, line), Ok(None));
+            assert_eq!(figures(LineFile::Events, line), Ok(None));
         }
     }
 
     #[test]
     fn a_line_that_is_no_metrics_is_refused() {
-        assert!(figures(Lines::Metrics, b"nonsense").is_err());
-        assert!(figures(Lines::Metrics, b"[1]").is_err());
-        let told = figures(Lines::Metrics, br#"{"loss":1}"#).unwrap_err();
+        assert!(figures(LineFile::Metrics, b"nonsense").is_err());
+        assert!(figures(LineFile::Metrics, b"[1]").is_err());
+        let told = figures(LineFile::Metrics, br#"{"loss":1}"#).unwrap_err();
         assert_eq!(told, "it has no `step`");
-        let found = figures(Lines::Metrics, br#"{"step":1,"loss":2.5,"clipped":true}"#);
+        let found = figures(
+            LineFile::Metrics,
+            br#"{"step":1,"loss":2.5,"clipped":true}"#,
+        );
         assert_eq!(found.unwrap().unwrap().values, [("loss".to_owned(), 2.5)]);
     }
 }

@@ -39,12 +39,12 @@ pub struct Published {
 
 /// One of a run's two files of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lines {
+pub enum LineFile {
     Events,
     Metrics,
 }
 
-impl Lines {
+impl LineFile {
     pub fn path(self, run_dir: &Path) -> PathBuf {
         run_dir.join(match self {
             Self::Events => "events.jsonl",
@@ -84,8 +84,8 @@ impl Journal {
         offsets: Offsets,
         feed: watch::Sender<Published>,
     ) -> Result<Self, JournalError> {
-        let events = Appender::open(Lines::Events.path(run_dir), offsets.events)?;
-        let metrics = Appender::open(Lines::Metrics.path(run_dir), offsets.metrics)?;
+        let events = Appender::open(LineFile::Events.path(run_dir), offsets.events)?;
+        let metrics = Appender::open(LineFile::Metrics.path(run_dir), offsets.metrics)?;
         let journal = Self {
             start: Offsets {
                 events: events.length,
@@ -155,7 +155,7 @@ impl Journal {
 
 /// What followers of a job may read that nobody works on.
 pub fn published(run_dir: &Path, ended: bool) -> Published {
-    let length = |lines: Lines| {
+    let length = |lines: LineFile| {
         let length = File::open(lines.path(run_dir)).and_then(|mut file| {
             let end = file.metadata()?.len();
             whole_lines_before(&mut file, end)
@@ -163,8 +163,8 @@ pub fn published(run_dir: &Path, ended: bool) -> Published {
         length.unwrap_or_default()
     };
     let offsets = Offsets {
-        events: length(Lines::Events),
-        metrics: length(Lines::Metrics),
+        events: length(LineFile::Events),
+        metrics: length(LineFile::Metrics),
     };
     Published {
         offsets,
@@ -181,11 +181,11 @@ fn whole_lines(bytes: &[u8]) -> usize {
 /// How many of the first `end` bytes of `file` are whole lines. Reads backwards from `end` to the last
 /// line break alone, so that it takes as long for a run of ten million steps as for one of a thousand.
 fn whole_lines_before(file: &mut File, end: u64) -> io::Result<u64> {
-    const BLOCK: u64 = 1 << 16;
+    const READ_BYTES: u64 = 1 << 16;
     let mut bytes = Vec::new();
     let mut end = end;
     while end > 0 {
-        let start = end.saturating_sub(BLOCK);
+        let start = end.saturating_sub(READ_BYTES);
         bytes.resize((end - start) as usize, 0);
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut bytes)?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::records::{
     chart,
     curves::{self, Curves},
-    events::{Lines, Offsets},
+    events::{LineFile, Offsets},
     tensorboard::{Extent, Writer},
 };
 
@@ -68,8 +68,8 @@ impl Plots {
         let mut tensorboard =
             Writer::open(&dir, extent, now).map_err(|error| (dir.clone(), error))?;
         for (lines, read) in [
-            (Lines::Metrics, &mut drawn.read.metrics),
-            (Lines::Events, &mut drawn.read.events),
+            (LineFile::Metrics, &mut drawn.read.metrics),
+            (LineFile::Events, &mut drawn.read.events),
         ] {
             let path = lines.path(&self.run_dir);
             let followed = follow(lines, &path, read, &mut drawn.curves, &mut tensorboard);
@@ -109,7 +109,7 @@ impl Drawn {
 
 /// Reads the whole lines of the file at `path` from `read` on, which moves behind them.
 fn follow(
-    lines: Lines,
+    lines: LineFile,
     path: &Path,
     read: &mut u64,
     curves: &mut Curves,
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn append(dir: &Path, lines: Lines, text: &str) {
+    fn append(dir: &Path, lines: LineFile, text: &str) {
         let path = lines.path(dir);
         let mut file = fs::OpenOptions::new()
             .create(true)
@@ -168,10 +168,10 @@ mod tests {
     }
 
     fn length(dir: &Path) -> Offsets {
-        let length = |lines: Lines| fs::metadata(lines.path(dir)).map_or(0, |file| file.len());
+        let length = |lines: LineFile| fs::metadata(lines.path(dir)).map_or(0, |file| file.len());
         Offsets {
-            events: length(Lines::Events),
-            metrics: length(Lines::Metrics),
+            events: length(LineFile::Events),
+            metrics: length(LineFile::Metrics),
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
     fn each_drawing_reads_what_is_new_and_the_next_life_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        append(dir, Lines::Metrics, &(step(1, 3.0) + "{\"step\":2,\"lo"));
+        append(dir, LineFile::Metrics, &(step(1, 3.0) + "{\"step\":2,\"lo"));
         let mut plots = Plots::open(dir, "run".to_owned(), length(dir));
         plots.draw().unwrap();
         assert_eq!(
@@ -192,8 +192,8 @@ mod tests {
             [(1, 3.0)],
             "a line that is being written waits"
         );
-        append(dir, Lines::Metrics, "ss\":2.0}\n");
-        append(dir, Lines::Metrics, &step(3, 1.0));
+        append(dir, LineFile::Metrics, "ss\":2.0}\n");
+        append(dir, LineFile::Metrics, &step(3, 1.0));
         plots.draw().unwrap();
         assert_eq!(losses(&plots), [(1, 3.0), (2, 2.0), (3, 1.0)]);
         let before = plots.drawn.clone();
@@ -205,15 +205,17 @@ mod tests {
     fn what_a_restart_cut_off_is_read_again_as_it_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        (1..=4).for_each(|at| append(dir, Lines::Metrics, &step(at, 9.0)));
+        (1..=4).for_each(|at| append(dir, LineFile::Metrics, &step(at, 9.0)));
         let mut plots = Plots::open(dir, "run".to_owned(), Offsets::default());
         plots.draw().unwrap();
         // Taken up after step 2; the lines are longer than they were.
         let kept = (step(1, 9.0) + &step(2, 9.0)).len() as u64;
-        let file = File::options().write(true).open(Lines::Metrics.path(dir));
+        let file = File::options()
+            .write(true)
+            .open(LineFile::Metrics.path(dir));
         file.unwrap().set_len(kept).unwrap();
         let opened = length(dir);
-        (3..=6).for_each(|at| append(dir, Lines::Metrics, &step(at, 1.0625)));
+        (3..=6).for_each(|at| append(dir, LineFile::Metrics, &step(at, 1.0625)));
         let mut plots = Plots::open(dir, "run".to_owned(), opened);
         plots.draw().unwrap();
         let expected = [9.0, 9.0, 1.0625, 1.0625, 1.0625, 1.0625];
@@ -225,11 +227,11 @@ mod tests {
     fn without_its_memory_everything_is_drawn_anew() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
-        append(dir, Lines::Metrics, &step(1, 3.0));
+        append(dir, LineFile::Metrics, &step(1, 3.0));
         let scored = r#"{"step":1,"event":"evaluated","score":{"wer":0.25}}"#;
         append(
             dir,
-            Lines::Events,
+            LineFile::Events,
             &format!("{scored}\nnonsense \"evaluated\"\n"),
         );
         let mut plots = Plots::open(dir, "run".to_owned(), length(dir));

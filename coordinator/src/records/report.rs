@@ -10,7 +10,7 @@ use speech::{error_class::Class, left_out::LeftOut, score::Score, unknown_text::
 use crate::{
     job::changes::Change,
     records::times::Times,
-    store::{EARLIER_REPORT, State, StoreError, replace},
+    store::{EARLIER_REPORT, JobState, StoreError, replace},
 };
 
 /// The file's name in the run's directory.
@@ -24,7 +24,7 @@ pub struct Report {
     /// The job's name.
     pub name: String,
     /// How the run ended.
-    pub status: State,
+    pub status: JobState,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -112,7 +112,7 @@ pub struct Report {
 
 /// What a list of jobs shows of a report.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Figures {
+pub struct ReportSummary {
     pub steps: u64,
     pub total_steps: u64,
     pub epochs: u32,
@@ -124,7 +124,7 @@ pub struct Figures {
     pub times: Times,
 }
 
-impl Figures {
+impl ReportSummary {
     /// The figures of the report in `run_dir`; `None` when there is none, or none that can be read.
     pub fn read(run_dir: &Path) -> Option<Self> {
         let report = std::fs::read(run_dir.join(REPORT)).ok()?;
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn the_figures_of_a_report_are_read_without_the_rest() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Figures::read(dir.path()), None);
+        assert_eq!(ReportSummary::read(dir.path()), None);
         let report = Report {
             steps: 7,
             total_epochs: 3,
@@ -249,7 +249,7 @@ mod tests {
             ..Report::default()
         };
         report.write(dir.path()).unwrap();
-        let figures = Figures::read(dir.path()).unwrap();
+        let figures = ReportSummary::read(dir.path()).unwrap();
         assert_eq!((figures.steps, figures.total_epochs), (7, 3));
         assert_eq!((figures.loss, &figures.faults), (Some(0.5), &report.faults));
     }

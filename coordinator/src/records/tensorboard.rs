@@ -12,13 +12,13 @@ use std::{
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::records::curves::Figures;
+use crate::records::curves::LineFigures;
 
 /// TensorBoard looks for `tfevents` in the name.
 pub const FILE_NAME: &str = "events.out.tfevents.unisono";
 
 /// Bytes that are gathered before they are written.
-const PENDING: usize = 1 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// How far an event file was written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ impl Writer {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn add(&mut self, figures: &Figures) -> io::Result<()> {
+    pub fn add(&mut self, figures: &LineFigures) -> io::Result<()> {
         let step = figures.step;
         let mut values = Vec::new();
         for (name, value) in figures.values.iter().filter(|(name, _)| name != "epoch") {
@@ -102,7 +102,7 @@ impl Writer {
             file_version: None,
             summary: Some(Summary { value: values }),
         });
-        if self.pending.len() >= PENDING {
+        if self.pending.len() >= BUFFER_BYTES {
             self.flush()?;
         }
         Ok(())
@@ -192,17 +192,17 @@ mod tests {
         Some((Event::decode(data).ok()?, rest))
     }
 
-    fn figures(step: u64, values: &[(&str, f64)]) -> Figures {
+    fn figures(step: u64, values: &[(&str, f64)]) -> LineFigures {
         let values = values
             .iter()
             .map(|(name, value)| ((*name).to_owned(), *value));
-        Figures {
+        LineFigures {
             step,
             values: values.collect(),
         }
     }
 
-    fn extend(dir: &Path, extent: Extent, figures: &[Figures]) -> Extent {
+    fn extend(dir: &Path, extent: Extent, figures: &[LineFigures]) -> Extent {
         let mut writer = Writer::open(dir, extent, 10.0).unwrap();
         figures.iter().for_each(|one| writer.add(one).unwrap());
         writer.finish().unwrap()

@@ -24,13 +24,13 @@ use tonic::transport::server::{Connected, TcpIncoming};
 use super::{limits::Limits, requests::Allowance};
 
 /// What every client sends at once: the preface, and the head of its first frame (RFC 9113, 3.4).
-const GREETING: usize = 24 + 9;
+const GREETING_BYTES: usize = 24 + 9;
 
 /// A refused peer is named once in this time.
-const QUIET: Duration = Duration::from_secs(60);
+const NAME_REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// Peers that are remembered as named. Beyond them the log says nothing.
-const NAMED: usize = 1024;
+const MAX_REMEMBERED_PEERS: usize = 1024;
 
 /// What a connection ends by that the peer did not end.
 type End = Pin<Box<dyn Future<Output = io::Error> + Send>>;
@@ -43,12 +43,12 @@ pub fn connections(
     closed: watch::Receiver<bool>,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
     /// A peer whose host is gone is found out by the kernel too, when HTTP/2 has nothing to say.
-    const ALIVE: Duration = Duration::from_secs(60);
+    const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
     /// What keeps connections from being accepted (too many open files) does not pass at once.
-    const PAUSE: Duration = Duration::from_millis(100);
+    const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
-        .with_keepalive(Some(ALIVE))
+        .with_keepalive(Some(TCP_KEEPALIVE))
         .with_keepalive_interval(Some(Duration::from_secs(10)))
         .with_keepalive_retries(Some(3));
     let gate = Gate {
@@ -67,7 +67,7 @@ pub fn connections(
                 }
                 Err(error) => {
                     gate.complain(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &error);
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -98,8 +98,9 @@ impl Gate {
     /// Says why nobody was let in, but not to whoever wants to fill the log.
     fn complain(&mut self, peer: IpAddr, reason: &dyn std::fmt::Display) {
         let now = Instant::now();
-        self.named.retain(|_, at| now.duration_since(*at) < QUIET);
-        if self.named.len() < NAMED && !self.named.contains_key(&peer) {
+        self.named
+            .retain(|_, at| now.duration_since(*at) < NAME_REFUSED_EVERY);
+        if self.named.len() < MAX_REMEMBERED_PEERS && !self.named.contains_key(&peer) {
             self.named.insert(peer, now);
             tracing::warn!(%peer, "connections are not accepted: {reason}");
         }
@@ -183,7 +184,7 @@ impl Connection {
         Self {
             stream,
             seat,
-            awaited: GREETING,
+            awaited: GREETING_BYTES,
             end: Box::pin(end),
             closed: closed.clone(),
         }

@@ -15,8 +15,8 @@ use crate::{
     driver::{Command, Handle, JobView, Refused},
     job::Job,
     records::{
-        events::{Begin, Follower, Lines},
-        report::{Figures, REPORT},
+        events::{Begin, Follower, LineFile},
+        report::{REPORT, ReportSummary},
     },
     store::Resumption,
 };
@@ -46,7 +46,7 @@ fn check(toml: &str) -> Result<Job, Refusal> {
 /// A view as a message; of a job that has ended, with the figures of its report. Reads a file.
 fn status(view: JobView) -> v1::JobStatus {
     let ended = view.entry.state.has_ended();
-    let figures = ended.then(|| Figures::read(&view.run_dir)).flatten();
+    let figures = ended.then(|| ReportSummary::read(&view.run_dir)).flatten();
     messages::job_status(view, figures)
 }
 
@@ -100,7 +100,7 @@ impl JobsService {
         Ok(Response::new(blocking(move || status(view)).await?))
     }
 
-    async fn follow(&self, request: v1::LogsRequest, lines: Lines) -> Answer<LogLines> {
+    async fn follow(&self, request: v1::LogsRequest, lines: LineFile) -> Answer<LogLines> {
         let v1::LogsRequest { id, follow, begin } = request;
         let begin = match begin {
             None | Some(v1::logs_request::Begin::CurrentStart(false)) => Begin::First,
@@ -145,12 +145,15 @@ impl Jobs for JobsService {
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Answer<v1::SubmitResponse> {
         /// The longest text of a job, in bytes. Parsing it takes several times as much memory.
-        const MOST: usize = 16 << 20;
+        const MAX_JOB_BYTES: usize = 16 << 20;
         let mut pieces = request.into_inner();
         let mut whole = v1::SubmitRequest::default();
         while let Some(piece) = pieces.message().await? {
-            if whole.job_toml.len() + piece.job_toml.len() > MOST {
-                return Err(Refusal::LongJob { most: MOST }.into());
+            if whole.job_toml.len() + piece.job_toml.len() > MAX_JOB_BYTES {
+                return Err(Refusal::LongJob {
+                    most: MAX_JOB_BYTES,
+                }
+                .into());
             }
             whole.job_toml.push_str(&piece.job_toml);
             whole.program_version = piece.program_version;
@@ -161,15 +164,15 @@ impl Jobs for JobsService {
 
     async fn list(&self, request: Request<v1::ListRequest>) -> Answer<v1::ListResponse> {
         /// Jobs that are looked at for a page; a message may have fewer.
-        const MOST: usize = 1000;
+        const MAX_PAGE_JOBS: usize = 1000;
         let after = request.into_inner().after;
         let views = self.0.ask(|reply| Command::List {
             after,
-            most: MOST,
+            most: MAX_PAGE_JOBS,
             reply,
         });
         let views = views.await.map_err(Refusal::from)?;
-        let all = views.len() < MOST;
+        let all = views.len() < MAX_PAGE_JOBS;
         Ok(Response::new(blocking(move || page(views, all)).await?))
     }
 
@@ -190,11 +193,11 @@ impl Jobs for JobsService {
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Answer<LogLines> {
-        self.follow(request.into_inner(), Lines::Events).await
+        self.follow(request.into_inner(), LineFile::Events).await
     }
 
     async fn metrics(&self, request: Request<v1::LogsRequest>) -> Answer<LogLines> {
-        self.follow(request.into_inner(), Lines::Metrics).await
+        self.follow(request.into_inner(), LineFile::Metrics).await
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::JobStatus> {

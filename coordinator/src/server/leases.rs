@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use proto::{contribution::PassKind, pieces::PART_BYTES, v1};
 use speech::front_end::GlobalStats;
 
-use crate::{corpus::Item, driver::Leased};
+use crate::{corpus::Item, driver::LeasedNode};
 
-impl Leased {
+impl LeasedNode {
     fn items(&self) -> &[Item] {
         match self.key.kind {
             PassKind::Gradient => &self.active_job.prepared.train,
@@ -79,7 +79,7 @@ struct Part {
 
 impl Part {
     /// Adds the next utterance of the micro-batch `index`.
-    fn add(&mut self, leased: &Leased, index: u32, utterance: u32) {
+    fn add(&mut self, leased: &LeasedNode, index: u32, utterance: u32) {
         let item = &leased.items()[utterance as usize];
         let voice = item.voice.map(|voice| self.voice(leased, voice));
         let named = name(utterance, item, voice);
@@ -92,7 +92,7 @@ impl Part {
         }
     }
 
-    fn voice(&mut self, leased: &Leased, voice: u32) -> u32 {
+    fn voice(&mut self, leased: &LeasedNode, voice: u32) -> u32 {
         let voices = &mut self.message.voices;
         *self.places.entry(voice).or_insert_with(|| {
             voices.push(statistics(

@@ -7,9 +7,9 @@ use speech::error_class::Class;
 
 use crate::{
     driver::{Hypothesis, JobView, LeaseAnswer, Parting, Refused, Welcome, WorkerView},
-    leases::Outcome,
-    records::{report::Figures, times::Times, timestamp},
-    store::State,
+    leases::ContributionOutcome,
+    records::{report::ReportSummary, times::Times, timestamp},
+    store::JobState,
 };
 
 /// A refusal of a join is an answer like another: the call is not worth a retry.
@@ -55,13 +55,13 @@ pub fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
     }
 }
 
-pub fn receipt(outcome: Outcome) -> v1::Receipt {
+pub fn receipt(outcome: ContributionOutcome) -> v1::Receipt {
     use v1::receipt::Outcome as Wire;
     let outcome = match outcome {
-        Outcome::Accepted => Wire::Accepted,
-        Outcome::Duplicate => Wire::Duplicate,
-        Outcome::Stale => Wire::Stale,
-        Outcome::Differs => Wire::Differs,
+        ContributionOutcome::Accepted => Wire::Accepted,
+        ContributionOutcome::Duplicate => Wire::Duplicate,
+        ContributionOutcome::Stale => Wire::Stale,
+        ContributionOutcome::Differs => Wire::Differs,
     };
     v1::Receipt {
         outcome: outcome.into(),
@@ -94,9 +94,9 @@ impl From<v1::UtteranceResult> for Hypothesis {
 }
 
 /// With the figures of the report of a job that has ended.
-pub fn job_status(view: JobView, figures: Option<Figures>) -> v1::JobStatus {
+pub fn job_status(view: JobView, figures: Option<ReportSummary>) -> v1::JobStatus {
     /// Bytes of a message for people: one that names utterances may be long.
-    const SHOWN: usize = 16 << 10;
+    const MAX_MESSAGE_BYTES: usize = 16 << 10;
     let progress = view.progress.unwrap_or_default();
     let error = view.entry.error.unwrap_or_default();
     let mut status = v1::JobStatus {
@@ -108,7 +108,7 @@ pub fn job_status(view: JobView, figures: Option<Figures>) -> v1::JobStatus {
         epoch: progress.epoch,
         epochs: progress.epochs,
         loss: progress.loss,
-        error: pieces::bounded(error, SHOWN),
+        error: pieces::bounded(error, MAX_MESSAGE_BYTES),
         submitted_at: timestamp::text(view.entry.submitted_at),
         run_dir: view.run_dir.to_string_lossy().into_owned(),
         workers: view.workers,
@@ -129,13 +129,13 @@ pub fn job_status(view: JobView, figures: Option<Figures>) -> v1::JobStatus {
     status
 }
 
-const fn state(state: State) -> v1::State {
+const fn state(state: JobState) -> v1::State {
     match state {
-        State::Queued => v1::State::Queued,
-        State::Running => v1::State::Running,
-        State::Succeeded => v1::State::Succeeded,
-        State::Failed => v1::State::Failed,
-        State::Cancelled => v1::State::Cancelled,
+        JobState::Queued => v1::State::Queued,
+        JobState::Running => v1::State::Running,
+        JobState::Succeeded => v1::State::Succeeded,
+        JobState::Failed => v1::State::Failed,
+        JobState::Cancelled => v1::State::Cancelled,
     }
 }
 

@@ -127,8 +127,8 @@ const fn code(refused: &Refused) -> Code {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         /// A status travels in headers, percent-encoded, of which clients take 16 KiB.
-        const MOST: usize = 4 << 10;
-        let message = pieces::bounded(refusal.to_string(), MOST);
+        const MAX_STATUS_BYTES: usize = 4 << 10;
+        let message = pieces::bounded(refusal.to_string(), MAX_STATUS_BYTES);
         Self::new(refusal.code(), message)
     }
 }

@@ -24,7 +24,7 @@ use receiving::Receiver;
 use sending::Chunks;
 
 /// Audio files of one call.
-const MOST_FILES: usize = 4096;
+const MAX_AUDIO_FILES: usize = 4096;
 
 pub struct TensorsService {
     handle: Handle,
@@ -72,10 +72,10 @@ impl TensorsService {
             .active_job()
             .filter(|active_job| active_job.job == wanted.job);
         let active_job = active_job.ok_or_else(|| Refused::NotRunning(wanted.job.clone()))?;
-        if wanted.digests.len() > MOST_FILES {
+        if wanted.digests.len() > MAX_AUDIO_FILES {
             return Err(Refusal::TooManyFiles {
                 count: wanted.digests.len(),
-                most: MOST_FILES,
+                most: MAX_AUDIO_FILES,
             });
         }
         let find = |digest: &bytes::Bytes| {

@@ -119,7 +119,7 @@ impl Workers for WorkersService {
         let key = key(named)?;
         let node = key.node.to_string();
         let leased = self
-            .ask(|reply| Command::Leased { worker, key, reply })
+            .ask(|reply| Command::LeasedNode { worker, key, reply })
             .await?;
         let parts = leased.ok_or(Refusal::NotLeased(node))?.into_parts();
         Ok(Response::new(Box::pin(stream::iter(parts.map(Ok)))))

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::JobEntry;
 
 /// An id such as `0042-digits`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ impl PartialOrd for Id {
 /// Jobs in the order of their submission.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Jobs(BTreeMap<Id, Entry>);
+pub struct Jobs(BTreeMap<Id, JobEntry>);
 
 impl Jobs {
     pub fn len(&self) -> usize {
@@ -54,28 +54,28 @@ impl Jobs {
         self.0.is_empty()
     }
 
-    pub fn get(&self, id: &str) -> Option<&Entry> {
+    pub fn get(&self, id: &str) -> Option<&JobEntry> {
         self.0.get(&Id(id.to_owned()))
     }
 
-    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: &str) -> Option<&mut JobEntry> {
         self.0.get_mut(&Id(id.to_owned()))
     }
 
-    pub(super) fn insert(&mut self, id: String, entry: Entry) {
+    pub(super) fn insert(&mut self, id: String, entry: JobEntry) {
         self.0.insert(Id(id), entry);
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: &str) -> Option<JobEntry> {
         self.0.remove(&Id(id.to_owned()))
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Entry)> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &JobEntry)> {
         self.0.iter().map(|(id, entry)| (id.0.as_str(), entry))
     }
 
     /// Those behind `id`, which need not be one of them; all, where it is empty.
-    pub fn after(&self, id: &str) -> impl Iterator<Item = (&str, &Entry)> {
+    pub fn after(&self, id: &str) -> impl Iterator<Item = (&str, &JobEntry)> {
         let begin = match id {
             "" => Bound::Unbounded,
             id => Bound::Excluded(Id(id.to_owned())),
@@ -85,7 +85,7 @@ impl Jobs {
     }
 
     /// Takes those out that are `gone`.
-    pub(super) fn take(&mut self, gone: impl Fn(&Entry) -> bool) -> Self {
+    pub(super) fn take(&mut self, gone: impl Fn(&JobEntry) -> bool) -> Self {
         Self(self.0.extract_if(.., |_, entry| gone(entry)).collect())
     }
 
@@ -94,21 +94,21 @@ impl Jobs {
         self.0.extend(jobs.0);
     }
 
-    pub(super) fn values(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn values(&self) -> impl Iterator<Item = &JobEntry> {
         self.0.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut JobEntry> {
         self.0.values_mut()
     }
 }
 
 impl<S: AsRef<str> + ?Sized> Index<&S> for Jobs {
-    type Output = Entry;
+    type Output = JobEntry;
 
     /// # Panics
     /// When there is no such job.
-    fn index(&self, id: &S) -> &Entry {
+    fn index(&self, id: &S) -> &JobEntry {
         self.get(id.as_ref()).expect("the job is there")
     }
 }
@@ -116,12 +116,12 @@ impl<S: AsRef<str> + ?Sized> Index<&S> for Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{State, now};
+    use crate::store::{JobState, now};
 
     fn jobs(ids: &[&str]) -> Jobs {
-        let entry = Entry {
+        let entry = JobEntry {
             name: "a".to_owned(),
-            state: State::Queued,
+            state: JobState::Queued,
             turn: 1,
             submitted_at: now(),
             error: None,

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{Entry, State, Store, StoreError, at, read_state, replace};
+use super::{JobEntry, JobState, Store, StoreError, at, read_state, replace};
 use crate::{
     job::{
         Job,
@@ -30,15 +30,15 @@ pub struct Resumption {
 
 /// A run of one job, as it lies in its directory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Run {
+pub struct RunDirectory {
     pub id: String,
-    pub entry: Entry,
+    pub entry: JobEntry,
     pub job: Job,
     /// Whether it has a checkpoint. Without one it begins anew, whatever the job.
     pub computed: bool,
 }
 
-impl Run {
+impl RunDirectory {
     /// The run in `dir`; `None` where there is none.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Run {
 
     /// Whether it has come to its end and `job` asks for no more.
     pub fn is_over(&self, job: &Job) -> bool {
-        self.entry.state == State::Succeeded && !changes::prolong(&self.job, job)
+        self.entry.state == JobState::Succeeded && !changes::prolong(&self.job, job)
     }
 
     /// A run keeps its name, whatever the job's file is called by now.
@@ -77,8 +77,8 @@ impl Run {
     }
 }
 
-pub(super) fn look(dir: &Path) -> Result<Option<Run>, StoreError> {
-    let is_run = dir.join(SETTLED).is_file();
+pub(super) fn look(dir: &Path) -> Result<Option<RunDirectory>, StoreError> {
+    let is_run = dir.join(JOB_FILE).is_file();
     let Some(state) = is_run.then(|| read_state(dir)).transpose()?.flatten() else {
         return Ok(None);
     };
@@ -86,7 +86,7 @@ pub(super) fn look(dir: &Path) -> Result<Option<Run>, StoreError> {
         return Ok(None);
     };
     let job = job(id, dir, &[])?;
-    Ok(Some(Run {
+    Ok(Some(RunDirectory {
         id: id.to_owned(),
         entry: entry.clone(),
         job,
@@ -103,18 +103,18 @@ fn has_checkpoint(dir: &Path) -> bool {
 }
 
 /// The job that a run goes by.
-const SETTLED: &str = "job.toml";
+const JOB_FILE: &str = "job.toml";
 /// The one that it is to go on with, until that has been compared with its checkpoint.
-const PENDING: &str = "job.next.toml";
+const NEXT_JOB_FILE: &str = "job.next.toml";
 /// The report of the end before the run went on.
 pub(crate) const EARLIER_REPORT: &str = "report.previous.json";
 
 /// The job of the run in `dir`, with `sets` laid over it.
 pub(super) fn job(id: &str, dir: &Path, sets: &[String]) -> Result<Job, StoreError> {
-    let pending = dir.join(PENDING);
+    let pending = dir.join(NEXT_JOB_FILE);
     let path = match pending.is_file() {
         true => pending,
-        false => dir.join(SETTLED),
+        false => dir.join(JOB_FILE),
     };
     let text = fs::read_to_string(&path).map_err(at(&path))?;
     // The run's own file has every key; those that somebody writes now have to have an effect.
@@ -129,7 +129,7 @@ pub(super) fn job(id: &str, dir: &Path, sets: &[String]) -> Result<Job, StoreErr
 
 /// Puts the changed job in the place of the one before, if there is one.
 pub(crate) fn settle(dir: &Path) -> Result<(), StoreError> {
-    let (pending, settled) = (dir.join(PENDING), dir.join(SETTLED));
+    let (pending, settled) = (dir.join(NEXT_JOB_FILE), dir.join(JOB_FILE));
     match fs::rename(&pending, &settled) {
         Ok(()) => File::open(dir)
             .and_then(|dir| dir.sync_all())
@@ -141,7 +141,7 @@ pub(crate) fn settle(dir: &Path) -> Result<(), StoreError> {
 
 /// Drops a changed job that the run cannot go on with.
 pub(crate) fn dismiss(dir: &Path) -> Result<(), StoreError> {
-    let pending = dir.join(PENDING);
+    let pending = dir.join(NEXT_JOB_FILE);
     match fs::remove_file(&pending) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&pending)(error)),
         _ => Ok(()),
@@ -162,7 +162,7 @@ impl Store {
         } = resumption;
         let dir = self.run_dir(id);
         let entry = self.entry(id)?.clone();
-        let run = Run {
+        let run = RunDirectory {
             job: job(id, &dir, &[])?,
             id: id.to_owned(),
             entry,
@@ -183,12 +183,12 @@ impl Store {
         if !run.changes(&wanted).is_empty() {
             let toml = wanted.to_toml();
             let toml = toml.map_err(|error| StoreError::Unwritable(error.to_string()))?;
-            replace(&dir.join(PENDING), toml.as_bytes())?;
+            replace(&dir.join(NEXT_JOB_FILE), toml.as_bytes())?;
         }
         put_report_by(&dir)?;
         let turn = self.next_turn();
         let entry = self.entry(id)?;
-        entry.state = State::Queued;
+        entry.state = JobState::Queued;
         entry.error = None;
         entry.cause = None;
         entry.turn = turn;

@@ -102,12 +102,13 @@ pub fn check_queue(root: &Path) -> Result<(), StoreError> {
 /// Whether the file is one that a start writes before there is a job, and has what that writes.
 fn is_of_a_start(root: &Path, name: &str) -> bool {
     /// More digits than any number has.
-    const LONGEST: u64 = 32;
+    const MAX_NUMBER_BYTES: u64 = 32;
     match name {
         "state.json" => true,
         "lock" | "generation" => {
             let path = root.join(name);
-            let short = fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= LONGEST);
+            let short =
+                fs::metadata(&path).is_ok_and(|metadata| metadata.len() <= MAX_NUMBER_BYTES);
             let digits = |text: String| text.trim().bytes().all(|byte| byte.is_ascii_digit());
             short && fs::read_to_string(path).is_ok_and(digits)
         }

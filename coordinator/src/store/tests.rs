@@ -21,15 +21,15 @@ fn jobs_survive_a_restart_in_order_and_the_generation_is_bumped() {
     let first = store.add(&job("a")).unwrap();
     let second = store.add(&job("b")).unwrap();
     assert_eq!((first.as_str(), second.as_str()), ("0001-a", "0002-b"));
-    store.set_state(&first, State::Running, None).unwrap();
+    store.set_state(&first, JobState::Running, None).unwrap();
     drop(store);
 
     let mut store = Store::open(queue(dir.path())).unwrap();
     assert_eq!(store.generation(), 2);
-    assert_eq!(store.jobs()[&first].state, State::Queued);
+    assert_eq!(store.jobs()[&first].state, JobState::Queued);
     assert_eq!(store.next_queued().as_ref(), Some(&first));
     assert_eq!(store.job(&second).unwrap(), job("b"));
-    store.set_state(&first, State::Cancelled, None).unwrap();
+    store.set_state(&first, JobState::Cancelled, None).unwrap();
     assert_eq!(store.next_queued().as_ref(), Some(&second));
     store.resume(&first, Resumption::default()).unwrap();
     assert_eq!(store.next_queued().as_ref(), Some(&second));
@@ -63,13 +63,13 @@ fn a_run_directory_is_taken_up_only_when_that_is_asked_for() {
         StoreError::RunExists { .. }
     ));
     let failed = Some(("no workers".to_owned(), Class::Infrastructure));
-    store.set_state(&id, State::Failed, failed).unwrap();
+    store.set_state(&id, JobState::Failed, failed).unwrap();
     drop(store);
     let error = Store::open(single(false)).unwrap_err();
     assert!(matches!(error, StoreError::RunExists { .. }));
     let mut store = Store::open(single(true)).unwrap();
     assert_eq!(store.next_queued(), Some(id.clone()));
-    store.set_state(&id, State::Succeeded, None).unwrap();
+    store.set_state(&id, JobState::Succeeded, None).unwrap();
     drop(store);
     let error = Store::open(single(true)).unwrap_err();
     assert!(matches!(error, StoreError::RunEnded { .. }));
@@ -84,11 +84,11 @@ fn what_cannot_be_written_is_refused_or_kept_in_mind() {
     let obstacle = dir.path().join("state.tmp");
     fs::create_dir(&obstacle).unwrap();
     let failed = Some(("no space".to_owned(), Class::Infrastructure));
-    store.set_state(&id, State::Failed, failed).unwrap_err();
-    assert_eq!(store.jobs()[&id].state, State::Failed);
+    store.set_state(&id, JobState::Failed, failed).unwrap_err();
+    assert_eq!(store.jobs()[&id].state, JobState::Failed);
     assert_eq!(store.jobs()[&id].error.as_deref(), Some("no space"));
     store.resume(&id, Resumption::default()).unwrap_err();
-    assert_eq!(store.jobs()[&id].state, State::Failed);
+    assert_eq!(store.jobs()[&id].state, JobState::Failed);
     store.add(&job("b")).unwrap_err();
     assert_eq!(store.jobs().len(), 1);
     fs::remove_dir(&obstacle).unwrap();

@@ -68,15 +68,18 @@ pub struct Clipped {
 }
 
 /// Elements of a block: squares are added within a block, then the blocks' sums in order.
-pub(crate) const BLOCK: usize = 1 << 16;
+pub(crate) const BLOCK_ELEMENTS: usize = 1 << 16;
 
 /// Accumulators of a block, one vector register or two wide.
-const LANES: usize = 16;
+const ACCUMULATORS: usize = 16;
 
 /// The sum of the squares of `values` in f64. Squares of finite `f32` do not overflow an f64, so it
 /// is finite exactly when every element is.
 pub fn squared_norm(values: &[f32]) -> f64 {
-    let blocks: Vec<f64> = values.par_chunks(BLOCK).map(block_squares).collect();
+    let blocks: Vec<f64> = values
+        .par_chunks(BLOCK_ELEMENTS)
+        .map(block_squares)
+        .collect();
     blocks.iter().sum()
 }
 
@@ -88,8 +91,8 @@ pub fn global_norm(values: &[f32]) -> f64 {
 /// The sum of a block's squares; callers add the blocks' in order.
 #[inline]
 pub(crate) fn block_squares(block: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; LANES];
-    let (rows, rest) = block.as_chunks::<LANES>();
+    let mut lanes = [0.0f64; ACCUMULATORS];
+    let (rows, rest) = block.as_chunks::<ACCUMULATORS>();
     for row in rows {
         for (lane, &value) in lanes.iter_mut().zip(row) {
             *lane += f64::from(value) * f64::from(value);
@@ -177,7 +180,7 @@ impl Clipping {
 pub fn clip(gradient: &mut [f32], norm: f64, config: &ClipConfig) -> Clipped {
     let (clipping, coefficient) = Clipping::new(norm, config);
     let clamped = gradient
-        .par_chunks_mut(BLOCK)
+        .par_chunks_mut(BLOCK_ELEMENTS)
         .map(|block| clipping.block(block))
         .sum();
     clipping.done(norm, coefficient, clamped, gradient.len())
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_norm_is_the_same_on_any_number_of_threads() {
-        let gradient = gradient(5 * BLOCK + 12_345);
+        let gradient = gradient(5 * BLOCK_ELEMENTS + 12_345);
         let norms = [1, 2, 3, 7].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
             let pool = pool.build().unwrap();
@@ -210,10 +213,10 @@ mod tests {
 
     #[test]
     fn the_squared_norm_is_finite_exactly_when_the_elements_are() {
-        let mut gradient = vec![f32::MAX; 2 * BLOCK];
+        let mut gradient = vec![f32::MAX; 2 * BLOCK_ELEMENTS];
         assert!(squared_norm(&gradient).is_finite());
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            gradient[BLOCK + 5] = bad;
+            gradient[BLOCK_ELEMENTS + 5] = bad;
             assert!(!squared_norm(&gradient).is_finite());
         }
     }

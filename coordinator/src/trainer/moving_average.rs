@@ -5,12 +5,12 @@ use rayon::prelude::*;
 
 /// As torch's `AveragedModel` with `get_ema_multi_avg_fn` has it.
 #[derive(Clone, Debug)]
-pub(super) struct Average {
+pub(super) struct MovingAverage {
     decay: f64,
     weights: Vec<f32>,
 }
 
-impl Average {
+impl MovingAverage {
     /// Goes on from `weights`.
     pub fn new(decay: f64, weights: Vec<f32>) -> Self {
         Self { decay, weights }
@@ -23,10 +23,10 @@ impl Average {
     /// Moves towards `weights`; the first ones are taken as they are. Each element is worked out by
     /// itself, so that no cut reaches a number.
     pub fn follow(&mut self, weights: &[f32], first: bool) {
-        const RUN: usize = 1 << 14;
+        const ELEMENTS_PER_TASK: usize = 1 << 14;
         let share = (1.0 - self.decay) as f32;
-        let runs = self.weights.par_chunks_mut(RUN);
-        runs.zip(weights.par_chunks(RUN))
+        let runs = self.weights.par_chunks_mut(ELEMENTS_PER_TASK);
+        runs.zip(weights.par_chunks(ELEMENTS_PER_TASK))
             .for_each(|(average, weights)| {
                 if first {
                     return average.copy_from_slice(weights);

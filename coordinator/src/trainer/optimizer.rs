@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::{
     limits::{OutOfRange, not_negative, positive, require},
     schedule::power,
-    trainer::clip::BLOCK,
+    trainer::clip::BLOCK_ELEMENTS,
 };
 
 /// The `[optimizer]` section of a job: the update rule, as in torch.
@@ -202,15 +202,15 @@ impl Optimizer {
     /// Moves `weights` along `gradient` at `learning_rate`; the three vectors have one length.
     /// Hyperparameters are combined in f64, elements are computed in f32, as torch does it.
     pub fn step(&mut self, weights: &mut [f32], gradient: &[f32], learning_rate: f64) {
-        let mut starts = (0..weights.len()).step_by(BLOCK);
+        let mut starts = (0..weights.len()).step_by(BLOCK_ELEMENTS);
         let cuts: Vec<Range<usize>> = starts
             .by_ref()
-            .map(|start| start..(start + BLOCK).min(gradient.len()))
+            .map(|start| start..(start + BLOCK_ELEMENTS).min(gradient.len()))
             .collect();
         let (rule, blocks) = self.begin(weights, &cuts, learning_rate);
         blocks
             .into_par_iter()
-            .zip(gradient.par_chunks(BLOCK))
+            .zip(gradient.par_chunks(BLOCK_ELEMENTS))
             .for_each(|(mut block, gradient)| rule.block(&mut block, gradient));
     }
 
@@ -221,17 +221,17 @@ impl Optimizer {
         weights: &'a mut [f32],
         cuts: &[Range<usize>],
         learning_rate: f64,
-    ) -> (Rule, Vec<Block<'a>>) {
+    ) -> (UpdateRule, Vec<ParameterBlock<'a>>) {
         let first = self.steps == 0;
         self.steps += 1;
         let config = &self.config;
         let decay = config.weight_decay as f32;
         let rule = match config.kind {
-            OptimizerKind::Sgd if config.momentum == 0.0 => Rule::Sgd {
+            OptimizerKind::Sgd if config.momentum == 0.0 => UpdateRule::Sgd {
                 rate: learning_rate as f32,
                 decay,
             },
-            OptimizerKind::Sgd => Rule::Momentum(Momentum {
+            OptimizerKind::Sgd => UpdateRule::Momentum(Momentum {
                 rate: learning_rate as f32,
                 decay,
                 momentum: config.momentum as f32,
@@ -239,13 +239,13 @@ impl Optimizer {
                 first,
             }),
             OptimizerKind::Adam | OptimizerKind::AdamW => {
-                Rule::Adam(Adam::at(config, learning_rate, self.steps))
+                UpdateRule::Adam(Adam::at(config, learning_rate, self.steps))
             }
         };
         let mut vectors = self.vectors.iter_mut().map(Vec::as_mut_slice);
         let (mut one, mut two) = (vectors.next(), vectors.next());
         let mut rest = weights;
-        let blocks = cuts.iter().map(|cut| Block {
+        let blocks = cuts.iter().map(|cut| ParameterBlock {
             weights: take(&mut rest, cut.len()),
             state: [&mut one, &mut two].map(|vector| {
                 let vector = vector.as_mut();
@@ -264,13 +264,13 @@ fn take<'a>(rest: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
 }
 
 /// A run of weights with what the optimizer remembers of them.
-pub(crate) struct Block<'a> {
+pub(crate) struct ParameterBlock<'a> {
     pub weights: &'a mut [f32],
     /// In the order of [`OptimizerConfig::vectors`]; empty where there are fewer.
     state: [&'a mut [f32]; 2],
 }
 
-impl Block<'_> {
+impl ParameterBlock<'_> {
     /// The elements `place` of the weights and of each of the optimizer's vectors.
     pub(crate) fn vectors(&self, place: &Range<usize>) -> impl Iterator<Item = &[f32]> {
         let state = self.state.iter().filter(|vector| !vector.is_empty());
@@ -280,22 +280,27 @@ impl Block<'_> {
 }
 
 /// What a step does to each element.
-pub(crate) enum Rule {
+pub(crate) enum UpdateRule {
     Sgd { rate: f32, decay: f32 },
     Momentum(Momentum),
     Adam(Adam),
 }
 
-impl Rule {
+impl UpdateRule {
     /// Moves a block along its part of the gradient.
     #[inline]
-    pub(crate) fn block(&self, block: &mut Block<'_>, gradient: &[f32]) {
+    pub(crate) fn block(&self, block: &mut ParameterBlock<'_>, gradient: &[f32]) {
         self.run(block, 0..gradient.len(), gradient);
     }
 
     /// Moves the elements `place` of a block along their part of the gradient.
     #[inline]
-    pub(crate) fn run(&self, block: &mut Block<'_>, place: Range<usize>, gradient: &[f32]) {
+    pub(crate) fn run(
+        &self,
+        block: &mut ParameterBlock<'_>,
+        place: Range<usize>,
+        gradient: &[f32],
+    ) {
         let weights = &mut block.weights[place.clone()];
         let [one, two] = &mut block.state;
         match self {

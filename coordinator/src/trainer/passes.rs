@@ -10,30 +10,30 @@ use speech::model::ModelSpec;
 
 use super::Publish;
 use crate::trainer::{
-    clip::{BLOCK, Clipping, block_squares},
-    optimizer::{Block, Rule},
+    clip::{BLOCK_ELEMENTS, Clipping, block_squares},
+    optimizer::{ParameterBlock, UpdateRule},
 };
 
 /// Elements that are worked on at a time: what five vectors have of them stays in the first cache.
-const RUN: usize = 1 << 10;
+const CACHED_ELEMENTS: usize = 1 << 10;
 
 /// A flat vector cut at its parameters, and these into blocks.
 #[derive(Clone, Debug)]
-pub(super) struct Blocks {
+pub(super) struct BlockLayout {
     /// The range of every block, in order and without gaps.
     pub cuts: Vec<Range<usize>>,
     /// How many blocks each parameter has.
     counts: Vec<usize>,
 }
 
-impl Blocks {
+impl BlockLayout {
     pub fn new(spec: &ModelSpec) -> Self {
         let ranges = spec.parameters.iter().map(|parameter| parameter.range());
         let (mut cuts, mut counts) = (Vec::new(), Vec::new());
         for range in ranges {
-            let starts = range.clone().step_by(BLOCK);
-            cuts.extend(starts.map(|start| start..(start + BLOCK).min(range.end)));
-            counts.push(range.len().div_ceil(BLOCK));
+            let starts = range.clone().step_by(BLOCK_ELEMENTS);
+            cuts.extend(starts.map(|start| start..(start + BLOCK_ELEMENTS).min(range.end)));
+            counts.push(range.len().div_ceil(BLOCK_ELEMENTS));
         }
         Self { cuts, counts }
     }
@@ -60,7 +60,7 @@ impl Blocks {
 
 /// Divides each element once, in f64, so that the mean is rounded once. Gives the squared norm of each
 /// parameter's part, in f64: finite exactly when every element is.
-pub(super) fn mean(gradient: &mut [f32], weight: f64, blocks: &Blocks) -> Vec<f64> {
+pub(super) fn mean(gradient: &mut [f32], weight: f64, blocks: &BlockLayout) -> Vec<f64> {
     let squares: Vec<f64> = blocks
         .split(gradient)
         .into_par_iter()
@@ -96,7 +96,7 @@ fn divide(values: &mut [f32], weight: f64) {
 
 /// What came of the second pass.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Moved {
+pub(super) struct StepResult {
     /// Elements of the gradient that were clamped.
     pub clamped: usize,
     /// The first parameter with a weight, or a value of the optimizer's, which is not finite.
@@ -107,11 +107,11 @@ pub(super) struct Moved {
 pub(super) fn step(
     gradient: &mut [f32],
     clipping: Clipping,
-    rule: &Rule,
-    parts: Vec<Block<'_>>,
-    blocks: &Blocks,
+    rule: &UpdateRule,
+    parts: Vec<ParameterBlock<'_>>,
+    blocks: &BlockLayout,
     publish: Publish<'_>,
-) -> Moved {
+) -> StepResult {
     let done: Vec<(usize, bool)> = parts
         .into_par_iter()
         .zip(blocks.split(gradient))
@@ -126,7 +126,7 @@ pub(super) fn step(
         })
         .collect();
     let whole = |blocks: &[(usize, bool)]| blocks.iter().all(|&(_, finite)| finite);
-    Moved {
+    StepResult {
         clamped: done.iter().map(|&(clamped, _)| clamped).sum(),
         not_finite: blocks.by_parameter(&done).position(|blocks| !whole(blocks)),
     }
@@ -134,14 +134,14 @@ pub(super) fn step(
 
 #[inline(always)]
 fn move_block(
-    part: &mut Block<'_>,
+    part: &mut ParameterBlock<'_>,
     gradient: &mut [f32],
     clipping: Clipping,
-    rule: &Rule,
+    rule: &UpdateRule,
 ) -> (usize, bool) {
     let (mut clamped, mut finite) = (0, true);
-    for (run, gradient) in gradient.chunks_mut(RUN).enumerate() {
-        let start = run * RUN;
+    for (run, gradient) in gradient.chunks_mut(CACHED_ELEMENTS).enumerate() {
+        let start = run * CACHED_ELEMENTS;
         let place = start..start + gradient.len();
         clamped += clipping.block(gradient);
         rule.run(part, place.clone(), gradient);
@@ -153,8 +153,8 @@ fn move_block(
 /// Whether every element is; without a branch for each, so that it takes whole vectors.
 #[inline]
 fn all_finite(values: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let bad = |value: &f32| u32::from(value.to_bits() & EXPONENT == EXPONENT);
+    const EXPONENT_MASK: u32 = 0x7f80_0000;
+    let bad = |value: &f32| u32::from(value.to_bits() & EXPONENT_MASK == EXPONENT_MASK);
     values.iter().map(bad).fold(0, |one, other| one | other) == 0
 }
 
@@ -178,11 +178,11 @@ mod tests {
     #[test]
     fn blocks_begin_anew_with_each_parameter_and_leave_nothing_out() {
         let spec = spec();
-        let blocks = Blocks::new(&spec);
+        let blocks = BlockLayout::new(&spec);
         assert!(blocks.cuts.len() > spec.parameters.len());
         let mut at = 0;
         for cut in &blocks.cuts {
-            assert!(cut.start == at && (1..=BLOCK).contains(&cut.len()));
+            assert!(cut.start == at && (1..=BLOCK_ELEMENTS).contains(&cut.len()));
             at = cut.end;
         }
         assert_eq!(at, spec.elements());
@@ -197,7 +197,7 @@ mod tests {
             .map(|place| (place % 1013) as f32 - 411.3)
             .collect();
         let mut mean_of = sum.clone();
-        let squares = mean(&mut mean_of, 3.0, &Blocks::new(&spec));
+        let squares = mean(&mut mean_of, 3.0, &BlockLayout::new(&spec));
         for (found, sum) in mean_of.iter().zip(&sum) {
             assert_eq!(*found, (f64::from(*sum) / 3.0) as f32);
         }

@@ -8,7 +8,7 @@ use proto::{contribution::Contribution, tree::Node};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::{buffer_pool::BufferPool, trainer::clip::BLOCK};
+use crate::{buffer_pool::BufferPool, trainer::clip::BLOCK_ELEMENTS};
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -105,7 +105,9 @@ impl Reducer {
     fn merge(&self, left: Contribution, right: Contribution) -> Contribution {
         let wire = left.wire;
         left.merge_by(right, |left, right| {
-            let blocks = left.par_chunks_mut(BLOCK).zip(right.par_chunks(BLOCK));
+            let blocks = left
+                .par_chunks_mut(BLOCK_ELEMENTS)
+                .zip(right.par_chunks(BLOCK_ELEMENTS));
             blocks.for_each(|(left, right)| wire.add(left, right));
             self.buffers.give(right);
         })

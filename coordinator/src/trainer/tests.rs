@@ -45,10 +45,10 @@ fn sum(value: f32, weight: f64) -> Contribution {
     }
 }
 
-fn applied(outcome: Outcome) -> Applied {
+fn applied(outcome: StepOutcome) -> Applied {
     match outcome {
-        Outcome::Applied(applied) => applied,
-        Outcome::Skipped(reason) => panic!("skipped: {reason:?}"),
+        StepOutcome::Applied(applied) => applied,
+        StepOutcome::Skipped(reason) => panic!("skipped: {reason:?}"),
     }
 }
 
@@ -99,7 +99,10 @@ fn a_step_without_a_usable_gradient_moves_nothing_but_the_step() {
         let mut skipping = trainer();
         skipping.apply(sum(0.1, 1.0)).unwrap();
         let mut straight = skipping.clone();
-        assert_eq!(skipping.apply(unusable).unwrap(), Outcome::Skipped(reason));
+        assert_eq!(
+            skipping.apply(unusable).unwrap(),
+            StepOutcome::Skipped(reason)
+        );
         assert_eq!((skipping.step(), straight.step()), (2, 1));
         // The schedule and the optimizer go on as if the step had not been.
         let (one, other) = (skipping.apply(sum(0.2, 1.0)), straight.apply(sum(0.2, 1.0)));
@@ -158,7 +161,7 @@ fn a_gradient_that_adam_cannot_square_is_skipped() {
         let before = trainer.state();
         let outcome = trainer.apply(sum(value, 1.0)).unwrap();
         assert_eq!(
-            matches!(outcome, Outcome::Applied(_)),
+            matches!(outcome, StepOutcome::Applied(_)),
             taken,
             "{policy:?} {value}"
         );

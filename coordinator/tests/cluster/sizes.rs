@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use coordinator::{records::events::Set, store::State as Stored};
+use coordinator::{records::events::Set, store::JobState as Stored};
 use proto::{
     PROGRAM_VERSION,
     pieces::{self, PART_BYTES},

@@ -1,12 +1,14 @@
-//! One simulated life of a coordinator: it carries out what the real lease machine and the real run decide, with the
+//! One simulated life of a coordinator: it carries out what the real lease scheduler and the real run decide, with the
 //! real reducer and trainer ([`crate::work`]). It decides nothing itself, and checks the invariants at every input.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{
-    leases::{AuditPolicy, Config, Input, Machine, Millis, Outcome, Output, WorkerId},
+    leases::{
+        AuditPolicy, Config, ContributionOutcome, Input, LeaseScheduler, Millis, Output, WorkerId,
+    },
     run::{self, Action, Run, Start},
-    trainer::{Trainer, checkpoint_average::Held, reduce::Reducer},
+    trainer::{Trainer, checkpoint_average::HeldWeights, reduce::Reducer},
 };
 use proto::contribution::{Contribution, Key, PassKind};
 
@@ -61,7 +63,7 @@ pub struct Life {
     audit: f64,
     /// Processes that never lie.
     honest: BTreeSet<usize>,
-    pub machine: Machine,
+    pub scheduler: LeaseScheduler,
     pub run: Run,
     /// What the run has asked for, and is not done yet.
     pub actions: VecDeque<Action>,
@@ -74,11 +76,11 @@ pub struct Life {
     pub rules: Rules,
     pub evaluations: Vec<f64>,
     pub choice: Option<f64>,
-    pub held: Held,
+    pub held: HeldWeights,
     pub pass: Option<Pass>,
     /// Work under way, for what happens meanwhile.
     pub saving: bool,
-    /// Micro-batches of the pass that were added: kept apart from the machine and the reducer.
+    /// Micro-batches of the pass that were added: kept apart from the lease scheduler and the reducer.
     added: BTreeSet<u32>,
     grants: usize,
     admissions: u64,
@@ -99,8 +101,8 @@ fn config() -> Config {
         lease_floor: 300,
         lease_ceiling: 20_000,
         straggler_floor: 60,
-        check_patience: 6000,
-        check_ceiling: 60_000,
+        verification_patience: 6000,
+        verification_ceiling: 60_000,
         ..Config::default()
     }
 }
@@ -117,7 +119,11 @@ impl Life {
         disk.generation += 1;
         let rules = roles.rules;
         let (trainer, progress, held) = match disk.load(faults)? {
-            None => (toy::trainer(&rules), Progress::default(), Held::new()),
+            None => (
+                toy::trainer(&rules),
+                Progress::default(),
+                HeldWeights::new(),
+            ),
             Some(saved) => {
                 let (spec, config) = (toy::spec(), toy::trainer_config(&rules));
                 let trainer = Trainer::restore(&spec, config, saved.trainer);
@@ -140,7 +146,7 @@ impl Life {
             bug,
             audit: roles.audit,
             honest: roles.honest.clone(),
-            machine: Machine::new(disk.generation, config()),
+            scheduler: LeaseScheduler::new(disk.generation, config()),
             run: Run::default(),
             actions: VecDeque::new(),
             begun: Vec::new(),
@@ -175,7 +181,7 @@ impl Life {
     pub fn rest(
         &mut self,
         now: Millis,
-        rest: run::Rest,
+        rest: run::StopReason,
         faults: &mut Faults,
     ) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
@@ -184,12 +190,12 @@ impl Life {
         } else if self.trainer.is_none() {
             faults.count("stage: rest in an update");
         }
-        self.tell(now, run::Input::Rest(rest));
+        self.tell(now, run::Input::Stop(rest));
         self.carry_out(now, &mut replies, faults)?;
         Ok(replies)
     }
 
-    /// Opens `pass` with the lease machine.
+    /// Opens `pass` with the lease scheduler.
     pub fn open(
         &mut self,
         now: Millis,
@@ -202,7 +208,7 @@ impl Life {
         self.added.clear();
         self.grants = 0;
         let opened = Input::PassOpened {
-            most: if id.step.is_multiple_of(2) {
+            max_micro_batches: if id.step.is_multiple_of(2) {
                 2
             } else {
                 u32::MAX
@@ -222,7 +228,7 @@ impl Life {
         faults: &mut Faults,
     ) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
-        let known = |admission: Admission| admission.generation == self.machine.generation();
+        let known = |admission: Admission| admission.generation == self.scheduler.generation();
         let (input, contribution) = match request {
             Request::Join { process } if self.barred.contains(&process) => {
                 replies.push((NOBODY, Reply::Goodbye));
@@ -232,7 +238,7 @@ impl Life {
                 self.admissions += 1;
                 self.names.insert(WorkerId(self.admissions), process);
                 let worker = WorkerId(self.admissions);
-                let generation = self.machine.generation();
+                let generation = self.scheduler.generation();
                 let admission = Admission { worker, generation };
                 replies.push((worker, Reply::Welcome(admission)));
                 (Input::Joined { worker }, None)
@@ -242,7 +248,7 @@ impl Life {
                 return Ok(replies);
             }
             Request::Leave(admission) if !known(admission) => return Ok(replies),
-            Request::Heard(Admission { worker, .. }) => (Input::Heard { worker }, None),
+            Request::Heard(Admission { worker, .. }) => (Input::Heartbeat { worker }, None),
             Request::Lease { admission, holds } => {
                 let lease = Input::LeaseWanted {
                     worker: admission.worker,
@@ -263,10 +269,10 @@ impl Life {
                 forged,
             } => {
                 let sent_as = key.clone();
-                if key.generation != self.machine.generation() {
+                if key.generation != self.scheduler.generation() {
                     faults.count("other generation");
                     if self.bug == Bug::ForgetGeneration {
-                        key.generation = self.machine.generation();
+                        key.generation = self.scheduler.generation();
                     }
                 }
                 let input = Input::Contributed {
@@ -296,7 +302,7 @@ impl Life {
         Ok(replies)
     }
 
-    /// Tells the lease machine `input`, with the contribution that it is about, and takes its outputs.
+    /// Tells the lease scheduler `input`, with the contribution that it is about, and takes its outputs.
     pub fn feed(
         &mut self,
         now: Millis,
@@ -305,7 +311,7 @@ impl Life {
         replies: &mut Replies,
         faults: &mut Faults,
     ) -> Result<(), Violation> {
-        let mut outputs = self.machine.handle(now, input);
+        let mut outputs = self.scheduler.handle(now, input);
         if self.bug == Bug::CompleteFirst {
             outputs.sort_by_key(|output| !matches!(output, Output::PassComplete { .. }));
         }
@@ -378,22 +384,27 @@ impl Life {
         self.check_invariants(complete)
     }
 
-    /// Takes up what the machine has accepted.
-    fn settle(&mut self, now: Millis, outcome: Outcome, arrived: Arrived) -> Result<(), Violation> {
+    /// Takes up what the lease scheduler has accepted.
+    fn settle(
+        &mut self,
+        now: Millis,
+        outcome: ContributionOutcome,
+        arrived: Arrived,
+    ) -> Result<(), Violation> {
         let Arrived {
             sent_as,
             contribution,
             forged,
         } = arrived;
-        let counted = outcome == Outcome::Accepted
-            || outcome == Outcome::Duplicate && self.bug == Bug::CountDuplicates;
+        let counted = outcome == ContributionOutcome::Accepted
+            || outcome == ContributionOutcome::Duplicate && self.bug == Bug::CountDuplicates;
         if !counted {
             return Ok(());
         }
         check(!forged, || {
             format!("a forged answer was accepted: {sent_as:?}")
         })?;
-        check(sent_as.generation == self.machine.generation(), || {
+        check(sent_as.generation == self.scheduler.generation(), || {
             format!("an answer of another generation was accepted: {sent_as:?}")
         })?;
         let micro_batches = toy::micro_batches(sent_as.kind, sent_as.step);
@@ -416,11 +427,11 @@ impl Life {
     }
 
     fn check_invariants(&self, complete: bool) -> Result<(), Violation> {
-        let Some(pass) = self.machine.pass() else {
+        let Some(pass) = self.scheduler.pass() else {
             return Ok(());
         };
         let count = toy::micro_batches(pass.kind, pass.step) as usize;
-        let missing = self.machine.missing() as usize;
+        let missing = self.scheduler.missing() as usize;
         check(missing == count - self.added.len(), || {
             format!(
                 "{missing} of {count} micro-batches are missing, {} were added",
@@ -435,19 +446,19 @@ impl Life {
         check(open <= count.div_ceil(2), || {
             format!("{open} vectors wait for siblings")
         })?;
-        let entries = self.machine.pass_entries();
+        let entries = self.scheduler.pass_entries();
         check(entries <= 2 * count + 2 * self.grants, || {
             format!(
                 "{entries} entries for {count} micro-batches and {} grants",
                 self.grants
             )
         })?;
-        let deadline = self.machine.next_deadline();
+        let deadline = self.scheduler.next_deadline();
         check(
-            deadline.is_none_or(|deadline| deadline > self.machine.now()),
+            deadline.is_none_or(|deadline| deadline > self.scheduler.now()),
             || format!("the deadline {deadline:?} lies in the past"),
         )?;
-        let nobody = self.machine.workers().next().is_none();
+        let nobody = self.scheduler.workers().next().is_none();
         check(deadline.is_some() || nobody, || {
             "workers are here and nothing is due".to_owned()
         })

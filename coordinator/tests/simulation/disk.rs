@@ -9,7 +9,7 @@ use std::{
 use coordinator::{
     checkpoint::{self, Checkpoint, CheckpointError},
     leases::Millis,
-    trainer::{TrainerState, checkpoint_average::Held},
+    trainer::{TrainerState, checkpoint_average::HeldWeights},
 };
 use speech::random::Stream;
 use tempfile::TempDir;
@@ -53,7 +53,7 @@ impl Disk {
         &mut self,
         synced: Millis,
         state: &TrainerState,
-        (progress, held): (&Progress, &Held),
+        (progress, held): (&Progress, &HeldWeights),
     ) -> Result<(), Violation> {
         let dir = self.dir.path();
         let saved = checkpoint::save(dir, &toy::spec(), state, held, progress);

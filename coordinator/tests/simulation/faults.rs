@@ -27,7 +27,7 @@ pub enum Fault {
     ClockForward,
     ClockBack,
     /// The coordinator stops, or the run is given up or cancelled; somebody resumes it later.
-    Rest(run::Rest),
+    StopReason(run::StopReason),
 }
 
 impl Fault {
@@ -41,9 +41,9 @@ impl Fault {
             6 => Self::Partition(process),
             7 => Self::ClockForward,
             8 => Self::ClockBack,
-            9 => Self::Rest(run::Rest::Requeue),
-            10 => Self::Rest(run::Rest::GiveUp),
-            11 => Self::Rest(run::Rest::Cancel),
+            9 => Self::StopReason(run::StopReason::Requeue),
+            10 => Self::StopReason(run::StopReason::GiveUp),
+            11 => Self::StopReason(run::StopReason::Cancel),
             _ => Self::KillCoordinator,
         }
     }
@@ -87,23 +87,23 @@ impl Faults {
         "run failed over a dispute",
         "clock forward",
         "clock back",
-        // and what the machine saw of it
-        "machine: joins",
-        "machine: leaves",
-        "machine: lost",
-        "machine: expired",
-        "machine: given back",
-        "machine: retries",
-        "machine: recomputed",
-        "machine: duplicates",
-        "machine: late",
-        "machine: stale",
-        "machine: foreign",
-        "machine: differed",
-        "machine: audited",
-        "machine: unaudited",
-        "machine: quarantined workers",
-        "machine: restarted",
+        // and what the lease scheduler saw of it
+        "leases: joins",
+        "leases: leaves",
+        "leases: lost",
+        "leases: expired",
+        "leases: given back",
+        "leases: retries",
+        "leases: recomputed",
+        "leases: duplicates",
+        "leases: late",
+        "leases: stale",
+        "leases: foreign",
+        "leases: differed",
+        "leases: audited",
+        "leases: unaudited",
+        "leases: quarantined workers",
+        "leases: restarted",
         // a contribution of an earlier life arrived
         "other generation",
         // what the run went through
@@ -143,25 +143,25 @@ impl Faults {
         *self.0.entry(kind).or_default() += count;
     }
 
-    /// Adds what the machine of a life has counted.
+    /// Adds what the lease scheduler of a life has counted.
     pub fn add_counters(&mut self, counters: &Counters) {
         for (kind, count) in [
-            ("machine: joins", counters.joins),
-            ("machine: leaves", counters.leaves),
-            ("machine: lost", counters.lost),
-            ("machine: expired", counters.expired),
-            ("machine: given back", counters.given_back),
-            ("machine: retries", counters.retries),
-            ("machine: recomputed", counters.recomputed),
-            ("machine: duplicates", counters.duplicates),
-            ("machine: late", counters.late),
-            ("machine: stale", counters.stale),
-            ("machine: foreign", counters.foreign),
-            ("machine: differed", counters.differed),
-            ("machine: audited", counters.audited),
-            ("machine: unaudited", counters.unaudited),
-            ("machine: quarantined workers", counters.quarantined_workers),
-            ("machine: restarted", counters.restarted),
+            ("leases: joins", counters.joins),
+            ("leases: leaves", counters.leaves),
+            ("leases: lost", counters.lost),
+            ("leases: expired", counters.expired),
+            ("leases: given back", counters.given_back),
+            ("leases: retries", counters.retries),
+            ("leases: recomputed", counters.recomputed),
+            ("leases: duplicates", counters.duplicates),
+            ("leases: late", counters.late),
+            ("leases: stale", counters.stale),
+            ("leases: foreign", counters.foreign),
+            ("leases: differed", counters.differed),
+            ("leases: audited", counters.audited),
+            ("leases: unaudited", counters.unaudited),
+            ("leases: quarantined workers", counters.quarantined_workers),
+            ("leases: restarted", counters.restarted),
         ] {
             self.add(kind, count);
         }

@@ -1,4 +1,4 @@
-//! The real state machine, reducer and trainer under a simulated network, clock, disk and set of
+//! The real state machines, reducer and trainer under a simulated network, clock, disk and set of
 //! workers, all from one seed. Whatever happens, a run must end with the bits of the serial one.
 //! `UNISONO_SIMULATION_SEEDS=FROM..TO` runs other seeds than the usual ones.
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use coordinator::{
-    leases::{Millis, Outcome, WorkerId},
+    leases::{ContributionOutcome, Millis, WorkerId},
     norm_bound::NormBound,
 };
 use proto::contribution::{Contribution, Key};
@@ -52,7 +52,7 @@ pub enum Reply {
     Goodbye,
     Receipt {
         key: Key,
-        outcome: Outcome,
+        outcome: ContributionOutcome,
     },
 }
 
@@ -86,7 +86,7 @@ pub enum Event {
         incarnation: u32,
     },
     WorkerStarts(usize),
-    /// The machine's deadline, in a life of the coordinator.
+    /// The lease scheduler's deadline, in a life of the coordinator.
     Deadline {
         generation: u64,
     },

@@ -12,8 +12,8 @@ use coordinator::{
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Figure, Keep, SelectConfig},
     trainer::{
-        Outcome, Trainer, TrainerConfig,
-        checkpoint_average::{self, Held},
+        StepOutcome, Trainer, TrainerConfig,
+        checkpoint_average::{self, HeldWeights},
         clip::ClipConfig,
         optimizer::OptimizerConfig,
     },
@@ -227,7 +227,12 @@ pub struct End {
 }
 
 impl End {
-    pub fn new(trainer: &Trainer, held: &Held, progress: Progress, choice: Option<f64>) -> Self {
+    pub fn new(
+        trainer: &Trainer,
+        held: &HeldWeights,
+        progress: Progress,
+        choice: Option<f64>,
+    ) -> Self {
         let mean = checkpoint_average::mean(held);
         Self {
             weights_sha256: weights_sha256(mean.as_ref().map_or(trainer.judged(), |mean| mean)),
@@ -240,7 +245,7 @@ impl End {
 
 /// One worker, no fault, neither leases nor the run's state machine: the order of things written down once more.
 pub fn serial(rules: &Rules) -> End {
-    let (mut trainer, mut held) = (trainer(rules), Held::new());
+    let (mut trainer, mut held) = (trainer(rules), HeldWeights::new());
     let mut progress = Progress::default();
     let pass = |kind, version, weights: &[f32], bound| {
         let root = Node::root(micro_batches(kind, version));
@@ -258,7 +263,7 @@ pub fn serial(rules: &Rules) -> End {
         memory.norms.record(&sum.norms);
         memory.left_out += sum.quarantined.len() as u64;
         let outcome = trainer.apply(sum).expect("the toy does not diverge");
-        memory.skipped_steps += u64::from(matches!(outcome, Outcome::Skipped(_)));
+        memory.skipped_steps += u64::from(matches!(outcome, StepOutcome::Skipped(_)));
         if !step.is_multiple_of(EPOCH) {
             continue;
         }
@@ -294,7 +299,7 @@ pub fn figure(loss: f64) -> Figure {
 
 /// Whether the final model is not simply the last epoch's.
 fn chooses(rules: &Rules, policy: &EpochPolicy) -> bool {
-    let last = |held: &coordinator::epochs::Mark| held.epoch == policy.epochs;
+    let last = |held: &coordinator::epochs::ScoredEpoch| held.epoch == policy.epochs;
     rules.validates
         && !policy.held.is_empty()
         && !(policy.held.len() == 1 && policy.held.iter().all(last))

@@ -4,7 +4,7 @@
 use coordinator::{
     leases::{Input, Millis, PassId},
     run::{self, Action, EpochEnd, OpenPass, Purpose, UpdateOutcome, Updated},
-    trainer::{Outcome, Trainer, checkpoint_average, reduce::Reducer},
+    trainer::{StepOutcome, Trainer, checkpoint_average, reduce::Reducer},
 };
 use proto::{
     contribution::{Contribution, PassKind},
@@ -113,7 +113,7 @@ pub enum Work {
     Checkpoint {
         trainer: Trainer,
         progress: Progress,
-        held: checkpoint_average::Held,
+        held: checkpoint_average::HeldWeights,
     },
     Finish {
         trainer: Trainer,
@@ -352,8 +352,8 @@ impl Life {
         })?;
         self.published = toy::sent(trainer.weights(), self.rules.wire);
         let outcome = match outcome {
-            Outcome::Applied(_) => UpdateOutcome::Applied,
-            Outcome::Skipped(_) => {
+            StepOutcome::Applied(_) => UpdateOutcome::Applied,
+            StepOutcome::Skipped(_) => {
                 faults.count("stage: skipped step");
                 UpdateOutcome::Skipped { left_out: 0 }
             }

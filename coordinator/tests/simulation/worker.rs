@@ -2,7 +2,7 @@
 //! away. It holds nothing that cannot be lost.
 
 use coordinator::{
-    leases::{Millis, Outcome},
+    leases::{ContributionOutcome, Millis},
     norm_bound::NormBound,
 };
 use proto::{
@@ -274,7 +274,7 @@ impl Process {
                 Reply::Receipt { key, outcome },
             ) if *own == key => {
                 let lies = match (self.character, outcome) {
-                    (Character::Liar, Outcome::Accepted) => {
+                    (Character::Liar, ContributionOutcome::Accepted) => {
                         self.lies(key, contribution.clone(), faults)
                     }
                     _ => Vec::new(),

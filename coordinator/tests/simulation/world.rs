@@ -133,10 +133,10 @@ impl World {
     fn run(mut self) -> Result<Report, Violation> {
         while let Some((time, event)) = self.queue.pop() {
             if time > LIMIT {
-                let machine = self.life.as_ref().map(|life| &life.machine);
+                let scheduler = self.life.as_ref().map(|life| &life.scheduler);
                 let processes = &self.processes;
                 return Err(format!(
-                    "still running after {LIMIT} ms: {processes:#?} {machine:#?}"
+                    "still running after {LIMIT} ms: {processes:#?} {scheduler:#?}"
                 ));
             }
             self.now = time;
@@ -178,7 +178,7 @@ impl World {
             Event::Deadline { generation } => {
                 self.deadline = None;
                 if let Some(life) = &mut self.life
-                    && life.machine.generation() == generation
+                    && life.scheduler.generation() == generation
                 {
                     let replies = life.tick(clock, &mut self.faults)?;
                     self.reply(replies, usize::MAX);
@@ -189,7 +189,7 @@ impl World {
                     return Ok(());
                 };
                 if let Some(life) = &mut self.life
-                    && life.machine.generation() == generation
+                    && life.scheduler.generation() == generation
                 {
                     let replies = life.done(clock, work, &mut self.faults)?;
                     self.reply(replies, usize::MAX);
@@ -353,7 +353,7 @@ impl World {
                 self.faults.count("clock back");
                 self.skew -= self.stream.below(5_000) as i64;
             }
-            Fault::Rest(rest) => self.rest(rest)?,
+            Fault::StopReason(rest) => self.rest(rest)?,
             Fault::KillWorker(_) | Fault::KillCoordinator => {}
         }
         // The timer was set by the old clock.
@@ -361,7 +361,7 @@ impl World {
         Ok(())
     }
 
-    fn rest(&mut self, rest: run::Rest) -> Result<(), Violation> {
+    fn rest(&mut self, rest: run::StopReason) -> Result<(), Violation> {
         let clock = self.clock();
         if let Some(life) = &mut self.life {
             let replies = life.rest(clock, rest, &mut self.faults)?;
@@ -392,7 +392,7 @@ impl World {
             }
             self.works += 1;
             self.work.insert(self.works, work);
-            let generation = life.machine.generation();
+            let generation = life.scheduler.generation();
             let number = self.works;
             self.queue.at(done, Event::WorkDone { generation, number });
         }
@@ -443,19 +443,19 @@ impl World {
     /// The coordinator's life has ended.
     fn bury(&mut self) {
         if let Some(life) = self.life.take() {
-            self.faults.add_counters(life.machine.counters());
+            self.faults.add_counters(life.scheduler.counters());
         }
     }
 
-    /// Sees to it that the machine is called at its deadline.
+    /// Sees to it that the lease scheduler is called at its deadline.
     fn watch_deadline(&mut self) {
         let Some(life) = &self.life else { return };
-        let Some(deadline) = life.machine.next_deadline() else {
+        let Some(deadline) = life.scheduler.next_deadline() else {
             return;
         };
         let time = deadline.saturating_add_signed(-self.skew).max(self.now + 1);
         if self.deadline.is_none_or(|set| time < set) {
-            let generation = life.machine.generation();
+            let generation = life.scheduler.generation();
             self.queue.at(time, Event::Deadline { generation });
             self.deadline = Some(time);
         }

@@ -1,5 +1,5 @@
 //! Who gets which node: such that all workers finish together, as far as their speeds are known, and
-//! nobody waits for one that is late or slow. Times and shares are [`super::pace`]'s, nodes
+//! nobody waits for a straggler, whose node an idle worker gets as well (speculative re-execution). Times and shares are [`super::pace`]'s, nodes
 //! [`super::pass`]'s.
 
 use std::collections::BTreeSet;
@@ -10,15 +10,15 @@ use proto::{
 };
 
 use super::{
-    Held, Machine, Millis, Output, PassId, Waiting, Worker, WorkerId,
-    pace::{self, Pace, Speed},
-    pass::Pass,
+    HeldLease, LeaseScheduler, Millis, Output, PassId, WaitingWorker, Worker, WorkerId,
+    pace::{self, ClusterPace, WorkerPace},
+    pass::LeasedPass,
 };
 
 /// Leases that a worker may have at once: one that it computes or hands in, and the next.
-const MOST_HELD: usize = 2;
+const MAX_HELD_LEASES: usize = 2;
 
-impl Machine {
+impl LeaseScheduler {
     pub(super) fn close(&mut self) {
         self.last = self.pass.take().or(self.last.take());
     }
@@ -32,7 +32,7 @@ impl Machine {
                 worker.speeds.clear();
             }
         }
-        self.pass = Some(Pass::new(id, micro_batches));
+        self.pass = Some(LeasedPass::new(id, micro_batches));
     }
 
     pub(super) fn queue(&mut self, worker: WorkerId, until: Millis, holds: &[Key]) {
@@ -41,7 +41,7 @@ impl Machine {
         if let Some(state) = self.workers.get_mut(&worker) {
             state.held.retain(|held| holds.contains(&held.key));
             state.asked = true;
-            self.waiting.push(Waiting { worker, until });
+            self.waiting.push(WaitingWorker { worker, until });
             if let Some(pass) = &mut self.pass {
                 let named = holds.iter();
                 let named = named.filter(|key| pass.names(self.generation, key));
@@ -58,13 +58,13 @@ impl Machine {
         for waiting in std::mem::take(&mut self.waiting) {
             let worker = waiting.worker;
             let node = match self.holds(worker) {
-                _ if !self.fits(worker) => None,
+                _ if !self.is_eligible(worker) => None,
                 0 => self
                     .disputed_node(worker)
                     .or_else(|| self.free_node(worker))
-                    .or_else(|| self.questionable_node(worker))
-                    .or_else(|| self.overdue_node(worker)),
-                held if held < MOST_HELD => self.free_node(worker),
+                    .or_else(|| self.unverified_node(worker))
+                    .or_else(|| self.straggler_node(worker)),
+                held if held < MAX_HELD_LEASES => self.free_node(worker),
                 _ => None,
             };
             if let Some(node) = node {
@@ -83,8 +83,10 @@ impl Machine {
         }
     }
 
-    fn fits(&self, worker: WorkerId) -> bool {
-        self.workers.get(&worker).is_some_and(|state| state.fits)
+    fn is_eligible(&self, worker: WorkerId) -> bool {
+        self.workers
+            .get(&worker)
+            .is_some_and(|state| state.eligible)
     }
 
     /// Leases that `worker` works on, the next one included.
@@ -94,16 +96,16 @@ impl Machine {
             .map_or(0, |state| state.held.len())
     }
 
-    /// A node whose check `worker` could bring further: a dispute, which may make work done so far
+    /// A node whose verification `worker` could bring further: a dispute, which may make work done so far
     /// worthless.
     fn disputed_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref().filter(|pass| pass.has_disputes())?;
-        pass.questionable(worker, &self.present())
+        pass.next_to_verify(worker, &self.present())
     }
 
-    fn questionable_node(&self, worker: WorkerId) -> Option<Node> {
-        let pass = self.pass.as_ref().filter(|pass| pass.has_checks())?;
-        pass.questionable(worker, &self.present())
+    fn unverified_node(&self, worker: WorkerId) -> Option<Node> {
+        let pass = self.pass.as_ref().filter(|pass| pass.has_verifications())?;
+        pass.next_to_verify(worker, &self.present())
     }
 
     /// The free node that `worker` should take: such that all workers finish together, as far as
@@ -116,12 +118,14 @@ impl Machine {
         }
         let kind = pass.id.kind;
         let others = self.workers.iter();
-        let others = others.filter(|&(&id, state)| id != worker && state.fits);
+        let others = others.filter(|&(&id, state)| id != worker && state.eligible);
         let others = others.map(|(_, state)| (self.milliseconds(state, kind), self.busy(state)));
         let state = self.workers.get(&worker)?;
         let own = (self.milliseconds(state, kind), self.busy(state));
         let share = pace::share(free, own, others.collect());
-        self.pass.as_ref()?.largest(share.min(self.most))
+        self.pass
+            .as_ref()?
+            .largest(share.min(self.max_micro_batches))
     }
 
     /// Milliseconds until `worker` will have done what it has.
@@ -139,23 +143,27 @@ impl Machine {
             .iter()
             .map(|held| match self.pace(worker, held.key.kind) {
                 Some(pace) => pace * held.cost,
-                None => pace::UNKNOWN * f64::from(held.size),
+                None => pace::UNMEASURED_MS * f64::from(held.size),
             });
         pace::remaining(expected.sum(), self.now.saturating_sub(first.begun))
     }
 
-    /// Who may be wanted for a check; nobody is looked for while there is none.
-    fn checkers(&self) -> BTreeSet<WorkerId> {
-        match self.pass.as_ref().is_some_and(Pass::has_checks) {
+    /// The workers that may take part in a verification; empty while there is none.
+    fn possible_verifiers(&self) -> BTreeSet<WorkerId> {
+        match self
+            .pass
+            .as_ref()
+            .is_some_and(LeasedPass::has_verifications)
+        {
             true => self.present(),
             false => BTreeSet::new(),
         }
     }
 
-    /// A node that somebody else should have answered by now, or that `worker` will sooner.
-    fn overdue_node(&self, worker: WorkerId) -> Option<Node> {
+    /// A straggler's node: somebody else should have answered it by now, or `worker` would answer it sooner.
+    fn straggler_node(&self, worker: WorkerId) -> Option<Node> {
         let pass = self.pass.as_ref()?;
-        let present = self.checkers();
+        let present = self.possible_verifiers();
         let overdue = pass.lone_leases().filter(|&(node, holder, begins)| {
             holder != worker
                 && (self.overdue_at(holder, node, begins) <= self.now
@@ -177,7 +185,7 @@ impl Machine {
         };
         let elapsed = self.now.saturating_sub(begins) as f64;
         match (took(worker), took(holder)) {
-            (Some(own), Some(its)) => own * pace::MARGIN < its - elapsed,
+            (Some(own), Some(its)) => own * pace::SPEEDUP_MARGIN < its - elapsed,
             _ => false,
         }
     }
@@ -185,14 +193,14 @@ impl Machine {
     /// When and which node becomes due to be given to one of those who wait.
     pub(super) fn straggler(&self) -> Option<(Millis, Node)> {
         let pass = self.pass.as_ref()?;
-        let present = self.checkers();
+        let present = self.possible_verifiers();
         let helps = |node, worker| pass.needs(node, worker, &present);
         pass.lone_leases()
             .filter(|&(node, holder, _)| {
                 self.waiting
                     .iter()
                     .filter(|it| it.worker != holder && self.holds(it.worker) == 0)
-                    .filter(|it| self.fits(it.worker))
+                    .filter(|it| self.is_eligible(it.worker))
                     .any(|it| helps(node, it.worker))
             })
             .map(|(node, holder, begins)| (self.overdue_at(holder, node, begins), node))
@@ -208,7 +216,7 @@ impl Machine {
     }
 
     fn grant(&mut self, worker: WorkerId, node: Node) {
-        let first = |speed: Option<&Speed>| speed.is_none_or(|speed| speed.samples() == 0);
+        let first = |speed: Option<&WorkerPace>| speed.is_none_or(|speed| speed.samples() == 0);
         let expected = self.expected(worker, node);
         let busy = match self.holds(worker) {
             0 => 0.0,
@@ -236,7 +244,7 @@ impl Machine {
         self.counters.retries += u64::from(granted.retry);
         self.counters.recomputed += u64::from(granted.copy);
         state.asked = false;
-        state.held.push(Held {
+        state.held.push(HeldLease {
             key: key.clone(),
             size: pass.size(node),
             cost: self.cost * f64::from(pass.size(node)),
@@ -260,13 +268,13 @@ impl Machine {
     /// Milliseconds that a micro-batch of the pass takes `worker`.
     fn milliseconds(&self, worker: &Worker, kind: PassKind) -> f64 {
         let pace = self.pace(worker, kind);
-        pace.map_or(pace::UNKNOWN, |pace| pace * self.cost)
+        pace.map_or(pace::UNMEASURED_MS, |pace| pace * self.cost)
     }
 
     /// Milliseconds a unit of cost: the worker's own measure, or the cluster's.
     fn pace(&self, worker: &Worker, kind: PassKind) -> Option<f64> {
-        let own = worker.speeds.get(&kind).and_then(Speed::milliseconds);
-        own.or_else(|| self.paces.get(&kind).and_then(Pace::median))
+        let own = worker.speeds.get(&kind).and_then(WorkerPace::milliseconds);
+        own.or_else(|| self.paces.get(&kind).and_then(ClusterPace::median))
     }
 
     /// Milliseconds that `node` should take `worker`, by the slower of its own pace and the

@@ -10,30 +10,30 @@ use proto::{
 use speech::random::Stream;
 
 use super::{
-    AuditPolicy, Held, Machine, Millis, Outcome, Output, WorkerId,
-    pass::{Answer, Pass},
-    vote::{Opinion, Verdict},
+    AuditPolicy, ContributionOutcome, HeldLease, LeaseScheduler, Millis, Output, WorkerId,
+    pass::{Assessment, LeasedPass},
+    vote::{Answer, Verdict},
 };
 
 /// Answers.
-impl Machine {
-    pub(super) fn judge(&mut self, worker: WorkerId, key: Key, digest: Digest) {
+impl LeaseScheduler {
+    pub(super) fn assess(&mut self, worker: WorkerId, key: Key, digest: Digest) {
         if let Some(finished) = self.finish(worker, &key) {
             self.measure(worker, &finished);
         }
-        let opinion = Opinion {
+        let answer = Answer {
             worker,
             attempt: key.attempt,
             digest,
         };
         let outcome = match &mut self.pass {
-            _ if self.barred.contains(&worker) => self.useless(Useless::Foreign),
+            _ if self.quarantined.contains(&worker) => self.discard(Discarded::Foreign),
             Some(pass) if pass.names(self.generation, &key) => {
                 let compare = self.audit_policy != AuditPolicy::None;
-                let answer = pass.answer(key.node, opinion, compare, self.now);
-                self.take_note(&key, worker, answer)
+                let answer = pass.answer(key.node, answer, compare, self.now);
+                self.record_assessment(&key, worker, answer)
             }
-            _ => self.judge_late(&key, opinion),
+            _ => self.assess_late(&key, answer),
         };
         let node = key.node;
         self.outputs.push(Output::Receipt {
@@ -41,14 +41,19 @@ impl Machine {
             key,
             outcome,
         });
-        if outcome != Outcome::Stale {
+        if outcome != ContributionOutcome::Stale {
             self.conclude(node);
         }
     }
 
-    fn take_note(&mut self, key: &Key, worker: WorkerId, answer: Answer) -> Outcome {
+    fn record_assessment(
+        &mut self,
+        key: &Key,
+        worker: WorkerId,
+        answer: Assessment,
+    ) -> ContributionOutcome {
         match answer {
-            Answer::Accepted => {
+            Assessment::Accepted => {
                 self.counters.accepted += 1;
                 if let Some(state) = self.workers.get_mut(&worker) {
                     state.contributions += 1;
@@ -56,43 +61,43 @@ impl Machine {
                 if self.audits(key)
                     && let Some(pass) = &mut self.pass
                 {
-                    pass.doubt(key.node, self.now);
+                    pass.request_verification(key.node, self.now);
                 }
-                Outcome::Accepted
+                ContributionOutcome::Accepted
             }
-            Answer::Duplicate => {
+            Assessment::Duplicate => {
                 self.counters.duplicates += 1;
-                Outcome::Duplicate
+                ContributionOutcome::Duplicate
             }
-            Answer::Late => self.useless(Useless::Late),
-            Answer::Foreign => self.useless(Useless::Foreign),
-            Answer::Differs { first } => {
+            Assessment::Late => self.discard(Discarded::Late),
+            Assessment::Foreign => self.discard(Discarded::Foreign),
+            Assessment::Differs { first } => {
                 self.differed(key, first, worker, false);
-                Outcome::Differs
+                ContributionOutcome::Differs
             }
         }
     }
 
     /// An answer to what is not open.
-    fn judge_late(&mut self, key: &Key, opinion: Opinion) -> Outcome {
+    fn assess_late(&mut self, key: &Key, answer: Answer) -> ContributionOutcome {
         if key.generation != self.generation {
-            return self.useless(Useless::Stale);
+            return self.discard(Discarded::Stale);
         }
         let passes = self.pass.iter().chain(&self.last);
         if !passes.clone().any(|pass| pass.id.job == key.job) {
-            return self.useless(Useless::Foreign);
+            return self.discard(Discarded::Foreign);
         }
         let last = self.last.as_ref();
         if let Some(last) = last.filter(|last| last.names(self.generation, key)) {
-            if !last.was_granted(opinion.worker, key.node, key.attempt) {
-                return self.useless(Useless::Foreign);
+            if !last.was_granted(answer.worker, key.node, key.attempt) {
+                return self.discard(Discarded::Foreign);
             }
             let first = last.first_answer(key.node);
-            if let Some(first) = first.filter(|first| first.digest != opinion.digest) {
-                self.differed(key, first.worker, opinion.worker, true);
+            if let Some(first) = first.filter(|first| first.digest != answer.digest) {
+                self.differed(key, first.worker, answer.worker, true);
             }
         }
-        self.useless(Useless::Late)
+        self.discard(Discarded::Late)
     }
 
     fn differed(&mut self, key: &Key, first: WorkerId, second: WorkerId, late: bool) {
@@ -107,20 +112,20 @@ impl Machine {
         }
     }
 
-    fn useless(&mut self, why: Useless) -> Outcome {
+    fn discard(&mut self, why: Discarded) -> ContributionOutcome {
         let count = match why {
-            Useless::Late => &mut self.counters.late,
-            Useless::Stale => &mut self.counters.stale,
-            Useless::Foreign => &mut self.counters.foreign,
+            Discarded::Late => &mut self.counters.late,
+            Discarded::Stale => &mut self.counters.stale,
+            Discarded::Foreign => &mut self.counters.foreign,
         };
         *count += 1;
-        Outcome::Stale
+        ContributionOutcome::Stale
     }
 
-    /// The worker has been heard and is done with `key`; gives what is known of it.
-    pub(super) fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<Held> {
+    /// The worker shows that it is alive and is done with `key`; gives what is known of it.
+    pub(super) fn finish(&mut self, worker: WorkerId, key: &Key) -> Option<HeldLease> {
         let state = self.workers.get_mut(&worker)?;
-        state.heard = self.now;
+        state.last_heard = self.now;
         let place = state.held.iter().position(|held| held.key == *key)?;
         let finished = state.held.remove(place);
         match state.held.first_mut() {
@@ -133,8 +138,8 @@ impl Machine {
 
     /// Learns from an answer how long micro-batches take. An answer that comes too late to count, or
     /// to a pass that is over, teaches as well: a slow worker has no others.
-    fn measure(&mut self, worker: WorkerId, finished: &Held) {
-        let Held {
+    fn measure(&mut self, worker: WorkerId, finished: &HeldLease) {
+        let HeldLease {
             key, cost, begun, ..
         } = finished;
         if self.pass().is_none_or(|pass| pass.job != key.job) {
@@ -151,17 +156,17 @@ impl Machine {
 
 /// Why an answer is of no use: see [`super::Counters`].
 #[derive(Clone, Copy)]
-enum Useless {
+enum Discarded {
     Late,
     Stale,
     Foreign,
 }
 
-/// Doubts.
-impl Machine {
+/// Verification of answers, and quarantine.
+impl LeaseScheduler {
     /// The workers that may compute for the running job.
     pub(super) fn present(&self) -> BTreeSet<WorkerId> {
-        let fitting = self.workers.iter().filter(|(_, state)| state.fits);
+        let fitting = self.workers.iter().filter(|(_, state)| state.eligible);
         fitting.map(|(&worker, _)| worker).collect()
     }
 
@@ -177,11 +182,11 @@ impl Machine {
     }
 
     /// Whether nothing counts that was not confirmed.
-    fn insists(&self) -> bool {
+    fn requires_confirmation(&self) -> bool {
         matches!(self.audit_policy, AuditPolicy::Compare { audit } if audit >= 1.0)
     }
 
-    /// Ends the check of `node` if enough is known.
+    /// Ends the verification of `node` if enough is known.
     fn conclude(&mut self, node: Node) {
         let Some(pass) = &mut self.pass else { return };
         match pass.conclude(node) {
@@ -205,7 +210,7 @@ impl Machine {
         let Some(pass) = &self.pass else { return };
         let key = pass.key(self.generation, node, 0);
         self.forget(worker);
-        if self.barred.insert(worker) {
+        if self.quarantined.insert(worker) {
             self.counters.quarantined_workers += 1;
             self.outputs.push(Output::Quarantined { worker, key });
         }
@@ -219,18 +224,18 @@ impl Machine {
         self.outputs.push(Output::PassRestarted { pass });
     }
 
-    /// Ends checks that nobody will bring further: an audit is left undone, a dispute ends the pass, and so
+    /// Ends verifications that nobody will bring further: an audit is left undone, a dispute ends the pass, and so
     /// does an audit that the job insists on.
-    pub(super) fn give_checks_up(&mut self) {
+    pub(super) fn give_up_verifications(&mut self) {
         self.watch_confirmation();
-        let Some(pass) = self.pass.as_ref().filter(|pass| pass.has_checks()) else {
+        let Some(pass) = self.pass.as_ref().filter(|pass| pass.has_verifications()) else {
             return;
         };
         let present = self.present();
         let mut undone = Vec::new();
         let mut unsettled = None;
-        for (node, since, disputed) in pass.idle_checks() {
-            let end = self.given_up_at(pass, node, (since, disputed), &present);
+        for (node, since, disputed) in pass.idle_verifications() {
+            let end = self.give_up_at(pass, node, (since, disputed), &present);
             if end.is_none_or(|end| end > self.now) {
                 continue;
             }
@@ -241,13 +246,15 @@ impl Machine {
         }
         if let Some(node) = unsettled {
             let key = pass.key(self.generation, node, 0);
-            let workers = pass.said_by(node).into_iter().collect();
+            let workers = pass.answered_by(node).into_iter().collect();
             self.outputs.push(Output::Unsettled { key, workers });
             self.close();
             return;
         }
-        let overdue = self.confirmation_ends().is_some_and(|end| end <= self.now);
-        let unconfirmed = pass.idle_checks().next().filter(|_| overdue);
+        let overdue = self
+            .confirmation_deadline()
+            .is_some_and(|end| end <= self.now);
+        let unconfirmed = pass.idle_verifications().next().filter(|_| overdue);
         if let Some((node, ..)) = unconfirmed {
             let key = pass.key(self.generation, node, 0);
             self.outputs.push(Output::Unconfirmed { key });
@@ -258,54 +265,56 @@ impl Machine {
         self.counters.unaudited += undone.len() as u64;
         if let Some(pass) = &mut self.pass {
             for node in undone {
-                pass.close_check(node);
+                pass.end_verification(node);
             }
         }
     }
 
-    /// When the check of `node`, which nobody works on, is given up. `None`: not as things stand.
+    /// When the verification of `node`, which nobody works on, is given up. `None`: not as things stand.
     ///
     /// A dispute waits longer where somebody who is here has not been asked: nodes may take minutes, and
     /// who has one asks when it is done. An audit may wait as long as other micro-batches are missing,
     /// because it holds nothing up.
-    fn given_up_at(
+    fn give_up_at(
         &self,
-        pass: &Pass,
+        pass: &LeasedPass,
         node: Node,
         (since, disputed): (Millis, bool),
         present: &BTreeSet<WorkerId>,
     ) -> Option<Millis> {
         let config = &self.config;
-        match (disputed, pass.can_be_checked(node, present)) {
-            (true, true) => Some(since.saturating_add(config.check_ceiling)),
-            (true, false) => Some(since.saturating_add(config.check_patience)),
-            (false, _) if self.insists() => None,
+        match (disputed, pass.can_be_verified(node, present)) {
+            (true, true) => Some(since.saturating_add(config.verification_ceiling)),
+            (true, false) => Some(since.saturating_add(config.verification_patience)),
+            (false, _) if self.requires_confirmation() => None,
             (false, false) => Some(self.now),
             (false, true) if pass.missing() > 0 => None,
             (false, true) => {
-                let since = since.max(pass.moved());
-                Some(since.saturating_add(config.check_patience))
+                let since = since.max(pass.last_progress());
+                Some(since.saturating_add(config.verification_patience))
             }
         }
     }
 
-    /// When checks that nobody works on are given up.
-    pub(super) fn checks_end(&self) -> Option<Millis> {
-        let pass = self.pass.as_ref().filter(|pass| pass.has_checks())?;
+    /// When verifications that nobody works on are given up.
+    pub(super) fn verification_deadline(&self) -> Option<Millis> {
+        let pass = self.pass.as_ref().filter(|pass| pass.has_verifications())?;
         let present = self.present();
-        let ends = pass.idle_checks().filter_map(|(node, since, disputed)| {
-            self.given_up_at(pass, node, (since, disputed), &present)
-        });
-        ends.chain(self.confirmation_ends()).min()
+        let ends = pass
+            .idle_verifications()
+            .filter_map(|(node, since, disputed)| {
+                self.give_up_at(pass, node, (since, disputed), &present)
+            });
+        ends.chain(self.confirmation_deadline()).min()
     }
 
     /// Takes note of when a pass came to wait for nothing but second answers that the job insists on.
     fn watch_confirmation(&mut self) {
-        let waits = self.insists()
+        let waits = self.requires_confirmation()
             && !self.present().is_empty()
             && self.pass.as_ref().is_some_and(|pass| {
                 let idle = pass.missing() == 0 && !pass.has_leases();
-                idle && pass.has_checks() && !pass.has_disputes()
+                idle && pass.has_verifications() && !pass.has_disputes()
             });
         self.unconfirmed = match waits {
             true => self.unconfirmed.or(Some(self.now)),
@@ -313,15 +322,15 @@ impl Machine {
         };
     }
 
-    fn confirmation_ends(&self) -> Option<Millis> {
+    fn confirmation_deadline(&self) -> Option<Millis> {
         let since = self.unconfirmed?;
-        Some(since.saturating_add(self.config.check_ceiling))
+        Some(since.saturating_add(self.config.verification_ceiling))
     }
 
     /// Says so, once, when the pass has come to its end.
     pub(super) fn complete(&mut self) {
         if let Some(pass) = &mut self.pass
-            && pass.comes_to_its_end()
+            && pass.becomes_complete()
         {
             let pass = pass.id.clone();
             self.outputs.push(Output::PassComplete { pass });

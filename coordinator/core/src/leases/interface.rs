@@ -1,4 +1,4 @@
-//! What the machine is told, what it answers, and what it counts. It decides the words and nothing
+//! What the lease scheduler is told, what it answers, and what it counts. It decides the words and nothing
 //! else.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use proto::contribution::{Digest, Key, PassKind};
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since any instant before the machine's first input.
+/// Milliseconds since any instant before the lease scheduler's first input.
 pub type Millis = u64;
 
 /// A worker's admission. One that joins again gets another.
@@ -44,10 +44,10 @@ pub struct Config {
     pub straggler_floor: Millis,
     pub straggler_multiple: f64,
     /// How long a node waits for another opinion that nobody who is here can give.
-    pub check_patience: Millis,
+    pub verification_patience: Millis,
     /// The same where somebody who is here could give it, and is busy or does not ask; and how long a pass
     /// of which everything is in waits for a second worker where nothing counts without one.
-    pub check_ceiling: Millis,
+    pub verification_ceiling: Millis,
 }
 
 impl Default for Config {
@@ -60,8 +60,8 @@ impl Default for Config {
             lease_multiple: 6.0,
             straggler_floor: 1_000,
             straggler_multiple: 2.0,
-            check_patience: 60_000,
-            check_ceiling: 600_000,
+            verification_patience: 60_000,
+            verification_ceiling: 600_000,
         }
     }
 }
@@ -74,11 +74,11 @@ pub enum Input {
     /// A worker said goodbye: its leases are free at once.
     Left { worker: WorkerId },
     /// A sign of life.
-    Heard { worker: WorkerId },
+    Heartbeat { worker: WorkerId },
     /// Whether a worker may compute for the running job. One that may not is here all the same: it waits,
     /// and is neither given work nor counted on. A worker that is admitted fits until something else is
     /// said.
-    Fits { worker: WorkerId, fits: bool },
+    Eligibility { worker: WorkerId, eligible: bool },
     /// A worker waits for work until `until`, and still works on `holds`. Any other lease of its was lost
     /// on the way to it or back, and is free.
     LeaseWanted {
@@ -91,7 +91,7 @@ pub enum Input {
         pass: PassId,
         micro_batches: u32,
         /// The most micro-batches in one lease, 1 or more: what names their utterances has to fit a message.
-        most: u32,
+        max_micro_batches: u32,
         /// The mean cost of a micro-batch, in a unit that all passes of the job share: a pass of long
         /// utterances takes longer than one of short ones, and says nothing about the workers.
         cost: f64,
@@ -131,7 +131,7 @@ pub enum Output {
     Receipt {
         worker: WorkerId,
         key: Key,
-        outcome: Outcome,
+        outcome: ContributionOutcome,
     },
     /// Every micro-batch of the pass is in accepted contributions, and no answer is in doubt.
     PassComplete { pass: PassId },
@@ -170,14 +170,14 @@ pub enum AuditPolicy {
     /// Two answers to one node must have the same bits.
     Compare {
         /// The share of nodes that a second worker computes as well, where there is one. At 1 nothing
-        /// counts without: a worker that is alone waits, for [`Config::check_ceiling`].
+        /// counts without: a worker that is alone waits, for [`Config::verification_ceiling`].
         audit: f64,
     },
 }
 
 /// What became of a contribution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ContributionOutcome {
     /// It is the first for these micro-batches and belongs into the sum.
     Accepted,
     /// The same bits are there already.
@@ -231,7 +231,7 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {
     pub worker: WorkerId,
-    /// The lease that it works on, to the machine's knowledge.
+    /// The lease that it works on, to the lease scheduler's knowledge.
     pub doing: Option<Key>,
     /// Its answers that were accepted.
     pub contributions: u64,

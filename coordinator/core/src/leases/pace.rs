@@ -6,41 +6,41 @@ use std::collections::VecDeque;
 use super::Millis;
 
 /// Milliseconds of a micro-batch before anything was measured. Only ratios of it matter.
-pub(super) const UNKNOWN: f64 = 1000.0;
+pub(super) const UNMEASURED_MS: f64 = 1000.0;
 
 /// Measured times that the cluster's pace is the median of.
-const REMEMBERED: usize = 64;
+const MEDIAN_WINDOW: usize = 64;
 
 /// Weight of the newest measure in a worker's own pace.
-const NEWEST: f64 = 0.3;
+const NEWEST_WEIGHT: f64 = 0.3;
 
 /// A measure moves a worker's pace as if it were at most this many times slower or faster: a pause of
 /// a minute is no minute a micro-batch.
-const LIMIT: f64 = 4.0;
+const OUTLIER_FACTOR: f64 = 4.0;
 
 /// What a share may be exceeded by for a whole node: workers of nearly one speed get nodes of one
 /// size, at the cost of at most an eighth of a pass.
-const SLACK: f64 = 1.125;
+const SHARE_SLACK: f64 = 1.125;
 
 /// A worker that takes this many times as long as the quickest gets its share in pieces: what it is
 /// given too much of, everybody waits for, and what it is given too little of, it asks for.
-const SLOW: f64 = 2.0;
+const SLOW_FACTOR: f64 = 2.0;
 
 /// How much sooner an idle worker must be done with what another one is at, to begin it as well:
 /// measured times are not exact.
-pub(super) const MARGIN: f64 = 1.25;
+pub(super) const SPEEDUP_MARGIN: f64 = 1.25;
 
 /// Milliseconds a unit of cost, over all workers.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ClusterPace {
     recent: VecDeque<f64>,
     /// The median of the recent times. It is asked for far more often than it changes.
     median: Option<f64>,
 }
 
-impl Pace {
+impl ClusterPace {
     pub(super) fn record(&mut self, milliseconds: f64) {
-        if self.recent.len() == REMEMBERED {
+        if self.recent.len() == MEDIAN_WINDOW {
             self.recent.pop_front();
         }
         self.recent.push_back(milliseconds);
@@ -56,20 +56,23 @@ impl Pace {
 
 /// Milliseconds a unit of cost, of one worker.
 #[derive(Debug, Default)]
-pub(super) struct Speed {
+pub(super) struct WorkerPace {
     samples: u32,
     milliseconds: f64,
 }
 
-impl Speed {
+impl WorkerPace {
     pub(super) fn record(&mut self, milliseconds: f64) {
         self.milliseconds = match self.samples {
             // The first one has compiled kernels and filled caches; it stands until the second.
             0 | 1 => milliseconds,
             _ => {
-                let (low, high) = (self.milliseconds / LIMIT, self.milliseconds * LIMIT);
+                let (low, high) = (
+                    self.milliseconds / OUTLIER_FACTOR,
+                    self.milliseconds * OUTLIER_FACTOR,
+                );
                 let newest = milliseconds.clamp(low, high);
-                self.milliseconds + NEWEST * (newest - self.milliseconds)
+                self.milliseconds + NEWEST_WEIGHT * (newest - self.milliseconds)
             }
         };
         self.samples = self.samples.saturating_add(1);
@@ -103,15 +106,15 @@ pub(super) fn share(free: u32, own: (f64, f64), mut others: Vec<(f64, f64)>) -> 
     let least = least.fold(f64::INFINITY, f64::min);
     others.sort_by(|one, other| one.1.total_cmp(&other.1));
     let without = finish(free, &others).max(quickest);
-    if busy + milliseconds > SLACK * without {
+    if busy + milliseconds > SHARE_SLACK * without {
         return 0;
     }
     let place = others.partition_point(|other| other.1 <= busy);
     others.insert(place, own);
     let share = (finish(free, &others) - busy) / milliseconds;
-    let share = match milliseconds > SLOW * least {
+    let share = match milliseconds > SLOW_FACTOR * least {
         true => (share / 2.0).ceil(),
-        false => share * SLACK,
+        false => share * SHARE_SLACK,
     };
     (share as u32).max(1)
 }

@@ -1,7 +1,7 @@
 //! One pass's micro-batches: each is free, leased, or in an accepted answer. It decides how nodes are
 //! cut and what an answer is worth, and does not depend on why somebody should get a node.
 
-mod checks;
+mod verifications;
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,33 @@ use proto::{contribution::Key, tree::Node};
 
 use super::{
     Millis, PassId, WorkerId,
-    vote::{Check, Opinion},
+    vote::{Answer, Verification},
 };
 
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct LeasedPass {
     pub(super) id: PassId,
     micro_batches: u32,
     /// Nodes that nobody has, by their first micro-batch. Nodes are cut and never joined again, so a
     /// node that was leased is still free, leased or answered as it is or in pieces of it.
-    free: BTreeMap<u32, Free>,
+    free: BTreeMap<u32, FreeNode>,
     /// Leases that run, by node and attempt.
     leases: BTreeMap<(Node, u32), Lease>,
     /// All leases there were of a node, in order.
     attempts: BTreeMap<Node, Vec<Attempt>>,
     /// Accepted answers, by their first micro-batch. No two overlap.
-    done: BTreeMap<u32, Done>,
+    done: BTreeMap<u32, AcceptedNode>,
     missing: u32,
     /// Answered nodes for which one answer is not enough.
-    checks: BTreeMap<Node, Check>,
+    verifications: BTreeMap<Node, Verification>,
     /// When the newest answer came that was accepted or is an opinion in a check.
-    moved: Millis,
+    last_progress: Millis,
     /// It was said that everything is in.
     announced: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Free {
+struct FreeNode {
     node: Node,
     /// Whether it was leased before.
     returned: bool,
@@ -57,9 +57,9 @@ struct Attempt {
 }
 
 #[derive(Debug)]
-struct Done {
+struct AcceptedNode {
     node: Node,
-    opinion: Opinion,
+    answer: Answer,
 }
 
 /// A lease was granted.
@@ -72,7 +72,7 @@ pub(super) struct Granted {
 }
 
 /// What an answer is worth.
-pub(super) enum Answer {
+pub(super) enum Assessment {
     Accepted,
     Duplicate,
     /// Its micro-batches came by way of other nodes.
@@ -84,10 +84,10 @@ pub(super) enum Answer {
     },
 }
 
-impl Pass {
+impl LeasedPass {
     pub(super) fn new(id: PassId, micro_batches: u32) -> Self {
         let root = Node::root(micro_batches);
-        let whole = Free {
+        let whole = FreeNode {
             node: root,
             returned: false,
         };
@@ -103,8 +103,8 @@ impl Pass {
             attempts: BTreeMap::new(),
             done: BTreeMap::new(),
             missing: micro_batches,
-            checks: BTreeMap::new(),
-            moved: 0,
+            verifications: BTreeMap::new(),
+            last_progress: 0,
             announced: false,
         }
     }
@@ -143,7 +143,7 @@ impl Pass {
     pub(super) fn entries(&self) -> usize {
         let attempts: usize = self.attempts.values().map(Vec::len).sum();
         let kept = self.free.len() + self.leases.len() + self.done.len();
-        kept + attempts + self.checks.len()
+        kept + attempts + self.verifications.len()
     }
 
     /// The largest free node, or part of one, of at most `limit` micro-batches; of equals the first.
@@ -206,7 +206,7 @@ impl Pass {
         let start = node.range(self.micro_batches).start;
         let Some((
             &place,
-            &Free {
+            &FreeNode {
                 node: whole,
                 returned,
             },
@@ -235,7 +235,7 @@ impl Pass {
     fn insert_free(&mut self, node: Node, returned: bool) {
         let range = node.range(self.micro_batches);
         if !range.is_empty() {
-            self.free.insert(range.start, Free { node, returned });
+            self.free.insert(range.start, FreeNode { node, returned });
         }
     }
 
@@ -308,7 +308,7 @@ impl Pass {
     }
 
     /// The accepted answer that has micro-batches of `node`.
-    fn done_at(&self, node: Node) -> Option<&Done> {
+    fn done_at(&self, node: Node) -> Option<&AcceptedNode> {
         let range = node.range(self.micro_batches);
         let (_, done) = self.done.range(..range.end).next_back()?;
         (done.node.range(self.micro_batches).end > range.start).then_some(done)
@@ -319,50 +319,50 @@ impl Pass {
     pub(super) fn answer(
         &mut self,
         node: Node,
-        opinion: Opinion,
+        answer: Answer,
         compare: bool,
         now: Millis,
-    ) -> Answer {
-        let Opinion {
+    ) -> Assessment {
+        let Answer {
             worker, attempt, ..
-        } = opinion;
+        } = answer;
         if !self.was_granted(worker, node, attempt) {
-            return Answer::Foreign;
+            return Assessment::Foreign;
         }
         let Some(done) = self.done_at(node) else {
-            self.accept(node, opinion);
-            self.moved = now;
-            return Answer::Accepted;
+            self.accept(node, answer);
+            self.last_progress = now;
+            return Assessment::Accepted;
         };
         if done.node != node {
             // Equal micro-batches by way of other nodes have other sums.
-            return Answer::Late;
+            return Assessment::Late;
         }
-        let first = done.opinion;
-        let differs = first.digest != opinion.digest;
+        let first = done.answer;
+        let differs = first.digest != answer.digest;
         if differs && compare {
-            let check = || Check::new(first, now);
-            self.checks.entry(node).or_insert_with(check);
+            let check = || Verification::new(first, now);
+            self.verifications.entry(node).or_insert_with(check);
             self.announced = false;
         }
-        if let Some(check) = self.checks.get_mut(&node) {
-            check.record(opinion, now);
-            self.moved = now;
+        if let Some(check) = self.verifications.get_mut(&node) {
+            check.record(answer, now);
+            self.last_progress = now;
             self.leases.remove(&(node, attempt));
         }
         match differs {
-            true => Answer::Differs {
+            true => Assessment::Differs {
                 first: first.worker,
             },
-            false => Answer::Duplicate,
+            false => Assessment::Duplicate,
         }
     }
 
-    fn accept(&mut self, node: Node, opinion: Opinion) {
+    fn accept(&mut self, node: Node, answer: Answer) {
         let range = node.range(self.micro_batches);
         self.free.retain(|_, free| !node.contains(free.node));
         self.leases.retain(|(leased, _), _| !node.contains(*leased));
         self.missing -= range.len() as u32;
-        self.done.insert(range.start, Done { node, opinion });
+        self.done.insert(range.start, AcceptedNode { node, answer });
     }
 }

@@ -1,4 +1,4 @@
-//! The machine by hand: one input at a time, and what it says.
+//! The lease scheduler by hand: one input at a time, and what it says.
 
 mod compute_class;
 mod disputes;
@@ -11,9 +11,9 @@ use super::*;
 
 const GENERATION: u64 = 3;
 
-/// A machine and its time.
+/// A lease scheduler and its time.
 struct Bench {
-    machine: Machine,
+    scheduler: LeaseScheduler,
     now: Millis,
     audit: f64,
     cost: f64,
@@ -22,7 +22,7 @@ struct Bench {
 impl Bench {
     fn new(workers: u64) -> Self {
         let mut bench = Self {
-            machine: Machine::new(GENERATION, Config::default()),
+            scheduler: LeaseScheduler::new(GENERATION, Config::default()),
             now: 1000,
             audit: 0.0,
             cost: 1.0,
@@ -35,8 +35,8 @@ impl Bench {
     }
 
     fn handle(&mut self, input: Input) -> Vec<Output> {
-        let outputs = self.machine.handle(self.now, input);
-        let deadline = self.machine.next_deadline();
+        let outputs = self.scheduler.handle(self.now, input);
+        let deadline = self.scheduler.next_deadline();
         assert!(deadline.is_none_or(|deadline| deadline > self.now));
         outputs
     }
@@ -50,7 +50,7 @@ impl Bench {
         self.handle(Input::PassOpened {
             pass,
             micro_batches,
-            most: u32::MAX,
+            max_micro_batches: u32::MAX,
             cost: self.cost,
             audit_policy: AuditPolicy::Compare { audit: self.audit },
         })
@@ -97,11 +97,11 @@ impl Bench {
     }
 
     fn expects(&self, worker: u64, key: &Key) -> bool {
-        self.machine.expects(WorkerId(worker), key)
+        self.scheduler.expects(WorkerId(worker), key)
     }
 
     #[track_caller]
-    fn outcome(&mut self, worker: u64, key: &Key, bits: u8) -> Outcome {
+    fn outcome(&mut self, worker: u64, key: &Key, bits: u8) -> ContributionOutcome {
         let outputs = self.answer(worker, key, bits);
         let mut receipts = outputs.iter().filter_map(|output| match output {
             Output::Receipt { outcome, .. } => Some(*outcome),
@@ -116,9 +116,9 @@ impl Bench {
         let mut outputs = Vec::new();
         while self.now < end {
             self.now = end.min(self.now + 1000);
-            for worker in self.machine.workers().collect::<Vec<_>>() {
+            for worker in self.scheduler.workers().collect::<Vec<_>>() {
                 let worker = worker.worker;
-                outputs.extend(self.handle(Input::Heard { worker }));
+                outputs.extend(self.handle(Input::Heartbeat { worker }));
             }
         }
         outputs
@@ -151,7 +151,7 @@ impl Bench {
                 }
                 let next = working.iter().min_by_key(|(_, (end, _))| *end);
                 let (worker, end) = next.map(|(&worker, &(end, _))| (worker, end)).unwrap();
-                let due = self.machine.next_deadline().unwrap();
+                let due = self.scheduler.next_deadline().unwrap();
                 outputs.extend(self.wait(due.min(end).saturating_sub(self.now)));
                 if end <= self.now {
                     let (_, key) = working.remove(&worker).unwrap();
@@ -212,9 +212,9 @@ fn a_slow_worker_gets_less_and_costs_no_more_than_it_must() {
 fn workers_of_nearly_one_speed_still_get_one_node_each() {
     let mut bench = Bench::new(2);
     bench.train(20, 8, &[100, 108]);
-    let before = bench.machine.counters().granted;
+    let before = bench.scheduler.counters().granted;
     bench.train(20, 8, &[100, 108]);
-    assert_eq!(bench.machine.counters().granted - before, 40);
+    assert_eq!(bench.scheduler.counters().granted - before, 40);
 }
 
 #[test]
@@ -228,9 +228,9 @@ fn a_lease_that_expired_is_leased_again_and_the_first_answer_wins() {
     assert!(expired.contains(&Output::LeaseExpired { worker, key }));
     let (again, _) = bench.lease(2);
     assert_eq!((again.node, again.attempt), (late.node, 1));
-    assert_eq!(bench.outcome(1, &late, 7), Outcome::Accepted);
-    assert_eq!(bench.outcome(2, &again, 7), Outcome::Duplicate);
-    let counters = bench.machine.counters();
+    assert_eq!(bench.outcome(1, &late, 7), ContributionOutcome::Accepted);
+    assert_eq!(bench.outcome(2, &again, 7), ContributionOutcome::Duplicate);
+    let counters = bench.scheduler.counters();
     assert_eq!((counters.expired, counters.retries), (1, 1));
 }
 
@@ -259,7 +259,7 @@ fn an_idle_worker_gets_a_stragglers_node_and_its_answer_counts() {
     bench.answer(1, &quick, 1);
     assert_eq!(bench.ask_until(1, bench.now + 60_000), []);
     // Twice the expected second; the deadline says so.
-    let overdue = bench.machine.next_deadline().unwrap();
+    let overdue = bench.scheduler.next_deadline().unwrap();
     assert_eq!(overdue - bench.now, 1000);
     let outputs = bench.wait(1000);
     let Some(Output::Granted { worker, key, .. }) = outputs.first() else {
@@ -272,8 +272,8 @@ fn an_idle_worker_gets_a_stragglers_node_and_its_answer_counts() {
         outputs[..],
         [Output::Receipt { .. }, Output::PassComplete { .. }]
     ));
-    assert_eq!(bench.outcome(2, &slow, 2), Outcome::Duplicate);
-    assert_eq!(bench.machine.counters().recomputed, 1);
+    assert_eq!(bench.outcome(2, &slow, 2), ContributionOutcome::Duplicate);
+    assert_eq!(bench.scheduler.counters().recomputed, 1);
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn different_bits_for_one_node_name_both_workers() {
         late: false,
     };
     assert_eq!(outputs[0], differed);
-    assert_eq!(bench.machine.counters().differed, 1);
+    assert_eq!(bench.scheduler.counters().differed, 1);
 }
 
 #[test]
@@ -331,16 +331,20 @@ fn what_is_not_of_this_pass_is_refused_and_counted_by_kind() {
         },
     ];
     for foreign in &foreign {
-        assert_eq!(bench.outcome(1, foreign, 0), Outcome::Stale, "{foreign:?}");
+        assert_eq!(
+            bench.outcome(1, foreign, 0),
+            ContributionOutcome::Stale,
+            "{foreign:?}"
+        );
     }
     // Nor is it worker 2 that it was leased to.
-    assert_eq!(bench.outcome(2, &key, 0), Outcome::Stale);
+    assert_eq!(bench.outcome(2, &key, 0), ContributionOutcome::Stale);
     // One of an earlier life, two of passes that are over, the rest was never leased.
-    let counters = *bench.machine.counters();
+    let counters = *bench.scheduler.counters();
     assert_eq!((counters.stale, counters.late, counters.foreign), (1, 2, 5));
-    assert_eq!(bench.outcome(1, &key, 0), Outcome::Accepted);
+    assert_eq!(bench.outcome(1, &key, 0), ContributionOutcome::Accepted);
     bench.handle(Input::PassClosed);
-    assert_eq!(bench.outcome(1, &key, 0), Outcome::Stale);
+    assert_eq!(bench.outcome(1, &key, 0), ContributionOutcome::Stale);
 }
 
 /// Worker 1 loses a node of four, whose halves workers 2 and 3 get.
@@ -373,18 +377,24 @@ fn a_late_answer_takes_the_place_of_its_pieces_while_none_is_answered() {
         [Output::Receipt { .. }, Output::PassComplete { .. }]
     ));
     for (worker, half) in [(2, &halves[0]), (3, &halves[1])] {
-        assert_eq!(bench.outcome(worker, half, 0), Outcome::Stale);
+        assert_eq!(bench.outcome(worker, half, 0), ContributionOutcome::Stale);
     }
 }
 
 #[test]
 fn a_late_answer_is_stale_once_a_piece_of_it_is_answered() {
     let (mut bench, whole, halves) = in_pieces();
-    assert_eq!(bench.outcome(3, &halves[1], 0), Outcome::Accepted);
-    assert_eq!(bench.outcome(1, &whole, 0), Outcome::Stale);
-    assert_eq!(bench.machine.missing(), 2);
-    assert_eq!(bench.outcome(2, &halves[0], 0), Outcome::Accepted);
-    assert_eq!(bench.machine.missing(), 0);
+    assert_eq!(
+        bench.outcome(3, &halves[1], 0),
+        ContributionOutcome::Accepted
+    );
+    assert_eq!(bench.outcome(1, &whole, 0), ContributionOutcome::Stale);
+    assert_eq!(bench.scheduler.missing(), 2);
+    assert_eq!(
+        bench.outcome(2, &halves[0], 0),
+        ContributionOutcome::Accepted
+    );
+    assert_eq!(bench.scheduler.missing(), 0);
 }
 
 #[test]
@@ -395,10 +405,10 @@ fn a_silent_worker_is_lost_and_its_node_goes_to_the_one_who_waits() {
     assert_eq!(bench.ask_until(2, Millis::MAX), []);
     let timeout = Config::default().heartbeat_timeout;
     bench.now += timeout - 1;
-    bench.handle(Input::Heard {
+    bench.handle(Input::Heartbeat {
         worker: WorkerId(2),
     });
-    assert_eq!(bench.machine.next_deadline(), Some(bench.now + 1));
+    assert_eq!(bench.scheduler.next_deadline(), Some(bench.now + 1));
     bench.now += 1;
     let outputs = bench.handle(Input::Tick);
     assert_eq!(
@@ -418,7 +428,7 @@ fn a_silent_worker_is_lost_and_its_node_goes_to_the_one_who_waits() {
             worker: WorkerId(1)
         }]
     );
-    assert_eq!(bench.machine.counters().lost, 1);
+    assert_eq!(bench.scheduler.counters().lost, 1);
 }
 
 #[test]
@@ -435,16 +445,19 @@ fn a_lease_that_is_given_back_or_asked_past_is_free_at_once() {
     // The grant was lost on its way: the worker asks again.
     let (once_more, _) = bench.lease(1);
     assert_eq!([key.attempt, again.attempt, once_more.attempt], [0, 1, 2]);
-    assert_eq!(bench.machine.counters().given_back, 2);
-    assert_eq!(bench.outcome(1, &once_more, 0), Outcome::Accepted);
+    assert_eq!(bench.scheduler.counters().given_back, 2);
+    assert_eq!(
+        bench.outcome(1, &once_more, 0),
+        ContributionOutcome::Accepted
+    );
 }
 
 #[test]
 fn a_clock_that_jumps_back_stands_still() {
     let mut bench = Bench::new(1);
-    bench.machine.handle(500, Input::Tick);
-    assert_eq!(bench.machine.now(), 1000);
-    assert!(bench.machine.knows(WorkerId(1)));
+    bench.scheduler.handle(500, Input::Tick);
+    assert_eq!(bench.scheduler.now(), 1000);
+    assert!(bench.scheduler.knows(WorkerId(1)));
 }
 
 #[test]
@@ -465,8 +478,8 @@ fn what_is_kept_grows_with_workers_and_not_with_their_product_with_micro_batches
         bench.lease(worker);
     }
     // Each has one lease and one attempt; what is cut off on the way is at most a free node each.
-    assert!(bench.machine.pass_entries() <= 3 * 64);
-    for worker in bench.machine.workers() {
+    assert!(bench.scheduler.pass_entries() <= 3 * 64);
+    for worker in bench.scheduler.workers() {
         assert!(worker.doing.is_some());
     }
 }

@@ -1,6 +1,6 @@
-//! A node for which one answer is not enough: it is audited, or two answers to it differ. It decides
-//! who is right, from what was said alone, and does not depend on who said it first, who is here, and
-//! what follows.
+//! Result verification by redundant computation, for one node: several workers compute it, and a vote of their
+//! digests decides who is right. A node is verified because it is audited, or because two answers to it differ. The
+//! vote goes by the answers alone, and not by who answered first, who is here, or what follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,17 @@ use proto::contribution::Digest;
 
 use super::{Millis, WorkerId};
 
+/// A node that more than one worker has to answer.
 #[derive(Debug)]
-pub(super) struct Check {
-    opinions: Vec<Opinion>,
-    /// When an audit began, or when something new was last said in a dispute.
+pub(super) struct Verification {
+    answers: Vec<Answer>,
+    /// When an audit began, or when the newest answer came in a dispute.
     pub(super) since: Millis,
 }
 
 /// What a worker computed in one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Opinion {
+pub(super) struct Answer {
     pub(super) worker: WorkerId,
     pub(super) attempt: u32,
     pub(super) digest: Digest,
@@ -25,54 +26,54 @@ pub(super) struct Opinion {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Another opinion is needed.
+    /// Another answer is needed.
     Open,
     /// Two workers agree, and nobody differs.
     Confirmed,
     Settled {
         /// `None` when nobody is left who can be believed.
         right: Option<Digest>,
-        /// Who said anything else.
+        /// The workers that gave another digest.
         odd: BTreeSet<WorkerId>,
     },
 }
 
-impl Check {
-    pub(super) fn new(first: Opinion, since: Millis) -> Self {
+impl Verification {
+    pub(super) fn new(first: Answer, since: Millis) -> Self {
         Self {
-            opinions: vec![first],
+            answers: vec![first],
             since,
         }
     }
 
-    /// An answer that is sent again is no new opinion. A dispute's time counts from the newest one: an audit
+    /// An answer that is sent again counts once. A dispute's time counts from the newest answer: an audit
     /// may have waited for long when it becomes a dispute.
-    pub(super) fn record(&mut self, opinion: Opinion, now: Millis) {
-        if self.opinions.contains(&opinion) {
+    pub(super) fn record(&mut self, answer: Answer, now: Millis) {
+        if self.answers.contains(&answer) {
             return;
         }
-        self.opinions.push(opinion);
+        self.answers.push(answer);
         if self.is_disputed() {
             self.since = now;
         }
     }
 
     pub(super) fn is_disputed(&self) -> bool {
-        let mut digests = self.opinions.iter().map(|opinion| opinion.digest);
+        let mut digests = self.answers.iter().map(|answer| answer.digest);
         let first = digests.next();
         digests.any(|digest| Some(digest) != first)
     }
 
-    /// Who has said something, and what they said.
+    /// The workers that have answered.
     pub(super) fn workers(&self) -> BTreeSet<WorkerId> {
-        self.opinions.iter().map(|opinion| opinion.worker).collect()
+        self.answers.iter().map(|answer| answer.worker).collect()
     }
 
-    /// Whether another opinion of `worker` would help, while `present` could be asked as well. Where
+    /// Whether another answer of `worker` would help, while `present` could be asked as well. Where
     /// everybody has differed, each is asked once more: an error that passes is found out so.
-    pub(super) fn wants(&self, worker: WorkerId, present: &BTreeSet<WorkerId>) -> bool {
-        let said = self.opinions.iter();
-        match said.filter(|opinion| opinion.worker == worker).count() {
+    pub(super) fn could_use(&self, worker: WorkerId, present: &BTreeSet<WorkerId>) -> bool {
+        let said = self.answers.iter();
+        match said.filter(|answer| answer.worker == worker).count() {
             0 => true,
             1 => self.is_disputed() && present.is_subset(&self.workers()),
             _ => false,
@@ -82,45 +83,45 @@ impl Check {
     /// What two workers agree on is right; failing that, what is left without the workers that
     /// contradict themselves.
     pub(super) fn verdict(&self) -> Verdict {
-        let mut voices: BTreeMap<Digest, BTreeSet<WorkerId>> = BTreeMap::new();
-        for opinion in &self.opinions {
-            let workers = voices.entry(opinion.digest).or_default();
-            workers.insert(opinion.worker);
+        let mut votes: BTreeMap<Digest, BTreeSet<WorkerId>> = BTreeMap::new();
+        for answer in &self.answers {
+            let workers = votes.entry(answer.digest).or_default();
+            workers.insert(answer.worker);
         }
-        if let Some((_, workers)) = voices.first_key_value().filter(|_| voices.len() == 1) {
+        if let Some((_, workers)) = votes.first_key_value().filter(|_| votes.len() == 1) {
             return match workers.len() {
                 1 => Verdict::Open,
                 _ => Verdict::Confirmed,
             };
         }
-        if let Some(right) = most(&voices) {
-            return settled(&voices, Some(right));
+        if let Some(right) = majority(&votes) {
+            return settled(&votes, Some(right));
         }
-        let of = |worker: &WorkerId| voices.values().filter(|it| it.contains(worker)).count();
-        let mut left = voices.clone();
+        let of = |worker: &WorkerId| votes.values().filter(|it| it.contains(worker)).count();
+        let mut left = votes.clone();
         for workers in left.values_mut() {
             workers.retain(|worker| of(worker) == 1);
         }
         left.retain(|_, workers| !workers.is_empty());
         match left.len() {
             // Everybody contradicts themselves.
-            0 => settled(&voices, None),
-            1 => settled(&voices, left.into_keys().next()),
+            0 => settled(&votes, None),
+            1 => settled(&votes, left.into_keys().next()),
             _ => Verdict::Open,
         }
     }
 }
 
 /// What at least two workers agree on, and more of them than on anything else.
-fn most(voices: &BTreeMap<Digest, BTreeSet<WorkerId>>) -> Option<Digest> {
-    let most = voices.values().map(BTreeSet::len).max()?;
-    let mut leading = voices.iter().filter(|(_, workers)| workers.len() == most);
+fn majority(votes: &BTreeMap<Digest, BTreeSet<WorkerId>>) -> Option<Digest> {
+    let most = votes.values().map(BTreeSet::len).max()?;
+    let mut leading = votes.iter().filter(|(_, workers)| workers.len() == most);
     let (digest, _) = leading.next()?;
     (most > 1 && leading.next().is_none()).then_some(*digest)
 }
 
-fn settled(voices: &BTreeMap<Digest, BTreeSet<WorkerId>>, right: Option<Digest>) -> Verdict {
-    let wrong = voices.iter().filter(|(digest, _)| Some(**digest) != right);
+fn settled(votes: &BTreeMap<Digest, BTreeSet<WorkerId>>, right: Option<Digest>) -> Verdict {
+    let wrong = votes.iter().filter(|(digest, _)| Some(**digest) != right);
     Verdict::Settled {
         right,
         odd: wrong
@@ -133,15 +134,15 @@ fn settled(voices: &BTreeMap<Digest, BTreeSet<WorkerId>>, right: Option<Digest>)
 mod tests {
     use super::*;
 
-    fn check(opinions: &[(u64, u8)]) -> Check {
-        let opinion = |attempt: usize, (worker, bits): (u64, u8)| Opinion {
+    fn check(answers: &[(u64, u8)]) -> Verification {
+        let answer = |attempt: usize, (worker, bits): (u64, u8)| Answer {
             worker: WorkerId(worker),
             attempt: attempt as u32,
             digest: [bits; 32],
         };
-        let mut check = Check::new(opinion(0, opinions[0]), 5);
-        for (attempt, said) in opinions.iter().enumerate().skip(1) {
-            check.record(opinion(attempt, *said), 10 + attempt as Millis);
+        let mut check = Verification::new(answer(0, answers[0]), 5);
+        for (attempt, said) in answers.iter().enumerate().skip(1) {
+            check.record(answer(attempt, *said), 10 + attempt as Millis);
         }
         check
     }
@@ -203,7 +204,7 @@ mod tests {
         assert_eq!(check(&[(1, 7), (2, 8)]).since, 11);
         assert_eq!(check(&[(1, 7), (2, 8), (3, 9)]).since, 12);
         let mut repeated = check(&[(1, 7), (2, 8)]);
-        let again = repeated.opinions[1];
+        let again = repeated.answers[1];
         repeated.record(again, 99);
         assert_eq!(repeated.since, 11);
     }
@@ -211,14 +212,14 @@ mod tests {
     #[test]
     fn those_who_have_said_nothing_are_asked_first_and_nobody_a_third_time() {
         let audited = check(&[(1, 7)]);
-        assert!(audited.wants(WorkerId(2), &workers(&[1, 2])));
-        assert!(!audited.wants(WorkerId(1), &workers(&[1])));
+        assert!(audited.could_use(WorkerId(2), &workers(&[1, 2])));
+        assert!(!audited.could_use(WorkerId(1), &workers(&[1])));
         let disputed = check(&[(1, 7), (2, 8)]);
-        assert!(disputed.wants(WorkerId(3), &workers(&[1, 2, 3])));
-        assert!(!disputed.wants(WorkerId(1), &workers(&[1, 2, 3])));
-        assert!(disputed.wants(WorkerId(1), &workers(&[1, 2])));
+        assert!(disputed.could_use(WorkerId(3), &workers(&[1, 2, 3])));
+        assert!(!disputed.could_use(WorkerId(1), &workers(&[1, 2, 3])));
+        assert!(disputed.could_use(WorkerId(1), &workers(&[1, 2])));
         let insisted = check(&[(1, 7), (2, 8), (1, 7)]);
-        assert!(!insisted.wants(WorkerId(1), &workers(&[1, 2])));
-        assert!(insisted.wants(WorkerId(2), &workers(&[1, 2])));
+        assert!(!insisted.could_use(WorkerId(1), &workers(&[1, 2])));
+        assert!(insisted.could_use(WorkerId(2), &workers(&[1, 2])));
     }
 }

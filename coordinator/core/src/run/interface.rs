@@ -80,16 +80,16 @@ pub struct Start {
 pub enum Input {
     /// The preparation has ended.
     Begun(Box<Start>),
-    /// The lease machine: every micro-batch of the open pass is in, and no answer is in doubt.
+    /// The lease scheduler: every micro-batch of the open pass is in, and no answer is in doubt.
     PassComplete,
-    /// The lease machine: two answers differ, and the pass is not complete before that is settled.
+    /// The lease scheduler: two answers differ, and the pass is not complete before that is settled.
     PassDoubted,
-    /// The lease machine: what came in for the pass is not to be trusted. The caller has thrown it away.
+    /// The lease scheduler: what came in for the pass is not to be trusted. The caller has thrown it away.
     PassRestarted,
-    /// The lease machine has accepted a contribution to a sum, in which so many micro-batches are left out. The caller
+    /// The lease scheduler has accepted a contribution to a sum, in which so many micro-batches are left out. The caller
     /// keeps it for the next [`Action::Add`].
     Accepted { left_out: u64 },
-    /// The lease machine has accepted the results of an evaluation.
+    /// The lease scheduler has accepted the results of an evaluation.
     ResultsAccepted,
     /// A worker has returned a lease of the open pass undone.
     Returned,
@@ -111,7 +111,7 @@ pub enum Input {
     /// Something went wrong that the run cannot survive. The caller knows what.
     Failed,
     /// The run is to come to rest at a step that can be taken up again.
-    Rest(Rest),
+    Stop(StopReason),
 }
 
 /// What an update came to. The weights have the next version, whether or not they moved, and may have another length.
@@ -136,7 +136,7 @@ pub enum UpdateOutcome {
 
 /// Why a run comes to rest; of several reasons the greatest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rest {
+pub enum StopReason {
     /// It goes on later: the coordinator stops, or another job goes first.
     Requeue,
     /// The program that runs the coordinator has given it up.
@@ -147,11 +147,11 @@ pub enum Rest {
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Plan the pass's micro-batches and open it with the lease machine.
+    /// Plan the pass's micro-batches and open it with the lease scheduler.
     OpenPass(OpenPass),
-    /// The pass is whole: close it with the lease machine, and keep what came in.
+    /// The pass is whole: close it with the lease scheduler, and keep what came in.
     ClosePass,
-    /// The pass is given up: close it with the lease machine, and forget what came in.
+    /// The pass is given up: close it with the lease scheduler, and forget what came in.
     AbandonPass,
     /// Add the contributions that have come in to the pass's sum. Of an attempt that is not the present one: nothing.
     Add { attempt: u32 },
@@ -229,7 +229,7 @@ pub enum End {
 pub enum Failure {
     /// The caller reported the failure by [`Input::Failed`].
     Reported,
-    /// The caller gave the run up by [`Rest::GiveUp`].
+    /// The caller gave the run up by [`StopReason::GiveUp`].
     GivenUp,
     /// More micro-batches were left out by workers than may be.
     TooManyLeftOut { count: u64, limit: u64 },

@@ -1,5 +1,5 @@
 //! The open pass as the run sees it: how far its sum is taken, and when what comes of it can be computed. Who works on
-//! it is the lease machine's.
+//! it is the lease scheduler's.
 
 use super::interface::{OpenPass, Purpose};
 use crate::leases::Millis;
@@ -14,12 +14,12 @@ enum Phase {
 }
 
 #[derive(Clone, Debug)]
-pub struct Pass {
+pub struct PassProgress {
     pub opened: OpenPass,
     /// Micro-batches that are left out of what has come in.
     pub left_out: u64,
     /// Leases returned undone since something came in last, if there were any.
-    pub returns: Option<Returns>,
+    pub returns: Option<ReturnStreak>,
     phase: Phase,
     /// The attempt of its sum, see [`OpenPass::attempt`].
     attempt: u32,
@@ -29,7 +29,7 @@ pub struct Pass {
     adding: bool,
 }
 
-impl Pass {
+impl PassProgress {
     pub fn new(opened: OpenPass) -> Self {
         Self {
             opened,
@@ -109,7 +109,7 @@ pub const MIN_RETURNS: u64 = 24;
 
 /// Leases of a pass that were returned undone, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Returns {
+pub struct ReturnStreak {
     /// When the first one was.
     since: Millis,
     pub times: u64,
@@ -117,7 +117,7 @@ pub struct Returns {
     told: (Millis, u64),
 }
 
-impl Returns {
+impl ReturnStreak {
     /// So many are told one by one, and then one in [`Self::TELL_EVERY`].
     const TOLD_SINGLY: u64 = 3;
     const TELL_EVERY: Millis = 15_000;
@@ -153,11 +153,11 @@ mod tests {
 
     #[test]
     fn a_few_returns_are_told_and_the_rest_is_counted() {
-        let mut returns = Returns::begin(1000);
+        let mut returns = ReturnStreak::begin(1000);
         let told: Vec<Option<u64>> = (0..50).map(|_| returns.count(1001)).collect();
         assert_eq!(told[..4], [Some(0), Some(0), Some(0), None]);
         assert!(told[4..].iter().all(Option::is_none));
-        assert_eq!(returns.count(1001 + Returns::TELL_EVERY), Some(47));
+        assert_eq!(returns.count(1001 + ReturnStreak::TELL_EVERY), Some(47));
         assert_eq!((returns.count(1002), returns.times), (None, 52));
         assert_eq!(returns.within(1500), 500);
     }

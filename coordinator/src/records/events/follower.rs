@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{JournalError, Lines, Published, whole_lines};
+use super::{JournalError, LineFile, Published, whole_lines};
 
 /// The line that a follower reads first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,16 +36,16 @@ pub struct Line {
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
-    lines: Lines,
+    lines: LineFile,
     feed: watch::Receiver<Published>,
     follow: bool,
     begin: Begin,
-    place: Option<Place>,
+    place: Option<FilePosition>,
 }
 
 /// How far a follower has read.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct FilePosition {
     /// The end of the last line that was read.
     read: u64,
     /// Where the run's start began to write when the follower last looked.
@@ -55,7 +55,7 @@ struct Place {
 impl Follower {
     pub fn new(
         run_dir: &Path,
-        lines: Lines,
+        lines: LineFile,
         feed: watch::Receiver<Published>,
         follow: bool,
         begin: Begin,
@@ -103,7 +103,7 @@ impl Follower {
             (None, Begin::Offset(offset)) if self.is_line(offset, end).await? => offset,
             (None, Begin::Offset(_)) => start,
         };
-        self.place = Some(Place { read, start });
+        self.place = Some(FilePosition { read, start });
         Ok(read)
     }
 
@@ -124,8 +124,8 @@ impl Follower {
 
     async fn read(&mut self, start: u64, end: u64) -> Result<Vec<Line>, JournalError> {
         /// What is read at once; a line longer than this is read whole all the same.
-        const READ: u64 = 1 << 20;
-        let lines = self.blocking(move |path| read_lines(path, start, end, READ));
+        const READ_BYTES: u64 = 1 << 20;
+        let lines = self.blocking(move |path| read_lines(path, start, end, READ_BYTES));
         let (lines, read) = lines.await?;
         if let Some(place) = &mut self.place {
             place.read = read;

@@ -9,11 +9,11 @@ use std::{
     path::Path,
 };
 
-use super::{Event, JournalError, Lines, Record};
+use super::{Event, JournalError, LineFile, Record};
 
 /// What befell a run after its checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct KeptEvents {
     /// Bytes of `events.jsonl` that are to stay.
     pub length: u64,
     /// As [`crate::records::report::Report::faults`] counts them, as far as there is an event for each.
@@ -24,22 +24,22 @@ pub struct Kept {
 
 /// Events of this kind that are kept at most, the newest ones: a run that is started again every minute
 /// writes some of them each time.
-const MOST: usize = 10_000;
+const MAX_KEPT_EVENTS: usize = 10_000;
 
 /// Cuts `events.jsonl` of `run_dir` off behind its first `offset` bytes, but for the lines that are to stay
 /// on record. Whoever dies meanwhile leaves the file as it was.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn keep(run_dir: &Path, offset: u64) -> Result<Kept, JournalError> {
-    let path = Lines::Events.path(run_dir);
+pub fn keep(run_dir: &Path, offset: u64) -> Result<KeptEvents, JournalError> {
+    let path = LineFile::Events.path(run_dir);
     cut(&path, offset).map_err(|source| JournalError { path, source })
 }
 
-fn cut(path: &Path, offset: u64) -> io::Result<Kept> {
-    let whole = Kept {
+fn cut(path: &Path, offset: u64) -> io::Result<KeptEvents> {
+    let whole = KeptEvents {
         length: offset,
-        ..Kept::default()
+        ..KeptEvents::default()
     };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -81,7 +81,7 @@ fn cut(path: &Path, offset: u64) -> io::Result<Kept> {
             }
             _ => {}
         }
-        while lines.len() > MOST {
+        while lines.len() > MAX_KEPT_EVENTS {
             lines.pop_front();
         }
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn events(dir: &Path) -> Vec<Event> {
-        let text = fs::read_to_string(Lines::Events.path(dir)).unwrap();
+        let text = fs::read_to_string(LineFile::Events.path(dir)).unwrap();
         let records = text.lines().map(serde_json::from_str::<Record>);
         records.map(|record| record.unwrap().event).collect()
     }
@@ -244,7 +244,9 @@ mod tests {
             lost(3),
         ];
         assert_eq!(events(dir.path()), expected);
-        let length = fs::metadata(Lines::Events.path(dir.path())).unwrap().len();
+        let length = fs::metadata(LineFile::Events.path(dir.path()))
+            .unwrap()
+            .len();
         assert_eq!(kept.length, length);
         let counts = [("lost".to_owned(), 2), ("restarted".to_owned(), 1)];
         assert_eq!((kept.faults, kept.lives), (counts.into(), 0));
@@ -269,7 +271,7 @@ mod tests {
     #[test]
     fn a_torn_line_and_a_missing_file_are_nothing_to_keep() {
         let (dir, offset) = run(&[lost(1)], &[lost(2)]);
-        let path = Lines::Events.path(dir.path());
+        let path = LineFile::Events.path(dir.path());
         let mut bytes = fs::read(&path).unwrap();
         bytes.truncate(bytes.len() - 4);
         fs::write(&path, bytes).unwrap();
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_long_history_is_cut_at_its_beginning() {
-        let many: Vec<Event> = (0..MOST as u64 + 50).map(lost).collect();
+        let many: Vec<Event> = (0..MAX_KEPT_EVENTS as u64 + 50).map(lost).collect();
         let (dir, offset) = run(&[], &many);
         assert_eq!(offset, 0);
         let kept = keep(dir.path(), offset).unwrap();

@@ -14,7 +14,7 @@ fn checkpointed(number: u32) -> Event {
 }
 
 fn lines(dir: &Path) -> Vec<String> {
-    let text = std::fs::read_to_string(Lines::Events.path(dir)).unwrap();
+    let text = std::fs::read_to_string(LineFile::Events.path(dir)).unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
@@ -49,7 +49,7 @@ fn what_follows_the_checkpoint_is_cut_off_and_written_again() {
 #[test]
 fn a_file_shorter_than_the_checkpoint_says_ends_with_its_last_whole_line() {
     let dir = tempfile::tempdir().unwrap();
-    let path = Lines::Events.path(dir.path());
+    let path = LineFile::Events.path(dir.path());
     std::fs::write(&path, "{\"a\":1}\n{\"b\":").unwrap();
     let offsets = Offsets {
         events: 1000,
@@ -65,7 +65,7 @@ async fn a_follower_reads_every_line_once_and_ends_with_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, published) = journal(dir.path(), Offsets::default());
     journal.event(0, checkpointed(0)).unwrap();
-    let mut follower = Follower::new(dir.path(), Lines::Events, published, true, Begin::First);
+    let mut follower = Follower::new(dir.path(), LineFile::Events, published, true, Begin::First);
     let following = tokio::spawn(async move {
         let mut lines = Vec::new();
         while let Some(more) = follower.next().await.unwrap() {
@@ -86,7 +86,7 @@ async fn without_following_the_lines_so_far_are_all() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, published) = journal(dir.path(), Offsets::default());
     journal.event(0, checkpointed(0)).unwrap();
-    let mut follower = Follower::new(dir.path(), Lines::Events, published, false, Begin::First);
+    let mut follower = Follower::new(dir.path(), LineFile::Events, published, false, Begin::First);
     assert_eq!(follower.next().await.unwrap().unwrap().len(), 1);
     assert_eq!(follower.next().await.unwrap(), None);
 }
@@ -113,7 +113,7 @@ fn texts(lines: Vec<Line>) -> Vec<String> {
 
 /// What a follower that begins at `begin` reads next without waiting.
 async fn read(dir: &Path, feed: &watch::Receiver<Published>, begin: Begin) -> Vec<Line> {
-    let mut follower = Follower::new(dir, Lines::Events, feed.clone(), false, begin);
+    let mut follower = Follower::new(dir, LineFile::Events, feed.clone(), false, begin);
     follower.next().await.unwrap().unwrap_or_default()
 }
 
@@ -166,7 +166,8 @@ async fn a_follower_that_waits_for_a_run_to_be_taken_up_reads_from_its_checkpoin
     drop(first);
     for begin in [Begin::Offset(seen), Begin::CurrentStart] {
         let feed = watch::Sender::<Published>::default();
-        let mut follower = Follower::new(dir.path(), Lines::Events, feed.subscribe(), true, begin);
+        let mut follower =
+            Follower::new(dir.path(), LineFile::Events, feed.subscribe(), true, begin);
         let mut next = std::pin::pin!(follower.next());
         let waits = tokio::time::timeout(std::time::Duration::from_millis(5), next.as_mut());
         assert!(waits.await.is_err(), "nothing is published");
@@ -189,7 +190,7 @@ async fn a_follower_of_a_run_that_is_taken_up_anew_goes_back_to_its_checkpoint()
     first.event(2, checkpointed(2)).unwrap();
     let mut follower = Follower::new(
         dir.path(),
-        Lines::Events,
+        LineFile::Events,
         feed.subscribe(),
         true,
         Begin::First,

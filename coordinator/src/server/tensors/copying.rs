@@ -11,7 +11,7 @@ use proto::{
 use rayon::prelude::*;
 
 /// Bytes that are copied and digested at a time: they are still in the cache.
-const PIECE: usize = 1 << 17;
+const COPY_BYTES: usize = 1 << 17;
 
 /// Reads all of `values` and gives the digests of their blocks; `None` when they are not, or not any
 /// more, those of `number`.
@@ -43,8 +43,8 @@ pub fn copy(
 fn copy_block(lane: &Lane, wire: Wire, values: &mut [f32], start: u64) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut room = Vec::new();
-    for (piece, values) in values.chunks_mut(PIECE / wire.bytes()).enumerate() {
-        let offset = start + (PIECE * piece) as u64;
+    for (piece, values) in values.chunks_mut(COPY_BYTES / wire.bytes()).enumerate() {
+        let offset = start + (COPY_BYTES * piece) as u64;
         if let Some(bytes) = wire.bytes_in_place(values) {
             lane.read(bytes, offset)?;
             hasher.update(bytes);

@@ -23,7 +23,7 @@ use tonic::{Code, Streaming};
 
 use crate::{
     driver::{Announced, Command, Expected, Handle},
-    leases::Outcome,
+    leases::ContributionOutcome,
     records::times::Times,
     server::{messages, refusal::Refusal},
 };
@@ -50,7 +50,7 @@ impl Receiver {
         }
     }
 
-    pub async fn receive(self, mut parts: Parts) -> Result<Outcome, Refusal> {
+    pub async fn receive(self, mut parts: Parts) -> Result<ContributionOutcome, Refusal> {
         let Some(Part::Header(mut header)) = self.first(&mut parts).await? else {
             return Err(Refusal::NoHeader);
         };
@@ -71,7 +71,7 @@ impl Receiver {
         let announced = self.announce(worker, key.clone(), Some(digest)).await?;
         let Announced::Expected(Expected { elements, wire, .. }) = announced else {
             self.drain(parts).await;
-            return Ok(Outcome::Stale);
+            return Ok(ContributionOutcome::Stale);
         };
         let times = messages::times(header.spent);
         let announced = header.elements;
@@ -96,11 +96,11 @@ impl Receiver {
         worker: u64,
         key: Key,
         header: v1::ContributionHeader,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<ContributionOutcome, Refusal> {
         let (expected, asked) = match self.announce(worker, key.clone(), None).await? {
             Announced::Expected(expected) => (expected, true),
             Announced::Unasked(expected) => (expected, false),
-            Announced::Stale => return Ok(Outcome::Stale),
+            Announced::Stale => return Ok(ContributionOutcome::Stale),
         };
         let Expected {
             elements,
@@ -121,7 +121,7 @@ impl Receiver {
         if !asked {
             self.handle.buffers().give(values);
             self.announce(worker, key, Some(digest)).await?;
-            return Ok(Outcome::Stale);
+            return Ok(ContributionOutcome::Stale);
         }
         contribution.sum = Some(values);
         self.contribute(worker, key, contribution, digest, times)
@@ -135,7 +135,7 @@ impl Receiver {
         contribution: Contribution,
         digest: Digest,
         times: Times,
-    ) -> Result<Outcome, Refusal> {
+    ) -> Result<ContributionOutcome, Refusal> {
         let contributed = self.handle.ask(|reply| Command::Contribute {
             worker,
             key,

@@ -83,8 +83,8 @@ pub fn in_lane(place: shared_memory::Place, number: u64) -> Chunks<v1::TensorChu
 /// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
 /// wait for the disk, and that waits for nobody else.
 pub fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::AudioChunk> {
-    const AHEAD: usize = 4;
-    let (chunks, taken) = mpsc::channel(AHEAD);
+    const CHUNKS_AHEAD: usize = 4;
+    let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
         let outlet = Outlet { chunks, stall };
         if let Err(refusal) = outlet.send_all(files).await {

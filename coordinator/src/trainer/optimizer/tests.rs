@@ -4,7 +4,7 @@ use speech::random::Stream;
 
 use super::*;
 
-const ELEMENTS: usize = 2 * BLOCK + 777;
+const ELEMENTS: usize = 2 * BLOCK_ELEMENTS + 777;
 
 fn kinds() -> [OptimizerConfig; 5] {
     let of = |kind, momentum| OptimizerConfig {

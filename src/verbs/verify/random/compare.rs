@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use crate::exit::{Context as _, Result};
 
-use coordinator::records::{events::Lines, report::REPORT as REPORT_FILE};
+use coordinator::records::{events::LineFile, report::REPORT as REPORT_FILE};
 use serde_json::{Map, Value};
 
 /// Figures of the report.
@@ -79,9 +79,9 @@ impl Run {
         let report = fs::read(&path).with_context(|| path.display().to_string())?;
         let report: Value =
             serde_json::from_slice(&report).with_context(|| path.display().to_string())?;
-        let steps = lines(&Lines::Metrics.path(run_dir))?;
+        let steps = lines(&LineFile::Metrics.path(run_dir))?;
         let steps = steps.iter().map(|line| part(line, METRICS)).collect();
-        let events = lines(&Lines::Events.path(run_dir))?;
+        let events = lines(&LineFile::Events.path(run_dir))?;
         Ok(Self {
             report: part(&report, REPORT),
             steps,

@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn fits(bench: &mut Bench, worker: u64, fits: bool) -> Vec<Output> {
+fn fits(bench: &mut Bench, worker: u64, eligible: bool) -> Vec<Output> {
     let worker = WorkerId(worker);
-    bench.handle(Input::Fits { worker, fits })
+    bench.handle(Input::Eligibility { worker, eligible })
 }
 
 #[test]
@@ -66,5 +66,5 @@ fn who_does_not_fit_is_no_second_worker_for_an_audit() {
     let outputs = bench.answer(1, &key, 7);
     let complete = |output: &Output| matches!(output, Output::PassComplete { .. });
     assert!(outputs.iter().any(complete), "{outputs:?}");
-    assert_eq!(bench.machine.counters().unaudited, 1);
+    assert_eq!(bench.scheduler.counters().unaudited, 1);
 }

@@ -50,7 +50,7 @@ fn an_audited_pass_is_complete_when_another_worker_has_confirmed_it() {
     let (again, _) = bench.lease(2);
     assert_eq!((again.node, again.attempt), (key.node, 1));
     assert!(completes(&bench.answer(2, &again, 7)));
-    assert_eq!(bench.machine.counters().audited, 1);
+    assert_eq!(bench.scheduler.counters().audited, 1);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_share_of_the_nodes_is_audited_whoever_asks() {
             }
         }
     }
-    let counters = bench.machine.counters();
+    let counters = bench.scheduler.counters();
     assert!((70..130).contains(&counters.audited), "{counters:?}");
     assert_eq!(counters.accepted, 400);
     assert_eq!(counters.unaudited, 0);
@@ -81,7 +81,7 @@ fn who_is_alone_is_not_audited_unless_everything_must_be() {
     bench.open(0, 1);
     let (key, _) = bench.lease(1);
     assert!(completes(&bench.answer(1, &key, 7)));
-    assert_eq!(bench.machine.counters().unaudited, 1);
+    assert_eq!(bench.scheduler.counters().unaudited, 1);
 
     let mut bench = audited(1);
     bench.open(0, 1);
@@ -102,23 +102,25 @@ fn an_audit_that_nobody_takes_does_not_hold_the_pass_up_for_ever() {
     let (key, _) = bench.lease(1);
     assert!(!completes(&bench.answer(1, &key, 7)));
     // Worker 2 is there and never asks.
-    assert!(completes(&bench.wait(Config::default().check_patience)));
-    assert_eq!(bench.machine.counters().unaudited, 1);
+    assert!(completes(
+        &bench.wait(Config::default().verification_patience)
+    ));
+    assert_eq!(bench.scheduler.counters().unaudited, 1);
 }
 
 #[test]
 fn a_lone_worker_of_a_job_that_insists_waits_for_the_ceiling_and_then_the_pass_ends() {
-    let ceiling = Config::default().check_ceiling;
+    let ceiling = Config::default().verification_ceiling;
     let mut bench = audited(1);
     bench.open(0, 2);
     let (key, _) = bench.lease(1);
-    assert!(!bench.machine.is_unconfirmed());
+    assert!(!bench.scheduler.is_unconfirmed());
     bench.answer(1, &key, 7);
-    assert!(bench.machine.is_unconfirmed());
+    assert!(bench.scheduler.is_unconfirmed());
     assert!(!unconfirmed(&bench.wait(ceiling - 1)));
     assert!(unconfirmed(&bench.wait(1)));
-    assert_eq!(bench.machine.pass(), None);
-    assert!(!bench.machine.is_unconfirmed());
+    assert_eq!(bench.scheduler.pass(), None);
+    assert!(!bench.scheduler.is_unconfirmed());
 }
 
 fn unconfirmed(outputs: &[Output]) -> bool {
@@ -128,7 +130,7 @@ fn unconfirmed(outputs: &[Output]) -> bool {
 
 #[test]
 fn the_ceiling_counts_only_while_somebody_is_here_and_everything_else_is_in() {
-    let ceiling = Config::default().check_ceiling;
+    let ceiling = Config::default().verification_ceiling;
     let mut bench = audited(1);
     bench.open(0, 1);
     let (key, _) = bench.lease(1);
@@ -136,7 +138,7 @@ fn the_ceiling_counts_only_while_somebody_is_here_and_everything_else_is_in() {
     bench.wait(ceiling / 2);
     let worker = WorkerId(1);
     bench.handle(Input::Left { worker });
-    assert!(!bench.machine.is_unconfirmed());
+    assert!(!bench.scheduler.is_unconfirmed());
     bench.now += 2 * ceiling;
     assert!(!unconfirmed(&bench.handle(Input::Tick)));
     for worker in [2, 3].map(WorkerId) {
@@ -144,13 +146,13 @@ fn the_ceiling_counts_only_while_somebody_is_here_and_everything_else_is_in() {
     }
     assert!(!unconfirmed(&bench.wait(ceiling / 2)));
     let (again, _) = bench.lease(3);
-    assert!(!bench.machine.is_unconfirmed(), "somebody is at it");
+    assert!(!bench.scheduler.is_unconfirmed(), "somebody is at it");
     assert!(completes(&bench.answer(3, &again, 7)));
 }
 
 #[test]
 fn an_audit_waits_as_long_as_other_micro_batches_are_missing() {
-    let patience = Config::default().check_patience;
+    let patience = Config::default().verification_patience;
     let mut bench = Bench::new(2);
     bench.audit = 0.999;
     bench.open(0, 2);
@@ -163,26 +165,26 @@ fn an_audit_waits_as_long_as_other_micro_batches_are_missing() {
         bench.wait(patience / 2);
         bench.ask_ahead(2, &held);
     }
-    assert_eq!(bench.machine.counters().unaudited, 0);
+    assert_eq!(bench.scheduler.counters().unaudited, 0);
     bench.answer(2, &second, 7);
     let (audit, _) = bench.lease(2);
     assert_eq!(audit.node, first.node);
     bench.answer(2, &audit, 7);
     let (audit, _) = bench.lease(1);
     assert!(completes(&bench.answer(1, &audit, 7)));
-    assert_eq!(bench.machine.counters().audited, 2);
+    assert_eq!(bench.scheduler.counters().audited, 2);
 }
 
 #[test]
 fn a_dispute_over_an_answer_that_is_older_than_the_patience_is_settled_by_a_third_worker() {
-    let patience = Config::default().check_patience;
+    let patience = Config::default().verification_patience;
     let mut bench = audited(3);
     bench.open(0, 1);
     let (first, _) = bench.lease(1);
     bench.answer(1, &first, 7);
     let (second, _) = bench.lease(2);
     bench.wait(patience + 5_000);
-    assert_eq!(bench.outcome(2, &second, 8), Outcome::Differs);
+    assert_eq!(bench.outcome(2, &second, 8), ContributionOutcome::Differs);
     let (third, _) = bench.lease(3);
     let outputs = bench.answer(3, &third, 7);
     assert_eq!(quarantined(&outputs), [2]);
@@ -192,13 +194,13 @@ fn a_dispute_over_an_answer_that_is_older_than_the_patience_is_settled_by_a_thir
 #[test]
 fn a_dispute_waits_for_a_third_worker_that_is_busy_for_longer_than_the_patience() {
     let Config {
-        check_patience,
-        check_ceiling,
+        verification_patience,
+        verification_ceiling,
         ..
     } = Config::default();
     let (mut bench, _) = disputed(3);
     // Worker 3 is here, and at something else for minutes.
-    let outputs = bench.wait(3 * check_patience);
+    let outputs = bench.wait(3 * verification_patience);
     assert!(
         !outputs
             .iter()
@@ -209,7 +211,7 @@ fn a_dispute_waits_for_a_third_worker_that_is_busy_for_longer_than_the_patience(
 
     // One that never asks is not waited for without end.
     let (mut bench, _) = disputed(3);
-    let outputs = bench.wait(check_ceiling);
+    let outputs = bench.wait(verification_ceiling);
     assert!(
         outputs
             .iter()
@@ -224,7 +226,7 @@ fn disputed(workers: u64) -> (Bench, Key) {
     let (first, _) = bench.lease(1);
     bench.answer(1, &first, 7);
     let (second, _) = bench.lease(2);
-    assert_eq!(bench.outcome(2, &second, 8), Outcome::Differs);
+    assert_eq!(bench.outcome(2, &second, 8), ContributionOutcome::Differs);
     (bench, first)
 }
 
@@ -235,8 +237,8 @@ fn a_third_opinion_that_agrees_with_the_first_sends_the_second_away() {
     let outputs = bench.answer(3, &third, 7);
     assert_eq!(quarantined(&outputs), [2]);
     assert!(completes(&outputs) && !restarts(&outputs));
-    assert!(!bench.machine.knows(WorkerId(2)));
-    assert_eq!(bench.machine.counters().quarantined_workers, 1);
+    assert!(!bench.scheduler.knows(WorkerId(2)));
+    assert_eq!(bench.scheduler.counters().quarantined_workers, 1);
 }
 
 #[test]
@@ -246,9 +248,9 @@ fn a_third_opinion_that_agrees_with_the_second_begins_the_pass_again() {
     let outputs = bench.answer(3, &third, 8);
     assert_eq!(quarantined(&outputs), [1]);
     assert!(restarts(&outputs) && !completes(&outputs));
-    assert_eq!(bench.machine.missing(), 1);
+    assert_eq!(bench.scheduler.missing(), 1);
     // What the odd one out still has on its way does not count.
-    assert_eq!(bench.outcome(1, &first, 7), Outcome::Stale);
+    assert_eq!(bench.outcome(1, &first, 7), ContributionOutcome::Stale);
     let (key, _) = bench.lease(2);
     bench.answer(2, &key, 8);
     let (key, _) = bench.lease(3);
@@ -276,7 +278,7 @@ fn two_that_insist_end_the_pass_when_nobody_comes() {
         bench.ask_until(1, bench.now),
         [Output::NothingYet { worker }]
     );
-    let outputs = bench.wait(Config::default().check_patience);
+    let outputs = bench.wait(Config::default().verification_patience);
     let unsettled = outputs.iter().find_map(|output| match output {
         Output::Unsettled { key, workers } => Some((key.node, workers.clone())),
         _ => None,
@@ -285,7 +287,7 @@ fn two_that_insist_end_the_pass_when_nobody_comes() {
         unsettled,
         Some((first.node, vec![WorkerId(1), WorkerId(2)]))
     );
-    assert_eq!(bench.machine.pass(), None);
+    assert_eq!(bench.scheduler.pass(), None);
 }
 
 #[test]
@@ -307,7 +309,7 @@ fn a_dispute_goes_before_free_nodes() {
     // All four are free again but for what worker 1 and 3 hold, which is nothing.
     outputs = bench.ask_until(3, bench.now);
     assert!(granted(&outputs).is_some());
-    assert_eq!(bench.machine.missing(), 4);
+    assert_eq!(bench.scheduler.missing(), 4);
 }
 
 #[test]
@@ -318,8 +320,8 @@ fn leases_that_run_are_of_use_after_a_restart() {
     bench.answer(1, &keys[0], 7);
     let outputs = bench.answer(1, &keys[0], 9);
     assert!(restarts(&outputs));
-    assert_eq!(bench.outcome(2, &keys[1], 7), Outcome::Accepted);
-    assert_eq!(bench.outcome(3, &keys[2], 7), Outcome::Accepted);
+    assert_eq!(bench.outcome(2, &keys[1], 7), ContributionOutcome::Accepted);
+    assert_eq!(bench.outcome(3, &keys[2], 7), ContributionOutcome::Accepted);
 }
 
 #[test]
@@ -335,7 +337,7 @@ fn a_copy_that_comes_after_the_step_is_compared_all_the_same() {
     let outputs = bench.answer(2, &second, 8);
     let late = |output: &Output| matches!(output, Output::Differed { late: true, .. });
     assert!(outputs.iter().any(late), "{outputs:?}");
-    assert!(bench.machine.knows(WorkerId(2)));
+    assert!(bench.scheduler.knows(WorkerId(2)));
 }
 
 #[test]
@@ -349,7 +351,7 @@ fn where_classes_are_mixed_different_bits_are_no_finding() {
     bench.handle(Input::PassOpened {
         pass,
         micro_batches: 1,
-        most: 1,
+        max_micro_batches: 1,
         cost: 1.0,
         audit_policy: AuditPolicy::None,
     });

@@ -11,8 +11,8 @@ fn who_asks_ahead_keeps_what_it_holds() {
     let outputs = bench.ask_ahead(1, &[&first]);
     // The other half is left to the other worker, which will ask at once.
     assert_eq!(outputs, []);
-    assert_eq!(bench.machine.counters().given_back, 0);
-    assert_eq!(bench.outcome(1, &first, 1), Outcome::Accepted);
+    assert_eq!(bench.scheduler.counters().given_back, 0);
+    assert_eq!(bench.outcome(1, &first, 1), ContributionOutcome::Accepted);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_next_lease_comes_before_the_first_is_done() {
     assert_eq!(bench.ask_ahead(1, &[&quick, next]), []);
     let next = next.clone();
     for (worker, key) in [(1, &quick), (1, &next), (2, &slow)] {
-        assert_eq!(bench.outcome(worker, key, 1), Outcome::Accepted);
+        assert_eq!(bench.outcome(worker, key, 1), ContributionOutcome::Accepted);
     }
 }
 
@@ -55,7 +55,7 @@ fn what_is_not_held_any_more_is_free() {
         panic!("the lease that did not arrive is granted anew: {outputs:?}");
     };
     assert_eq!((key.node, key.attempt), (lost.node, lost.attempt + 1));
-    assert_eq!(bench.machine.counters().given_back, 1);
+    assert_eq!(bench.scheduler.counters().given_back, 1);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_time_of_a_lease_begins_when_the_one_before_is_done() {
     bench.answer(1, &first, 1);
     bench.wait(100 * size(&next));
     bench.answer(1, &next, 1);
-    let worker = &bench.machine.workers[&WorkerId(1)];
+    let worker = &bench.scheduler.workers[&WorkerId(1)];
     let pace = worker.speeds[&PassKind::Gradient].milliseconds().unwrap();
     assert!((pace - 100.0).abs() < 1.0, "{pace}");
 }
@@ -108,7 +108,7 @@ fn no_lease_has_more_micro_batches_than_the_pass_allows() {
         bench.handle(Input::PassOpened {
             pass,
             micro_batches,
-            most,
+            max_micro_batches: most,
             cost: 1.0,
             audit_policy: AuditPolicy::None,
         });
@@ -118,8 +118,8 @@ fn no_lease_has_more_micro_batches_than_the_pass_allows() {
             let size = lease.node.range(micro_batches).len() as u32;
             assert!((1..=most).contains(&size), "{size} of {micro_batches}");
             seen += size;
-            assert_eq!(bench.outcome(1, &lease, 1), Outcome::Accepted);
+            assert_eq!(bench.outcome(1, &lease, 1), ContributionOutcome::Accepted);
         }
-        assert_eq!((seen, bench.machine.missing()), (micro_batches, 0));
+        assert_eq!((seen, bench.scheduler.missing()), (micro_batches, 0));
     }
 }

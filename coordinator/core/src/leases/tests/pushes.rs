@@ -33,8 +33,8 @@ fn a_contribution_that_broke_off_is_counted_and_leaves_its_lease() {
     bench.open(4, 4);
     let (key, _) = bench.lease(1);
     assert_eq!(bench.handle(Input::Interrupted), []);
-    assert_eq!(bench.machine.counters().interrupted, 1);
-    assert_eq!(bench.outcome(1, &key, 1), Outcome::Accepted);
+    assert_eq!(bench.scheduler.counters().interrupted, 1);
+    assert_eq!(bench.outcome(1, &key, 1), ContributionOutcome::Accepted);
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn an_idle_worker_takes_a_node_that_it_would_answer_sooner_than_its_holder() {
     let mut bench = Bench::new(2);
     // Worker 2 takes four times as long.
     bench.train(12, 16, &[100, 400]);
-    let before = bench.machine.counters().recomputed;
+    let before = bench.scheduler.counters().recomputed;
     bench.open(12, 3);
     let (quick, _) = bench.lease(1);
     // Worker 1 is held up, and the other one makes itself useful.
@@ -51,14 +51,14 @@ fn an_idle_worker_takes_a_node_that_it_would_answer_sooner_than_its_holder() {
     bench.answer(1, &quick, 1);
     let (copy, _) = bench.lease(1);
     assert_eq!((copy.node, copy.attempt), (slow.node, 1));
-    assert_eq!(bench.machine.counters().recomputed - before, 1);
+    assert_eq!(bench.scheduler.counters().recomputed - before, 1);
 }
 
 #[test]
 fn workers_of_one_speed_do_not_take_each_others_nodes() {
     let mut bench = Bench::new(2);
     bench.train(30, 9, &[100, 110]);
-    assert_eq!(bench.machine.counters().recomputed, 0);
+    assert_eq!(bench.scheduler.counters().recomputed, 0);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn patience_ends_with_an_answer() {
         [Output::NothingYet { worker }]
     );
     assert_eq!(bench.ask_until(1, bench.now + 500), []);
-    assert_eq!(bench.machine.next_deadline(), Some(bench.now + 500));
+    assert_eq!(bench.scheduler.next_deadline(), Some(bench.now + 500));
     assert_eq!(bench.wait(500), [Output::NothingYet { worker }]);
 }
 

@@ -4,10 +4,10 @@ use super::*;
 
 #[test]
 fn whoever_stops_comes_to_rest_at_a_checkpoint() {
-    for (rest, end) in [
-        (Rest::Requeue, "end: Requeued"),
-        (Rest::Cancel, "end: Cancelled"),
-        (Rest::GiveUp, "end: Failed(GivenUp)"),
+    for (reason, end) in [
+        (StopReason::Requeue, "end: Requeued"),
+        (StopReason::Cancel, "end: Cancelled"),
+        (StopReason::GiveUp, "end: Failed(GivenUp)"),
     ] {
         // In the middle of a pass: what came in is forgotten.
         let mut run = check([
@@ -15,29 +15,29 @@ fn whoever_stops_comes_to_rest_at_a_checkpoint() {
             (COMPLETE, "close; update"),
             (updated(), "pass 1 of epoch 1"),
             (Input::Accepted { left_out: 2 }, "add 1"),
-            (Input::Rest(rest), "abandon; checkpoint (0 epochs)"),
+            (Input::Stop(reason), "abandon; checkpoint (0 epochs)"),
         ]);
-        assert!(run.is_resting());
+        assert!(run.is_stopping());
         assert_eq!(run.memory().unwrap().left_out, 0, "they are counted anew");
         let words: Vec<String> = run.handle(0, saved(1)).iter().map(word).collect();
         assert_eq!(words, [end]);
         // Where there is a checkpoint already.
-        let nothing_new = match rest {
-            Rest::Requeue => "abandon; end: Requeued",
-            Rest::Cancel => "abandon; end: Cancelled",
-            Rest::GiveUp => "abandon; end: Failed(GivenUp)",
+        let nothing_new = match reason {
+            StopReason::Requeue => "abandon; end: Requeued",
+            StopReason::Cancel => "abandon; end: Cancelled",
+            StopReason::GiveUp => "abandon; end: Failed(GivenUp)",
         };
         check([
             (begun(spec()), "pass 0 of epoch 1"),
-            (Input::Rest(rest), nothing_new),
+            (Input::Stop(reason), nothing_new),
         ]);
         // While the corpus is prepared.
-        let preparing = match rest {
-            Rest::Requeue => "abandon the preparation; end: Requeued",
-            Rest::Cancel => "abandon the preparation; end: Cancelled",
-            Rest::GiveUp => "abandon the preparation; end: Failed(GivenUp)",
+        let preparing = match reason {
+            StopReason::Requeue => "abandon the preparation; end: Requeued",
+            StopReason::Cancel => "abandon the preparation; end: Cancelled",
+            StopReason::GiveUp => "abandon the preparation; end: Failed(GivenUp)",
         };
-        check([(Input::Rest(rest), preparing), (begun(spec()), "")]);
+        check([(Input::Stop(reason), preparing), (begun(spec()), "")]);
     }
 }
 
@@ -46,11 +46,11 @@ fn what_is_computed_from_a_whole_pass_is_waited_for() {
     check([
         (begun(spec()), "pass 0 of epoch 1"),
         (COMPLETE, "close; update"),
-        (Input::Rest(Rest::Requeue), ""),
+        (Input::Stop(StopReason::Requeue), ""),
         (updated(), "checkpoint (0 epochs)"),
         // Who cancels, cancels also what is to be queued again.
-        (Input::Rest(Rest::Cancel), ""),
-        (Input::Rest(Rest::Requeue), ""),
+        (Input::Stop(StopReason::Cancel), ""),
+        (Input::Stop(StopReason::Requeue), ""),
         (saved(1), "end: Cancelled"),
     ]);
 }
@@ -61,7 +61,7 @@ fn a_stop_during_a_checkpoint_and_an_evaluation_waits_for_the_checkpoint_alone()
         (at_step(spec(), 1), "pass 1 of epoch 1"),
         (COMPLETE, "close; update"),
         (updated(), "checkpoint (0 epochs); evaluation 2 of epoch 1"),
-        (Input::Rest(Rest::Requeue), "abandon"),
+        (Input::Stop(StopReason::Requeue), "abandon"),
         (saved(2), "end: Requeued"),
     ]);
     // A score that is under way is waited for.
@@ -71,7 +71,7 @@ fn a_stop_during_a_checkpoint_and_an_evaluation_waits_for_the_checkpoint_alone()
         (updated(), "checkpoint (0 epochs); evaluation 2 of epoch 1"),
         (saved(2), ""),
         (COMPLETE, "close; score"),
-        (Input::Rest(Rest::Requeue), ""),
+        (Input::Stop(StopReason::Requeue), ""),
         (scored(0.5), "epoch 1 ends; end: Requeued"),
     ]);
     // And a final model.
@@ -81,7 +81,7 @@ fn a_stop_during_a_checkpoint_and_an_evaluation_waits_for_the_checkpoint_alone()
     };
     check([
         (at_step(last, 4), "finish"),
-        (Input::Rest(Rest::Cancel), ""),
+        (Input::Stop(StopReason::Cancel), ""),
         (Input::Finished, "end: Succeeded"),
     ]);
 }
@@ -97,7 +97,7 @@ fn a_failure_ends_a_run_wherever_it_is() {
     ]);
     check([
         (begun(spec()), "pass 0 of epoch 1"),
-        (Input::Rest(Rest::Cancel), "abandon; end: Cancelled"),
+        (Input::Stop(StopReason::Cancel), "abandon; end: Cancelled"),
         (Input::Failed, ""),
     ]);
 }

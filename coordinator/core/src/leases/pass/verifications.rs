@@ -1,120 +1,126 @@
-//! Answers that are not taken at their word: nodes that are checked, and the pass that begins again.
-//! It decides which node is to be answered once more; who should do it is the machine's to say.
+//! The verifications of a pass: nodes that more than one worker has to answer, and the pass that begins again when an
+//! accepted answer turns out wrong.
+//! It decides which node is to be answered once more; who should do it is the lease scheduler's to say.
 
 use std::collections::BTreeSet;
 
 use proto::{contribution::Digest, tree::Node};
 
 use super::{
-    super::vote::{Opinion, Verdict},
-    Check, Millis, Pass, WorkerId,
+    super::vote::{Answer, Verdict},
+    LeasedPass, Millis, Verification, WorkerId,
 };
 
-impl Pass {
+impl LeasedPass {
     /// Asks for a second answer to `node`, which is answered.
-    pub(in crate::leases) fn doubt(&mut self, node: Node, now: Millis) {
-        if let Some(first) = self.done_at(node).map(|done| done.opinion) {
-            let check = || Check::new(first, now);
-            self.checks.entry(node).or_insert_with(check);
+    pub(in crate::leases) fn request_verification(&mut self, node: Node, now: Millis) {
+        if let Some(first) = self.done_at(node).map(|done| done.answer) {
+            let check = || Verification::new(first, now);
+            self.verifications.entry(node).or_insert_with(check);
         }
     }
 
-    pub(in crate::leases) fn has_checks(&self) -> bool {
-        !self.checks.is_empty()
+    pub(in crate::leases) fn has_verifications(&self) -> bool {
+        !self.verifications.is_empty()
     }
 
     /// When an answer came last that brought the pass further.
-    pub(in crate::leases) const fn moved(&self) -> Millis {
-        self.moved
+    pub(in crate::leases) const fn last_progress(&self) -> Millis {
+        self.last_progress
     }
 
     pub(in crate::leases) fn has_disputes(&self) -> bool {
-        self.checks.values().any(Check::is_disputed)
+        self.verifications.values().any(Verification::is_disputed)
     }
 
     /// Whether everything is in and beyond doubt; true once.
-    pub(in crate::leases) fn comes_to_its_end(&mut self) -> bool {
-        let ends = self.missing == 0 && self.checks.is_empty() && !self.announced;
+    pub(in crate::leases) fn becomes_complete(&mut self) -> bool {
+        let ends = self.missing == 0 && self.verifications.is_empty() && !self.announced;
         self.announced |= ends;
         ends
     }
 
-    /// The node that `worker` should answer, so that a check comes to its end: a dispute before an
+    /// The node that `worker` should answer, so that a verification comes to its end: a dispute before an
     /// audit, the oldest first.
-    pub(in crate::leases) fn questionable(
+    pub(in crate::leases) fn next_to_verify(
         &self,
         worker: WorkerId,
         present: &BTreeSet<WorkerId>,
     ) -> Option<Node> {
         let wanted = self
-            .checks
+            .verifications
             .iter()
-            .filter(|&(&node, check)| check.wants(worker, present) && !self.is_leased(node));
+            .filter(|&(&node, check)| check.could_use(worker, present) && !self.is_leased(node));
         let first = wanted.min_by_key(|(node, check)| (!check.is_disputed(), check.since, **node));
         first.map(|(node, _)| *node)
     }
 
-    /// Whether an answer of `worker` to `node` would be of use: the first one, or another opinion.
+    /// Whether an answer of `worker` to `node` would be of use: the first one, or one more in a vote.
     pub(in crate::leases) fn needs(
         &self,
         node: Node,
         worker: WorkerId,
         present: &BTreeSet<WorkerId>,
     ) -> bool {
-        match self.checks.get(&node) {
-            Some(check) => check.wants(worker, present),
+        match self.verifications.get(&node) {
+            Some(check) => check.could_use(worker, present),
             None => true,
         }
     }
 
     /// What is known of a check by now; one that has come to its end is removed.
     pub(in crate::leases) fn conclude(&mut self, node: Node) -> Verdict {
-        let verdict = self.checks.get(&node).map_or(Verdict::Open, Check::verdict);
+        let verdict = self
+            .verifications
+            .get(&node)
+            .map_or(Verdict::Open, Verification::verdict);
         if verdict != Verdict::Open {
-            self.close_check(node);
+            self.end_verification(node);
         }
         verdict
     }
 
     /// Checks that nobody works on: node, since when, whether it is a dispute.
-    pub(in crate::leases) fn idle_checks(&self) -> impl Iterator<Item = (Node, Millis, bool)> {
+    pub(in crate::leases) fn idle_verifications(
+        &self,
+    ) -> impl Iterator<Item = (Node, Millis, bool)> {
         let idle = self
-            .checks
+            .verifications
             .iter()
             .filter(|(node, _)| !self.is_leased(**node));
         idle.map(|(node, check)| (*node, check.since, check.is_disputed()))
     }
 
     /// Whether one of `present` could bring the check of `node` further.
-    pub(in crate::leases) fn can_be_checked(
+    pub(in crate::leases) fn can_be_verified(
         &self,
         node: Node,
         present: &BTreeSet<WorkerId>,
     ) -> bool {
-        self.checks.get(&node).is_some_and(|check| {
+        self.verifications.get(&node).is_some_and(|check| {
             let mut present_workers = present.iter();
-            present_workers.any(|worker| check.wants(*worker, present))
+            present_workers.any(|worker| check.could_use(*worker, present))
         })
     }
 
     /// Who has answered a node that is checked.
-    pub(in crate::leases) fn said_by(&self, node: Node) -> BTreeSet<WorkerId> {
-        self.checks
+    pub(in crate::leases) fn answered_by(&self, node: Node) -> BTreeSet<WorkerId> {
+        self.verifications
             .get(&node)
-            .map(Check::workers)
+            .map(Verification::workers)
             .unwrap_or_default()
     }
 
     /// Ends a check; leases for its sake are not waited for.
-    pub(in crate::leases) fn close_check(&mut self, node: Node) {
-        self.checks.remove(&node);
+    pub(in crate::leases) fn end_verification(&mut self, node: Node) {
+        self.verifications.remove(&node);
         self.leases.retain(|(leased, _), _| *leased != node);
     }
 
     /// The answer that was accepted for `node`.
-    pub(in crate::leases) fn first_answer(&self, node: Node) -> Option<Opinion> {
+    pub(in crate::leases) fn first_answer(&self, node: Node) -> Option<Answer> {
         let done = self.done_at(node).filter(|done| done.node == node)?;
-        Some(done.opinion)
+        Some(done.answer)
     }
 
     /// The digest that was accepted for `node`.
@@ -124,14 +130,14 @@ impl Pass {
 
     /// Whether an answer of `worker` is in the sum.
     pub(in crate::leases) fn has_answers_of(&self, worker: WorkerId) -> bool {
-        self.done.values().any(|done| done.opinion.worker == worker)
+        self.done.values().any(|done| done.answer.worker == worker)
     }
 
     /// Takes every answer back. Leases go on, and attempts are counted on, so that what is under way
     /// is of use.
     pub(in crate::leases) fn restart(&mut self) {
         self.done.clear();
-        self.checks.clear();
+        self.verifications.clear();
         self.free.clear();
         self.missing = self.micro_batches;
         self.announced = false;
