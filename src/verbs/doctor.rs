@@ -90,7 +90,9 @@ fn text(findings: &Findings) -> String {
             gib(memory.available_bytes)
         );
     }
-    if findings.adapters.is_empty() {
+    if !compute::WITH_WGPU {
+        text.push_str("adapters  not looked for: this program was built without wgpu\n");
+    } else if findings.adapters.is_empty() {
         text.push_str("adapters  none that wgpu finds\n");
     }
     for adapter in &findings.adapters {

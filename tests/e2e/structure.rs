@@ -117,6 +117,50 @@ fn burn_is_where_gradients_are_computed_and_tonic_where_the_wire_is() {
     }
 }
 
+/// The dependencies of a section that no source in `folders` of the crate names.
+fn unnamed(member: &str, section: &str, folders: &[&str]) -> Vec<String> {
+    let crate_root = root().join(member);
+    let manifest = fs::read_to_string(crate_root.join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let folders = folders.iter().map(|folder| crate_root.join(folder));
+    let files = folders
+        .filter(|folder| folder.is_dir())
+        .flat_map(|folder| sources(&folder))
+        .chain([crate_root.join("build.rs")]);
+    let texts: Vec<String> = files.flat_map(fs::read_to_string).collect();
+    let named = |name: &str| {
+        let in_code = name.replace('-', "_");
+        let is_word = |text: &str| {
+            text.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == in_code)
+        };
+        texts.iter().any(|text| is_word(text))
+    };
+    let listed = manifest.get(section).and_then(|it| it.as_table());
+    listed
+        .into_iter()
+        .flat_map(toml::Table::keys)
+        .filter(|name| !named(name))
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn each_dependency_is_used() {
+    for member in MEMBERS {
+        let mut unused = unnamed(member, "dependencies", &["src"]);
+        unused.extend(unnamed(member, "build-dependencies", &["src"]));
+        unused.extend(unnamed(
+            member,
+            "dev-dependencies",
+            &["src", "tests", "benches"],
+        ));
+        // What tonic generates from the services names it, in a file that the build writes.
+        unused.retain(|name| !(member == "proto" && name == "tonic-prost"));
+        assert!(unused.is_empty(), "`{member}` does not use {unused:?}");
+    }
+}
+
 #[test]
 fn anyhow_stays_on_the_command_line() {
     for member in MEMBERS.into_iter().filter(|member| !member.is_empty()) {

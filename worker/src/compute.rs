@@ -1,6 +1,7 @@
 //! Which processor computes: the choice of a device, its compute class and the reasons to tell a
 //! person. It does not depend on what is computed.
 
+#[cfg(feature = "wgpu")]
 pub(crate) mod gpu;
 
 use std::fmt;
@@ -12,10 +13,15 @@ use speech::error_class::{self, Class, Classify};
 
 use crate::cpu::Level;
 
-pub use gpu::adapters;
+#[cfg(feature = "wgpu")]
+use gpu::open as open_gpu;
+
+/// Whether this program was built with wgpu.
+pub const WITH_WGPU: bool = cfg!(feature = "wgpu");
 
 /// The environment variable by which a person chooses between the kernels for hardware and those for
 /// adapters that compute on the CPU: `hardware` or `software`. Without it the kind of the adapter decides.
+#[cfg(feature = "wgpu")]
 const KERNELS: &str = "UNISONO_WGPU_KERNELS";
 
 /// What a person asked for.
@@ -63,6 +69,12 @@ pub enum ComputeError {
     )]
     NoAdapter,
     #[error(
+        "this program was built without wgpu (Cargo's `--no-default-features`): use the device \
+         `cpu`, or build it with the feature `wgpu`"
+    )]
+    NotBuilt,
+    #[cfg(feature = "wgpu")]
+    #[error(
         "the environment variable {name} is {0:?}: expected hardware or software, or leave it out",
         name = KERNELS
     )]
@@ -107,16 +119,35 @@ pub struct Compute {
     pub hardware: bool,
 }
 
+/// Says why the CPU computes in a program without wgpu.
+#[cfg(not(feature = "wgpu"))]
+fn open_gpu(choice: DeviceChoice) -> Result<Result<Compute, String>, ComputeError> {
+    match choice {
+        DeviceChoice::Wgpu => Err(ComputeError::NotBuilt),
+        _ => Ok(Err("this program was built without wgpu".to_owned())),
+    }
+}
+
+/// The adapters of the graphics API that burn uses on this machine: the first API with a GPU, otherwise
+/// the first with anything. None in a program without wgpu.
+pub fn adapters() -> Vec<AdapterInfo> {
+    #[cfg(feature = "wgpu")]
+    return gpu::adapters();
+    #[cfg(not(feature = "wgpu"))]
+    Vec::new()
+}
+
 impl Compute {
     /// Opens the device of `choice`.
     ///
     /// # Errors
-    /// `wgpu` on a machine without any adapter, and kernels that are not there (`UNISONO_WGPU_KERNELS`).
+    /// `wgpu` on a machine without any adapter or in a program without it, and kernels that are not there
+    /// (`UNISONO_WGPU_KERNELS`).
     pub fn open(choice: DeviceChoice) -> Result<Self, ComputeError> {
         if choice == DeviceChoice::Cpu {
             return Ok(Self::cpu("the CPU, as asked".to_owned()));
         }
-        Ok(gpu::open(choice)?.unwrap_or_else(|reason| {
+        Ok(open_gpu(choice)?.unwrap_or_else(|reason| {
             let level = Level::detect().name();
             Self::cpu(format!("the CPU ({level}): {reason}"))
         }))

@@ -39,6 +39,7 @@ pub mod bench;
 pub mod cache;
 pub mod compute;
 pub mod cpu;
+#[cfg(feature = "wgpu")]
 mod gpu;
 pub mod gradient;
 pub mod inference;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use speech::model::{Cell, Layer, LayerSpec, ModelSpec, Per};
+use speech::model::{Layer, LayerSpec, ModelSpec, Per};
 
+#[cfg(feature = "wgpu")]
+use crate::ops::constant;
 use crate::ops::dropout::Dropout;
-use crate::ops::{constant, convolution, gather, linear, norm, packing::Packing, pool, recurrent};
+use crate::ops::{convolution, gather, linear, norm, packing::Packing, pool, recurrent};
 use crate::stream::{NotStreamable, Stream};
 use convolution::Packings;
 use gather::Mix;
@@ -30,6 +32,7 @@ enum Operators {
     /// The fused ones on the CPU.
     Flex,
     /// The fused ones on a GPU.
+    #[cfg(feature = "wgpu")]
     Cube,
     /// Those in plain tensor operations.
     Plain,
@@ -39,6 +42,7 @@ impl Operators {
     fn of(device: &Device) -> Self {
         match device.as_dispatch() {
             DispatchDevice::Flex(_) => Self::Flex,
+            #[cfg(feature = "wgpu")]
             DispatchDevice::Cube(_) => Self::Cube,
             _ => Self::Plain,
         }
@@ -149,8 +153,8 @@ impl Network {
             .map(|frames| frames.len() / inputs)
             .collect();
         let packing = match self.operators {
-            Operators::Flex | Operators::Cube => Packing::packed(&lengths),
             Operators::Plain => Packing::padded(&lengths),
+            _ => Packing::packed(&lengths),
         };
         let rows = packing.gather(sequences, inputs);
         let data = TensorData::new(rows, [packing.rows(), inputs]);
@@ -192,6 +196,7 @@ impl Network {
     /// The gradients of a sum whose slopes at `outputs` are these, laid out likewise.
     pub fn differentiate(&self, outputs: Tensor<2>, slopes: Vec<f32>) -> Gradients {
         match self.operators {
+            #[cfg(feature = "wgpu")]
             Operators::Cube => constant::gpu::moved(outputs, slopes).backward(),
             // The gradient of Σ outputs·slopes, the second factor a constant, is that sum's. It need not
             // be taken: what is differentiated is the sum of the elements.
@@ -207,6 +212,7 @@ impl Network {
     fn drop_out(&self, x: Tensor<2>, mask: Option<Vec<f32>>) -> Tensor<2> {
         match (mask, self.operators) {
             (None, _) => x,
+            #[cfg(feature = "wgpu")]
             (Some(mask), Operators::Cube) => constant::gpu::weigh(x, mask),
             (Some(mask), Operators::Flex | Operators::Plain) => {
                 let mask = TensorData::new(mask, x.dims());
@@ -251,6 +257,7 @@ impl Network {
                 } => {
                     let linear = match self.operators {
                         Operators::Flex => linear::fused,
+                        #[cfg(feature = "wgpu")]
                         Operators::Cube => linear::gpu::linear,
                         Operators::Plain => linear::reference,
                     };
@@ -259,6 +266,7 @@ impl Network {
                 Layer::Norm { .. } => {
                     let norm = match self.operators {
                         Operators::Flex => norm::fused,
+                        #[cfg(feature = "wgpu")]
                         Operators::Cube => norm::gpu::norm,
                         Operators::Plain => norm::reference,
                     };
@@ -284,6 +292,7 @@ impl Network {
                     let pool = pool::Pool::new(pooling, hidden, directions, packing);
                     match self.operators {
                         Operators::Flex => pool.fused(x),
+                        #[cfg(feature = "wgpu")]
                         Operators::Cube => pool::gpu::pool(x, pool),
                         Operators::Plain => pool.reference(x),
                     }
@@ -296,6 +305,7 @@ impl Network {
     fn mix(&self, x: Tensor<2>, mix: Mix) -> Tensor<2> {
         match self.operators {
             Operators::Flex => gather::fused(x, mix),
+            #[cfg(feature = "wgpu")]
             Operators::Cube => gather::gpu::mix(x, mix),
             Operators::Plain => gather::reference(x, mix),
         }
@@ -310,6 +320,7 @@ impl Network {
     ) -> Tensor<2> {
         let (mix, linear): (fn(_, _) -> _, recurrent::reference::Linear) = match self.operators {
             Operators::Flex => return convolution::fused(x, parameters, shape, packings),
+            #[cfg(feature = "wgpu")]
             Operators::Cube => (gather::gpu::mix, linear::gpu::linear),
             Operators::Plain => (gather::reference, linear::reference),
         };
@@ -323,21 +334,26 @@ impl Network {
         shape: Recurrent,
         packing: &Arc<Packing>,
     ) -> Tensor<2> {
-        use recurrent::{cpu, gpu, reference};
+        #[cfg(feature = "wgpu")]
+        use recurrent::gpu;
+        use recurrent::{cpu, reference};
         match self.operators {
             Operators::Flex => cpu::layer(x, parameters, shape, packing),
+            #[cfg(feature = "wgpu")]
             Operators::Cube if is_plain_lstm(&shape) => {
                 gpu::lstm::lstm(x, parameters, shape, packing, gpu::lstm::Way::Adapter)
             }
+            #[cfg(feature = "wgpu")]
             Operators::Cube => gpu::cells::layer(x, parameters, shape, packing),
             Operators::Plain => reference::layer(x, parameters, shape, packing, linear::reference),
         }
     }
 }
 
+#[cfg(feature = "wgpu")]
 /// Whether it is the layer whose steps a GPU computes fastest.
 fn is_plain_lstm(shape: &Recurrent) -> bool {
-    shape.cell == Cell::Lstm && shape.projection == 0
+    shape.cell == recurrent::Cell::Lstm && shape.projection == 0
 }
 
 fn upload(layers: &[LayerSpec], flat: &[f32], device: &Device) -> Parameters {

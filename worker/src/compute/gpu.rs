@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use burn::tensor::{Device, DeviceKind};
+use burn_wgpu::wgpu;
 use futures::FutureExt;
 
 use super::{AdapterInfo, Compute, ComputeError, DeviceChoice, KERNELS};

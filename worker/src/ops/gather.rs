@@ -3,6 +3,7 @@
 //! weighted sum of units. It decides which; the sums are one operator with its own backward pass on the CPU
 //! (flex), and plain tensor operations elsewhere.
 
+#[cfg(feature = "wgpu")]
 pub mod gpu;
 
 use std::sync::Arc;

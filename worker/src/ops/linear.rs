@@ -2,6 +2,7 @@
 //! operator with its own backward pass on the CPU (flex) and on a GPU, and plain tensor operations
 //! elsewhere.
 
+#[cfg(feature = "wgpu")]
 pub mod gpu;
 
 use burn::backend::tensor::FloatTensor;

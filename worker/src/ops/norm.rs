@@ -1,6 +1,7 @@
 //! The normalisation of rows: one operator with its own backward pass on the CPU (flex), and plain
 //! tensor operations elsewhere. Only a row's own values reach it, so that it is the same in any batch.
 
+#[cfg(feature = "wgpu")]
 pub mod gpu;
 
 use burn::backend::tensor::FloatTensor;

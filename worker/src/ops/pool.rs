@@ -1,6 +1,7 @@
 //! What of the frames a keyword head sees: one operator with its own backward pass on the CPU (flex)
 //! and on a GPU, and plain tensor operations elsewhere.
 
+#[cfg(feature = "wgpu")]
 pub mod gpu;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 //! [`Recurrent`].
 
 pub mod cpu;
+#[cfg(feature = "wgpu")]
 pub mod gpu;
 pub mod reference;
 

@@ -26,7 +26,7 @@ fn cpu() -> Compute {
 fn wgpu() -> Option<Compute> {
     match Compute::open(DeviceChoice::Wgpu) {
         Ok(compute) => Some(compute),
-        Err(ComputeError::NoAdapter) => {
+        Err(ComputeError::NoAdapter | ComputeError::NotBuilt) => {
             let required = std::env::var("UNISONO_REQUIRE_WGPU").is_ok_and(|value| value == "1");
             assert!(!required, "UNISONO_REQUIRE_WGPU=1 and no wgpu adapter");
             eprintln!("WARNING: NO WGPU ADAPTER ON THIS MACHINE, NOTHING WAS TESTED ON WGPU");
