@@ -53,5 +53,9 @@ mod signals;
 mod structure;
 #[path = "e2e/verify.rs"]
 mod verify;
+#[cfg(feature = "wgpu")]
 #[path = "e2e/wgpu.rs"]
 mod wgpu;
+#[cfg(not(feature = "wgpu"))]
+#[path = "e2e/without_wgpu.rs"]
+mod without_wgpu;
