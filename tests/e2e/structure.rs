@@ -341,3 +341,42 @@ fn a_test_on_a_gpu_says_so_in_its_name() {
     }
     assert!(tests >= 9, "{tests} tests on wgpu");
 }
+
+/// The module paths in ARCHITECTURE.md, such as `trainer::clip`: each of their modules is a file somewhere.
+#[test]
+fn module_paths_in_the_architecture_lead_somewhere() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let names: BTreeSet<String> = all_sources()
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let sources: String = all_sources()
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = sources.split(|c| !is_word(c)).collect();
+    let spans = text.split('`').skip(1).step_by(2);
+    let foreign = ["clippy::", "burn::"];
+    let paths = spans.filter(|span| {
+        let is_path = span.contains("::") && span.chars().all(|c| is_word(c) || c == ':');
+        is_path && !foreign.iter().any(|start| span.starts_with(start))
+    });
+    let mut wrong = Vec::new();
+    for path in paths {
+        let steps: Vec<&str> = path.split("::").collect();
+        let is_module = |name: &&str| {
+            let is_crate = MEMBERS.contains(&name.replace('_', "/").as_str());
+            let is_type = name.starts_with(char::is_uppercase) && words.contains(*name);
+            is_crate || is_type || names.contains(*name)
+        };
+        let (last, modules) = steps.split_last().unwrap();
+        if !modules.iter().all(is_module) || !(words.contains(last) || names.contains(*last)) {
+            wrong.push(path);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "ARCHITECTURE.md names what is not there: {wrong:?}"
+    );
+}
