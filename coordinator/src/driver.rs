@@ -54,6 +54,7 @@ use training::Training;
 use crate::{
     buffer_pool::BufferPool,
     leases::{self, ContributionOutcome, Input, LeaseScheduler, Millis, Output, WorkerId},
+    queue::SetAside,
     records::{
         events::{Event, Journal, Published},
         times::Times,
@@ -95,8 +96,8 @@ pub(crate) struct Driver {
     /// The job or its compute class is another: who may compute for it is to be told anew.
     recheck_eligibility: bool,
     stall: Stall,
-    /// Compute classes of jobs that were set aside in this life, because nobody of theirs was here.
-    aside: BTreeMap<String, String>,
+    /// Jobs that were set aside in this life, because nobody of their compute class was here.
+    set_aside: SetAside,
     /// Who wants to know that every worker was told goodbye.
     farewells: Vec<Reply<()>>,
 }
@@ -203,7 +204,7 @@ pub(crate) fn spawn(
         stop: Stop::No,
         recheck_eligibility: false,
         stall: Stall::default(),
-        aside: BTreeMap::new(),
+        set_aside: SetAside::default(),
         farewells: Vec::new(),
     };
     (handle, tokio::spawn(driver.run(received)))

@@ -24,6 +24,7 @@ use speech::{
 use thiserror::Error;
 
 use crate::{
+    compute_class::ComputeClassPolicy,
     leases::AuditPolicy,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Measure, SelectConfig},
@@ -67,17 +68,6 @@ pub struct Job {
     pub select: SelectConfig,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode: Option<DecodeConfig>,
-}
-
-/// Which workers may compute for a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ComputeClassPolicy {
-    /// Workers of the first worker's compute class, so that the bits are the same on any number of them.
-    #[default]
-    Pinned,
-    /// Any worker: mixed hardware, without bit-identity.
-    Any,
 }
 
 /// The `[corpus]` section of a job: manifests, or synthetic speech. Relative paths lie beside the job's file.

@@ -43,9 +43,10 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
 pub use coordinator_core::{
-    epochs, leases, limits, norm_bound, plan, run, schedule, select, stall,
+    compute_class, epochs, leases, limits, norm_bound, plan, queue, run, schedule, select, stall,
 };
 
 mod broadcast;

@@ -1,6 +1,7 @@
 //! What a coordinator decides, without I/O: who computes what ([`leases`]); what comes next in a run, from its preparation
 //! to its end ([`run`]); when the learning rate falls, training ends and whose weights are held ([`epochs`]); which
-//! utterances make up a step ([`plan`]); what is left out for its norm ([`norm_bound`]); when people are told what a run
+//! utterances make up a step ([`plan`]); which workers may compute for a job ([`compute_class`]); whose turn it is in the
+//! queue ([`queue`]); what is left out for its norm ([`norm_bound`]); when people are told what a run
 //! lacks ([`stall`]); and the settings that these decisions go by ([`select`], [`schedule`]).
 //!
 //! Time is an argument everywhere, and equal inputs in equal order give equal outputs. The crate has no runtime, no
@@ -22,12 +23,15 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
 
+pub mod compute_class;
 pub mod epochs;
 pub mod leases;
 pub mod limits;
 pub mod norm_bound;
 pub mod plan;
+pub mod queue;
 pub mod run;
 pub mod schedule;
 pub mod select;

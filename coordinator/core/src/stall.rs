@@ -23,6 +23,35 @@ pub enum Lack {
     Second,
 }
 
+/// Who is here for a run that is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Workers that are connected.
+    pub connected: usize,
+    /// One of them may compute for the run.
+    pub has_eligible: bool,
+    /// A pass is open: there is something to compute.
+    pub pass_is_open: bool,
+    /// Everything of the pass is in but second answers, without which nothing counts
+    /// ([`crate::leases::LeaseScheduler::is_unconfirmed`]).
+    pub is_unconfirmed: bool,
+}
+
+impl Presence {
+    /// What the run lacks to go on.
+    pub fn lack(self) -> Option<Lack> {
+        if self.connected == 0 {
+            Some(Lack::Worker)
+        } else if !self.pass_is_open {
+            None
+        } else if !self.has_eligible {
+            Some(Lack::Class)
+        } else {
+            self.is_unconfirmed.then_some(Lack::Second)
+        }
+    }
+}
+
 /// Since when the run has lacked something.
 #[derive(Debug, Default)]
 pub struct Stall(Option<Lacking>);
@@ -105,6 +134,28 @@ impl Stall {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_lacks_a_worker_or_one_of_its_class_or_a_second_one() {
+        for (connected, has_eligible, pass_is_open, is_unconfirmed, lack) in [
+            (0, false, false, false, Some(Lack::Worker)),
+            (0, false, true, true, Some(Lack::Worker)),
+            // Between two passes nobody is needed.
+            (2, false, false, false, None),
+            (2, false, true, false, Some(Lack::Class)),
+            (2, false, true, true, Some(Lack::Class)),
+            (1, true, true, false, None),
+            (1, true, true, true, Some(Lack::Second)),
+        ] {
+            let presence = Presence {
+                connected,
+                has_eligible,
+                pass_is_open,
+                is_unconfirmed,
+            };
+            assert_eq!(presence.lack(), lack, "{presence:?}");
+        }
+    }
 
     #[test]
     fn a_lack_is_told_after_a_while_and_then_rarely() {

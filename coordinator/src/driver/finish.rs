@@ -9,7 +9,7 @@ use speech::error_class::{Class, Classify as _};
 
 use super::{ActiveRun, Driver, StartedRun, Stop, error::RunError, training::Training};
 use crate::{
-    job::ComputeClassPolicy,
+    compute_class::ComputeClassPolicy,
     leases::{Counters, Input},
     records::{
         events::{Event, Journal, Set, published},

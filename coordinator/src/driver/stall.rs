@@ -1,18 +1,18 @@
 //! A run that does not go on because something is missing: a worker, one of its compute class, or a second
-//! one. It decides who may compute for the running job and what it lacks; when that is told and when another job is
-//! looked for that goes first is [`crate::stall`]'s to decide.
+//! one. Who may compute for a job is [`crate::compute_class`]'s to decide, what it lacks and when that is told
+//! [`crate::stall`]'s, and which job goes first [`crate::queue`]'s.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proto::contribution::Key;
 
 use super::{ActiveRun, Driver, RunError, Stop};
 use crate::{
-    job::ComputeClassPolicy,
     leases::{Config, Input, WorkerId},
+    queue::QueuedJob,
     records::events::Event,
     run,
-    stall::Lack,
+    stall::{Lack, Presence},
     store::JobState,
 };
 
@@ -57,7 +57,7 @@ impl Driver {
             tracing::warn!(job, "waits for {reason}");
             self.note(Event::Waiting { reason });
         }
-        self.stall.seeks(now) && self.set_aside()
+        self.stall.seeks(now) && self.make_room()
     }
 
     /// Says once that audits are left undone: a share that nobody computes a second time finds nothing.
@@ -76,14 +76,17 @@ impl Driver {
         if !matches!(self.stop, Stop::No) || run.core.is_stopping() {
             return None;
         }
-        if self.registry.len() == 0 {
-            return Some(Lack::Worker);
-        }
-        run.active.as_ref()?.training.pass.as_ref()?;
-        match self.registry.has_eligible() {
-            false => Some(Lack::Class),
-            true => self.scheduler.is_unconfirmed().then_some(Lack::Second),
-        }
+        let pass = run
+            .active
+            .as_ref()
+            .and_then(|active| active.training.pass.as_ref());
+        let presence = Presence {
+            connected: self.registry.len(),
+            has_eligible: self.registry.has_eligible(),
+            pass_is_open: pass.is_some(),
+            is_unconfirmed: self.scheduler.is_unconfirmed(),
+        };
+        presence.lack()
     }
 
     /// What the running job needs to go on, where it does not go on.
@@ -119,44 +122,39 @@ impl Driver {
 
     /// What a job in the queue needs before it is its turn.
     pub(super) fn is_set_aside_for(&self, id: &str) -> Option<String> {
-        let class = self.aside.get(id).filter(|_| self.is_stuck(id))?;
+        let class = self.set_aside.waits_for(id, &self.present_classes())?;
         Some(format!(
             "a worker of compute class \"{class}\", to which the job is pinned; jobs behind it go first until one is connected"
         ))
     }
 
-    /// Whether a job of the queue was set aside and nobody of its class is here.
-    fn is_stuck(&self, id: &str) -> bool {
-        self.aside.get(id).is_some_and(|class| {
-            let mut members = self.registry.iter();
-            !members.any(|(_, member)| member.compute_class == *class)
-        })
+    /// The compute classes of the workers that are here.
+    fn present_classes(&self) -> BTreeSet<&str> {
+        let members = self.registry.iter();
+        members.map(|(_, member)| &*member.compute_class).collect()
     }
 
-    /// The job whose turn it is: the first in the queue that somebody who is here may compute, or the
-    /// first.
+    /// The job whose turn it is.
     pub(super) fn next_in_turn(&self) -> Option<String> {
-        let queued = self.queued();
-        let free = queued.iter().find(|id| !self.is_stuck(id));
-        free.or(queued.first()).cloned()
+        let next = self.set_aside.next(self.queued(), &self.present_classes());
+        next.map(str::to_owned)
     }
 
-    fn queued(&self) -> Vec<String> {
+    fn queued(&self) -> impl Iterator<Item = QueuedJob<'_>> {
         let jobs = self.store().jobs().iter();
-        let mut queued: Vec<_> = jobs
-            .filter(|(_, entry)| entry.state == JobState::Queued)
-            .map(|(id, entry)| (entry.turn, id.to_owned()))
-            .collect();
-        queued.sort();
-        queued.into_iter().map(|(_, id)| id).collect()
+        let queued = jobs.filter(|(_, entry)| entry.state == JobState::Queued);
+        queued.map(|(id, entry)| QueuedJob {
+            turn: entry.turn,
+            id,
+        })
     }
 
     /// Has the running job make room for one that those who are here may compute, if there is one. It
     /// leaves a checkpoint and keeps its turn.
-    fn set_aside(&mut self) -> bool {
-        let others = self.queued();
-        let others = others.iter().any(|id| !self.is_stuck(id));
-        let Some(run) = self.run.as_ref().filter(|_| others) else {
+    fn make_room(&mut self) -> bool {
+        let classes = self.present_classes();
+        let alternative = self.set_aside.has_alternative(self.queued(), &classes);
+        let Some(run) = self.run.as_ref().filter(|_| alternative) else {
             return false;
         };
         let run_state = run.active.as_ref().map(|active| &active.training.run_state);
@@ -172,7 +170,7 @@ impl Driver {
         let reason = self.waits_for(run).unwrap_or_default();
         let reason = format!("{reason}; the next job in the queue goes first");
         self.note(Event::Waiting { reason });
-        self.aside.insert(id, class);
+        self.set_aside.set_aside(id, class);
         self.advance(run::Input::Stop(run::StopReason::Requeue));
         true
     }
@@ -189,13 +187,7 @@ impl Driver {
     /// The running job and the compute class that it is pinned to, if it is.
     pub(super) fn pinned_to(&self) -> Option<(&ActiveRun, &str)> {
         let run = self.run.as_ref()?;
-        let training = &run.active.as_ref()?.training;
-        let run_state = &training.run_state;
-        match training.job.compute_class {
-            // It was resumed to be computed by another class.
-            ComputeClassPolicy::Pinned if run_state.lineage.may_change_class => None,
-            ComputeClassPolicy::Pinned => Some((run, run_state.compute_class.as_deref()?)),
-            ComputeClassPolicy::Any => None,
-        }
+        let class = run.active.as_ref()?.training.class_pin().required()?;
+        Some((run, class))
     }
 }

@@ -39,7 +39,7 @@ impl Driver {
         let Some(id) = self.next_in_turn() else {
             return false;
         };
-        self.aside.remove(&id);
+        self.set_aside.begin(&id);
         let dir = self.store().run_dir(&id);
         let synthetic_dir = self.store().synthetic_dir();
         let permissions = self.store().jobs()[&id].permissions;

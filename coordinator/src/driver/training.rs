@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{command::Progress, left_out::Undecodable, lineage::Lineage, pass::PassData};
 use crate::{
+    compute_class::Pin,
     corpus::Prepared,
     job::Job,
     leases::Millis,
@@ -131,6 +132,15 @@ impl Training {
 
     pub fn evaluates(&self) -> bool {
         !self.prepared.valid.is_empty()
+    }
+
+    /// What decides which workers may compute for it.
+    pub fn class_pin(&self) -> Pin<'_> {
+        Pin {
+            policy: self.job.compute_class,
+            pinned: self.run_state.compute_class.as_deref(),
+            may_change: self.run_state.lineage.may_change_class,
+        }
     }
 
     /// What the order of its passes depends on. A pass comes to nothing for `returns` at most.

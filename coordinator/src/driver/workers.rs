@@ -14,7 +14,7 @@ use super::{
     results::{self, Hypothesis},
 };
 use crate::{
-    job::ComputeClassPolicy,
+    compute_class::Pinning,
     leases::{ContributionOutcome, Input, WorkerId},
     records::events::Event,
     run,
@@ -173,24 +173,23 @@ impl Driver {
         let Some(training) = self.training_mut() else {
             return;
         };
+        let compute_class = introduction.compute_class;
+        let pinning = training.class_pin().granted_to(&compute_class);
         let (step, run_state) = (training.counts.step, &mut training.run_state);
         run_state.workers.insert(introduction.name);
-        let may_change = std::mem::take(&mut run_state.lineage.may_change_class);
-        let compute_class = introduction.compute_class;
-        let pinned = match run_state.compute_class.clone() {
-            None => None,
-            Some(pinned) if may_change && pinned != compute_class => Some(pinned),
-            Some(_) => {
-                // Others might have joined it.
-                self.recheck_eligibility |= may_change;
+        run_state.lineage.may_change_class = false;
+        let breaks_promise = match pinning {
+            Pinning::Unchanged => return,
+            Pinning::Confirmed => {
+                self.recheck_eligibility = true;
                 return;
             }
+            Pinning::Pinned { breaks_promise } => breaks_promise,
         };
-        run_state.compute_class = Some(compute_class.clone());
-        let policy = training.job.compute_class;
-        if let Some(pinned) = pinned.filter(|_| policy == ComputeClassPolicy::Pinned) {
-            let lineage = &mut training.run_state.lineage;
-            let changed = lineage.change_class(step, pinned, compute_class.clone());
+        let before = run_state.compute_class.replace(compute_class.clone());
+        if let Some(before) = before.filter(|_| breaks_promise) {
+            let lineage = &mut run_state.lineage;
+            let changed = lineage.change_class(step, before, compute_class.clone());
             self.note(changed.into());
         }
         self.recheck_eligibility = true;
