@@ -43,7 +43,6 @@
 //! ```
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
 
 pub use coordinator_core::{
     compute_class, epochs, leases, limits, norm_bound, plan, queue, run, schedule, select, stall,

@@ -23,7 +23,6 @@
 //! ```
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub)]
 
 pub mod compute_class;
 pub mod epochs;

@@ -49,6 +49,8 @@ pub struct Roles {
     pub audit: f64,
     pub honest: BTreeSet<usize>,
     pub rules: Rules,
+    /// Lives that begin while faults are injected give verifications up soon.
+    pub impatient: bool,
 }
 
 /// Not admitted in this life: the reply goes to whoever asked.
@@ -93,16 +95,17 @@ pub struct Life {
     pub end: Option<End>,
 }
 
-/// Ten times quicker than in earnest.
-fn config() -> Config {
+/// Ten times quicker than in earnest; an impatient coordinator gives a verification up much sooner.
+fn config(impatient: bool) -> Config {
+    let hurry = if impatient { 20 } else { 1 };
     Config {
         heartbeat_timeout: 1000,
         first_lease: 4000,
         lease_floor: 300,
         lease_ceiling: 20_000,
         straggler_floor: 60,
-        verification_patience: 6000,
-        verification_ceiling: 60_000,
+        verification_patience: 6000 / hurry,
+        verification_ceiling: 60_000 / (hurry * hurry),
         ..Config::default()
     }
 }
@@ -125,7 +128,8 @@ impl Life {
                 HeldWeights::new(),
             ),
             Some(saved) => {
-                let (spec, config) = (toy::spec(), toy::trainer_config(&rules));
+                let spec = toy::spec(&rules, saved.trainer.counts.step);
+                let config = toy::trainer_config(&rules);
                 let trainer = Trainer::restore(&spec, config, saved.trainer);
                 let mut trainer = trainer.map_err(|error| error.to_string())?;
                 trainer.set_drops(saved.progress.memory.policy.drops());
@@ -146,7 +150,7 @@ impl Life {
             bug,
             audit: roles.audit,
             honest: roles.honest.clone(),
-            scheduler: LeaseScheduler::new(disk.generation, config()),
+            scheduler: LeaseScheduler::new(disk.generation, config(roles.impatient)),
             run: Run::default(),
             actions: VecDeque::new(),
             begun: Vec::new(),
@@ -178,10 +182,10 @@ impl Life {
     }
 
     /// A person or a program wants something of the run.
-    pub fn rest(
+    pub fn come_to_rest(
         &mut self,
         now: Millis,
-        rest: run::StopReason,
+        reason: run::StopReason,
         faults: &mut Faults,
     ) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
@@ -190,7 +194,7 @@ impl Life {
         } else if self.trainer.is_none() {
             faults.count("stage: rest in an update");
         }
-        self.tell(now, run::Input::Stop(rest));
+        self.tell(now, run::Input::Stop(reason));
         self.carry_out(now, &mut replies, faults)?;
         Ok(replies)
     }
@@ -375,7 +379,10 @@ impl Life {
                     self.tell(now, run::Input::PassRestarted);
                 }
                 Output::Unsettled { .. } | Output::Unconfirmed { .. } => {
-                    faults.count("run failed over a dispute");
+                    faults.count(match output {
+                        Output::Unsettled { .. } => "run failed over a dispute",
+                        _ => "run failed unconfirmed",
+                    });
                     self.tell(now, run::Input::Failed);
                     return Ok(());
                 }

@@ -11,13 +11,13 @@ use coordinator::{
     leases::Millis,
     trainer::{TrainerState, checkpoint_average::HeldWeights},
 };
-use speech::random::Stream;
+use speech::{model::ModelSpec, random::Stream};
 use tempfile::TempDir;
 
 use crate::{
     coordinator::Violation,
     faults::Faults,
-    toy::{self, Progress},
+    toy::{self, Progress, Rules},
 };
 
 /// Checkpoints that are kept.
@@ -26,6 +26,7 @@ const KEEP: usize = 2;
 #[derive(Debug)]
 pub struct Disk {
     pub generation: u64,
+    rules: Rules,
     dir: TempDir,
     /// The newest file and when it is synced.
     newest: Option<(Millis, PathBuf)>,
@@ -33,7 +34,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, rules: Rules) -> Self {
         // In memory where that can be had: thousands of runs sync thousands of files.
         let memory = Path::new("/dev/shm");
         let dir = match memory.is_dir() {
@@ -42,6 +43,7 @@ impl Disk {
         };
         Self {
             generation: 0,
+            rules,
             dir: dir.expect("a folder for checkpoints can be made"),
             newest: None,
             stream,
@@ -55,18 +57,22 @@ impl Disk {
         state: &TrainerState,
         (progress, held): (&Progress, &HeldWeights),
     ) -> Result<(), Violation> {
-        let dir = self.dir.path();
-        let saved = checkpoint::save(dir, &toy::spec(), state, held, progress);
-        let path = saved.map_err(|error| error.to_string())?;
         let step = state.counts.step;
-        checkpoint::prune(dir, KEEP, step).map_err(|error| error.to_string())?;
+        let spec = toy::spec(&self.rules, step);
+        let dir = self.folder(&spec);
+        let saved = checkpoint::save(&dir, &spec, state, held, progress);
+        let path = saved.map_err(|error| error.to_string())?;
+        checkpoint::prune(&dir, KEEP, step).map_err(|error| error.to_string())?;
         self.newest = Some((synced, path));
         Ok(())
     }
 
     /// The step of the newest file; 0 where there is none.
     pub fn newest_step(&self) -> u64 {
-        let names = fs::read_dir(self.dir.path()).expect("the folder can be read");
+        let folders = self.specs().map(|spec| self.folder(&spec));
+        let names = folders
+            .into_iter()
+            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
         let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let step = |name: String| {
             let name = name.strip_prefix("step-")?.strip_suffix(".safetensors")?;
@@ -77,7 +83,35 @@ impl Disk {
 
     /// The newest whole checkpoint.
     pub fn load(&self, faults: &mut Faults) -> Result<Option<Checkpoint<Progress>>, Violation> {
-        let latest = checkpoint::latest(self.dir.path(), &toy::spec());
+        for spec in self.specs() {
+            let found = self.load_from(&spec, faults)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The model after the weights have grown, and before.
+    fn specs(&self) -> [ModelSpec; 2] {
+        [toy::GROWS_AT, 0].map(|step| toy::spec(&self.rules, step))
+    }
+
+    /// Checkpoints of weights of one length: a real coordinator's checkpoints are all of one model.
+    fn folder(&self, spec: &ModelSpec) -> PathBuf {
+        self.dir.path().join(spec.elements().to_string())
+    }
+
+    fn load_from(
+        &self,
+        spec: &ModelSpec,
+        faults: &mut Faults,
+    ) -> Result<Option<Checkpoint<Progress>>, Violation> {
+        let folder = self.folder(spec);
+        if !folder.is_dir() {
+            return Ok(None);
+        }
+        let latest = checkpoint::latest(&folder, spec);
         let latest = latest.map_err(|error| error.to_string())?;
         for damaged in &latest.damaged {
             faults.count("damaged checkpoint passed over");

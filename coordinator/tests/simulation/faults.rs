@@ -27,7 +27,7 @@ pub enum Fault {
     ClockForward,
     ClockBack,
     /// The coordinator stops, or the run is given up or cancelled; somebody resumes it later.
-    StopReason(run::StopReason),
+    Stopped(run::StopReason),
 }
 
 impl Fault {
@@ -41,9 +41,9 @@ impl Fault {
             6 => Self::Partition(process),
             7 => Self::ClockForward,
             8 => Self::ClockBack,
-            9 => Self::StopReason(run::StopReason::Requeue),
-            10 => Self::StopReason(run::StopReason::GiveUp),
-            11 => Self::StopReason(run::StopReason::Cancel),
+            9 => Self::Stopped(run::StopReason::Requeue),
+            10 => Self::Stopped(run::StopReason::GiveUp),
+            11 => Self::Stopped(run::StopReason::Cancel),
             _ => Self::KillCoordinator,
         }
     }
@@ -61,7 +61,7 @@ pub struct Faults(BTreeMap<&'static str, u64>);
 
 impl Faults {
     /// What a test asks to have seen.
-    pub const KINDS: [&str; 63] = [
+    pub const KINDS: [&str; 65] = [
         // the network's
         "lost",
         "repeated",
@@ -85,6 +85,7 @@ impl Faults {
         "checkpoint bit flipped",
         "damaged checkpoint passed over",
         "run failed over a dispute",
+        "run failed unconfirmed",
         "clock forward",
         "clock back",
         // and what the lease scheduler saw of it
@@ -115,6 +116,7 @@ impl Faults {
         "stage: checkpoint during an update pass",
         "stage: checkpoint during an evaluation",
         "stage: skipped step",
+        "stage: weights grew",
         "stage: update pass with a bound of norms",
         "stage: addition to a sum thrown away",
         "stage: epoch without a score",

@@ -35,10 +35,19 @@ pub const STEPS: u64 = 9;
 pub const EPOCH: u64 = 3;
 pub const CHECKPOINT: u64 = 2;
 
-pub fn spec() -> ModelSpec {
+/// The version of the weights at which they grow, where the rules say so: in the middle of an epoch, with a checkpoint of
+/// fewer weights just before.
+pub const GROWS_AT: u64 = 4;
+
+/// The model of a run's weights at version `step`.
+pub fn spec(rules: &Rules, step: u64) -> ModelSpec {
     let config = ModelConfig {
         layers: 1,
-        hidden: 1,
+        hidden: if rules.grows && step >= GROWS_AT {
+            2
+        } else {
+            1
+        },
         ..ModelConfig::default()
     };
     ModelSpec::new(&config, 1, 2)
@@ -50,17 +59,19 @@ pub struct Rules {
     pub wire: Wire,
     pub ema: Option<f64>,
     pub validates: bool,
+    /// The update to version [`GROWS_AT`] adds weights, as one that splits mixture components would.
+    pub grows: bool,
     /// Bounds the norms of micro-batches.
     pub max_norm_ratio: Option<f64>,
     pub select: SelectConfig,
     pub schedule: ScheduleConfig,
 }
 
-/// Runs of every fifth pair of seeds end early.
-pub const KINDS: u64 = 10;
+/// Rules that differ: six kinds, each in both precisions of the wire.
+pub const KINDS: u64 = 12;
 
 /// The rules of a seed's run: every other one's vectors travel in half the bytes, and among the others are a moving
-/// average, a plateau schedule, a mean of the best epochs, an early end, a bound of norms and a run without scores.
+/// average, a plateau schedule, a mean of the best epochs, an early end, a bound of norms, a run without scores and one whose weights grow.
 pub fn rules(seed: u64) -> Rules {
     let seed = seed % KINDS;
     let kind = seed / 2;
@@ -79,12 +90,15 @@ pub fn rules(seed: u64) -> Rules {
         0 => (Keep::Last, 1),
         1 => (Keep::Best, 2),
         2 => (Keep::Best, 1),
+        // Weights of different lengths have no mean.
+        5 => (Keep::Last, 1),
         _ => (Keep::Last, 2),
     };
     Rules {
         wire: [Wire::F32, Wire::Bf16][(seed % 2) as usize],
-        ema: (kind == 1 || kind == 3).then_some(0.5),
+        ema: (kind == 1 || kind == 3 || kind == 5).then_some(0.5),
         validates: kind != 4,
+        grows: kind == 5,
         max_norm_ratio: (kind >= 3).then_some(50.0),
         select: SelectConfig {
             keep,
@@ -134,7 +148,33 @@ pub fn trainer_config(rules: &Rules) -> TrainerConfig {
 }
 
 pub fn trainer(rules: &Rules) -> Trainer {
-    Trainer::new(&spec(), trainer_config(rules), spec().initialize(1))
+    let spec = spec(rules, 0);
+    Trainer::new(&spec, trainer_config(rules), spec.initialize(1))
+}
+
+/// The update rule: gradient descent, and more weights at [`GROWS_AT`].
+pub fn update(
+    trainer: &mut Trainer,
+    sum: Contribution,
+    rules: &Rules,
+) -> Result<StepOutcome, String> {
+    let outcome = trainer.apply(sum).map_err(|error| error.to_string())?;
+    let spec = spec(rules, trainer.step());
+    if spec.elements() == trainer.elements() {
+        return Ok(outcome);
+    }
+    let mut state = trainer.state();
+    let grow = |vector: &mut Vec<f32>, like: &[f32]| vector.extend(&like[vector.len()..]);
+    grow(&mut state.weights, &spec.initialize(1));
+    for (_, vector) in &mut state.optimizer {
+        grow(vector, &vec![0.0; spec.elements()]);
+    }
+    if let Some(average) = &mut state.ema {
+        grow(average, &state.weights);
+    }
+    let grown = Trainer::restore(&spec, trainer_config(rules), state);
+    *trainer = grown.map_err(|error| error.to_string())?;
+    Ok(outcome)
 }
 
 /// Micro-batches of a pass.
@@ -262,7 +302,7 @@ pub fn serial(rules: &Rules) -> End {
         let sum = pass(PassKind::Gradient, step - 1, trainer.weights(), bound);
         memory.norms.record(&sum.norms);
         memory.left_out += sum.quarantined.len() as u64;
-        let outcome = trainer.apply(sum).expect("the toy does not diverge");
+        let outcome = update(&mut trainer, sum, rules).expect("the toy does not diverge");
         memory.skipped_steps += u64::from(matches!(outcome, StepOutcome::Skipped(_)));
         if !step.is_multiple_of(EPOCH) {
             continue;

@@ -345,7 +345,11 @@ impl Life {
         self.pass = None;
         let before = trainer.step();
         let norms = sum.norms.clone();
-        let outcome = trainer.apply(sum).map_err(|error| error.to_string())?;
+        let elements = trainer.elements();
+        let outcome = toy::update(&mut trainer, sum, &self.rules)?;
+        if trainer.elements() != elements {
+            faults.count("stage: weights grew");
+        }
         let after = trainer.step();
         check(after == before + 1, || {
             format!("step {before} was followed by {after}")

@@ -71,6 +71,7 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
         1 => 0.3,
         _ => 0.0,
     };
+    let impatient = stream.below(2) == 0;
     let processes: Vec<Process> = (0..count)
         .map(|process| {
             let pace = 5 + stream.below(60);
@@ -90,6 +91,7 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
         audit,
         honest,
         rules,
+        impatient,
     };
     let mut world = World {
         now: 0,
@@ -100,7 +102,7 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
         stream,
         bug,
         roles,
-        disk: Disk::new(Stream::new(seed, &[3])),
+        disk: Disk::new(Stream::new(seed, &[3]), rules),
         life: None,
         admitted: BTreeMap::new(),
         work: BTreeMap::new(),
@@ -196,6 +198,7 @@ impl World {
                 }
             }
             Event::CoordinatorStarts if self.life.is_none() => {
+                self.roles.impatient &= self.now < CALM;
                 let (life, replies) = Life::start(
                     clock,
                     &mut self.disk,
@@ -353,7 +356,7 @@ impl World {
                 self.faults.count("clock back");
                 self.skew -= self.stream.below(5_000) as i64;
             }
-            Fault::StopReason(rest) => self.rest(rest)?,
+            Fault::Stopped(reason) => self.come_to_rest(reason)?,
             Fault::KillWorker(_) | Fault::KillCoordinator => {}
         }
         // The timer was set by the old clock.
@@ -361,10 +364,10 @@ impl World {
         Ok(())
     }
 
-    fn rest(&mut self, rest: run::StopReason) -> Result<(), Violation> {
+    fn come_to_rest(&mut self, reason: run::StopReason) -> Result<(), Violation> {
         let clock = self.clock();
         if let Some(life) = &mut self.life {
-            let replies = life.rest(clock, rest, &mut self.faults)?;
+            let replies = life.come_to_rest(clock, reason, &mut self.faults)?;
             self.reply(replies, usize::MAX);
         }
         Ok(())
