@@ -49,6 +49,8 @@ mod run;
 mod segments;
 #[path = "e2e/signals.rs"]
 mod signals;
+#[path = "e2e/slurm.rs"]
+mod slurm;
 #[path = "e2e/structure.rs"]
 mod structure;
 #[path = "e2e/verify.rs"]

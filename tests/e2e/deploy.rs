@@ -167,3 +167,27 @@ fn the_image_is_built_in_two_stages_and_runs_as_nobody_special() {
         None => skip("hadolint", "it is not installed"),
     }
 }
+
+#[test]
+fn the_batch_script_is_one_that_bash_and_sbatch_understand() {
+    let path = "deploy/slurm/unisono.sbatch";
+    let text = fs::read_to_string(root().join(path)).unwrap();
+    assert!(
+        text.starts_with("#!/bin/bash\n"),
+        "sbatch wants to know the shell"
+    );
+    // sbatch reads its options up to the first command.
+    let (head, _) = text.split_once("\nset -u\n").expect("set -u");
+    let options = text.matches("\n#SBATCH ").count();
+    assert!(options >= 4 && options == head.matches("\n#SBATCH ").count());
+    let parsed = try_run("bash", &["-n", path]).expect("bash");
+    assert!(parsed.status.success(), "{parsed:?}");
+    match try_run("shellcheck", &[path]) {
+        Some(output) => assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        ),
+        None => skip("shellcheck", "it is not installed"),
+    }
+}
