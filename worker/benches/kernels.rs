@@ -146,7 +146,7 @@ fn lstm_forward(bencher: Bencher, sizes: [usize; 4]) {
         .counter(ItemsCount::new(layer.operations()))
         .bench_local(|| {
             let (input, parameters) = (layer.input.clone(), layer.parameters.clone());
-            cpu::layer(input, parameters, layer.shape, &layer.packing)
+            cpu::apply(input, parameters, layer.shape, &layer.packing)
         });
 }
 
@@ -158,7 +158,7 @@ fn lstm_backward(bencher: Bencher, sizes: [usize; 4]) {
         .with_inputs(|| {
             let input = layer.input.clone().autodiff().require_grad();
             let parameters = layer.parameters.clone().autodiff().require_grad();
-            cpu::layer(input, parameters, layer.shape, &layer.packing).sum()
+            cpu::apply(input, parameters, layer.shape, &layer.packing).sum()
         })
         .bench_local_values(|sum| sum.backward());
 }

@@ -142,10 +142,13 @@ impl Table {
 }
 
 /// The elements of a tensor in order, as a kernel takes them.
+///
+/// # Panics
+/// If the tensor is not contiguous.
 pub fn arg(tensor: &CubeTensor) -> BufferArg {
+    assert!(tensor.is_contiguous(), "a contiguous tensor");
     let elements = tensor.meta.num_elements();
-    // SAFETY: the tensors of these operators are contiguous (`contiguous`, `Gpu::empty`), so their
-    // elements lie in the first bytes of the handle.
+    // SAFETY: the tensor is contiguous, so its elements lie in the first bytes of the handle.
     unsafe { BufferArg::from_raw_parts(tensor.handle.clone(), elements) }
 }
 

@@ -1,20 +1,17 @@
-//! The network of a model specification: its layers, one after the other, on a device. It decides
-//! which implementation of an operator a device gets, and does not depend on losses and gradients.
+//! The network of a model specification: its layers, one after the other, on a device. It does
+//! not depend on losses and gradients; [`crate::ops`] has the operators.
 
 use std::sync::Arc;
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use speech::model::{Layer, LayerSpec, ModelSpec, Per};
 
-#[cfg(feature = "wgpu")]
-use crate::ops::constant;
+use crate::ops::convolution::{self, Packings};
 use crate::ops::dropout::Dropout;
-use crate::ops::{convolution, gather, linear, norm, packing::Packing, pool, recurrent};
+use crate::ops::gather::{self, Mix};
+use crate::ops::packing::Packing;
+use crate::ops::{Implementation, constant, linear, norm, pool, recurrent};
 use crate::stream::{NotStreamable, Stream};
-use convolution::Packings;
-use gather::Mix;
-use recurrent::Recurrent;
 
 /// A model on a device. Each layer's parameters are one flat tensor, and they follow each other as in
 /// the specification's flat vector.
@@ -22,31 +19,8 @@ use recurrent::Recurrent;
 pub struct Network {
     spec: ModelSpec,
     device: Device,
-    operators: Operators,
+    implementation: Implementation,
     parameters: Parameters,
-}
-
-/// Whose operators a device gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operators {
-    /// The fused ones on the CPU.
-    Flex,
-    /// The fused ones on a GPU.
-    #[cfg(feature = "wgpu")]
-    Cube,
-    /// Those in plain tensor operations.
-    Plain,
-}
-
-impl Operators {
-    fn of(device: &Device) -> Self {
-        match device.as_dispatch() {
-            DispatchDevice::Flex(_) => Self::Flex,
-            #[cfg(feature = "wgpu")]
-            DispatchDevice::Cube(_) => Self::Cube,
-            _ => Self::Plain,
-        }
-    }
 }
 
 /// The parameter tensors, of a network or of one differentiation: one for each layer that has any.
@@ -87,20 +61,20 @@ impl Batch {
 impl Network {
     /// A network whose parameters are zeros until [`Network::load`].
     pub fn new(spec: &ModelSpec, device: &Device) -> Self {
-        Self::with(Operators::of(device), spec, device)
+        Self::with(Implementation::of(device), spec, device)
     }
 
     /// [`Network::new`] in plain tensor operations on any device: what the others are tested against.
     pub fn plain(spec: &ModelSpec, device: &Device) -> Self {
-        Self::with(Operators::Plain, spec, device)
+        Self::with(Implementation::Reference, spec, device)
     }
 
-    fn with(operators: Operators, spec: &ModelSpec, device: &Device) -> Self {
+    fn with(implementation: Implementation, spec: &ModelSpec, device: &Device) -> Self {
         let zeros = vec![0.0; spec.elements()];
         Self {
             spec: spec.clone(),
             device: device.clone(),
-            operators,
+            implementation,
             parameters: upload(&spec.layers, &zeros, device),
         }
     }
@@ -152,8 +126,8 @@ impl Network {
             .iter()
             .map(|frames| frames.len() / inputs)
             .collect();
-        let packing = match self.operators {
-            Operators::Plain => Packing::padded(&lengths),
+        let packing = match self.implementation {
+            Implementation::Reference => Packing::padded(&lengths),
             _ => Packing::packed(&lengths),
         };
         let rows = packing.gather(sequences, inputs);
@@ -193,33 +167,9 @@ impl Network {
         self.run(leaves, batch, batch.frames.clone().autodiff(), dropout)
     }
 
-    /// The gradients of a sum whose slopes at `outputs` are these, laid out likewise.
-    pub fn differentiate(&self, outputs: Tensor<2>, slopes: Vec<f32>) -> Gradients {
-        match self.operators {
-            #[cfg(feature = "wgpu")]
-            Operators::Cube => constant::gpu::moved(outputs, slopes).backward(),
-            // The gradient of Σ outputs·slopes, the second factor a constant, is that sum's. It need not
-            // be taken: what is differentiated is the sum of the elements.
-            Operators::Flex | Operators::Plain => {
-                let slopes = TensorData::new(slopes, outputs.dims());
-                let slopes = Tensor::<2>::from_data(slopes, &outputs.device());
-                outputs.mul(slopes).backward()
-            }
-        }
-    }
-
-    /// Multiplies by a mask from the CPU, where there is one.
-    fn drop_out(&self, x: Tensor<2>, mask: Option<Vec<f32>>) -> Tensor<2> {
-        match (mask, self.operators) {
-            (None, _) => x,
-            #[cfg(feature = "wgpu")]
-            (Some(mask), Operators::Cube) => constant::gpu::weigh(x, mask),
-            (Some(mask), Operators::Flex | Operators::Plain) => {
-                let mask = TensorData::new(mask, x.dims());
-                let device = x.device();
-                x.mul(Tensor::from_data(mask, &device))
-            }
-        }
+    /// The gradients of a loss whose gradient with respect to `outputs` is `output_grad`, laid out likewise.
+    pub fn differentiate(&self, outputs: Tensor<2>, output_grad: Vec<f32>) -> Gradients {
+        constant::differentiate(self.implementation, outputs, output_grad)
     }
 
     fn run(
@@ -229,6 +179,7 @@ impl Network {
         frames: Tensor<2>,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
+        let implementation = self.implementation;
         let mut parameters = parameters.0.iter().cloned();
         let mut x = frames;
         let mut kept = None;
@@ -240,44 +191,39 @@ impl Network {
                     inputs,
                     left,
                     right,
-                } => self.mix(x, Mix::context(packing, inputs, left, right)),
-                Layer::AveragePool(shape) => self.mix(x, Mix::average(packing, after, &shape)),
+                } => gather::apply(
+                    implementation,
+                    x,
+                    Mix::context(packing, inputs, left, right),
+                ),
+                Layer::AveragePool(shape) => {
+                    gather::apply(implementation, x, Mix::average(packing, after, &shape))
+                }
                 Layer::Convolution(shape) => {
                     let packings = Packings {
                         input: packing.clone(),
                         output: after.clone(),
                     };
-                    self.convolution(x, parameters(), shape, packings)
+                    convolution::apply(implementation, x, parameters(), shape, packings)
                 }
-                Layer::Recurrent(shape) => self.recurrent(x, parameters(), shape, packing),
+                Layer::Recurrent(shape) => {
+                    recurrent::apply(implementation, x, parameters(), shape, packing)
+                }
                 Layer::Dense {
                     outputs,
                     activation,
                     ..
-                } => {
-                    let linear = match self.operators {
-                        Operators::Flex => linear::fused,
-                        #[cfg(feature = "wgpu")]
-                        Operators::Cube => linear::gpu::linear,
-                        Operators::Plain => linear::reference,
-                    };
-                    linear(x, parameters(), outputs, activation)
-                }
-                Layer::Norm { .. } => {
-                    let norm = match self.operators {
-                        Operators::Flex => norm::fused,
-                        #[cfg(feature = "wgpu")]
-                        Operators::Cube => norm::gpu::norm,
-                        Operators::Plain => norm::reference,
-                    };
-                    norm(x, parameters())
-                }
+                } => linear::apply(implementation, x, parameters(), outputs, activation),
+                Layer::Norm { .. } => norm::apply(implementation, x, parameters()),
                 Layer::Dropout { index } => {
                     let mask = dropout.map(|dropout| match one.per {
                         Per::Frame => dropout.frames(index, packing, one.width),
                         Per::Utterance => dropout.sequences(index, packing, one.width),
                     });
-                    self.drop_out(x, mask)
+                    match mask {
+                        Some(mask) => constant::multiply(implementation, x, mask),
+                        None => x,
+                    }
                 }
                 Layer::Keep => {
                     kept = Some(x.clone());
@@ -290,70 +236,12 @@ impl Network {
                 Layer::Pool { directions } => {
                     let (pooling, hidden) = (self.spec.config.pooling, one.width / directions);
                     let pool = pool::Pool::new(pooling, hidden, directions, packing);
-                    match self.operators {
-                        Operators::Flex => pool.fused(x),
-                        #[cfg(feature = "wgpu")]
-                        Operators::Cube => pool::gpu::pool(x, pool),
-                        Operators::Plain => pool.reference(x),
-                    }
+                    pool::apply(implementation, x, pool)
                 }
             };
         }
         x
     }
-
-    fn mix(&self, x: Tensor<2>, mix: Mix) -> Tensor<2> {
-        match self.operators {
-            Operators::Flex => gather::fused(x, mix),
-            #[cfg(feature = "wgpu")]
-            Operators::Cube => gather::gpu::mix(x, mix),
-            Operators::Plain => gather::reference(x, mix),
-        }
-    }
-
-    fn convolution(
-        &self,
-        x: Tensor<2>,
-        parameters: Tensor<1>,
-        shape: speech::model::Convolution,
-        packings: Packings,
-    ) -> Tensor<2> {
-        let (mix, linear): (fn(_, _) -> _, recurrent::reference::Linear) = match self.operators {
-            Operators::Flex => return convolution::fused(x, parameters, shape, packings),
-            #[cfg(feature = "wgpu")]
-            Operators::Cube => (gather::gpu::mix, linear::gpu::linear),
-            Operators::Plain => (gather::reference, linear::reference),
-        };
-        convolution::plain(x, parameters, shape, &packings, mix, linear)
-    }
-
-    fn recurrent(
-        &self,
-        x: Tensor<2>,
-        parameters: Tensor<1>,
-        shape: Recurrent,
-        packing: &Arc<Packing>,
-    ) -> Tensor<2> {
-        #[cfg(feature = "wgpu")]
-        use recurrent::gpu;
-        use recurrent::{cpu, reference};
-        match self.operators {
-            Operators::Flex => cpu::layer(x, parameters, shape, packing),
-            #[cfg(feature = "wgpu")]
-            Operators::Cube if is_plain_lstm(&shape) => {
-                gpu::lstm::lstm(x, parameters, shape, packing, gpu::lstm::Way::Adapter)
-            }
-            #[cfg(feature = "wgpu")]
-            Operators::Cube => gpu::cells::layer(x, parameters, shape, packing),
-            Operators::Plain => reference::layer(x, parameters, shape, packing, linear::reference),
-        }
-    }
-}
-
-#[cfg(feature = "wgpu")]
-/// Whether it is the layer whose steps a GPU computes fastest.
-fn is_plain_lstm(shape: &Recurrent) -> bool {
-    shape.cell == recurrent::Cell::Lstm && shape.projection == 0
 }
 
 fn upload(layers: &[LayerSpec], flat: &[f32], device: &Device) -> Parameters {

@@ -142,7 +142,7 @@ impl AveragePool {
 }
 
 /// What a recurrent layer computes in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell {
     Lstm,
     Gru,

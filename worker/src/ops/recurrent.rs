@@ -11,9 +11,27 @@ pub mod reference;
 
 pub use speech::model::{Cell, Recurrent};
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
+use crate::ops::Implementation;
 use crate::ops::packing::Packing;
+
+/// Rows [packing.rows(), inputs] and the flat parameters of a layer to rows [packing.rows(), outputs].
+///
+/// # Panics
+/// If the shapes do not fit, or the batch is padded where the implementation takes packed ones, or the other way
+/// round.
+pub fn apply(
+    implementation: Implementation,
+    input: Tensor<2>,
+    parameters: Tensor<1>,
+    shape: Recurrent,
+    packing: &Arc<Packing>,
+) -> Tensor<2> {
+    dispatch!(implementation, input, parameters, shape, packing)
+}
 
 /// What every fused operator asks of what it is given.
 ///

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use speech::random::Stream;
-use worker::ops::linear;
 use worker::ops::packing::Packing;
 #[cfg(feature = "wgpu")]
-use worker::ops::recurrent::gpu as on_gpu;
+use worker::ops::recurrent::gpu::{self as on_gpu, Algorithm, Target};
 use worker::ops::recurrent::{Cell, Recurrent, cpu, reference};
 
 use crate::distance;
@@ -19,13 +18,10 @@ use crate::distance;
 /// Which of the implementations, on which device.
 #[derive(Clone, Debug)]
 pub enum Layer {
-    Plain,
-    Fused,
+    Reference,
+    Cpu,
     #[cfg(feature = "wgpu")]
-    Cube(Device, on_gpu::lstm::Way),
-    /// The one for any cell.
-    #[cfg(feature = "wgpu")]
-    Cells(Device),
+    Gpu(Device, Algorithm, Target),
 }
 
 /// Outputs, gradient of the input and gradient of the parameters, each by utterance or whole.
@@ -34,8 +30,8 @@ type Results = (Vec<Vec<f32>>, Vec<Vec<f32>>, Vec<f32>);
 fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results {
     let device = match layer {
         #[cfg(feature = "wgpu")]
-        Layer::Cube(device, _) | Layer::Cells(device) => device.clone(),
-        Layer::Plain | Layer::Fused => Device::flex(),
+        Layer::Gpu(device, ..) => device.clone(),
+        Layer::Reference | Layer::Cpu => Device::flex(),
     };
     let mut stream = Stream::new(seed, &[]);
     let mut draw = |elements: usize, scale: f64| -> Vec<f32> {
@@ -53,7 +49,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
         .map(|t| draw(t * shape.outputs(), 1.0))
         .collect();
     let packing = Arc::new(match layer {
-        Layer::Plain => Packing::padded(lengths),
+        Layer::Reference => Packing::padded(lengths),
         _ => Packing::packed(lengths),
     });
     let rows = |sequences: &[Vec<f32>], width: usize| -> Tensor<2> {
@@ -66,12 +62,12 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
     let p = p.autodiff().require_grad();
     let (input, parameters) = (x.clone(), p.clone());
     let y = match layer {
-        Layer::Plain => reference::layer(input, parameters, shape, &packing, linear::reference),
-        Layer::Fused => cpu::layer(input, parameters, shape, &packing),
+        Layer::Reference => reference::apply(input, parameters, shape, &packing),
+        Layer::Cpu => cpu::apply(input, parameters, shape, &packing),
         #[cfg(feature = "wgpu")]
-        Layer::Cube(_, way) => on_gpu::lstm::lstm(input, parameters, shape, &packing, *way),
-        #[cfg(feature = "wgpu")]
-        Layer::Cells(_) => on_gpu::cells::layer(input, parameters, shape, &packing),
+        Layer::Gpu(_, algorithm, target) => {
+            on_gpu::apply_by(*algorithm, *target, input, parameters, shape, &packing)
+        }
     };
     let gradients = y
         .clone()
@@ -96,7 +92,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
 
 fn check(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) {
     let (y, dx, dp) = run(shape, lengths, seed, layer);
-    let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, &Layer::Plain);
+    let (y_plain, dx_plain, dp_plain) = run(shape, lengths, seed, &Layer::Reference);
     let case = format!("{layer:?} {shape:?} {lengths:?} {seed}");
     assert!(
         distance(&y.concat(), &y_plain.concat()) < 2e-6,
@@ -125,7 +121,7 @@ proptest! {
     ) {
         // At least one utterance has frames.
         let lengths: Vec<usize> = lengths.into_iter().chain([last]).collect();
-        check(lstm(inputs, hidden, directions), &lengths, seed, &Layer::Fused);
+        check(lstm(inputs, hidden, directions), &lengths, seed, &Layer::Cpu);
     }
 }
 
@@ -156,7 +152,7 @@ proptest! {
         let cell = [Cell::Gru, Cell::Tanh, Cell::Relu, Cell::Lstm][cell];
         let projection = if cell == Cell::Lstm { 1 + projection.index(hidden - 1) } else { 0 };
         let shape = Recurrent { cell, projection, ..lstm(inputs, hidden, directions) };
-        check(shape, &lengths, seed, &Layer::Fused);
+        check(shape, &lengths, seed, &Layer::Cpu);
     }
 }
 
@@ -169,7 +165,7 @@ fn fused_and_plain_layers_of_other_cells_agree_at_full_size() {
             projection,
             ..lstm(80, 128, 2)
         };
-        check(shape, &lengths, 1, &Layer::Fused);
+        check(shape, &lengths, 1, &Layer::Cpu);
     }
 }
 
@@ -187,6 +183,6 @@ fn fused_and_plain_layers_agree_at_full_size() {
         },
         &lengths,
         1,
-        &Layer::Fused,
+        &Layer::Cpu,
     );
 }

@@ -1,51 +1,47 @@
-//! Products with constants from the CPU, as operators with their own backward pass on a GPU: dropout's
-//! mask, and the slopes that a differentiation begins with. burn's own would be built anew for small
-//! batches.
+//! Products with constants from the CPU on a GPU, as operators with their own backward passes: burn's own would be
+//! built anew for small batches.
 
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::gpu::{Gpu, Table, arg, contiguous, flat_position, word};
+use crate::ops::autodiff::{Saved, register};
 
-/// `x` times as many constants, element by element, on a wgpu device.
-pub fn weigh(x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
-    assert_eq!(x.dims().iter().product::<usize>(), constants.len());
-    Tensor::from_dispatch(<Dispatch as ConstantOperators>::weigh(
+/// [`super::multiply`] on a wgpu device.
+pub fn multiply(x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as ConstantOperators>::multiply(
         x.into_dispatch(),
         Arc::new(constants),
     ))
 }
 
-/// How far a sum with these slopes has moved from where `x` is: nowhere, so that it is zero, and its
-/// gradient is the slopes. On a wgpu device.
-pub fn moved(x: Tensor<2>, slopes: Vec<f32>) -> Tensor<1> {
-    assert_eq!(x.dims().iter().product::<usize>(), slopes.len());
-    Tensor::from_dispatch(<Dispatch as ConstantOperators>::moved(
+/// A scalar, zero, whose gradient with respect to `x` [rows, columns] is `output_grad`, laid out likewise, on a wgpu
+/// device.
+pub fn seed_backward(x: Tensor<2>, output_grad: Vec<f32>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as ConstantOperators>::seed_backward(
         x.into_dispatch(),
-        Arc::new(slopes),
+        Arc::new(output_grad),
     ))
 }
 
 /// The operators as burn dispatches them.
 #[backend_extension(Cube, Autodiff)]
 pub trait ConstantOperators: Backend {
-    fn weigh(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self>;
+    fn multiply(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self>;
 
-    fn moved(x: FloatTensor<Self>, slopes: Arc<Vec<f32>>) -> FloatTensor<Self>;
+    fn seed_backward(x: FloatTensor<Self>, output_grad: Arc<Vec<f32>>) -> FloatTensor<Self>;
 }
 
 impl ConstantOperators for CubeBackend {
-    fn weigh(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self> {
+    fn multiply(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self> {
         let x = contiguous(x);
         let gpu = Gpu::of(&x);
         let result = gpu.empty([x.meta.shape()[0], x.meta.shape()[1]]);
@@ -53,69 +49,57 @@ impl ConstantOperators for CubeBackend {
         result
     }
 
-    fn moved(x: FloatTensor<Self>, _slopes: Arc<Vec<f32>>) -> FloatTensor<Self> {
+    fn seed_backward(x: FloatTensor<Self>, _output_grad: Arc<Vec<f32>>) -> FloatTensor<Self> {
         Gpu::of(&x).tensor(&[0.0], [1])
     }
 }
 
 impl<C: CheckpointStrategy> ConstantOperators for Autodiff<CubeBackend, C> {
-    fn weigh(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self> {
-        let guards = [x.node()];
-        let output = CubeBackend::weigh(x.into_primitive(), constants.clone());
-        match burn_autodiff::ops::Backward::<CubeBackend, 1>::prepare::<C>(Weigh, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(constants, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+    fn multiply(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self> {
+        let inputs = [x.node()];
+        let output = CubeBackend::multiply(x.into_primitive(), constants.clone());
+        register::<_, C, _, 1>(inputs, output, SavedConstants(constants))
     }
 
-    fn moved(x: FloatTensor<Self>, slopes: Arc<Vec<f32>>) -> FloatTensor<Self> {
-        let guards = [x.node()];
+    fn seed_backward(x: FloatTensor<Self>, output_grad: Arc<Vec<f32>>) -> FloatTensor<Self> {
+        let inputs = [x.node()];
         let x = x.into_primitive();
         let shape = [x.meta.shape()[0], x.meta.shape()[1]];
-        let output = CubeBackend::moved(x, slopes.clone());
-        match burn_autodiff::ops::Backward::<CubeBackend, 1>::prepare::<C>(Moved, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((slopes, shape), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let output = CubeBackend::seed_backward(x, output_grad.clone());
+        register::<_, C, _, 1>(inputs, output, SavedSeed { output_grad, shape })
     }
 }
 
-#[derive(Debug)]
-struct Weigh;
+/// The constants that something was multiplied with.
+#[derive(Clone, Debug)]
+struct SavedConstants(Arc<Vec<f32>>);
 
-impl burn_autodiff::ops::Backward<CubeBackend, 1> for Weigh {
-    type State = Arc<Vec<f32>>;
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = gradients.consume::<CubeBackend>(&ops.node);
-        if let [Some(parent)] = ops.parents {
-            let gradient = CubeBackend::weigh(slopes, ops.state);
-            gradients.register::<CubeBackend>(parent.id, gradient);
-        }
+impl Saved<CubeBackend, 1> for SavedConstants {
+    fn backward(self, output_grad: CubeTensor, _: [bool; 1]) -> [Option<CubeTensor>; 1] {
+        [Some(CubeBackend::multiply(output_grad, self.0))]
     }
 }
 
-#[derive(Debug)]
-struct Moved;
+/// The gradient that the backward pass begins with.
+#[derive(Clone, Debug)]
+struct SavedSeed {
+    output_grad: Arc<Vec<f32>>,
+    shape: [usize; 2],
+}
 
-impl burn_autodiff::ops::Backward<CubeBackend, 1> for Moved {
-    type State = (Arc<Vec<f32>>, [usize; 2]);
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let scale = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        if let [Some(parent)] = ops.parents {
-            let (slopes, shape) = ops.state;
-            let gpu = Gpu::of(&scale);
-            let gradient = gpu.empty(shape);
-            launch(&gpu, &gpu.upload(&slopes), &scale, &gradient, true);
-            gradients.register::<CubeBackend>(parent.id, gradient);
-        }
+impl Saved<CubeBackend, 1> for SavedSeed {
+    fn backward(self, scale: CubeTensor, _: [bool; 1]) -> [Option<CubeTensor>; 1] {
+        let scale = contiguous(scale);
+        let gpu = Gpu::of(&scale);
+        let gradient = gpu.empty(self.shape);
+        launch(
+            &gpu,
+            &gpu.upload(&self.output_grad),
+            &scale,
+            &gradient,
+            true,
+        );
+        [Some(gradient)]
     }
 }
 
@@ -125,7 +109,7 @@ fn launch(gpu: &Gpu, constants: &Table, x: &CubeTensor, result: &CubeTensor, is_
     let (count, units) = gpu.plan.flat(elements);
     // SAFETY: units beyond the last element end at once.
     unsafe {
-        weigh_kernel::launch_unchecked(
+        multiply_kernel::launch_unchecked(
             &gpu.client,
             count,
             units,
@@ -139,7 +123,7 @@ fn launch(gpu: &Gpu, constants: &Table, x: &CubeTensor, result: &CubeTensor, is_
 }
 
 #[cube(launch_unchecked)]
-fn weigh_kernel(
+fn multiply_kernel(
     constants: &[f32],
     x: &[f32],
     result: &mut [f32],

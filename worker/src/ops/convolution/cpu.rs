@@ -1,42 +1,28 @@
-//! Convolutions over frames and bands: one operator with its own backward pass on the CPU (flex), and
-//! patches and a product elsewhere. Each sequence is computed by itself, so that neither its
-//! neighbours nor the threads that share out the sequences reach its bits; what they contribute to a
-//! weight's gradient is added in the order of their places.
-
-use std::sync::Arc;
+//! Convolutions on the CPU (flex): the patches of some frames of one sequence at a time.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 use speech::model::Convolution;
 
-use super::gather::Mix;
-use crate::cpu::convolution::{Weights, each_weight, from_patches};
+use super::Packings;
+use crate::cpu::convolution::{Weights, from_patches};
 use crate::cpu::{Level, dense};
+use crate::ops::autodiff::{Saved, register};
+use crate::ops::flex::{contiguous, tensor, values};
 use crate::ops::packing::Packing;
-use crate::ops::recurrent::cpu::{contiguous, tensor, values};
-use crate::ops::recurrent::reference::Linear;
 
 /// Output frames of a sequence that a thread computes at a time.
 const FRAMES: usize = 128;
 
-/// How the frames lie that go in and come out.
-#[derive(Clone, Debug)]
-pub struct Packings {
-    pub input: Arc<Packing>,
-    pub output: Arc<Packing>,
-}
-
-/// Rows [rows, inputs] to rows [rows out, width], on a flex device.
+/// [`super::apply`] on a flex device.
 ///
 /// # Panics
 /// If a batch is padded, the shapes do not fit, or the device is another.
-pub fn fused(
+pub fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     shape: Convolution,
@@ -54,39 +40,6 @@ pub fn fused(
         shape,
         packings,
     ))
-}
-
-/// [`fused`] on any device and for any packing: the patches of all frames at once, mixed and
-/// multiplied by operators of the device's.
-pub fn plain(
-    x: Tensor<2>,
-    parameters: Tensor<1>,
-    shape: Convolution,
-    packings: &Packings,
-    mix: fn(Tensor<2>, Mix) -> Tensor<2>,
-    linear: Linear,
-) -> Tensor<2> {
-    let patches = Mix::patches(&packings.input, &packings.output, &shape);
-    let rows = packings.output.rows();
-    let bands = shape.output_bands();
-    let patches = mix(x, patches).reshape([rows * bands, shape.depth()]);
-    let [elements] = parameters.dims();
-    let order = linear_order(&shape);
-    let count = order.shape[0];
-    let parameters = mix(parameters.reshape([elements, 1]), order).reshape([count]);
-    linear(patches, parameters, shape.outputs, shape.activation).reshape([rows, shape.width()])
-}
-
-/// From the parameters of a convolution to those of the linear layer over patches that it is.
-fn linear_order(shape: &Convolution) -> Mix {
-    let weights = shape.outputs * shape.depth();
-    let mut order = vec![0; weights];
-    each_weight(shape, |torch, patch| order[patch] = torch as u32);
-    let mut order: Vec<Option<u32>> = order.into_iter().map(Some).collect();
-    let bias = (0..shape.outputs).map(|k| shape.bias.then_some((weights + k) as u32));
-    order.extend(bias);
-    let elements = weights + if shape.bias { shape.outputs } else { 0 };
-    Mix::order(&order, elements)
 }
 
 /// The operator as burn dispatches it.
@@ -118,35 +71,24 @@ impl<C: CheckpointStrategy> ConvolutionOperator for Autodiff<Flex, C> {
         shape: Convolution,
         packings: Packings,
     ) -> FloatTensor<Self> {
-        let guards = [x.node(), parameters.node()];
+        let inputs = [x.node(), parameters.node()];
         let x = contiguous(x.into_primitive());
         let parameters = contiguous(parameters.into_primitive());
         let output = forward(&x, &parameters, &shape, &packings);
-        match burn_autodiff::ops::Backward::<Flex, 2>::prepare::<C>(Step, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let saved = Saved {
-                    x,
-                    parameters,
-                    output: output.clone(),
-                    shape,
-                    packings,
-                };
-                prep.finish(saved, output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let saved = SavedTensors {
+            x,
+            parameters,
+            output: output.clone(),
+            shape,
+            packings,
+        };
+        register::<_, C, _, 2>(inputs, output, saved)
     }
 }
 
-#[derive(Debug)]
-struct Step;
-
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-struct Saved {
+struct SavedTensors {
     x: FlexTensor,
     parameters: FlexTensor,
     output: FlexTensor,
@@ -154,19 +96,11 @@ struct Saved {
     packings: Packings,
 }
 
-impl burn_autodiff::ops::Backward<Flex, 2> for Step {
-    type State = Saved;
-
-    fn backward(self, ops: Ops<Saved, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let [x_node, parameters_node] = ops.parents;
-        let (input, parameters) = ops.state.backward(values(&gradient), x_node.is_some());
-        if let (Some(node), Some(input)) = (x_node, input) {
-            gradients.register::<Flex>(node.id, input);
-        }
-        if let Some(node) = parameters_node {
-            gradients.register::<Flex>(node.id, parameters);
-        }
+impl Saved<Flex, 2> for SavedTensors {
+    fn backward(self, output_grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let output_grad = contiguous(output_grad);
+        let (input, parameters) = self.gradients(values(&output_grad), wanted[0]);
+        [input, Some(parameters)]
     }
 }
 
@@ -215,8 +149,8 @@ fn forward(
     tensor(result, [output.rows(), width])
 }
 
-impl Saved {
-    fn backward(self, gradient: &[f32], wants_input: bool) -> (Option<FlexTensor>, FlexTensor) {
+impl SavedTensors {
+    fn gradients(self, gradient: &[f32], wants_input: bool) -> (Option<FlexTensor>, FlexTensor) {
         let Self {
             x,
             parameters,

@@ -1,13 +1,11 @@
-//! Mixing on a GPU: one kernel for both directions, which follows a table of sources.
+//! Weighted gathers on a GPU: one kernel for both directions, which follows a table of sources.
 
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -15,11 +13,11 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::Mix;
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
+use crate::ops::autodiff::{Saved, register};
 
-/// [`super::fused`] on a wgpu device.
-pub fn mix(x: Tensor<2>, mix: Mix) -> Tensor<2> {
-    assert_eq!(x.dims(), mix.source_dims(), "rows to mix");
-    Tensor::from_dispatch(<Dispatch as CubeMixOperator>::cube_mix(
+/// [`super::apply`] on a wgpu device.
+pub fn apply(x: Tensor<2>, mix: Mix) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as GatherOperator>::gather(
         x.into_dispatch(),
         Arc::new(mix),
     ))
@@ -27,47 +25,35 @@ pub fn mix(x: Tensor<2>, mix: Mix) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait CubeMixOperator: Backend {
-    fn cube_mix(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self>;
+pub trait GatherOperator: Backend {
+    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self>;
 }
 
-impl CubeMixOperator for CubeBackend {
-    fn cube_mix(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
-        apply(&contiguous(x), &mix)
+impl GatherOperator for CubeBackend {
+    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
+        gather(&contiguous(x), &mix)
     }
 }
 
-impl<C: CheckpointStrategy> CubeMixOperator for Autodiff<CubeBackend, C> {
-    fn cube_mix(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
-        let guards = [x.node()];
-        let output = apply(&contiguous(x.into_primitive()), &mix);
-        match burn_autodiff::ops::Backward::<CubeBackend, 1>::prepare::<C>(Step, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(mix, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+impl<C: CheckpointStrategy> GatherOperator for Autodiff<CubeBackend, C> {
+    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
+        let inputs = [x.node()];
+        let output = gather(&contiguous(x.into_primitive()), &mix);
+        register::<_, C, _, 1>(inputs, output, SavedGather(mix))
     }
 }
 
-#[derive(Debug)]
-struct Step;
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct SavedGather(Arc<Mix>);
 
-impl burn_autodiff::ops::Backward<CubeBackend, 1> for Step {
-    type State = Arc<Mix>;
-
-    fn backward(self, ops: Ops<Arc<Mix>, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let [parent] = ops.parents;
-        if let Some(parent) = parent {
-            let gradient = apply(&slopes, &ops.state.transposed());
-            gradients.register::<CubeBackend>(parent.id, gradient);
-        }
+impl Saved<CubeBackend, 1> for SavedGather {
+    fn backward(self, output_grad: CubeTensor, _: [bool; 1]) -> [Option<CubeTensor>; 1] {
+        [Some(gather(&contiguous(output_grad), &self.0.transposed()))]
     }
 }
 
-fn apply(x: &CubeTensor, mix: &Mix) -> CubeTensor {
+fn gather(x: &CubeTensor, mix: &Mix) -> CubeTensor {
     let gpu = Gpu::of(x);
     let result = gpu.empty(mix.dims());
     let [rows, width] = mix.dims();
@@ -79,7 +65,7 @@ fn apply(x: &CubeTensor, mix: &Mix) -> CubeTensor {
     let (count, units) = gpu.plan.flat(elements);
     // SAFETY: units beyond the last element end at once; the tables hold units of `x`.
     unsafe {
-        mix_kernel::launch_unchecked(
+        gather_kernel::launch_unchecked(
             &gpu.client,
             count,
             units,
@@ -96,7 +82,7 @@ fn apply(x: &CubeTensor, mix: &Mix) -> CubeTensor {
 }
 
 #[cube(launch_unchecked)]
-fn mix_kernel(
+fn gather_kernel(
     x: &[f32],
     begins: &[u32],
     sources: &[u32],

@@ -3,9 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -14,16 +12,17 @@ use speech::model::Activation;
 
 use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, sigmoid, tanh, word};
+use crate::ops::autodiff::{Saved, register};
 
-/// [`super::fused`] on a wgpu device.
-pub fn linear(
+/// [`super::apply`] on a wgpu device.
+pub fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     outputs: usize,
     activation: Option<Activation>,
 ) -> Tensor<2> {
     let width = super::width(&x, &parameters, outputs);
-    Tensor::from_dispatch(<Dispatch as CubeLinearOperator>::cube_linear(
+    Tensor::from_dispatch(<Dispatch as LinearOperator>::linear(
         x.into_dispatch(),
         parameters.into_dispatch(),
         outputs,
@@ -34,8 +33,8 @@ pub fn linear(
 
 /// The operators as burn dispatches them.
 #[backend_extension(Cube, Autodiff)]
-pub trait CubeLinearOperator: Backend {
-    fn cube_linear(
+pub trait LinearOperator: Backend {
+    fn linear(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         outputs: usize,
@@ -44,16 +43,16 @@ pub trait CubeLinearOperator: Backend {
     ) -> FloatTensor<Self>;
 }
 
-impl CubeLinearOperator for CubeBackend {
-    fn cube_linear(
+impl LinearOperator for CubeBackend {
+    fn linear(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         outputs: usize,
         width: usize,
         activation: Option<Activation>,
     ) -> FloatTensor<Self> {
-        let linear = Linear::new(x, parameters, outputs, width);
-        let output = linear.forward();
+        let layer = Linear::new(x, parameters, outputs, width);
+        let output = layer.forward();
         if let Some(activation) = activation {
             activate(&output, activation);
         }
@@ -61,57 +60,48 @@ impl CubeLinearOperator for CubeBackend {
     }
 }
 
-impl<C: CheckpointStrategy> CubeLinearOperator for Autodiff<CubeBackend, C> {
-    fn cube_linear(
+impl<C: CheckpointStrategy> LinearOperator for Autodiff<CubeBackend, C> {
+    fn linear(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,
         outputs: usize,
         width: usize,
         activation: Option<Activation>,
     ) -> FloatTensor<Self> {
-        let guards = [x.node(), parameters.node()];
+        let inputs = [x.node(), parameters.node()];
         let (x, parameters) = (x.into_primitive(), parameters.into_primitive());
-        let linear = Linear::new(x, parameters, outputs, width);
-        let output = linear.forward();
+        let layer = Linear::new(x, parameters, outputs, width);
+        let output = layer.forward();
         let activated = activation.map(|activation| {
             activate(&output, activation);
             (activation, output.clone())
         });
-        match burn_autodiff::ops::Backward::<CubeBackend, 2>::prepare::<C>(LinearStep, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((linear, activated), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        register::<_, C, _, 2>(inputs, output, SavedTensors { layer, activated })
     }
 }
 
-#[derive(Debug)]
-struct LinearStep;
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct SavedTensors {
+    layer: Linear,
+    /// The activation and what came out of it.
+    activated: Option<(Activation, CubeTensor)>,
+}
 
-impl burn_autodiff::ops::Backward<CubeBackend, 2> for LinearStep {
-    /// The layer, its activation and what came out of that.
-    type State = (Linear, Option<(Activation, CubeTensor)>);
-
-    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let (linear, activated) = ops.state;
-        let slopes = match activated {
-            Some((activation, output)) => activation_slopes(&output, &slopes, activation),
-            None => slopes,
-        };
-        let [x_node, parameters_node] = ops.parents;
-        if let Some(node) = x_node {
-            gradients.register::<CubeBackend>(node.id, linear.input_gradient(&slopes));
+impl Saved<CubeBackend, 2> for SavedTensors {
+    fn backward(self, output_grad: CubeTensor, wanted: [bool; 2]) -> [Option<CubeTensor>; 2] {
+        let mut slopes = contiguous(output_grad);
+        if let Some((activation, output)) = self.activated {
+            slopes = activation_slopes(&output, &slopes, activation);
         }
-        if let Some(node) = parameters_node {
-            gradients.register::<CubeBackend>(node.id, linear.parameter_gradient(&slopes));
-        }
+        [
+            wanted[0].then(|| self.layer.input_gradient(&slopes)),
+            wanted[1].then(|| self.layer.parameter_gradient(&slopes)),
+        ]
     }
 }
 
-/// The last layer and what it is given.
+/// A layer and its input.
 #[derive(Clone, Debug)]
 struct Linear {
     /// [rows, width].
@@ -199,15 +189,6 @@ fn whole(buffer: &CubeTensor, stride: usize) -> Matrix<'_> {
     }
 }
 
-/// How an activation is told to a kernel, which is built for it.
-fn which(activation: Activation) -> u32 {
-    match activation {
-        Activation::Relu => 0,
-        Activation::Tanh => 1,
-        Activation::Sigmoid => 2,
-    }
-}
-
 /// In place.
 fn activate(output: &CubeTensor, activation: Activation) {
     let gpu = Gpu::of(output);
@@ -221,7 +202,7 @@ fn activate(output: &CubeTensor, activation: Activation) {
             units,
             arg(output),
             word(elements),
-            which(activation),
+            activation,
         );
     }
 }
@@ -245,21 +226,21 @@ fn activation_slopes(
             arg(slopes),
             arg(&result),
             word(elements),
-            which(activation),
+            activation,
         );
     }
     result
 }
 
 #[cube(launch_unchecked)]
-fn activate_kernel(values: &mut [f32], elements: u32, #[comptime] which: u32) {
+fn activate_kernel(values: &mut [f32], elements: u32, #[comptime] activation: Activation) {
     let element = flat_position();
     if element < elements {
         let element = element as usize;
         let value = values[element];
-        if comptime!(which == 0) {
+        if comptime!(activation == Activation::Relu) {
             values[element] = select(value < 0.0f32, 0.0f32, value);
-        } else if comptime!(which == 1) {
+        } else if comptime!(activation == Activation::Tanh) {
             values[element] = tanh(value);
         } else {
             values[element] = sigmoid(value);
@@ -273,16 +254,16 @@ fn slopes_kernel(
     slopes: &[f32],
     result: &mut [f32],
     elements: u32,
-    #[comptime] which: u32,
+    #[comptime] activation: Activation,
 ) {
     let element = flat_position();
     if element < elements {
         let element = element as usize;
         let value = values[element];
         let slope = slopes[element];
-        if comptime!(which == 0) {
+        if comptime!(activation == Activation::Relu) {
             result[element] = select(value > 0.0f32, slope, 0.0f32);
-        } else if comptime!(which == 1) {
+        } else if comptime!(activation == Activation::Tanh) {
             result[element] = slope * (1.0f32 - value * value);
         } else {
             result[element] = slope * value * (1.0f32 - value);

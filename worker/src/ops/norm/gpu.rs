@@ -3,9 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -14,12 +12,13 @@ use speech::model::NORM_EPSILON;
 
 use crate::gpu::matmul::{Matrix, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
+use crate::ops::autodiff::{Saved, register};
 
-/// [`super::fused`] on a wgpu device.
-pub fn norm(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
+/// [`super::apply`] on a wgpu device.
+pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
     let [_, width] = x.dims();
     assert_eq!(parameters.dims(), [2 * width], "parameters of the norm");
-    Tensor::from_dispatch(<Dispatch as CubeNormOperator>::cube_norm(
+    Tensor::from_dispatch(<Dispatch as NormOperator>::norm(
         x.into_dispatch(),
         parameters.into_dispatch(),
     ))
@@ -27,47 +26,29 @@ pub fn norm(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait CubeNormOperator: Backend {
-    fn cube_norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self>;
+pub trait NormOperator: Backend {
+    fn norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
-impl CubeNormOperator for CubeBackend {
-    fn cube_norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self> {
+impl NormOperator for CubeBackend {
+    fn norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self> {
         Norm::new(x, parameters).forward()
     }
 }
 
-impl<C: CheckpointStrategy> CubeNormOperator for Autodiff<CubeBackend, C> {
-    fn cube_norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self> {
-        let guards = [x.node(), parameters.node()];
+impl<C: CheckpointStrategy> NormOperator for Autodiff<CubeBackend, C> {
+    fn norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self> {
+        let inputs = [x.node(), parameters.node()];
         let norm = Norm::new(x.into_primitive(), parameters.into_primitive());
         let output = norm.forward();
-        match burn_autodiff::ops::Backward::<CubeBackend, 2>::prepare::<C>(Step, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(norm, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        register::<_, C, _, 2>(inputs, output, norm)
     }
 }
 
-#[derive(Debug)]
-struct Step;
-
-impl burn_autodiff::ops::Backward<CubeBackend, 2> for Step {
-    type State = Norm;
-
-    fn backward(self, ops: Ops<Norm, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let (input, parameters) = ops.state.backward(&slopes);
-        let [x_node, parameters_node] = ops.parents;
-        if let Some(node) = x_node {
-            gradients.register::<CubeBackend>(node.id, input);
-        }
-        if let Some(node) = parameters_node {
-            gradients.register::<CubeBackend>(node.id, parameters);
-        }
+impl Saved<CubeBackend, 2> for Norm {
+    fn backward(self, output_grad: CubeTensor, _: [bool; 2]) -> [Option<CubeTensor>; 2] {
+        let (input, parameters) = self.gradients(&contiguous(output_grad));
+        [Some(input), Some(parameters)]
     }
 }
 
@@ -132,7 +113,7 @@ impl Norm {
         result
     }
 
-    fn backward(&self, slopes: &CubeTensor) -> (CubeTensor, CubeTensor) {
+    fn gradients(&self, slopes: &CubeTensor) -> (CubeTensor, CubeTensor) {
         let gpu = Gpu::of(&self.x);
         let tilts = gpu.empty([self.rows, 2]);
         let (count, units) = gpu.plan.flat(self.rows);

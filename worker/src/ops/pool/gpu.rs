@@ -6,9 +6,7 @@ use std::sync::Arc;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
@@ -16,11 +14,11 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::Pool;
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
+use crate::ops::autodiff::{Saved, register};
 
-/// [`Pool::fused`] on a wgpu device.
-pub fn pool(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
-    assert_eq!(frames.dims(), [pool.rows, pool.width()], "frames to pool");
-    Tensor::from_dispatch(<Dispatch as CubePoolOperator>::cube_pool(
+/// [`super::apply`] on a wgpu device.
+pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as PoolOperator>::pool(
         frames.into_dispatch(),
         Arc::new(pool),
     ))
@@ -28,42 +26,31 @@ pub fn pool(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait CubePoolOperator: Backend {
-    fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
+pub trait PoolOperator: Backend {
+    fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
 }
 
-impl CubePoolOperator for CubeBackend {
-    fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
+impl PoolOperator for CubeBackend {
+    fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
         pool_forward(&contiguous(frames), &pool)
     }
 }
 
-impl<C: CheckpointStrategy> CubePoolOperator for Autodiff<CubeBackend, C> {
-    fn cube_pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
-        let guards = [frames.node()];
+impl<C: CheckpointStrategy> PoolOperator for Autodiff<CubeBackend, C> {
+    fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self> {
+        let inputs = [frames.node()];
         let output = pool_forward(&contiguous(frames.into_primitive()), &pool);
-        match burn_autodiff::ops::Backward::<CubeBackend, 1>::prepare::<C>(PoolStep, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish(pool, output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        register::<_, C, _, 1>(inputs, output, SavedPool(pool))
     }
 }
 
-#[derive(Debug)]
-struct PoolStep;
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct SavedPool(Arc<Pool>);
 
-impl burn_autodiff::ops::Backward<CubeBackend, 1> for PoolStep {
-    type State = Arc<Pool>;
-
-    fn backward(self, ops: Ops<Arc<Pool>, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let [parent] = ops.parents;
-        if let Some(parent) = parent {
-            gradients.register::<CubeBackend>(parent.id, pool_backward(&slopes, &ops.state));
-        }
+impl Saved<CubeBackend, 1> for SavedPool {
+    fn backward(self, output_grad: CubeTensor, _: [bool; 1]) -> [Option<CubeTensor>; 1] {
+        [Some(pool_backward(&contiguous(output_grad), &self.0))]
     }
 }
 

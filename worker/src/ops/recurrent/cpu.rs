@@ -7,24 +7,23 @@ use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Tensor, TensorData};
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
+use burn::tensor::Tensor;
+use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Recurrent;
 use crate::cpu::Level;
+use crate::ops::autodiff::{Saved, register};
+use crate::ops::flex::{contiguous, tensor, values};
 use crate::ops::packing::Packing;
 use kernel::{Direction, OutputColumns, Trace};
 
-/// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
-/// `[packing.rows(), outputs]`, on a flex device.
+/// [`super::apply`] on a flex device.
 ///
 /// # Panics
 /// If the batch is padded, the shapes do not fit, or the device is another.
-pub fn layer(
+pub fn apply(
     input: Tensor<2>,
     parameters: Tensor<1>,
     shape: Recurrent,
@@ -68,38 +67,25 @@ impl<C: CheckpointStrategy> RecurrentOperator for Autodiff<Flex, C> {
         shape: Recurrent,
         packing: Arc<Packing>,
     ) -> FloatTensor<Self> {
-        let guards = [input.node(), parameters.node()];
+        let inputs = [input.node(), parameters.node()];
         let input = contiguous(input.into_primitive());
         let parameters = contiguous(parameters.into_primitive());
         let (output, traces) = forward(&input, &parameters, shape, &packing);
-        match burn_autodiff::ops::Backward::<Flex, 2>::prepare::<C>(Layer, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => {
-                let traces = Arc::new(traces);
-                let saved = Saved {
-                    input,
-                    parameters,
-                    output: output.clone(),
-                    traces,
-                    shape,
-                    packing,
-                };
-                prep.finish(saved, output)
-            }
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
+        let saved = SavedTensors {
+            input,
+            parameters,
+            output: output.clone(),
+            traces: Arc::new(traces),
+            shape,
+            packing,
+        };
+        register::<_, C, _, 2>(inputs, output, saved)
     }
 }
 
-/// The operator's name in the differentiation graph.
-#[derive(Debug)]
-struct Layer;
-
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-struct Saved {
+struct SavedTensors {
     input: FlexTensor,
     parameters: FlexTensor,
     output: FlexTensor,
@@ -108,25 +94,10 @@ struct Saved {
     packing: Arc<Packing>,
 }
 
-impl burn_autodiff::ops::Backward<Flex, 2> for Layer {
-    type State = Saved;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        gradients: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let [input_node, parameters_node] = ops.parents;
-        let (input_gradient, parameter_gradient) =
-            backward(ops.state, &output_gradient, input_node.is_some());
-        if let (Some(node), Some(gradient)) = (input_node, input_gradient) {
-            gradients.register::<Flex>(node.id, gradient);
-        }
-        if let Some(node) = parameters_node {
-            gradients.register::<Flex>(node.id, parameter_gradient);
-        }
+impl Saved<Flex, 2> for SavedTensors {
+    fn backward(self, output_grad: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let (input, parameters) = backward(self, &contiguous(output_grad), wanted[0]);
+        [input, Some(parameters)]
     }
 }
 
@@ -154,11 +125,11 @@ fn forward(
 }
 
 fn backward(
-    saved: Saved,
+    saved: SavedTensors,
     output_gradient: &FlexTensor,
     wants_input: bool,
 ) -> (Option<FlexTensor>, FlexTensor) {
-    let Saved {
+    let SavedTensors {
         input,
         parameters,
         output,
@@ -204,24 +175,4 @@ fn backward(
         input_gradient,
         tensor(parameter_gradient, [shape.elements()]),
     )
-}
-
-/// The tensor with its elements in order and no others in its buffer's way.
-pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    // `to_contiguous` would leave a second owner behind.
-    if tensor.is_contiguous() {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
-}
-
-pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor
-        .as_slice()
-        .expect("a contiguous f32 tensor: made so where it came in")
-}
-
-pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
 }

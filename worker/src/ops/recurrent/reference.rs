@@ -2,22 +2,20 @@
 //! how masks keep padding out.
 
 use burn::tensor::Tensor;
-use speech::model::Activation;
 
 use super::{Cell, Recurrent};
+use crate::ops::linear;
 use crate::ops::packing::Packing;
 
-/// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
-/// `[packing.rows(), outputs]`; rows of padding are zeros. Products are `linear`'s.
+/// [`super::apply`] on any device, over a padded batch; rows of padding are zeros.
 ///
 /// # Panics
 /// If the batch is not padded, or is empty.
-pub fn layer(
+pub fn apply(
     input: Tensor<2>,
     parameters: Tensor<1>,
     shape: Recurrent,
     packing: &Packing,
-    linear: Linear,
 ) -> Tensor<2> {
     assert!(
         packing.is_padded() && packing.rows() > 0,
@@ -28,9 +26,10 @@ pub fn layer(
     let mask = mask(packing, &device);
     let directions = (0..shape.directions)
         .map(|direction| {
-            let weights = Weights::new(&parameters, shape, direction, linear);
+            let weights = Weights::new(&parameters, shape, direction);
             let gates = shape.cell.gates() * shape.hidden;
-            let projected = linear(input.clone(), weights.input.clone(), gates, None);
+            let projected =
+                linear::reference::apply(input.clone(), weights.input.clone(), gates, None);
             let projected = split(projected.reshape([steps, places, gates]));
 
             let mut h = Tensor::zeros([places, shape.state()], &device);
@@ -57,19 +56,15 @@ pub fn layer(
     Tensor::cat(directions, 1)
 }
 
-/// A linear layer with a weight and a bias, one after the other, and so many outputs.
-pub type Linear = fn(Tensor<2>, Tensor<1>, usize, Option<Activation>) -> Tensor<2>;
-
 /// The parameters of a direction, each of a linear layer.
 struct Weights {
     input: Tensor<1>,
     hidden: Tensor<1>,
     projection: Option<Tensor<1>>,
-    linear: Linear,
 }
 
 impl Weights {
-    fn new(parameters: &Tensor<1>, shape: Recurrent, direction: usize, linear: Linear) -> Self {
+    fn new(parameters: &Tensor<1>, shape: Recurrent, direction: usize) -> Self {
         let ranges = shape.direction(direction);
         let take = |range: std::ops::Range<usize>| parameters.clone().slice([range]);
         let both = |weight, bias| Tensor::cat(vec![take(weight), take(bias)], 0);
@@ -80,7 +75,6 @@ impl Weights {
                 let bias = Tensor::zeros([shape.projection], &parameters.device());
                 Tensor::cat(vec![take(ranges.weight_hr), bias], 0)
             }),
-            linear,
         }
     }
 
@@ -93,7 +87,7 @@ impl Weights {
         c: Tensor<2>,
     ) -> (Tensor<2>, Tensor<2>) {
         let gates = shape.cell.gates() * shape.hidden;
-        let hidden = (self.linear)(h.clone(), self.hidden.clone(), gates, None);
+        let hidden = linear::reference::apply(h.clone(), self.hidden.clone(), gates, None);
         let gate = |of: &Tensor<2>, k: usize| of.clone().narrow(1, k * shape.hidden, shape.hidden);
         match shape.cell {
             Cell::Lstm => {
@@ -105,7 +99,8 @@ impl Weights {
                 let h = sigmoid(gate(&sums, 3)).mul(c.clone().tanh());
                 match &self.projection {
                     Some(projection) => {
-                        let h = (self.linear)(h, projection.clone(), shape.projection, None);
+                        let h =
+                            linear::reference::apply(h, projection.clone(), shape.projection, None);
                         (h, c)
                     }
                     None => (h, c),

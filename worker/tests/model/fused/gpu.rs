@@ -1,7 +1,7 @@
 //! The fused layers on a GPU against the one in plain tensor operations on the CPU, and their bits from run to run.
 
 use speech::random::Stream;
-use worker::ops::recurrent::gpu::lstm::Way;
+use worker::ops::recurrent::gpu::{Algorithm, Target};
 use worker::ops::recurrent::{Cell, Recurrent};
 
 use super::{Layer, check, lstm, run};
@@ -12,8 +12,8 @@ use crate::wgpu;
 #[test]
 fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
     let Some(compute) = wgpu() else { return };
-    for way in [Way::Adapter, Way::Hardware] {
-        let layer = Layer::Cube(compute.device.clone(), way);
+    for way in [Target::Adapter, Target::Hardware] {
+        let layer = Layer::Gpu(compute.device.clone(), Algorithm::Lstm, way);
         let mut stream = Stream::new(3, &[]);
         for case in 0..10 {
             let mut below = |end: u64| stream.below(end) as usize;
@@ -35,7 +35,7 @@ fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
 #[test]
 fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
     let Some(compute) = wgpu() else { return };
-    let layer = Layer::Cube(compute.device, Way::Hardware);
+    let layer = Layer::Gpu(compute.device, Algorithm::Lstm, Target::Hardware);
     let shape = Recurrent {
         cell: Cell::Lstm,
         projection: 0,
@@ -51,7 +51,7 @@ fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
 #[test]
 fn the_layer_on_a_gpu_is_right_at_full_size() {
     let Some(compute) = wgpu() else { return };
-    let layer = Layer::Cube(compute.device, Way::Adapter);
+    let layer = Layer::Gpu(compute.device, Algorithm::Lstm, Target::Adapter);
     let shape = Recurrent {
         cell: Cell::Lstm,
         projection: 0,
@@ -77,8 +77,8 @@ fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
         hidden: 33,
         directions: 2,
     };
-    for way in [Way::Adapter, Way::Hardware] {
-        let layer = Layer::Cube(compute.device.clone(), way);
+    for way in [Target::Adapter, Target::Hardware] {
+        let layer = Layer::Gpu(compute.device.clone(), Algorithm::Lstm, way);
         let bits = || {
             let (y, dx, dp) = run(shape, &[60, 3, 41, 60, 7, 22], 5, &layer);
             [y.concat(), dx.concat(), dp]
@@ -96,7 +96,7 @@ fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
 #[test]
 fn layers_of_other_cells_on_a_gpu_agree_with_plain_ones_and_have_the_same_bits_in_every_run() {
     let Some(compute) = wgpu() else { return };
-    let layer = Layer::Cells(compute.device);
+    let layer = Layer::Gpu(compute.device, Algorithm::Cells, Target::Adapter);
     let small = (vec![7, 1, 5, 5, 0, 3, 7], lstm(13, 17, 2));
     let long = (vec![120, 1, 77, 98, 130], lstm(40, 96, 1));
     for (cell, projection, (lengths, shape)) in [

@@ -1,161 +1,46 @@
-//! The layer as one operator with its own backward pass, for a GPU. It decides what is kept between the
-//! passes and how a layer is cut into launches; the recurrence is `steps`'s.
+//! LSTM layers without a projection: how a layer is cut into launches; `steps` has the recurrence.
 //!
 //! Frames are packed, so that no row is padding. How many frames and sequences there are is told to the
 //! kernels when they are launched: a batch of other lengths needs no other kernels.
 
 mod steps;
 
-use std::sync::Arc;
-
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
-use burn::tensor::Tensor;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Ops, OpsKind};
-use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::{Layer, Passes};
 use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
-use crate::gpu::{Gpu, Table, contiguous, word};
-use crate::ops::packing::Packing;
-use crate::ops::recurrent::{self, Recurrent};
+use crate::gpu::{Table, word};
 
-/// Whose way of computing is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// The one that suits the adapter.
-    Adapter,
-    /// That of a hardware GPU, on any adapter.
-    Hardware,
-}
-
-/// Rows `[packing.rows(), inputs]` and the flat parameters of a layer to rows
-/// `[packing.rows(), outputs]`, on a wgpu device.
-///
-/// # Panics
-/// If the batch is padded or empty, the shapes do not fit, or the device is another.
-pub fn lstm(
-    input: Tensor<2>,
-    parameters: Tensor<1>,
-    shape: Recurrent,
-    packing: &Arc<Packing>,
-    way: Way,
-) -> Tensor<2> {
-    assert!(packing.rows() > 0, "a packed batch with frames");
-    recurrent::check(&input, &parameters, &shape, packing);
-    Tensor::from_dispatch(<Dispatch as CubeLstmOperator>::cube_lstm(
-        input.into_dispatch(),
-        parameters.into_dispatch(),
-        shape,
-        packing.clone(),
-        way,
-    ))
-}
-
-/// The operator as burn dispatches it.
-#[backend_extension(Cube, Autodiff)]
-pub trait CubeLstmOperator: Backend {
-    fn cube_lstm(
-        input: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        shape: Recurrent,
-        packing: Arc<Packing>,
-        way: Way,
-    ) -> FloatTensor<Self>;
-}
-
-impl CubeLstmOperator for CubeBackend {
-    fn cube_lstm(
-        input: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        shape: Recurrent,
-        packing: Arc<Packing>,
-        way: Way,
-    ) -> FloatTensor<Self> {
-        let layer = Layer {
-            input: contiguous(input),
-            parameters: contiguous(parameters),
-            shape,
-            packing,
-            way,
-        };
-        layer.forward().output
-    }
-}
-
-impl<C: CheckpointStrategy> CubeLstmOperator for Autodiff<CubeBackend, C> {
-    fn cube_lstm(
-        input: FloatTensor<Self>,
-        parameters: FloatTensor<Self>,
-        shape: Recurrent,
-        packing: Arc<Packing>,
-        way: Way,
-    ) -> FloatTensor<Self> {
-        let guards = [input.node(), parameters.node()];
-        let layer = Layer {
-            input: contiguous(input.into_primitive()),
-            parameters: contiguous(parameters.into_primitive()),
-            shape,
-            packing,
-            way,
-        };
-        let trace = layer.forward();
-        let output = trace.output.clone();
-        match burn_autodiff::ops::Backward::<CubeBackend, 2>::prepare::<C>(LayerStep, guards)
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(prep) => prep.finish((layer, Arc::new(trace)), output),
-            OpsKind::UnTracked(prep) => prep.finish(output),
-        }
-    }
-}
-
-/// The operator's name in the differentiation graph.
-#[derive(Debug)]
-struct LayerStep;
-
-impl burn_autodiff::ops::Backward<CubeBackend, 2> for LayerStep {
-    type State = (Layer, Arc<Trace>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        gradients: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let slopes = contiguous(gradients.consume::<CubeBackend>(&ops.node));
-        let (layer, trace) = ops.state;
-        // The backward pass writes over the trace: where somebody else holds it, another is made.
-        let trace = Arc::try_unwrap(trace).unwrap_or_else(|_| layer.forward());
-        let [input_node, parameters_node] = ops.parents;
-        layer.backward(&slopes, &trace);
-        if let Some(node) = input_node {
-            let gradient = layer.input_gradient(&trace);
-            gradients.register::<CubeBackend>(node.id, gradient);
-        }
-        if let Some(node) = parameters_node {
-            let gradient = layer.parameter_gradient(&trace);
-            gradients.register::<CubeBackend>(node.id, gradient);
-        }
-    }
-}
-
-/// What a layer is computed from.
+/// An LSTM layer without a projection.
 #[derive(Clone, Debug)]
-struct Layer {
-    input: CubeTensor,
-    parameters: CubeTensor,
-    shape: Recurrent,
-    packing: Arc<Packing>,
-    way: Way,
+pub struct Lstm(pub Layer);
+
+impl Passes for Lstm {
+    type Activations = Trace;
+
+    fn activations(&self) -> (Trace, CubeTensor) {
+        let trace = self.forward();
+        let output = trace.output.clone();
+        (trace, output)
+    }
+
+    fn gradients(
+        &self,
+        trace: Trace,
+        output_grad: &CubeTensor,
+        wanted: [bool; 2],
+    ) -> [Option<CubeTensor>; 2] {
+        steps::backward(&self.0.gpu(), &self.0, output_grad, &trace);
+        [
+            wanted[0].then(|| self.input_gradient(&trace)),
+            wanted[1].then(|| self.parameter_gradient(&trace)),
+        ]
+    }
 }
 
 /// What the forward pass leaves behind, a row for each frame.
 #[derive(Debug)]
-struct Trace {
+pub struct Trace {
     /// [rows, directions, 4H]: the gates i, f, g, o; after the backward pass the gradients before their
     /// sigmoids and tanh.
     gates: CubeTensor,
@@ -169,20 +54,12 @@ struct Trace {
     starts: Table,
 }
 
-impl Layer {
-    fn gpu(&self) -> Gpu {
-        let gpu = Gpu::of(&self.input);
-        match self.way {
-            Way::Adapter => gpu,
-            Way::Hardware => gpu.into_hardware(),
-        }
-    }
-
+impl Lstm {
     fn forward(&self) -> Trace {
-        let (gpu, shape, rows) = (self.gpu(), self.shape, self.packing.rows());
+        let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let (gates, width) = (4 * shape.hidden, shape.outputs());
-        let starts: Vec<u32> = (0..self.packing.steps())
-            .map(|step| word(self.packing.row(step, 0)))
+        let starts: Vec<u32> = (0..self.0.packing.steps())
+            .map(|step| word(self.0.packing.row(step, 0)))
             .chain([word(rows)])
             .collect();
         let trace = Trace {
@@ -199,7 +76,7 @@ impl Layer {
                 n: gates,
                 k: shape.inputs,
             };
-            let weight = self.weight(ranges.weight_ih.start, shape.inputs);
+            let weight = self.0.weight(ranges.weight_ih.start, shape.inputs);
             let biases = Start::Rows(ranges.bias_ih.start, ranges.bias_hh.start);
             let result = self.gates(&trace, direction);
             multiply(
@@ -212,16 +89,12 @@ impl Layer {
                 result,
             );
         }
-        steps::forward(&gpu, self, &trace);
+        steps::forward(&gpu, &self.0, &trace);
         trace
     }
 
-    fn backward(&self, slopes: &CubeTensor, trace: &Trace) {
-        steps::backward(&self.gpu(), self, slopes, trace);
-    }
-
     fn input_gradient(&self, trace: &Trace) -> CubeTensor {
-        let (gpu, shape, rows) = (self.gpu(), self.shape, self.packing.rows());
+        let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([rows, shape.inputs]);
         for direction in 0..shape.directions {
             let size = Size {
@@ -229,7 +102,9 @@ impl Layer {
                 n: shape.inputs,
                 k: 4 * shape.hidden,
             };
-            let weight = self.weight(shape.direction(direction).weight_ih.start, shape.inputs);
+            let weight = self
+                .0
+                .weight(shape.direction(direction).weight_ih.start, shape.inputs);
             let start = if direction == 0 {
                 Start::Zero
             } else {
@@ -247,7 +122,7 @@ impl Layer {
     }
 
     fn parameter_gradient(&self, trace: &Trace) -> CubeTensor {
-        let (gpu, shape, rows) = (self.gpu(), self.shape, self.packing.rows());
+        let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([shape.elements()]);
         for direction in 0..shape.directions {
             let ranges = shape.direction(direction);
@@ -281,26 +156,18 @@ impl Layer {
 
     fn rows(&self) -> Matrix<'_> {
         Matrix {
-            buffer: &self.input,
+            buffer: &self.0.input,
             offset: 0,
-            stride: self.shape.inputs,
-        }
-    }
-
-    fn weight(&self, offset: usize, stride: usize) -> Matrix<'_> {
-        Matrix {
-            buffer: &self.parameters,
-            offset,
-            stride,
+            stride: self.0.shape.inputs,
         }
     }
 
     fn gates<'a>(&self, trace: &'a Trace, direction: usize) -> Matrix<'a> {
-        let gates = 4 * self.shape.hidden;
+        let gates = 4 * self.0.shape.hidden;
         Matrix {
             buffer: &trace.gates,
             offset: direction * gates,
-            stride: self.shape.directions * gates,
+            stride: self.0.shape.directions * gates,
         }
     }
 }

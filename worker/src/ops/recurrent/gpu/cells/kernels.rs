@@ -33,16 +33,6 @@ pub struct Rows<'a> {
     pub column: usize,
 }
 
-/// How a cell is told to a kernel, which is built for it.
-fn which(cell: Cell) -> u32 {
-    match cell {
-        Cell::Lstm => 0,
-        Cell::Gru => 1,
-        Cell::Tanh => 2,
-        Cell::Relu => 3,
-    }
-}
-
 /// The numbers of a step as kernels take them.
 #[derive(CubeType, CubeLaunch)]
 pub struct Place {
@@ -104,7 +94,7 @@ impl Units {
                 arg(output),
                 word(bias),
                 self.place(hidden),
-                which(self.shape.cell),
+                self.shape.cell,
             );
         }
     }
@@ -159,7 +149,7 @@ impl Units {
                 word(slopes.width),
                 word(slopes.column),
                 self.place(hidden),
-                which(self.shape.cell),
+                self.shape.cell,
             );
         }
     }
@@ -174,7 +164,7 @@ fn forward_kernel(
     output: &mut [f32],
     bias: u32,
     at: Place,
-    #[comptime] which: u32,
+    #[comptime] kind: Cell,
 ) {
     let element = flat_position();
     if element < at.elements {
@@ -188,7 +178,7 @@ fn forward_kernel(
         let at_cell = cell * hidden + unit;
         let at_before = select(goes_on, before * hidden + unit, at_cell);
         let bias = bias as usize + unit;
-        if comptime!(which == 0) {
+        if comptime!(kind == Cell::Lstm) {
             let base = cell * 4 * hidden + unit;
             let mut sums = Array::<f32>::new(4usize);
             #[unroll]
@@ -209,7 +199,7 @@ fn forward_kernel(
             gates[base + 3 * hidden] = output_gate;
             cells[at_cell] = now;
             output[at_cell] = output_gate * tanh(now);
-        } else if comptime!(which == 1) {
+        } else if comptime!(kind == Cell::Gru) {
             let base = cell * 3 * hidden + unit;
             let mut sums = Array::<f32>::new(3usize);
             #[unroll]
@@ -229,7 +219,7 @@ fn forward_kernel(
         } else {
             let earlier = select(goes_on, recurrent[at_cell], 0.0f32);
             let sum = gates[at_cell] + (earlier + parameters[bias]);
-            if comptime!(which == 2) {
+            if comptime!(kind == Cell::Tanh) {
                 output[at_cell] = tanh(sum);
             } else {
                 output[at_cell] = select(sum < 0.0f32, 0.0f32, sum);
@@ -277,7 +267,7 @@ fn backward_kernel(
     slopes_width: u32,
     slopes_column: u32,
     at: Place,
-    #[comptime] which: u32,
+    #[comptime] kind: Cell,
 ) {
     let element = flat_position();
     if element < at.elements {
@@ -291,7 +281,7 @@ fn backward_kernel(
         let slope = slopes[at_slope];
         let element = element as usize;
         let from_after = select(place < at.after as usize, carried[element], 0.0f32);
-        if comptime!(which == 0) {
+        if comptime!(kind == Cell::Lstm) {
             let base = cell * 4 * hidden + unit;
             let has_begun = place < at.before as usize;
             let before =
@@ -313,7 +303,7 @@ fn backward_kernel(
                 recurrent[base + gate * hidden] = gates[base + gate * hidden];
             }
             carried[element] = cell_slope * forget_gate;
-        } else if comptime!(which == 1) {
+        } else if comptime!(kind == Cell::Gru) {
             let base = cell * 3 * hidden + unit;
             let slope = slope + from_after;
             let reset = gates[base];
@@ -332,7 +322,7 @@ fn backward_kernel(
             carried[element] = slope * update;
         } else {
             let result = output[at_cell];
-            let gradient = if comptime!(which == 2) {
+            let gradient = if comptime!(kind == Cell::Tanh) {
                 slope * (1.0 - result * result)
             } else {
                 select(result > 0.0f32, slope, 0.0f32)

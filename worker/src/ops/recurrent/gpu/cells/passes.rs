@@ -1,18 +1,15 @@
 //! The passes through a layer: which products and launches each step takes.
 
-use std::sync::Arc;
-
 use burn_cubecl::tensor::CubeTensor;
 use speech::model::DirectionRanges;
 
 use super::kernels::{Combine, Rows, Units};
-use super::{Back, Layer, Step, Trace};
+use super::{Back, Cells, Step, Trace};
+use crate::gpu::Gpu;
 use crate::gpu::matmul::{
     Kind, Matrix, Size, Start, Transposed, multiply, multiply_long, sum_rows,
 };
-use crate::gpu::{Gpu, contiguous};
-use crate::ops::packing::Packing;
-use crate::ops::recurrent::{Cell, Recurrent};
+use crate::ops::recurrent::Cell;
 
 /// What each step of a direction multiplies with.
 struct Weights<'a> {
@@ -21,29 +18,15 @@ struct Weights<'a> {
     hr: Option<Transposed<'a>>,
 }
 
-impl Layer {
-    pub fn new(
-        input: CubeTensor,
-        parameters: CubeTensor,
-        shape: Recurrent,
-        packing: Arc<Packing>,
-    ) -> Self {
-        Self {
-            input: contiguous(input),
-            parameters: contiguous(parameters),
-            shape,
-            packing,
-        }
-    }
-
+impl Cells {
     /// Columns of a direction's gates.
     fn columns(&self) -> usize {
-        self.shape.cell.gates() * self.shape.hidden
+        self.0.shape.cell.gates() * self.0.shape.hidden
     }
 
     /// The `i`th step that a direction takes.
     fn step(&self, direction: usize, i: usize) -> Step {
-        let packing = &self.packing;
+        let packing = &self.0.packing;
         let steps = packing.steps();
         let at = |i: usize| if direction == 0 { i } else { steps - 1 - i };
         let step = at(i);
@@ -64,7 +47,7 @@ impl Layer {
     }
 
     fn ranges(&self) -> impl Iterator<Item = (usize, DirectionRanges)> {
-        let shape = self.shape;
+        let shape = self.0.shape;
         (0..shape.directions).map(move |direction| (direction, shape.direction(direction)))
     }
 
@@ -76,7 +59,7 @@ impl Layer {
         direction: usize,
         width: usize,
     ) -> Matrix<'a> {
-        let stride = self.shape.directions * width;
+        let stride = self.0.shape.directions * width;
         Matrix {
             buffer,
             offset: row * stride + direction * width,
@@ -84,17 +67,9 @@ impl Layer {
         }
     }
 
-    fn weight(&self, offset: usize, stride: usize) -> Matrix<'_> {
-        Matrix {
-            buffer: &self.parameters,
-            offset,
-            stride,
-        }
-    }
-
-    pub fn forward(&self) -> Trace {
-        let (gpu, shape) = (Gpu::of(&self.input), self.shape);
-        let (rows, columns, state) = (self.packing.rows(), self.columns(), shape.state());
+    pub(super) fn forward(&self) -> Trace {
+        let (gpu, shape) = (self.0.gpu(), self.0.shape);
+        let (rows, columns, state) = (self.0.packing.rows(), self.columns(), shape.state());
         let wide = |width: usize| gpu.empty([rows, shape.directions * width]);
         let trace = Trace {
             gates: wide(columns),
@@ -118,12 +93,12 @@ impl Layer {
                 Kind::RightTransposed,
                 size,
                 self.inputs(),
-                self.weight(ranges.weight_ih.start, shape.inputs),
+                self.0.weight(ranges.weight_ih.start, shape.inputs),
                 Start::Row(ranges.bias_ih.start),
                 self.rows(&trace.gates, 0, direction, columns),
             );
             let weights = self.weights(&gpu, &ranges);
-            for i in 0..self.packing.steps() {
+            for i in 0..self.0.packing.steps() {
                 gpu.begin_step(i);
                 self.step_forward(&gpu, direction, &ranges, &weights, i, &trace);
             }
@@ -132,9 +107,10 @@ impl Layer {
     }
 
     fn weights(&self, gpu: &Gpu, ranges: &DirectionRanges) -> Weights<'_> {
-        let (shape, state) = (self.shape, self.shape.state());
-        let ready =
-            |start, rows, columns| Transposed::new(gpu, self.weight(start, columns), rows, columns);
+        let (shape, state) = (self.0.shape, self.0.shape.state());
+        let ready = |start, rows, columns| {
+            Transposed::new(gpu, self.0.weight(start, columns), rows, columns)
+        };
         let projects = shape.projection > 0;
         Weights {
             hh: ready(ranges.weight_hh.start, self.columns(), state),
@@ -151,7 +127,7 @@ impl Layer {
         i: usize,
         trace: &Trace,
     ) {
-        let shape = self.shape;
+        let shape = self.0.shape;
         let (columns, state) = (self.columns(), shape.state());
         let step = self.step(direction, i);
         let (row_before, before) = step.before;
@@ -178,7 +154,7 @@ impl Layer {
             step,
         };
         let output = trace.unprojected.as_ref().unwrap_or(&trace.output);
-        units.forward(gpu, &self.parameters, ranges.bias_hh.start, trace, output);
+        units.forward(gpu, &self.0.parameters, ranges.bias_hh.start, trace, output);
         if let (Some(unprojected), Some(weight_hr)) = (&trace.unprojected, &weights.hr) {
             let size = Size {
                 m: step.count,
@@ -198,9 +174,9 @@ impl Layer {
         }
     }
 
-    pub fn backward(&self, slopes: &CubeTensor, trace: &Trace) -> Back {
-        let (gpu, shape) = (Gpu::of(&self.input), self.shape);
-        let (rows, places) = (self.packing.rows(), self.packing.sequences());
+    pub(super) fn backward(&self, slopes: &CubeTensor, trace: &Trace) -> Back {
+        let (gpu, shape) = (self.0.gpu(), self.0.shape);
+        let (rows, places) = (self.0.packing.rows(), self.0.packing.sequences());
         let (columns, state, hidden) = (self.columns(), shape.state(), shape.hidden);
         let back = Back {
             slopes: gpu.empty([rows, shape.directions * state]),
@@ -210,7 +186,7 @@ impl Layer {
         let carried = gpu.empty([places, hidden]);
         let projected = gpu.empty([places, hidden]);
         for (direction, ranges) in self.ranges() {
-            for i in (0..self.packing.steps()).rev() {
+            for i in (0..self.0.packing.steps()).rev() {
                 gpu.begin_step(i);
                 let step = self.step(direction, i);
                 let (row_after, after) = step.after;
@@ -225,7 +201,7 @@ impl Layer {
                         Kind::Plain,
                         size,
                         self.rows(&trace.hidden, row_after, direction, columns),
-                        self.weight(ranges.weight_hh.start, state),
+                        self.0.weight(ranges.weight_hh.start, state),
                         Start::Zero,
                         matrix(&later, state),
                     );
@@ -259,7 +235,7 @@ impl Layer {
                             Kind::Plain,
                             size,
                             self.rows(&back.slopes, step.row, direction, state),
-                            self.weight(ranges.weight_hr.start, hidden),
+                            self.0.weight(ranges.weight_hr.start, hidden),
                             Start::Zero,
                             matrix(&projected, hidden),
                         );
@@ -277,8 +253,8 @@ impl Layer {
         back
     }
 
-    pub fn input_gradient(&self, trace: &Trace) -> CubeTensor {
-        let (gpu, shape, rows) = (Gpu::of(&self.input), self.shape, self.packing.rows());
+    pub(super) fn input_gradient(&self, trace: &Trace) -> CubeTensor {
+        let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([rows, shape.inputs]);
         for (direction, ranges) in self.ranges() {
             let size = Size {
@@ -296,7 +272,7 @@ impl Layer {
                 Kind::Plain,
                 size,
                 self.rows(&trace.gates, 0, direction, self.columns()),
-                self.weight(ranges.weight_ih.start, shape.inputs),
+                self.0.weight(ranges.weight_ih.start, shape.inputs),
                 start,
                 matrix(&gradient, shape.inputs),
             );
@@ -304,8 +280,8 @@ impl Layer {
         gradient
     }
 
-    pub fn parameter_gradient(&self, trace: &Trace, back: &Back) -> CubeTensor {
-        let (gpu, shape, rows) = (Gpu::of(&self.input), self.shape, self.packing.rows());
+    pub(super) fn parameter_gradient(&self, trace: &Trace, back: &Back) -> CubeTensor {
+        let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let (columns, state) = (self.columns(), shape.state());
         let gradient = gpu.empty([shape.elements()]);
         let product = |left: Matrix, m: usize, right: Matrix, n: usize, offset: usize| {
@@ -351,7 +327,7 @@ impl Layer {
     }
 
     fn inputs(&self) -> Matrix<'_> {
-        matrix(&self.input, self.shape.inputs)
+        matrix(&self.0.input, self.0.shape.inputs)
     }
 }
 

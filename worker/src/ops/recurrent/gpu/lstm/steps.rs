@@ -8,8 +8,9 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Layer, Trace};
+use super::Trace;
 use crate::gpu::{Gpu, sigmoid, tanh};
+use crate::ops::recurrent::gpu::Layer;
 
 /// Turns the projections in the trace's gates into gates, and writes cells and outputs.
 pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {

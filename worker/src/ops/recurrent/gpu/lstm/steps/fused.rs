@@ -10,7 +10,8 @@ use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
 use crate::gpu::{Gpu, arg, flat_position, tanh, word};
-use crate::ops::recurrent::gpu::lstm::{Layer, Trace};
+use crate::ops::recurrent::gpu::Layer;
+use crate::ops::recurrent::gpu::lstm::Trace;
 
 /// Up to this many hidden units, a hardware workgroup reads the recurrent weights (256 KiB) from the
 /// cache in less than the time of a launch.

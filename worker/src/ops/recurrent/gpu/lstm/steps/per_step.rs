@@ -9,7 +9,8 @@ use super::{cell_backward, cell_forward};
 use crate::gpu::matmul::{self, Kind, Matrix, Start, Transposed, multiply, multiply_slabs};
 use crate::gpu::{Gpu, arg, tanh, word};
 use crate::ops::packing::Packing;
-use crate::ops::recurrent::gpu::lstm::{Layer, Trace};
+use crate::ops::recurrent::gpu::Layer;
+use crate::ops::recurrent::gpu::lstm::Trace;
 
 /// Gates of a step back in time whose products are added at a time: the products of a step are small,
 /// and each must keep a processor of its own busy.
