@@ -11,14 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use proto::{CHUNK_BYTES, shared_memory::Lane, tensor, wire::Wire};
+use proto::{CHUNK_BYTES, shared_memory::SharedMemory, tensor, wire::Wire};
 
 /// One version of the weights, encoded.
 #[derive(Debug)]
 pub struct Encoded {
     wire: Wire,
     bytes: OnceLock<Bytes>,
-    lane: Option<(Arc<Lane>, u64)>,
+    lane: Option<(Arc<SharedMemory>, u64)>,
 }
 
 impl Encoded {
@@ -36,7 +36,7 @@ impl Encoded {
     }
 
     /// Where it lies, if in a lane, and the number that the lane must be at.
-    pub fn in_lane(&self) -> Option<(&Lane, u64)> {
+    pub fn in_shared_memory(&self) -> Option<(&SharedMemory, u64)> {
         self.lane.as_ref().map(|(lane, number)| (&**lane, *number))
     }
 
@@ -46,8 +46,8 @@ impl Encoded {
         if let Some(bytes) = self.bytes.get() {
             return Some(bytes.clone());
         }
-        let (lane, number) = self.in_lane()?;
-        let mut bytes = vec![0; usize::try_from(lane.place().bytes).ok()?];
+        let (lane, number) = self.in_shared_memory()?;
+        let mut bytes = vec![0; usize::try_from(lane.handle().bytes).ok()?];
         lane.read(&mut bytes, 0).ok()?;
         if lane.number() != number {
             return None;
@@ -68,7 +68,7 @@ pub struct WeightPublisher {
 /// Two lanes: while one is written, the newest finished version lies in the other and can be read.
 #[derive(Debug, Default)]
 struct SharedBuffers {
-    made: [Option<Arc<Lane>>; 2],
+    made: [Option<Arc<SharedMemory>>; 2],
     /// Versions begun so far; each has a number of its own, also one that is never finished.
     number: u64,
     /// The place in `made` of the newest finished version. A writer never begins there: a skipped
@@ -85,7 +85,7 @@ impl SharedBuffers {
 
 /// A version that is being written into a lane. Dropped, it leaves the version before as it was.
 pub struct WeightWriter {
-    lane: Arc<Lane>,
+    lane: Arc<SharedMemory>,
     place: usize,
     number: u64,
     wire: Wire,
@@ -133,7 +133,7 @@ impl WeightPublisher {
             Some(lane) => Arc::clone(lane),
             None => {
                 let bytes = (self.wire.bytes() * elements) as u64;
-                Arc::clone(made.insert(Arc::new(Lane::create(bytes, false)?)))
+                Arc::clone(made.insert(Arc::new(SharedMemory::create(bytes, false)?)))
             }
         };
         lane.begin()?;
@@ -206,10 +206,10 @@ mod tests {
             let weights: Vec<f32> = (0..CHUNK_BYTES).map(|at| at as f32 * 0.7).collect();
             let publisher = WeightPublisher::new(wire);
             let in_memory = publish(&publisher, &weights);
-            assert!(in_memory.in_lane().is_none());
+            assert!(in_memory.in_shared_memory().is_none());
             publisher.share();
             let in_lane = publish(&publisher, &weights);
-            assert!(in_lane.in_lane().is_some());
+            assert!(in_lane.in_shared_memory().is_some());
             assert_eq!(in_memory.bytes(), in_lane.bytes());
             assert_eq!(in_memory.bytes(), Some(tensor::encode(&weights, wire)));
         }
@@ -220,7 +220,7 @@ mod tests {
         let publisher = WeightPublisher::new(Wire::F32);
         publisher.share();
         let [first, second] = [1.0, 2.0].map(|value| publish(&publisher, &[value]));
-        let number = |encoded: &Encoded| encoded.in_lane().unwrap().0.number();
+        let number = |encoded: &Encoded| encoded.in_shared_memory().unwrap().0.number();
         assert_eq!((number(&first), number(&second)), (1, 2));
         let writing = publisher.writer(1).unwrap();
         assert_eq!((number(&first), number(&second)), (0, 2));
@@ -242,7 +242,7 @@ mod tests {
                 let writer = publisher.writer(1).unwrap();
                 writer.write(0, &[-1.0]);
                 drop(writer);
-                let (lane, number) = current.in_lane().unwrap();
+                let (lane, number) = current.in_shared_memory().unwrap();
                 assert_eq!(lane.number(), number);
             }
             assert_eq!(current.bytes(), Some(tensor::encode(&[value], Wire::F32)));

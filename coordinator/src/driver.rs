@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proto::buffer_pool::BufferPool;
 use proto::contribution::{Contribution, Key, Quarantined};
 use tokio::{
     sync::{mpsc, watch},
@@ -52,7 +53,6 @@ use registry::WorkerRegistry;
 use training::Training;
 
 use crate::{
-    buffer_pool::BufferPool,
     leases::{self, ContributionOutcome, Input, LeaseScheduler, Millis, Output, WorkerId},
     queue::SetAside,
     records::{

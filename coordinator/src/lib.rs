@@ -49,7 +49,6 @@ pub use coordinator_core::{
 };
 
 mod broadcast;
-pub mod buffer_pool;
 pub mod checkpoint;
 pub mod corpus;
 pub mod driver;

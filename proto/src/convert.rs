@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined, Unusable},
-    shared_memory::{Place, Token},
+    shared_memory::{SharedMemoryHandle, Token},
     tree::Node,
     v1,
     wire::Wire,
@@ -120,8 +120,8 @@ impl TryFrom<v1::Wire> for Wire {
     }
 }
 
-impl From<Place> for v1::Lane {
-    fn from(place: Place) -> Self {
+impl From<SharedMemoryHandle> for v1::Lane {
+    fn from(place: SharedMemoryHandle) -> Self {
         Self {
             process: place.process,
             descriptor: place.descriptor,
@@ -131,7 +131,7 @@ impl From<Place> for v1::Lane {
     }
 }
 
-impl TryFrom<v1::Lane> for Place {
+impl TryFrom<v1::Lane> for SharedMemoryHandle {
     type Error = ConvertError;
 
     fn try_from(lane: v1::Lane) -> Result<Self, ConvertError> {

@@ -18,7 +18,7 @@ pub const VARIABLE: &str = "UNISONO_CRASH";
 
 /// Where a process can be told to die.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Failpoint {
     /// A worker has computed a micro-batch of a lease.
     WorkerCompute,
     /// A worker sends a part of a contribution.
@@ -37,7 +37,7 @@ pub enum Place {
     CoordinatorBroadcast,
 }
 
-impl Place {
+impl Failpoint {
     pub const ALL: [Self; 8] = [
         Self::WorkerCompute,
         Self::WorkerPush,
@@ -66,7 +66,7 @@ impl Place {
 /// A death that was ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    pub place: Place,
+    pub place: Failpoint,
     /// Dies when it passes for the `nth` time, counted from 1.
     pub nth: u32,
 }
@@ -74,9 +74,9 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{VARIABLE}={0} is no place to die at; write PLACE or PLACE:N with one of {places}",
-    places = Place::ALL.map(Place::name).join(", ")
+    places = Failpoint::ALL.map(Failpoint::name).join(", ")
 )]
-pub struct UnknownPlace(String);
+pub struct UnknownFailpoint(String);
 
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,14 +85,16 @@ impl fmt::Display for Order {
 }
 
 impl FromStr for Order {
-    type Err = UnknownPlace;
+    type Err = UnknownFailpoint;
 
-    fn from_str(text: &str) -> Result<Self, UnknownPlace> {
+    fn from_str(text: &str) -> Result<Self, UnknownFailpoint> {
         let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
-        let place = Place::ALL.into_iter().find(|place| place.name() == name);
+        let place = Failpoint::ALL
+            .into_iter()
+            .find(|place| place.name() == name);
         match (place, nth.parse()) {
             (Some(place), Ok(nth)) if nth > 0 => Ok(Self { place, nth }),
-            _ => Err(UnknownPlace(text.to_owned())),
+            _ => Err(UnknownFailpoint(text.to_owned())),
         }
     }
 }
@@ -101,19 +103,19 @@ impl FromStr for Order {
 ///
 /// # Errors
 /// When it names no place.
-pub fn ordered() -> Result<Option<Order>, UnknownPlace> {
+pub fn ordered() -> Result<Option<Order>, UnknownFailpoint> {
     let text = std::env::var(VARIABLE).unwrap_or_default();
     (!text.is_empty()).then(|| text.parse()).transpose()
 }
 
-/// This process is at `place`.
-pub fn pass(place: Place) {
+/// Kills this process if it has reached `failpoint` as often as was ordered.
+pub fn reach(failpoint: Failpoint) {
     static ORDER: OnceLock<Option<Order>> = OnceLock::new();
     static PASSED: AtomicU32 = AtomicU32::new(0);
     let Some(order) = ORDER.get_or_init(|| ordered().ok().flatten()) else {
         return;
     };
-    if order.place == place && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == order.nth {
+    if order.place == failpoint && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == order.nth {
         die();
     }
 }
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn an_order_is_read_as_it_is_written() {
-        for place in Place::ALL {
+        for place in Failpoint::ALL {
             let order = Order { place, nth: 3 };
             assert_eq!(order.to_string().parse(), Ok(order));
             let first = Order { place, nth: 1 };
@@ -143,8 +145,8 @@ mod tests {
 
     #[test]
     fn places_have_names_of_their_own() {
-        let names: BTreeSet<&str> = Place::ALL.map(Place::name).into();
-        assert_eq!(names.len(), Place::ALL.len());
+        let names: BTreeSet<&str> = Failpoint::ALL.map(Failpoint::name).into();
+        assert_eq!(names.len(), Failpoint::ALL.len());
     }
 
     #[test]

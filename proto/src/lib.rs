@@ -16,6 +16,7 @@
 //! # Ok::<(), std::convert::Infallible>(())
 //! ```
 
+pub mod buffer_pool;
 pub mod contribution;
 pub mod convert;
 pub mod failpoint;

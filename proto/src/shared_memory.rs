@@ -1,7 +1,10 @@
-//! Shared memory of two processes on one host: a file without a name that its maker holds open and another process
-//! finds through the first one's open files. Both map it and copy into it and out of it; nobody looks at what lies
-//! there, so that whatever the other side does to it in the meantime is bytes that are wrong and nothing worse. It
-//! decides how such a file is found, recognised and copied; it does not depend on what lies in it.
+//! Shared memory of two processes on one host: a sealed memfd that its maker holds open and another process opens
+//! through `/proc/PID/fd/N`. Both map it and copy into it and out of it; neither borrows from it, so that whatever
+//! the other side does to it in the meantime is wrong bytes and nothing worse.
+//!
+//! The data are protected by a sequence number (a seqlock with one writer): the writer calls [`SharedMemory::begin`],
+//! writes, and [`SharedMemory::commit`]s a number; a reader that finds the same number before and after its copy has
+//! copied what the number stands for.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -24,12 +27,12 @@ const HEADER: u64 = 4096;
 const NUMBER: usize = size_of::<Token>();
 const NAME: &str = "unisono-lane";
 
-/// Tells a file from every other one. It is no secret: who may open it, the system decides.
+/// Tells shared memory from every other file. It is no secret: who may open it, the system decides.
 pub type Token = [u8; 32];
 
-/// Where another process finds a file.
+/// How another process finds shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct SharedMemoryHandle {
     pub process: u32,
     pub descriptor: u32,
     pub token: Token,
@@ -37,18 +40,18 @@ pub struct Place {
     pub bytes: u64,
 }
 
-/// A file that is shared.
+/// Shared memory.
 #[derive(Debug)]
-pub struct Lane {
+pub struct SharedMemory {
     map: MmapRaw,
     /// Whether the map may be written.
     writable: bool,
-    place: Place,
+    handle: SharedMemoryHandle,
     #[allow(dead_code, reason = "held open so that it can be found")]
     file: File,
 }
 
-impl Lane {
+impl SharedMemory {
     /// Makes a file for `bytes` of data; it is never larger. Others of this user may write it as well
     /// if `writable`.
     ///
@@ -64,7 +67,7 @@ impl Lane {
         let descriptor = file.as_raw_fd().unsigned_abs();
         let token = token(descriptor);
         file.write_all_at(&token, 0)?;
-        let place = Place {
+        let handle = SharedMemoryHandle {
             process: process::id(),
             descriptor,
             token,
@@ -73,7 +76,7 @@ impl Lane {
         Ok(Self {
             map: MmapOptions::new().map_raw(&file)?,
             writable: true,
-            place,
+            handle,
             file,
         })
     }
@@ -83,8 +86,8 @@ impl Lane {
     /// # Errors
     /// When it cannot be reached, or is another one: in a container, for instance, where processes have
     /// other numbers.
-    pub fn open(place: Place, writable: bool) -> io::Result<Self> {
-        let path = format!("/proc/{}/fd/{}", place.process, place.descriptor);
+    pub fn open(handle: SharedMemoryHandle, writable: bool) -> io::Result<Self> {
+        let path = format!("/proc/{}/fd/{}", handle.process, handle.descriptor);
         let another = || io::Error::new(io::ErrorKind::NotFound, format!("{path} is another file"));
         let link = fs::read_link(&path)?;
         if link.to_str() != Some(&format!("/memfd:{NAME} (deleted)")) {
@@ -93,10 +96,10 @@ impl Lane {
         let file = OpenOptions::new().read(true).write(writable).open(&path)?;
         let mut token = Token::default();
         file.read_exact_at(&mut token, 0)?;
-        let whole = HEADER.checked_add(place.bytes);
+        let whole = HEADER.checked_add(handle.bytes);
         // A file that could shrink under the map would take this process with it.
         let sealed = fcntl_get_seals(&file)?.contains(SealFlags::SHRINK);
-        if token != place.token || Some(file.metadata()?.len()) != whole || !sealed {
+        if token != handle.token || Some(file.metadata()?.len()) != whole || !sealed {
             return Err(another());
         }
         let options = MmapOptions::new();
@@ -106,13 +109,13 @@ impl Lane {
                 false => options.map_raw_read_only(&file)?,
             },
             writable,
-            place,
+            handle,
             file,
         })
     }
 
-    pub fn place(&self) -> Place {
-        self.place
+    pub fn handle(&self) -> SharedMemoryHandle {
+        self.handle
     }
 
     /// Copies data out.
@@ -150,8 +153,8 @@ impl Lane {
     /// Where in the map `length` bytes of data at `offset` begin.
     fn start(&self, length: usize, offset: u64) -> io::Result<usize> {
         let end = offset.checked_add(length as u64);
-        if end.is_none_or(|end| end > self.place.bytes) {
-            let told = format!("a lane has no {length} bytes at {offset}");
+        if end.is_none_or(|end| end > self.handle.bytes) {
+            let told = format!("shared memory has no {length} bytes at {offset}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
         }
         usize::try_from(HEADER + offset).map_err(io::Error::other)
@@ -225,8 +228,8 @@ mod tests {
 
     #[test]
     fn what_one_side_writes_the_other_reads() {
-        let made = Lane::create(10_000, true).unwrap();
-        let found = Lane::open(made.place(), true).unwrap();
+        let made = SharedMemory::create(10_000, true).unwrap();
+        let found = SharedMemory::open(made.handle(), true).unwrap();
         found.write(&[7; 100], 9_900).unwrap();
         let mut read = [0; 101];
         made.read(&mut read, 9_899).unwrap();
@@ -239,42 +242,42 @@ mod tests {
 
     #[test]
     fn it_neither_grows_nor_shrinks() {
-        let made = Lane::create(100, true).unwrap();
-        let found = Lane::open(made.place(), true).unwrap();
+        let made = SharedMemory::create(100, true).unwrap();
+        let found = SharedMemory::open(made.handle(), true).unwrap();
         assert!(found.write(&[1; 2], 99).is_err());
         assert!(found.file.set_len(5).is_err());
         assert!(found.read(&mut [0; 2], 99).is_err());
         assert_eq!(made.file.metadata().unwrap().len(), HEADER + 100);
         assert!(found.write(&[1], u64::MAX).is_err());
-        let reading = Lane::open(made.place(), false).unwrap();
+        let reading = SharedMemory::open(made.handle(), false).unwrap();
         assert!(reading.write(&[1], 0).is_err() && reading.commit(1).is_err());
     }
 
     #[test]
     fn another_file_is_not_taken_for_it() {
-        let made = Lane::create(100, false).unwrap();
-        let place = made.place();
+        let made = SharedMemory::create(100, false).unwrap();
+        let handle = made.handle();
         let other = File::open("/dev/null").unwrap();
         for wrong in [
-            Place {
+            SharedMemoryHandle {
                 token: [1; 32],
-                ..place
+                ..handle
             },
-            Place {
+            SharedMemoryHandle {
                 bytes: 101,
-                ..place
+                ..handle
             },
-            Place {
+            SharedMemoryHandle {
                 descriptor: other.as_raw_fd().unsigned_abs(),
-                ..place
+                ..handle
             },
-            Place {
+            SharedMemoryHandle {
                 process: u32::MAX,
-                ..place
+                ..handle
             },
         ] {
-            assert!(Lane::open(wrong, false).is_err(), "{wrong:?}");
+            assert!(SharedMemory::open(wrong, false).is_err(), "{wrong:?}");
         }
-        assert!(Lane::open(place, false).is_ok());
+        assert!(SharedMemory::open(handle, false).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::failpoint::{Order, Place};
+use proto::failpoint::{Failpoint, Order};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -20,11 +20,11 @@ const CPU: &[&str] = &["--device", "cpu"];
 
 /// Places of one kind of process, each passed a few times before it is deadly.
 fn deaths(prefix: &str) -> Vec<String> {
-    let places = Place::ALL.into_iter();
+    let places = Failpoint::ALL.into_iter();
     let places = places.filter(|place| place.name().starts_with(prefix));
     let deaths = places.map(|place| {
         let nth = match place {
-            Place::CoordinatorRename => 2,
+            Failpoint::CoordinatorRename => 2,
             _ => 5,
         };
         Order { place, nth }.to_string()

@@ -15,7 +15,7 @@ use speech::{
     audio::Audio, features::FeaturesConfig, front_end::FrontEnd, model::Head, random::Stream,
 };
 use worker::cpu::activation::{exp, sigmoid, tanh};
-use worker::cpu::matrix::{Left, Panels, Start, multiply_parallel};
+use worker::cpu::matrix::{Addend, Left, Panels, multiply_parallel};
 use worker::loss::{Example, losses};
 use worker::ops::packing::Packing;
 use worker::ops::recurrent::{Cell, Recurrent, cpu};
@@ -52,7 +52,7 @@ fn product(bencher: Bencher, [rows, depth, columns]: [usize; 3]) {
         .bench_local(|| {
             let left = Left::rows(&left, depth);
             let level = Level::detect();
-            multiply_parallel(level, left, &right, Start::Result, &mut result, columns);
+            multiply_parallel(level, left, &right, Addend::Result, &mut result, columns);
         });
 }
 
@@ -68,7 +68,7 @@ fn product_of_the_transpose(bencher: Bencher, [frames, gates, inputs]: [usize; 3
             let right = Panels::pack(&right, frames, inputs);
             let left = Left::transposed(&left, gates);
             let level = Level::detect();
-            multiply_parallel(level, left, &right, Start::Result, &mut result, inputs);
+            multiply_parallel(level, left, &right, Addend::Result, &mut result, inputs);
         });
 }
 

@@ -22,12 +22,12 @@ use crate::compute::gpu::Kernels;
 pub struct Gpu {
     pub client: Client,
     pub device: CubeDevice,
-    pub plan: Plan,
+    pub plan: LaunchPlan,
 }
 
 /// How launches are cut. Two workers of a compute class have the same adapter and so the same plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LaunchPlan {
     /// The adapter computes on the CPU, or its kernels were asked for ([`Kernels`]): a unit is a lane of a
     /// vector register, memory is cached, and a value common to all lanes is cheap.
     pub software: bool,
@@ -47,7 +47,7 @@ impl Gpu {
             (_, CubeDevice::Wgpu(device)) => device.kind == WgpuDeviceKind::Cpu,
             _ => false,
         };
-        let plan = Plan {
+        let plan = LaunchPlan {
             software,
             // WebGPU promises 256, and more than that gains nothing in kernels that wait for memory.
             units: hardware.max_units_per_cube.min(256),
@@ -98,7 +98,7 @@ impl Gpu {
     }
 }
 
-impl Plan {
+impl LaunchPlan {
     /// Units of a workgroup over `elements` that lie side by side. It is built into the kernel, so that
     /// `elements` must follow from the model and not from the batch.
     pub fn row_of_units(&self, elements: usize) -> u32 {
@@ -161,7 +161,7 @@ pub fn contiguous(tensor: CubeTensor) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// Which element a unit of a [`Plan::flat`] launch has.
+/// Which element a unit of a [`LaunchPlan::flat`] launch has.
 #[cube]
 pub fn flat_position() -> u32 {
     (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X

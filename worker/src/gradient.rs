@@ -282,8 +282,8 @@ impl Passed {
             batch: &self.batch,
             outputs: spec.outputs,
         };
-        let slopes: Vec<&[f32]> = self.losses.iter().map(|loss| &loss.gradient[..]).collect();
-        let mut gradients = network.differentiate(self.logits.clone(), rows.join(&slopes));
+        let output_grads: Vec<&[f32]> = self.losses.iter().map(|loss| &loss.gradient[..]).collect();
+        let mut gradients = network.differentiate(self.logits.clone(), rows.join(&output_grads));
         let mut transaction = Transaction::default();
         let parameters = self.leaves.clone().into_tensors().map(|leaf| {
             let device = leaf.device().inner();

@@ -8,10 +8,10 @@ use speech::model::{Layer, LayerSpec, ModelSpec, Per};
 
 use crate::ops::convolution::{self, Packings};
 use crate::ops::dropout::Dropout;
-use crate::ops::gather::{self, Mix};
+use crate::ops::gather::{self, RowGather};
 use crate::ops::packing::Packing;
 use crate::ops::{Implementation, constant, linear, norm, pool, recurrent};
-use crate::stream::{NotStreamable, Stream};
+use crate::stream::{NotStreamable, StreamingNetwork};
 
 /// A model on a device. Each layer's parameters are one flat tensor, and they follow each other as in
 /// the specification's flat vector.
@@ -103,13 +103,13 @@ impl Network {
     ///
     /// # Errors
     /// When it says nothing before an utterance is over.
-    pub fn stream(&self) -> Result<Stream, NotStreamable> {
+    pub fn stream(&self) -> Result<StreamingNetwork, NotStreamable> {
         let tensors = self.parameters.0.iter().cloned();
         let values = tensors.map(|tensor| {
             let data = tensor.into_data();
             data.as_slice::<f32>().expect("parameters are f32").to_vec()
         });
-        Stream::new(&self.spec, &values.flatten().collect::<Vec<f32>>())
+        StreamingNetwork::new(&self.spec, &values.flatten().collect::<Vec<f32>>())
     }
 
     /// The parameters as leaves of a new differentiation.
@@ -194,11 +194,13 @@ impl Network {
                 } => gather::apply(
                     implementation,
                     x,
-                    Mix::context(packing, inputs, left, right),
+                    RowGather::context(packing, inputs, left, right),
                 ),
-                Layer::AveragePool(shape) => {
-                    gather::apply(implementation, x, Mix::average(packing, after, &shape))
-                }
+                Layer::AveragePool(shape) => gather::apply(
+                    implementation,
+                    x,
+                    RowGather::average(packing, after, &shape),
+                ),
                 Layer::Convolution(shape) => {
                     let packings = Packings {
                         input: packing.clone(),

@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 
 use speech::model::{Activation, Head, Layer, ModelSpec};
 
-use crate::cpu::matrix::{Panels, Start};
+use crate::cpu::matrix::{Addend, Panels};
 use crate::cpu::{Level, convolution, dense, norm};
 use crate::loss;
-use crate::ops::recurrent::cpu::kernel::{State, Weights};
+use crate::ops::recurrent::cpu::kernel::{PackedWeights, State};
 use window::{Sight, Window};
 
 /// Why a model cannot hear frames as they come.
@@ -40,7 +40,7 @@ pub struct NoFrames {
 }
 
 /// A sequence being heard.
-pub struct Stream {
+pub struct StreamingNetwork {
     level: Level,
     inputs: usize,
     outputs: usize,
@@ -53,7 +53,7 @@ pub struct Stream {
 
 enum Stage {
     Recurrent {
-        weights: Box<Weights>,
+        weights: Box<PackedWeights>,
         state: State,
         inputs: usize,
     },
@@ -69,7 +69,7 @@ enum Stage {
     Add(usize),
 }
 
-impl Stream {
+impl StreamingNetwork {
     /// A sequence of which nothing has been heard, for a model with these parameters.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Stream {
                     shape.bands * shape.channels,
                 )),
                 Layer::Convolution(shape) => {
-                    let weights = convolution::Weights::new(&shape, parameters);
+                    let weights = convolution::PackedKernel::new(&shape, parameters);
                     Some(Window::new(
                         Sight::Convolution(shape, Box::new(weights)),
                         shape.inputs(),
@@ -111,7 +111,7 @@ impl Stream {
             frame_stride = one.frame_stride;
             match one.layer {
                 Layer::Recurrent(shape) => stages.push(Stage::Recurrent {
-                    weights: Box::new(Weights::new(&shape, 0, parameters)),
+                    weights: Box::new(PackedWeights::new(&shape, 0, parameters)),
                     state: State::default(),
                     inputs: shape.inputs,
                 }),
@@ -199,7 +199,7 @@ impl Stream {
                     weight,
                     bias,
                     activation,
-                } => dense::forward(level, &rows, weight, Start::Row(bias), *activation),
+                } => dense::forward(level, &rows, weight, Addend::Row(bias), *activation),
                 Stage::Norm(parameters) => norm::forward(&rows, parameters),
                 Stage::Window(window) => window.hear(level, &rows, is_over),
                 Stage::Keep(at) => {

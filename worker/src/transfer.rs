@@ -10,9 +10,10 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use proto::{
+    buffer_pool::BufferPool,
     contribution::Key,
-    failpoint::{self, Place},
-    shared_memory::Lane,
+    failpoint::{self, Failpoint},
+    shared_memory::SharedMemory,
     tensor::{self, AssembleError, Assembler},
     v1::{
         self, AudioChunk, FetchAudioRequest, PullRequest, PushRequest, TensorChunk, push_request,
@@ -24,10 +25,9 @@ use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::cache::Wanted;
-use shared_memory::Lanes;
+use shared_memory::SharedMemoryTransport;
 pub use shared_memory::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
-use vectors::Pool;
-pub use vectors::{Vector, Weights};
+pub use vectors::{PulledWeights, Vector};
 
 /// How long a stream may say nothing before it is given up.
 pub const SILENCE: Duration = Duration::from_secs(30);
@@ -109,8 +109,8 @@ pub async fn answer<T>(
 #[derive(Clone, Debug)]
 pub struct Transfer {
     client: TensorsClient<Channel>,
-    lanes: Arc<Lanes>,
-    pool: Pool,
+    shared_memory: Arc<SharedMemoryTransport>,
+    pool: BufferPool,
 }
 
 impl Transfer {
@@ -120,8 +120,8 @@ impl Transfer {
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
         Self {
             client,
-            lanes: Arc::new(Lanes::new()),
-            pool: Pool::default(),
+            shared_memory: Arc::new(SharedMemoryTransport::new()),
+            pool: BufferPool::default(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Transfer {
         let chunks = tensor::encoded_chunks(vector.values, vector.wire);
         self.send(
             header,
-            chunks.inspect(|_| failpoint::pass(Place::WorkerPush)),
+            chunks.inspect(|_| failpoint::reach(Failpoint::WorkerPush)),
         )
         .await
     }
@@ -159,13 +159,16 @@ impl Transfer {
         if vector.values.is_empty() {
             return Ok(None);
         }
-        let lane = self.lanes.own(&self.client, header, vector.bytes()).await;
+        let lane = self
+            .shared_memory
+            .own(&self.client, header, vector.bytes())
+            .await;
         let Some(lane) = lane else { return Ok(None) };
         let written = vector.clone();
         let in_lane = match blocking(move || shared_memory::write(&lane, &written)).await {
             Ok(number) => number,
             Err(error) => {
-                self.lanes.close(&error);
+                self.shared_memory.close(&error);
                 return Ok(None);
             }
         };
@@ -179,7 +182,7 @@ impl Transfer {
                 code: Code::FailedPrecondition,
                 ..
             }) => {
-                self.lanes.forget().await;
+                self.shared_memory.forget().await;
                 Ok(None)
             }
             sent => sent.map(Some),
@@ -223,9 +226,9 @@ impl Transfer {
         averaged: bool,
         elements: usize,
         wire: Wire,
-    ) -> Result<Weights, CallError> {
+    ) -> Result<PulledWeights, CallError> {
         loop {
-            let boot_id = self.lanes.boot_id().unwrap_or_default().to_owned();
+            let boot_id = self.shared_memory.boot_id().unwrap_or_default().to_owned();
             let request = PullRequest {
                 job: key.job.clone(),
                 generation: key.generation,
@@ -239,7 +242,7 @@ impl Transfer {
                 .into_inner();
             let mut chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
             if let Some(place) = chunk.as_mut().and_then(|chunk| chunk.in_lane.take()) {
-                match self.pull_in_lane(place, elements, wire).await? {
+                match self.pull_shared_memory(place, elements, wire).await? {
                     Some(weights) => return Ok(weights),
                     // Asked again, without a word of this host.
                     None => continue,
@@ -250,31 +253,31 @@ impl Transfer {
             let mut assembler = assembler.of(wire);
             while let Some(next_one) = chunk {
                 assembler.push(&next_one).map_err(nonsense)?;
-                failpoint::pass(Place::WorkerPull);
+                failpoint::reach(Failpoint::WorkerPull);
                 chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
             }
             let values = assembler.finish().map_err(nonsense)?;
-            return Ok(self.pool.weights(values));
+            return Ok(PulledWeights::new(values, &self.pool));
         }
     }
 
     /// Weights that lie in memory; `None` where that cannot be reached, and is not to be tried again.
-    async fn pull_in_lane(
+    async fn pull_shared_memory(
         &self,
         in_lane: v1::InLane,
         elements: usize,
         wire: Wire,
-    ) -> Result<Option<Weights>, CallError> {
+    ) -> Result<Option<PulledWeights>, CallError> {
         let nonsense = |reason: &dyn ToString| CallError::nonsense(PULL, reason.to_string());
         let (place, number) = (in_lane.lane, in_lane.number);
         let place = place.ok_or_else(|| nonsense(&"a lane without a place"))?;
-        let place =
-            proto::shared_memory::Place::try_from(place).map_err(|error| nonsense(&error))?;
+        let place = proto::shared_memory::SharedMemoryHandle::try_from(place)
+            .map_err(|error| nonsense(&error))?;
         if place.bytes != (wire.bytes() * elements) as u64 {
             return Err(nonsense(&format!("{} bytes of weights", place.bytes)));
         }
         let mut values = self.pool.take(elements);
-        let opened = self.lanes.of_weights(place);
+        let opened = self.shared_memory.open_weights(place);
         let read = match opened {
             Ok(lane) => blocking(move || read(&lane, number, wire, values)).await,
             Err(error) => Err(error),
@@ -289,11 +292,11 @@ impl Transfer {
                 });
             }
             Err(error) => {
-                self.lanes.close(&error);
+                self.shared_memory.close(&error);
                 return Ok(None);
             }
         }
-        Ok(Some(self.pool.weights(values)))
+        Ok(Some(PulledWeights::new(values, &self.pool)))
     }
 
     /// The bytes of `wanted`, in order and verified.
@@ -362,7 +365,7 @@ const PULL: &str = "Pull";
 
 /// Reads weights into `values`; `None` when they are not those of `number`.
 fn read(
-    lane: &Lane,
+    lane: &SharedMemory,
     number: u64,
     wire: Wire,
     mut values: Vec<f32>,

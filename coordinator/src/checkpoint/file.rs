@@ -11,7 +11,7 @@ use std::{
 
 use proto::{
     CHUNK_BYTES,
-    failpoint::{self, Place},
+    failpoint::{self, Failpoint},
     tensor::for_each_chunk,
 };
 use safetensors::{Dtype, tensor::Metadata, tensor::TensorInfo};
@@ -72,7 +72,7 @@ pub(super) fn write(
 
     let unfinished = path.with_extension(UNFINISHED);
     let written = write_synced(&unfinished, &header, tensors)
-        .inspect(|()| failpoint::pass(Place::CoordinatorRename))
+        .inspect(|()| failpoint::reach(Failpoint::CoordinatorRename))
         .and_then(|()| fs::rename(&unfinished, path))
         .and_then(|()| sync_parent(path));
     if written.is_err() {
@@ -94,7 +94,7 @@ fn write_synced(path: &Path, header: &[u8], tensors: &[Tensor<'_>]) -> io::Resul
             }
         });
         written?;
-        failpoint::pass(Place::CoordinatorCheckpoint);
+        failpoint::reach(Failpoint::CoordinatorCheckpoint);
     }
     file.sync_all()
 }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proto::buffer_pool::BufferPool;
 use proto::contribution::{Contribution, Unusable};
 use speech::{
     decode::Kept,
@@ -28,7 +29,6 @@ use super::{
 };
 use crate::{
     broadcast::{Encoded, WeightPublisher, WeightWriter},
-    buffer_pool::BufferPool,
     checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
     job::Job,

@@ -4,8 +4,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use proto::{
+    buffer_pool::BufferPool,
     contribution::{Contribution, Digest, Key},
-    shared_memory::{Lane, Place},
+    shared_memory::{SharedMemory, SharedMemoryHandle},
     wire::Wire,
 };
 use speech::error_class::Class;
@@ -18,7 +19,6 @@ use super::{
 };
 use crate::{
     broadcast::{Encoded, WeightPublisher},
-    buffer_pool::BufferPool,
     corpus::{Prepared, Recording},
     job::Job,
     leases::ContributionOutcome,
@@ -71,7 +71,7 @@ pub enum Command {
         worker: u64,
         generation: u64,
         job: String,
-        reply: Reply<Option<Place>>,
+        reply: Reply<Option<SharedMemoryHandle>>,
     },
     /// A contribution is about to be sent.
     Announce {
@@ -212,7 +212,7 @@ pub struct Expected {
     pub elements: usize,
     pub wire: Wire,
     /// The worker's, if it has one.
-    pub lane: Option<Arc<Lane>>,
+    pub lane: Option<Arc<SharedMemory>>,
 }
 
 /// What everybody may know of the running job.

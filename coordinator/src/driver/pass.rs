@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use proto::{
+    buffer_pool::BufferPool,
     contribution::{Contribution, Key, PassKind},
-    failpoint::{self, Place},
+    failpoint::{self, Failpoint},
     tree::Node,
 };
 
 use crate::{
-    buffer_pool::BufferPool,
     driver::{
         command::{ActiveJob, LeasedNode},
         error::Refused,
@@ -67,7 +67,7 @@ impl Reduction {
     pub fn run(mut self) -> Result<Reduced, ReduceError> {
         let began = Instant::now();
         for (node, contribution) in self.pending {
-            failpoint::pass(Place::CoordinatorReduce);
+            failpoint::reach(Failpoint::CoordinatorReduce);
             self.reducer.insert(node, contribution)?;
         }
         Ok(Reduced {

@@ -11,7 +11,7 @@ use std::{
 use proto::{
     PROGRAM_VERSION,
     contribution::{Key, PassKind},
-    shared_memory::{Lane, Place},
+    shared_memory::{SharedMemory, SharedMemoryHandle},
     text::printable,
 };
 
@@ -78,7 +78,7 @@ pub struct WorkerRegistry {
     quarantined: BTreeMap<WorkerId, String>,
     last: u64,
     /// Shared memory with the workers on this host.
-    lanes: BTreeMap<WorkerId, Arc<Lane>>,
+    lanes: BTreeMap<WorkerId, Arc<SharedMemory>>,
 }
 
 impl WorkerRegistry {
@@ -117,17 +117,17 @@ impl WorkerRegistry {
     }
 
     /// A lane of `bytes` for a worker's contributions, the one that it has if that will do.
-    pub fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<Place> {
+    pub fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<SharedMemoryHandle> {
         let lane = match self.lanes.remove(&worker) {
-            Some(lane) if lane.place().bytes == bytes => lane,
-            _ => Arc::new(Lane::create(bytes, true)?),
+            Some(lane) if lane.handle().bytes == bytes => lane,
+            _ => Arc::new(SharedMemory::create(bytes, true)?),
         };
-        let place = lane.place();
+        let place = lane.handle();
         self.lanes.insert(worker, lane);
         Ok(place)
     }
 
-    pub fn lane(&self, worker: WorkerId) -> Option<Arc<Lane>> {
+    pub fn lane(&self, worker: WorkerId) -> Option<Arc<SharedMemory>> {
         self.lanes.get(&worker).cloned()
     }
 

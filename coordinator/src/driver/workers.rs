@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::{
     contribution::{Digest, Key, PassKind},
-    shared_memory::Place,
+    shared_memory::SharedMemoryHandle,
 };
 
 use super::{
@@ -344,7 +344,12 @@ impl Driver {
     }
 
     /// Only who may work on the running job has use for a lane, and of one size.
-    fn open_lane(&mut self, worker: WorkerId, generation: u64, job: &str) -> Option<Place> {
+    fn open_lane(
+        &mut self,
+        worker: WorkerId,
+        generation: u64,
+        job: &str,
+    ) -> Option<SharedMemoryHandle> {
         let of_this = self.run.as_ref().is_some_and(|run| run.id == job);
         let known = generation == self.generation() && self.registry.get(worker).is_some();
         let training = self.training().filter(|_| of_this && known)?;

@@ -120,9 +120,12 @@ impl Tensors for TensorsService {
         let wanted = request.get_ref();
         let encoded = self.weights(wanted)?;
         if self.is_here(&wanted.boot_id)
-            && let Some((lane, number)) = encoded.in_lane()
+            && let Some((lane, number)) = encoded.in_shared_memory()
         {
-            return Ok(Response::new(sending::in_lane(lane.place(), number)));
+            return Ok(Response::new(sending::in_shared_memory(
+                lane.handle(),
+                number,
+            )));
         }
         let wire = encoded.wire();
         let read = tokio::task::spawn_blocking(move || encoded.bytes()).await;

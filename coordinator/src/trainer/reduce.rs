@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use proto::{contribution::Contribution, tree::Node};
+use proto::{buffer_pool::BufferPool, contribution::Contribution, tree::Node};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::{buffer_pool::BufferPool, trainer::clip::BLOCK_ELEMENTS};
+use crate::trainer::clip::BLOCK_ELEMENTS;
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

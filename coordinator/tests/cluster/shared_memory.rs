@@ -3,7 +3,7 @@
 
 use proto::{
     contribution::{Contribution, Key},
-    shared_memory::{self, Lane, Place},
+    shared_memory::{self, SharedMemory, SharedMemoryHandle},
     tensor,
     v1::{self, receipt::Outcome},
     wire::Wire,
@@ -26,7 +26,10 @@ async fn running(site: &Site) -> (Live, String, Toy) {
     (live, id, toy)
 }
 
-async fn open(toy: &mut Toy, change: impl FnOnce(&mut v1::OpenLaneRequest)) -> Option<Lane> {
+async fn open(
+    toy: &mut Toy,
+    change: impl FnOnce(&mut v1::OpenLaneRequest),
+) -> Option<SharedMemory> {
     let mut request = v1::OpenLaneRequest {
         worker: toy.worker,
         generation: toy.generation,
@@ -35,8 +38,8 @@ async fn open(toy: &mut Toy, change: impl FnOnce(&mut v1::OpenLaneRequest)) -> O
     };
     change(&mut request);
     let opened = within(toy.tensors.open_lane(request)).await.unwrap();
-    let place = Place::try_from(opened.into_inner().lane?).unwrap();
-    Some(Lane::open(place, true).unwrap())
+    let place = SharedMemoryHandle::try_from(opened.into_inner().lane?).unwrap();
+    Some(SharedMemory::open(place, true).unwrap())
 }
 
 /// Hands a contribution in whose vector lies in the lane, if anywhere.
@@ -63,7 +66,7 @@ async fn push_at(
     Ok(receipt.into_inner().outcome())
 }
 
-fn write(lane: &Lane, values: &[f32]) {
+fn write(lane: &SharedMemory, values: &[f32]) {
     lane.write(&tensor::encode(values, Wire::F32), 0).unwrap();
     lane.commit(1).unwrap();
 }
@@ -104,7 +107,8 @@ async fn a_run_through_lanes_ends_with_the_bits_of_one_over_the_connection() {
         let chunk = pull(&mut toy, &lease).await;
         let contribution = toy.compute(&lease).await.unwrap();
         if let Some(place) = chunk.in_lane {
-            let weights = Lane::open(place.lane.unwrap().try_into().unwrap(), false).unwrap();
+            let weights =
+                SharedMemory::open(place.lane.unwrap().try_into().unwrap(), false).unwrap();
             assert_eq!(weights.number(), place.number);
             let sum = contribution.sum.as_ref().unwrap();
             let mut read = vec![0; 4 * sum.len()];
@@ -172,7 +176,7 @@ async fn a_lane_is_for_a_worker_of_the_running_job_on_this_host() {
     assert!(other_job.is_none());
     let own = open(&mut toy, |_| {}).await.unwrap();
     let again = open(&mut toy, |_| {}).await.unwrap();
-    assert_eq!(own.place(), again.place());
+    assert_eq!(own.handle(), again.handle());
     toy.leave().await;
     assert!(open(&mut toy, |_| {}).await.is_none());
     live.shutdown().await;

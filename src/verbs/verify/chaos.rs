@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use proto::failpoint::{Order, Place};
+use proto::failpoint::{Failpoint, Order};
 use serde::Serialize;
 use speech::random::Stream;
 
@@ -85,18 +85,18 @@ fn at(steps: u64, share: f64) -> u64 {
 
 /// A place that the coordinator passes so often in its first life whatever the job.
 fn coordinator_crash(stream: &mut Stream, steps: u64) -> Order {
-    const PLACES: [Place; 5] = [
-        Place::CoordinatorReceive,
-        Place::CoordinatorReduce,
-        Place::CoordinatorCheckpoint,
-        Place::CoordinatorRename,
-        Place::CoordinatorBroadcast,
+    const PLACES: [Failpoint; 5] = [
+        Failpoint::CoordinatorReceive,
+        Failpoint::CoordinatorReduce,
+        Failpoint::CoordinatorCheckpoint,
+        Failpoint::CoordinatorRename,
+        Failpoint::CoordinatorBroadcast,
     ];
     let place = PLACES[stream.below(PLACES.len() as u64) as usize];
     let most = match place {
-        Place::CoordinatorRename => 1,
+        Failpoint::CoordinatorRename => 1,
         // Tensors of a checkpoint: the smallest model has more.
-        Place::CoordinatorCheckpoint => 4,
+        Failpoint::CoordinatorCheckpoint => 4,
         // Once a step, or more often.
         _ => (steps / 4).max(1),
     };
@@ -106,7 +106,11 @@ fn coordinator_crash(stream: &mut Stream, steps: u64) -> Order {
 
 /// A place that one of `workers` passes soon, even if others take most of the work.
 fn worker_crash(stream: &mut Stream, workers: usize, steps: u64) -> (usize, Order) {
-    const PLACES: [Place; 3] = [Place::WorkerCompute, Place::WorkerPush, Place::WorkerPull];
+    const PLACES: [Failpoint; 3] = [
+        Failpoint::WorkerCompute,
+        Failpoint::WorkerPush,
+        Failpoint::WorkerPull,
+    ];
     let worker = stream.below(workers as u64) as usize;
     let place = PLACES[stream.below(PLACES.len() as u64) as usize];
     let most = (steps / (4 * workers as u64)).clamp(1, 4);
@@ -251,7 +255,7 @@ mod tests {
             assert!(u64::from(schedule.coordinator_crash.nth) <= (steps / 4).max(4));
             seen.extend([order.place, schedule.coordinator_crash.place]);
         }
-        assert_eq!(seen, Place::ALL.into());
+        assert_eq!(seen, Failpoint::ALL.into());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::transfer::{CallError, Transfer, Vector, Weights, answer};
+use crate::transfer::{CallError, PulledWeights, Transfer, Vector, answer};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Before the next question, where the answer was of no use.
@@ -67,7 +67,7 @@ pub struct Exchange {
     generation: u64,
     heart: JoinHandle<()>,
     lease: Option<Key>,
-    weights: Option<Weights>,
+    weights: Option<PulledWeights>,
     numbers: Contribution,
     vector: Vector,
 }

@@ -31,7 +31,7 @@ pub(super) struct Folder {
     unfinished: AtomicU64,
 }
 
-struct Entry {
+struct CachedFile {
     used: SystemTime,
     path: PathBuf,
     bytes: u64,
@@ -147,7 +147,7 @@ pub(super) fn read_bounded(file: &fs::File, most: u64) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= most).then_some(bytes)
 }
 
-fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+fn entries(folder: &Path) -> io::Result<Vec<CachedFile>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -156,7 +156,7 @@ fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
             continue;
         };
         if metadata.is_file() && !entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
-            entries.push(Entry {
+            entries.push(CachedFile {
                 used: metadata.modified()?,
                 path: entry.path(),
                 bytes: metadata.len(),

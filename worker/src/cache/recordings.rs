@@ -157,7 +157,7 @@ impl Recordings {
     }
 
     /// The samples `part` of `wanted`, whose `bytes` were fetched and kept.
-    pub fn hear(
+    pub fn decode(
         &self,
         audio: &AudioCache,
         wanted: &Wanted,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use speech::model::Convolution;
 
 use super::dense;
-use super::matrix::{Left, Panels, Start, add_rows, multiply};
+use super::matrix::{Addend, Left, Panels, add_rows, multiply};
 use simd::Level;
 
 /// Patches that are laid out at a time, about.
@@ -16,7 +16,7 @@ const PATCHES: usize = 256;
 /// The parameters of a convolution. A patch is the values under the kernel, frame by frame, in a frame
 /// band by band, in a band its channels; torch has the channels first.
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub struct PackedKernel {
     shape: Convolution,
     /// [depth, outputs]
     forward: Panels,
@@ -35,7 +35,7 @@ pub struct Gradients {
     pub bias: Vec<f32>,
 }
 
-impl Weights {
+impl PackedKernel {
     pub fn new(shape: &Convolution, parameters: &[f32]) -> Self {
         let (weight, bias) = parameters.split_at(shape.outputs * shape.depth());
         let weight = as_patches(shape, weight);
@@ -60,8 +60,8 @@ impl Weights {
         let mut result = vec![0.0; outputs.len() * shape.width()];
         let mut patches = Vec::new();
         let start = match self.bias.as_slice() {
-            [] => Start::Zero,
-            bias => Start::Row(bias),
+            [] => Addend::Zero,
+            bias => Addend::Row(bias),
         };
         for (frames, target) in blocks(shape, outputs).zip(result.chunks_mut(block_width(shape))) {
             lay_out(shape, &mut patches, frames.clone(), &frame);
@@ -83,12 +83,12 @@ impl Weights {
         result
     }
 
-    /// From the gradient of a sequence's `slopes` [frames out, bands · outputs], before the
+    /// From the gradient of a sequence's `sum_grad` [frames out, bands · outputs], before the
     /// activation, to its other gradients; it has `frames` frames.
     pub fn backward<'a>(
         &self,
         level: Level,
-        slopes: &[f32],
+        sum_grad: &[f32],
         frames: usize,
         wants_input: bool,
         frame: impl Fn(usize) -> Option<&'a [f32]>,
@@ -99,26 +99,26 @@ impl Weights {
         let mut bias = vec![0.0; shape.outputs];
         let mut input = wants_input.then(|| vec![0.0; frames * shape.inputs()]);
         let mut patches = Vec::new();
-        let outputs = 0..slopes.len() / shape.width();
-        for (frames, slopes) in blocks(shape, outputs).zip(slopes.chunks(block_width(shape))) {
+        let outputs = 0..sum_grad.len() / shape.width();
+        for (frames, sum_grad) in blocks(shape, outputs).zip(sum_grad.chunks(block_width(shape))) {
             let rows = frames.len() * bands;
             lay_out(shape, &mut patches, frames.clone(), &frame);
             let panels = Panels::pack(&patches, rows, depth);
-            let left = Left::transposed(slopes, shape.outputs);
+            let left = Left::transposed(sum_grad, shape.outputs);
             let count = shape.outputs;
             multiply(
                 level,
                 left,
                 &panels,
-                Start::Result,
+                Addend::Result,
                 &mut weight,
                 depth,
                 count,
             );
-            add_rows(level, slopes, &mut bias);
+            add_rows(level, sum_grad, &mut bias);
             if let Some(input) = &mut input {
-                let left = Left::rows(slopes, shape.outputs);
-                let start = Start::Zero;
+                let left = Left::rows(sum_grad, shape.outputs);
+                let start = Addend::Zero;
                 multiply(
                     level,
                     left,

@@ -1,11 +1,11 @@
 //! Dense layers on slices: a product with a weight, a bias and an activation, forward and backward. It
-//! decides what an activation's slope is computed from: its result, so that nothing else is kept.
+//! decides what an activation's derivative is computed from: its result, so that nothing else is kept.
 
 use rayon::prelude::*;
 use speech::model::Activation;
 
 use super::activation::{relu, sigmoid, tanh};
-use super::matrix::{Left, Panels, Start, multiply_parallel};
+use super::matrix::{Addend, Left, Panels, multiply_parallel};
 use simd::{Kernel, Lanes, Level};
 
 /// Elements that a thread activates at a time.
@@ -16,7 +16,7 @@ pub fn forward(
     level: Level,
     x: &[f32],
     weight: &Panels,
-    start: Start,
+    start: Addend,
     activation: Option<Activation>,
 ) -> Vec<f32> {
     let rows = x.len() / weight.depth().max(1);
@@ -41,25 +41,25 @@ pub fn activate(level: Level, activation: Activation, values: &mut [f32]) {
 }
 
 /// The gradient of an activation's argument, from that of its results.
-pub fn slopes(
+pub fn activation_backward(
     level: Level,
     activation: Option<Activation>,
     results: &[f32],
     gradient: &[f32],
 ) -> Vec<f32> {
     assert_eq!(results.len(), gradient.len());
-    let mut slopes = gradient.to_vec();
+    let mut grad = gradient.to_vec();
     let Some(activation) = activation else {
-        return slopes;
+        return grad;
     };
     let results = results.par_chunks(BLOCK);
-    let blocks = slopes.par_chunks_mut(BLOCK).zip(results);
-    blocks.for_each(|(slopes, results)| match activation {
-        Activation::Relu => level.run(Slopes::<0>(results, slopes)),
-        Activation::Tanh => level.run(Slopes::<1>(results, slopes)),
-        Activation::Sigmoid => level.run(Slopes::<2>(results, slopes)),
+    let blocks = grad.par_chunks_mut(BLOCK).zip(results);
+    blocks.for_each(|(grad, results)| match activation {
+        Activation::Relu => level.run(ActivationBackward::<0>(results, grad)),
+        Activation::Tanh => level.run(ActivationBackward::<1>(results, grad)),
+        Activation::Sigmoid => level.run(ActivationBackward::<2>(results, grad)),
     });
-    slopes
+    grad
 }
 
 /// 0: what is positive; 1: hyperbolic tangent; 2: logistic function.
@@ -91,34 +91,34 @@ impl<const WHICH: u8> Kernel for Activate<'_, WHICH> {
     }
 }
 
-struct Slopes<'a, const WHICH: u8>(&'a [f32], &'a mut [f32]);
+struct ActivationBackward<'a, const WHICH: u8>(&'a [f32], &'a mut [f32]);
 
 #[inline(always)]
-fn slope_vector<V: Lanes, const WHICH: u8>(results: &[f32], slopes: &mut [f32]) {
+fn backward_vector<V: Lanes, const WHICH: u8>(results: &[f32], grad: &mut [f32]) {
     let (zero, one) = (V::splat(0.0), V::splat(1.0));
-    let (y, d) = (V::load(results), V::load(slopes));
+    let (y, d) = (V::load(results), V::load(grad));
     let d = match WHICH {
         0 => d.where_less(zero, y, zero),
         1 => d.mul(one.sub(y.mul(y))),
         _ => d.mul(y.mul(one.sub(y))),
     };
-    d.store(slopes);
+    d.store(grad);
 }
 
-impl<const WHICH: u8> Kernel for Slopes<'_, WHICH> {
+impl<const WHICH: u8> Kernel for ActivationBackward<'_, WHICH> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
         let results = self.0.chunks_exact(V::LANES);
-        let mut slopes = self.1.chunks_exact_mut(V::LANES);
+        let mut grad = self.1.chunks_exact_mut(V::LANES);
         let last_results = results.remainder().chunks_exact(1);
-        for (results, slopes) in results.zip(&mut slopes) {
-            slope_vector::<V, WHICH>(results, slopes);
+        for (results, grad) in results.zip(&mut grad) {
+            backward_vector::<V, WHICH>(results, grad);
         }
-        let last_slopes = slopes.into_remainder().chunks_exact_mut(1);
-        for (results, slopes) in last_results.zip(last_slopes) {
-            slope_vector::<[f32; 1], WHICH>(results, slopes);
+        let last_grad = grad.into_remainder().chunks_exact_mut(1);
+        for (results, grad) in last_results.zip(last_grad) {
+            backward_vector::<[f32; 1], WHICH>(results, grad);
         }
     }
 }

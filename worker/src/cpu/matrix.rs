@@ -30,7 +30,7 @@ const ROW_TASK: usize = 4 * ROW_BLOCK;
 
 /// What the chains begin with.
 #[derive(Clone, Copy)]
-pub enum Start<'a> {
+pub enum Addend<'a> {
     Zero,
     /// The same row of `columns` values in every row.
     Row(&'a [f32]),
@@ -47,7 +47,7 @@ pub fn multiply(
     level: Level,
     left: Left,
     right: &Panels,
-    start: Start,
+    start: Addend,
     result: &mut [f32],
     stride: usize,
     rows: usize,
@@ -60,14 +60,14 @@ pub fn multiply(
 ///
 /// # Panics
 /// If an operand is too short, or the window has another number of columns.
-pub fn multiply_window(level: Level, left: Left, right: &Panels, start: Start, result: BlockMut) {
+pub fn multiply_window(level: Level, left: Left, right: &Panels, start: Addend, result: BlockMut) {
     assert_eq!(result.columns(), right.columns(), "columns of the result");
     if result.rows() == 0 || right.columns() == 0 {
         return;
     }
     let holds = left.holds(result.rows(), right.depth());
     assert!(holds, "left operand too short");
-    if let Start::Row(row) = start {
+    if let Addend::Row(row) = start {
         assert!(row.len() >= right.columns(), "start row too short");
     }
     level.run(Multiply {
@@ -83,7 +83,7 @@ pub fn multiply_parallel(
     level: Level,
     left: Left,
     right: &Panels,
-    start: Start,
+    start: Addend,
     result: &mut [f32],
     stride: usize,
 ) {
@@ -109,7 +109,7 @@ pub fn multiply_parallel(
 struct Multiply<'a> {
     left: Left<'a>,
     right: &'a Panels,
-    start: Start<'a>,
+    start: Addend<'a>,
     /// As wide as `right`.
     result: BlockMut<'a>,
 }
@@ -131,7 +131,7 @@ impl Kernel for Multiply<'_> {
         for block in 0..blocks {
             let k0 = block * DEPTH_BLOCK;
             let depth = right.depth().min(k0 + DEPTH_BLOCK) - k0;
-            let start = if block == 0 { start } else { Start::Result };
+            let start = if block == 0 { start } else { Addend::Result };
             for row0 in (0..rows).step_by(ROW_BLOCK) {
                 let count = (rows - row0).min(ROW_BLOCK);
                 left::pack(&mut packed, left, row0..row0 + count, k0..k0 + depth);
@@ -148,9 +148,9 @@ impl Kernel for Multiply<'_> {
                             a: &packed[group.start * depth..group.end * depth],
                             b: right.panel(panel, k0..k0 + depth),
                             start: match start {
-                                Start::Zero => TileStart::Zero,
-                                Start::Row(bias) => TileStart::Row(&bias[column..][..columns]),
-                                Start::Result => TileStart::Result,
+                                Addend::Zero => TileStart::Zero,
+                                Addend::Row(bias) => TileStart::Row(&bias[column..][..columns]),
+                                Addend::Result => TileStart::Result,
                             },
                             c: &mut result,
                             row: row0 + group.start,

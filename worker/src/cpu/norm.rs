@@ -65,26 +65,26 @@ pub fn backward(x: &[f32], parameters: &[f32], gradient: &[f32]) -> (Vec<f32>, V
     let moments: Vec<(f32, f32)> = x.par_chunks_exact(width).map(moments).collect();
     let mut input = vec![0.0; x.len()];
     let rows = x.par_chunks_exact(width);
-    let slopes = gradient.par_chunks_exact(width);
+    let output_grad = gradient.par_chunks_exact(width);
     input
         .par_chunks_exact_mut(width)
-        .zip(rows.zip(slopes).zip(&moments))
-        .for_each(|(input, ((row, slope), &(mean, scale)))| {
+        .zip(rows.zip(output_grad).zip(&moments))
+        .for_each(|(input, ((row, grad), &(mean, scale)))| {
             let normal = |k: usize| (row[k] - mean) * scale;
-            let slope = |k: usize| slope[k] * weight[k];
-            let level = sum(width, slope) / count;
-            let tilt = sum(width, |k| slope(k) * normal(k)) / count;
+            let normal_grad = |k: usize| grad[k] * weight[k];
+            let level = sum(width, normal_grad) / count;
+            let tilt = sum(width, |k| normal_grad(k) * normal(k)) / count;
             for (k, input) in input.iter_mut().enumerate() {
-                *input = scale * (slope(k) - level - normal(k) * tilt);
+                *input = scale * (normal_grad(k) - level - normal(k) * tilt);
             }
         });
     let mut sums = vec![0.0; 2 * width];
     let (weights, biases) = sums.split_at_mut(width);
     let rows = x.chunks_exact(width).zip(gradient.chunks_exact(width));
-    for ((row, slope), (mean, scale)) in rows.zip(moments) {
+    for ((row, grad), (mean, scale)) in rows.zip(moments) {
         for k in 0..width {
-            weights[k] += slope[k] * ((row[k] - mean) * scale);
-            biases[k] += slope[k];
+            weights[k] += grad[k] * ((row[k] - mean) * scale);
+            biases[k] += grad[k];
         }
     }
     (input, sums)

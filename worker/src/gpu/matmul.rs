@@ -25,7 +25,7 @@ pub struct Matrix<'a> {
 
 /// Which factor is taken transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum Transposition {
     /// [m, k] times [k, n].
     Plain,
     /// [m, k] times the transpose of [n, k].
@@ -36,7 +36,7 @@ pub enum Kind {
 
 /// What is added to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum Addend {
     Zero,
     /// What the result already holds.
     Result,
@@ -46,7 +46,7 @@ pub enum Start {
     Rows(usize, usize),
 }
 
-impl Start {
+impl Addend {
     /// How many rows from the right factor's buffer are added.
     fn rows(self) -> u32 {
         match self {
@@ -73,14 +73,14 @@ const SLABS: usize = 16;
 /// Writes a product to `result`.
 pub fn multiply(
     gpu: &Gpu,
-    kind: Kind,
+    kind: Transposition,
     size: Size,
     left: Matrix,
     right: Matrix,
-    start: Start,
+    start: Addend,
     result: Matrix,
 ) {
-    let task = Task {
+    let task = Multiplication {
         kind,
         size,
         left,
@@ -99,7 +99,7 @@ pub fn multiply(
 /// work. Adding them up is the caller's.
 pub fn multiply_slabs(
     gpu: &Gpu,
-    kind: Kind,
+    kind: Transposition,
     size: Size,
     left: Matrix,
     right: Matrix,
@@ -107,12 +107,12 @@ pub fn multiply_slabs(
     (slab, apart): (usize, usize),
 ) {
     assert_eq!(slab % software::DEPTH, 0, "whole turns");
-    let task = Task {
+    let task = Multiplication {
         kind,
         size,
         left,
         right,
-        start: Start::Zero,
+        start: Addend::Zero,
         result,
         slab,
         slabs: size.k.div_ceil(slab).max(1),
@@ -125,10 +125,10 @@ pub fn multiply_slabs(
 /// to `result`, whose rows follow each other without a gap.
 pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
     assert_eq!(result.stride, size.n, "rows without a gap");
-    let (kind, elements) = (Kind::LeftTransposed, size.m * size.n);
+    let (kind, elements) = (Transposition::LeftTransposed, size.m * size.n);
     let (slab, slabs) = slabs(size.k);
     if slabs == 1 {
-        return multiply(gpu, kind, size, left, right, Start::Zero, result);
+        return multiply(gpu, kind, size, left, right, Addend::Zero, result);
     }
     let partial = gpu.empty([slabs * elements]);
     let pieces = Matrix {
@@ -163,16 +163,16 @@ impl<'a> Transposed<'a> {
     }
 
     /// As a product takes it.
-    pub fn factor(&self) -> (Kind, Matrix<'_>) {
+    pub fn factor(&self) -> (Transposition, Matrix<'_>) {
         match &self.copy {
-            None => (Kind::RightTransposed, self.matrix),
+            None => (Transposition::RightTransposed, self.matrix),
             Some(copy) => {
                 let matrix = Matrix {
                     buffer: copy,
                     offset: 0,
                     stride: copy.meta.shape()[1],
                 };
-                (Kind::Plain, matrix)
+                (Transposition::Plain, matrix)
             }
         }
     }
@@ -243,12 +243,12 @@ fn add_slabs(
 
 /// One product, or the slabs of one.
 #[derive(Clone, Copy, Debug)]
-struct Task<'a> {
-    kind: Kind,
+struct Multiplication<'a> {
+    kind: Transposition,
     size: Size,
     left: Matrix<'a>,
     right: Matrix<'a>,
-    start: Start,
+    start: Addend,
     result: Matrix<'a>,
     slab: usize,
     slabs: usize,
@@ -256,7 +256,7 @@ struct Task<'a> {
     apart: usize,
 }
 
-impl Task<'_> {
+impl Multiplication<'_> {
     fn launch(&self, gpu: &Gpu) {
         if self.size.m == 0 || self.size.n == 0 {
             return;
@@ -271,9 +271,9 @@ impl Task<'_> {
     /// What kernels are told, with the factors' offsets and strides in a unit of their own.
     fn parts(&self, left: (usize, usize), right: (usize, usize)) -> PartsLaunch {
         let (first, second) = match self.start {
-            Start::Zero | Start::Result => (0, 0),
-            Start::Row(first) => (first, 0),
-            Start::Rows(first, second) => (first, second),
+            Addend::Zero | Addend::Result => (0, 0),
+            Addend::Row(first) => (first, 0),
+            Addend::Rows(first, second) => (first, second),
         };
         PartsLaunch::new(
             word(left.0),

@@ -11,7 +11,7 @@ use speech::{
 use thiserror::Error;
 
 use super::Model;
-use crate::stream::{NoFrames, NotStreamable, Stream};
+use crate::stream::{NoFrames, NotStreamable, StreamingNetwork};
 
 /// Seconds of sound that are heard at once. Ends are looked for behind each.
 const MOMENT: f64 = 0.1;
@@ -58,7 +58,7 @@ pub struct Utterance {
 pub struct Listener<'a> {
     model: &'a Model,
     front_end: LiveFrontEnd<'a>,
-    network: Stream,
+    network: StreamingNetwork,
     decoding: Decoding<'a>,
     /// Sound that does not fill a moment yet.
     waiting: Vec<f32>,

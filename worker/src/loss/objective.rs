@@ -51,12 +51,12 @@ impl Shaped<'_> {
             value -= weight * log_prob;
             weights += weight;
         }
-        let slopes = likelihood.gradient.iter_mut().zip(log_probs).enumerate();
-        for (place, (slope, &log_prob)) in slopes {
+        let grads = likelihood.gradient.iter_mut().zip(log_probs).enumerate();
+        for (place, (grad, &log_prob)) in grads {
             let probability = exp(log_prob);
             let hit = if place == class { 1.0 } else { 0.0 };
             let even = weights * probability - spread * objective.class_weight(place);
-            *slope = (sharp * (probability - hit) + even) as f32;
+            *grad = (sharp * (probability - hit) + even) as f32;
         }
         likelihood.value = value;
         likelihood
@@ -79,17 +79,17 @@ impl Shaped<'_> {
         let mut probabilities = vec![0.0; outputs];
         let mut divergence = 0.0;
         let frames = log_probs.chunks_exact(outputs);
-        for (frame, slopes) in frames.zip(likelihood.gradient.chunks_exact_mut(outputs)) {
+        for (frame, grads) in frames.zip(likelihood.gradient.chunks_exact_mut(outputs)) {
             for (probability, &log_prob) in probabilities.iter_mut().zip(frame) {
                 *probability = exp(log_prob);
             }
             let terms = probabilities.iter().zip(frame);
             let negentropy: f64 = terms.map(|(p, log_prob)| p * log_prob).sum();
             divergence += uniform + negentropy;
-            let places = slopes.iter_mut().zip(probabilities.iter().zip(frame));
-            for (slope, (probability, log_prob)) in places {
+            let places = grads.iter_mut().zip(probabilities.iter().zip(frame));
+            for (grad, (probability, log_prob)) in places {
                 let even = probability * (log_prob - negentropy);
-                *slope = (sharp * f64::from(*slope) + smoothing * even) as f32;
+                *grad = (sharp * f64::from(*grad) + smoothing * even) as f32;
             }
         }
         likelihood.value = sharp * likelihood.value + smoothing * divergence;

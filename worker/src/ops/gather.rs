@@ -17,14 +17,14 @@ use crate::ops::packing::Packing;
 ///
 /// # Panics
 /// If `x` is not of the shape that `gather` was made for.
-pub fn apply(implementation: Implementation, x: Tensor<2>, gather: Mix) -> Tensor<2> {
+pub fn apply(implementation: Implementation, x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     assert_eq!(x.dims(), gather.source_dims(), "rows to gather from");
     dispatch!(implementation, x, gather)
 }
 
 /// Which units are added up to which.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Mix {
+pub struct RowGather {
     /// Values of a unit.
     pub unit: usize,
     /// Rows and units of a row of the result.
@@ -38,7 +38,7 @@ pub struct Mix {
     pub weights: Vec<f32>,
 }
 
-impl Mix {
+impl RowGather {
     fn new(unit: usize, shape: [usize; 2], source_shape: [usize; 2]) -> Self {
         Self {
             unit,
@@ -60,18 +60,18 @@ impl Mix {
 
     /// Single values in another order, of `sources` there are; zeros where there is none.
     pub fn order(order: &[Option<u32>], sources: usize) -> Self {
-        let mut mix = Self::new(1, [order.len(), 1], [sources, 1]);
+        let mut gather = Self::new(1, [order.len(), 1], [sources, 1]);
         for &source in order {
-            mix.sources.extend(source);
-            mix.end(false);
+            gather.sources.extend(source);
+            gather.end(false);
         }
-        mix
+        gather
     }
 
     /// Each frame, of `inputs` values, beside those around it.
     pub fn context(packing: &Packing, inputs: usize, left: usize, right: usize) -> Self {
         let rows = packing.rows();
-        let mut mix = Self::new(inputs, [rows, left + 1 + right], [rows, 1]);
+        let mut gather = Self::new(inputs, [rows, left + 1 + right], [rows, 1]);
         for (step, place) in packing.cells() {
             let length = packing.length(place);
             for k in 0..=left + right {
@@ -79,12 +79,12 @@ impl Mix {
                     && step < length
                     && frame < length
                 {
-                    mix.sources.push(packing.row(frame, place) as u32);
+                    gather.sources.push(packing.row(frame, place) as u32);
                 }
-                mix.end(false);
+                gather.end(false);
             }
         }
-        mix
+        gather
     }
 
     /// The means of windows; `packing` is of the frames, `output` of what comes out.
@@ -95,7 +95,7 @@ impl Mix {
             window,
         } = *shape;
         let output_bands = shape.output_bands();
-        let mut mix = Self::new(
+        let mut gather = Self::new(
             channels,
             [output.rows(), output_bands],
             [packing.rows(), bands],
@@ -107,13 +107,14 @@ impl Mix {
                     let row = packing.row(frame, place);
                     let end = bands.min((band + 1) * window[1]);
                     let units = band * window[1]..end;
-                    mix.sources
+                    gather
+                        .sources
                         .extend(units.map(|band| (row * bands + band) as u32));
                 }
-                mix.end(true);
+                gather.end(true);
             }
         }
-        mix
+        gather
     }
 
     /// The values under a kernel, a row of `output_bands · depth` for each frame that comes out.
@@ -121,7 +122,7 @@ impl Mix {
         let area = shape.kernel[0] * shape.kernel[1];
         let [reach_frames, reach_bands] = shape.reach();
         let output_bands = shape.output_bands();
-        let mut mix = Self::new(
+        let mut gather = Self::new(
             shape.channels,
             [output.rows(), output_bands * area],
             [packing.rows(), shape.bands],
@@ -139,13 +140,13 @@ impl Mix {
                         .filter(|&at| at < shape.bands);
                     if let (Some(frame), Some(at)) = (frame, at) {
                         let row = packing.row(frame, place);
-                        mix.sources.push((row * shape.bands + at) as u32);
+                        gather.sources.push((row * shape.bands + at) as u32);
                     }
-                    mix.end(false);
+                    gather.end(false);
                 }
             }
         }
-        mix
+        gather
     }
 
     /// From the gradient of the result to that of what was mixed: each unit's takers in their order.

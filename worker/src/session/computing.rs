@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::Device;
 use proto::{
     contribution::{Contribution, PassKind, Quarantined, Unusable},
-    failpoint::{self, Place},
+    failpoint::{self, Failpoint},
     tree, v1,
 };
 use speech::features::Features;
@@ -30,27 +30,27 @@ use crate::{
     gradient::{self, GradientError, MicroBatch},
     inference,
     network::{Network, WrongParameters},
-    transfer::{Vector, Weights},
+    transfer::{PulledWeights, Vector},
 };
 
 /// A lease to be computed.
-pub(super) struct Task {
+pub(super) struct LeaseTask {
     pub worker: u64,
     pub job: Arc<Job>,
     pub lease: Lease,
     /// New weights; `None` to go on with those that are held.
-    pub weights: Option<Weights>,
+    pub weights: Option<PulledWeights>,
     /// The lease's micro-batches, in order.
     pub micro_batches: stream::Receiver<Loaded>,
     /// What went on before it was handed over, for the account of the time.
     pub before: Before,
     /// Told when the last micro-batch begins.
     pub ending: oneshot::Sender<()>,
-    pub done: oneshot::Sender<Result<Outcome, ComputingError>>,
+    pub done: oneshot::Sender<Result<LeaseResult, ComputingError>>,
 }
 
 /// What came of a lease.
-pub(super) enum Outcome {
+pub(super) enum LeaseResult {
     /// To be pushed.
     Gradient {
         header: v1::ContributionHeader,
@@ -87,7 +87,7 @@ pub(super) enum ComputingError {
 
 /// The way to the thread. Dropped, the thread ends with what it is at.
 pub(super) struct Computing {
-    tasks: mpsc::Sender<Task>,
+    tasks: mpsc::Sender<LeaseTask>,
 }
 
 impl Computing {
@@ -96,12 +96,12 @@ impl Computing {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(device: Device, memory: Option<u64>) -> Result<Self, SessionError> {
-        let (tasks, incoming) = mpsc::channel::<Task>();
+        let (tasks, incoming) = mpsc::channel::<LeaseTask>();
         let run = move || {
             let mut held = None;
             let mut idle_since = None;
             for task in incoming {
-                let Task {
+                let LeaseTask {
                     done,
                     micro_batches,
                     job,
@@ -146,7 +146,7 @@ impl Computing {
     }
 
     /// Hands a task over; its `done` closes without an answer when the thread is gone.
-    pub fn hand_over(&self, task: Task) {
+    pub fn hand_over(&self, task: LeaseTask) {
         // The task, and with it `done`, is dropped when nobody takes it.
         let _ = self.tasks.send(task);
     }
@@ -157,7 +157,7 @@ fn network<'a>(
     held: &'a mut Option<(Arc<Job>, Network)>,
     device: &Device,
     job: &Arc<Job>,
-    weights: Option<Weights>,
+    weights: Option<PulledWeights>,
 ) -> Result<&'a Network, WrongParameters> {
     if held.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, job)) {
         *held = None;
@@ -180,11 +180,11 @@ struct Work<'a> {
     ending: Option<oneshot::Sender<()>>,
     /// Bytes of it, where that is known.
     memory: Option<u64>,
-    done: &'a oneshot::Sender<Result<Outcome, ComputingError>>,
+    done: &'a oneshot::Sender<Result<LeaseResult, ComputingError>>,
 }
 
 impl Work<'_> {
-    fn run(&mut self) -> Result<Outcome, ComputingError> {
+    fn run(&mut self) -> Result<LeaseResult, ComputingError> {
         match self.lease.key.kind {
             PassKind::Gradient => self.gradient(),
             PassKind::Evaluation => self.evaluation(),
@@ -226,14 +226,14 @@ impl Work<'_> {
         })
     }
 
-    fn gradient(&mut self) -> Result<Outcome, ComputingError> {
+    fn gradient(&mut self) -> Result<LeaseResult, ComputingError> {
         let (node, end) = (self.lease.key.node, self.lease.end());
         let mut leaf = |_| {
             let loaded = self.next()?;
             let started = Instant::now();
             let contribution = self.contribution(&loaded)?;
             self.spent.compute += started.elapsed().as_secs_f64();
-            failpoint::pass(Place::WorkerCompute);
+            failpoint::reach(Failpoint::WorkerCompute);
             Ok::<_, ComputingError>(Some(contribution))
         };
         let mut sum = tree::fold(node, end, &mut leaf, &mut Contribution::merge)?
@@ -242,7 +242,7 @@ impl Work<'_> {
         let vector = Vector::new(sum.sum.take().unwrap_or_default(), sum.wire);
         let elements = vector.values.len();
         let header = v1::ContributionHeader::unsealed(self.worker, key, &sum, elements, self.spent);
-        Ok(Outcome::Gradient { header, vector })
+        Ok(LeaseResult::Gradient { header, vector })
     }
 
     /// What one micro-batch adds. What is left out of it has a name, and weighs nothing.
@@ -323,7 +323,7 @@ impl Work<'_> {
         })
     }
 
-    fn evaluation(&mut self) -> Result<Outcome, ComputingError> {
+    fn evaluation(&mut self) -> Result<LeaseResult, ComputingError> {
         let mut results = Vec::new();
         for _ in &self.lease.micro_batches {
             let loaded = self.next()?;
@@ -353,7 +353,7 @@ impl Work<'_> {
                 ..v1::UtteranceResult::default()
             }));
         }
-        Ok(Outcome::Evaluation(v1::EvaluationReport {
+        Ok(LeaseResult::Evaluation(v1::EvaluationReport {
             worker: self.worker,
             key: Some(self.lease.key.clone().into()),
             results,

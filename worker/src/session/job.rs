@@ -58,7 +58,7 @@ impl Job {
         let mut hasher = blake3::Hasher::new();
         hasher
             .update(self.front_end_digest.as_bytes())
-            .update(&utterance.heard());
+            .update(&utterance.segment_digest());
         if let Some(stats) = &utterance.voice {
             hasher.update(digest(stats).as_bytes());
         }

@@ -58,7 +58,7 @@ impl Utterance {
     }
 
     /// Names what is heard: the recording or one channel of it, or the segment of that.
-    pub fn heard(&self) -> Digest {
+    pub fn segment_digest(&self) -> Digest {
         let source = self.audio.of_channel(self.channel);
         let Some(part) = &self.segment else {
             return source;
@@ -244,7 +244,7 @@ mod tests {
                 end: it.end,
             });
             let lease = Lease::try_from(lease)?;
-            Ok::<_, ConvertError>(lease.micro_batches[0].utterances[0].heard())
+            Ok::<_, ConvertError>(lease.micro_batches[0].utterances[0].segment_digest())
         };
         let mut all = Vec::new();
         for segment in [None, Some(5..9), Some(5..10)] {

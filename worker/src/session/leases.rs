@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use super::{
     PATIENCE, REASON, Session,
     account::{Before, Stretch},
-    computing::{ComputingError, Outcome, Task},
+    computing::{ComputingError, LeaseResult, LeaseTask},
     contact::{Contact, delays},
     error::SessionError,
     job::Job,
@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     gradient::GradientError,
-    transfer::{CallError, Vector, Weights, answer},
+    transfer::{CallError, PulledWeights, Vector, answer},
 };
 
 /// How long a coordinator may sit on a request for a lease.
@@ -213,13 +213,13 @@ impl<'a> Leases<'a> {
         handed_in
     }
 
-    async fn hand_in(&self, key: Key, outcome: Outcome) -> Result<(), Undone> {
+    async fn hand_in(&self, key: Key, outcome: LeaseResult) -> Result<(), Undone> {
         let contact = &self.session.contact;
         match outcome {
-            Outcome::Gradient { header, vector } => {
+            LeaseResult::Gradient { header, vector } => {
                 push(contact, self.member, key, header, vector).await;
             }
-            Outcome::Evaluation(report) => {
+            LeaseResult::Evaluation(report) => {
                 let call = || {
                     let (control, report) = (contact.control.clone(), report.clone());
                     parts::report(control, report)
@@ -232,7 +232,11 @@ impl<'a> Leases<'a> {
         Ok(())
     }
 
-    async fn compute(&self, lease: Lease, ending: oneshot::Sender<()>) -> Result<Outcome, Undone> {
+    async fn compute(
+        &self,
+        lease: Lease,
+        ending: oneshot::Sender<()>,
+    ) -> Result<LeaseResult, Undone> {
         let mut held = self.held.lock().await;
         let job = self.job(&mut held, &lease.key.job).await?;
         let (ready, micro_batches) = mpsc::channel(AHEAD);
@@ -258,7 +262,7 @@ impl<'a> Leases<'a> {
                 pushed: self.handed_in(now),
             };
             let (done, outcome) = oneshot::channel();
-            session.computing.hand_over(Task {
+            session.computing.hand_over(LeaseTask {
                 worker: self.member.worker,
                 job: Arc::clone(&job),
                 lease: lease.clone(),
@@ -305,7 +309,7 @@ impl<'a> Leases<'a> {
         held: &mut Held,
         lease: &Lease,
         job: &Job,
-    ) -> Result<Option<Weights>, Undone> {
+    ) -> Result<Option<PulledWeights>, Undone> {
         let Lease { key, averaged, .. } = lease;
         let version = Version {
             job: key.job.clone(),

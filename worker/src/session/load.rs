@@ -44,7 +44,7 @@ pub(super) enum LoadError {
 #[derive(Debug)]
 pub(super) struct Example {
     pub utterance: Utterance,
-    heard: Heard,
+    features: ExampleFeatures,
     /// The length of its audio, as it was recorded.
     pub seconds: f64,
     /// `None` where the model lacks a character or class of its transcript; only in an evaluation.
@@ -53,7 +53,7 @@ pub(super) struct Example {
 
 /// What the model sees of an utterance.
 #[derive(Debug)]
-enum Heard {
+enum ExampleFeatures {
     /// As it is.
     Plain(Arc<Prepared>),
     /// In training, on one occasion.
@@ -62,9 +62,9 @@ enum Heard {
 
 impl Example {
     pub fn features(&self) -> &Features {
-        match &self.heard {
-            Heard::Plain(prepared) => &prepared.features,
-            Heard::Augmented(features) => features,
+        match &self.features {
+            ExampleFeatures::Plain(prepared) => &prepared.features,
+            ExampleFeatures::Augmented(features) => features,
         }
     }
 }
@@ -146,7 +146,7 @@ impl Loader {
             let sources = self.sources(contact, job, micro_batch, need).await?;
             let loaded = {
                 let (job, micro_batch) = (Arc::clone(job), micro_batch.clone());
-                blocking(move || finish(&job, micro_batch, sources, epoch)).await?
+                blocking(move || assemble(&job, micro_batch, sources, epoch)).await?
             };
             if ready.send(loaded).await.is_err() {
                 // Nobody computes any more; why is theirs to say.
@@ -210,7 +210,7 @@ impl Loader {
                 utterances
                     .par_iter()
                     .zip(&places)
-                    .map(|(utterance, &place)| loader.hear(&job, utterance, &files[place], need))
+                    .map(|(utterance, &place)| loader.decode(&job, utterance, &files[place], need))
                     .collect::<Result<Vec<_>, _>>()
             })
             .await?
@@ -235,7 +235,7 @@ impl Loader {
                 self.features.get(&key).map(Source::Prepared)
             }
             Need::Sound { epoch } => {
-                let sound = self.sound.get(&job.sound_key(&utterance.heard()));
+                let sound = self.sound.get(&job.sound_key(&utterance.segment_digest()));
                 sound.map(|sound| Source::Sound(sound, epoch))
             }
         };
@@ -245,17 +245,19 @@ impl Loader {
         let Some(part) = utterance.part() else {
             let bytes = self.audio.find(&utterance.audio);
             return bytes
-                .map(|bytes| self.hear(job, utterance, &bytes, need))
+                .map(|bytes| self.decode(job, utterance, &bytes, need))
                 .transpose();
         };
         match self.recordings.find(&self.audio, &utterance.audio, &part) {
             Ok(None) => Ok(None),
-            Ok(Some(audio)) => self.keep(job, utterance, &audio, need).map(Some),
+            Ok(Some(audio)) => self
+                .compute_features(job, utterance, &audio, need)
+                .map(Some),
             Err(error) => undecodable(utterance, &error).map(Some),
         }
     }
 
-    fn hear(
+    fn decode(
         &self,
         job: &Job,
         utterance: &Utterance,
@@ -268,16 +270,16 @@ impl Loader {
                 .map(|heard| mixed(heard, &utterance.audio.path)),
             Some(part) => self
                 .recordings
-                .hear(&self.audio, &utterance.audio, bytes, &part),
+                .decode(&self.audio, &utterance.audio, bytes, &part),
         };
         match audio {
-            Ok(audio) => self.keep(job, utterance, &audio, need),
+            Ok(audio) => self.compute_features(job, utterance, &audio, need),
             Err(error) => undecodable(utterance, &error),
         }
     }
 
-    /// What is made of `audio`, and kept.
-    fn keep(
+    /// Computes what is needed of `audio`, and puts it into its cache.
+    fn compute_features(
         &self,
         job: &Job,
         utterance: &Utterance,
@@ -291,7 +293,7 @@ impl Loader {
                 let speaker = speaker.map_err(|error| fault(utterance, &error))?;
                 let features = match job.front_end.features_of(audio, speaker.as_ref()) {
                     Ok(features) => features,
-                    Err(error) => return unheard(utterance, &error),
+                    Err(error) => return without_features(utterance, &error),
                 };
                 let prepared = Arc::new(Prepared { features, seconds });
                 let key = job.feature_key(utterance);
@@ -301,10 +303,10 @@ impl Loader {
             Need::Sound { epoch } => {
                 let samples = match job.front_end.samples(audio) {
                     Ok(samples) => samples.into_owned(),
-                    Err(error) => return unheard(utterance, &error),
+                    Err(error) => return without_features(utterance, &error),
                 };
                 let sound = Arc::new(Sound { samples, seconds });
-                let key = job.sound_key(&utterance.heard());
+                let key = job.sound_key(&utterance.segment_digest());
                 self.sound.keep(key, Arc::clone(&sound));
                 Source::Sound(sound, epoch)
             }
@@ -314,24 +316,24 @@ impl Loader {
 }
 
 /// Everything but the audio of a micro-batch; in training (`epoch`) with what the epoch makes of it.
-fn finish(
+fn assemble(
     job: &Job,
     micro_batch: MicroBatch,
     sources: Vec<Source>,
     epoch: Option<u32>,
 ) -> Result<Loaded, LoadError> {
     let mut unusable = Vec::new();
-    let (mut usable, mut heard) = (Vec::new(), Vec::new());
+    let (mut usable, mut usable_sources) = (Vec::new(), Vec::new());
     for (utterance, source) in micro_batch.utterances.into_iter().zip(sources) {
         if let Source::Unusable(reason) = source {
             unusable.push(left_out(&utterance, &reason));
             continue;
         }
         usable.push(utterance);
-        heard.push(source);
+        usable_sources.push(source);
     }
-    let sounds: Vec<&[f32]> = heard.iter().map(Source::samples).collect();
-    let made: Vec<Result<Example, Unusable>> = (usable, &heard)
+    let sounds: Vec<&[f32]> = usable_sources.iter().map(Source::samples).collect();
+    let made: Vec<Result<Example, Unusable>> = (usable, &usable_sources)
         .into_par_iter()
         .enumerate()
         .map(|(place, (utterance, source))| {
@@ -370,8 +372,11 @@ fn example<'a>(
         epoch,
         utterance: utterance.index,
     };
-    let (seconds, mut heard) = match source {
-        Source::Prepared(prepared) => (prepared.seconds, Heard::Plain(Arc::clone(prepared))),
+    let (seconds, mut example_features) = match source {
+        Source::Prepared(prepared) => (
+            prepared.seconds,
+            ExampleFeatures::Plain(Arc::clone(prepared)),
+        ),
         Source::Sound(sound, epoch) => {
             let needed = match (job.recipe.model.head, &labels) {
                 (Head::Ctc, Some(labels)) => {
@@ -390,7 +395,7 @@ fn example<'a>(
                 .augmenter
                 .features(&job.front_end, recording, on(*epoch), needed);
             match features {
-                Ok(features) => (sound.seconds, Heard::Augmented(features)),
+                Ok(features) => (sound.seconds, ExampleFeatures::Augmented(features)),
                 Err(error) => match Reason::of_front_end(&error) {
                     Some(_) => return Ok(Err(left_out(&utterance, &error.to_string()))),
                     None => return Err(fault(&utterance, &error)),
@@ -401,16 +406,16 @@ fn example<'a>(
         Source::Unusable(reason) => return Ok(Err(left_out(&utterance, reason))),
     };
     if let Some(epoch) = epoch.filter(|_| job.augmenter.masks()) {
-        let mut features = match heard {
-            Heard::Plain(prepared) => prepared.features.clone(),
-            Heard::Augmented(features) => features,
+        let mut features = match example_features {
+            ExampleFeatures::Plain(prepared) => prepared.features.clone(),
+            ExampleFeatures::Augmented(features) => features,
         };
         job.augmenter.mask(&mut features, on(epoch));
-        heard = Heard::Augmented(features);
+        example_features = ExampleFeatures::Augmented(features);
     }
     Ok(Ok(Example {
         utterance,
-        heard,
+        features: example_features,
         seconds,
         labels,
     }))
@@ -438,7 +443,7 @@ fn undecodable(utterance: &Utterance, error: &AudioError) -> Result<Source, Load
 }
 
 /// What it means that audio gives no features.
-fn unheard(utterance: &Utterance, error: &FrontEndError) -> Result<Source, LoadError> {
+fn without_features(utterance: &Utterance, error: &FrontEndError) -> Result<Source, LoadError> {
     match Reason::of_front_end(error) {
         Some(_) => Ok(Source::Unusable(format!(
             "{}: {error}",

@@ -11,7 +11,7 @@ use crate::cpu::{Level, convolution};
 pub enum Sight {
     Context { left: usize, right: usize },
     Average(AveragePool),
-    Convolution(Convolution, Box<convolution::Weights>),
+    Convolution(Convolution, Box<convolution::PackedKernel>),
 }
 
 /// Frames as they come, those of them that are still seen, and the rows made of them.

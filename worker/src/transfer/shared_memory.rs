@@ -1,7 +1,5 @@
-//! The way through memory, for a worker on the coordinator's host: its own lane, which it writes
-//! gradients into, and those that the coordinator writes weights into. Whatever stands in the way means
-//! that vectors go over the connection instead. It decides whether there is a way; it does not depend on
-//! what the vectors are.
+//! The shared-memory transport of a worker on the coordinator's host: its own shared memory, which it writes gradients
+//! into, and those that the coordinator writes weights into. Where it cannot be used, vectors go over the connection.
 
 use std::{
     io,
@@ -13,8 +11,8 @@ use std::{
 
 use proto::{
     CHUNK_BYTES,
-    failpoint::{self, Place},
-    shared_memory::{self, Lane},
+    failpoint::{self, Failpoint},
+    shared_memory::{self, SharedMemory},
     v1::{self, tensors_client::TensorsClient},
     wire::Wire,
 };
@@ -53,17 +51,17 @@ struct Owner {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Lanes {
+pub(super) struct SharedMemoryTransport {
     boot_id: Option<String>,
     /// There is no way: it was tried.
     closed: AtomicBool,
     /// The worker's own, or that there is none.
-    own: tokio::sync::Mutex<Option<(Owner, Option<Arc<Lane>>)>>,
+    own: tokio::sync::Mutex<Option<(Owner, Option<Arc<SharedMemory>>)>>,
     /// Shared memory with weights, the newest at the end.
-    weights: Mutex<Vec<Arc<Lane>>>,
+    weights: Mutex<Vec<Arc<SharedMemory>>>,
 }
 
-impl Lanes {
+impl SharedMemoryTransport {
     pub fn new() -> Self {
         // What means nothing was refused when the program began.
         let wanted = is_wanted().unwrap_or(true);
@@ -91,7 +89,7 @@ impl Lanes {
         client: &TensorsClient<Channel>,
         header: &v1::ContributionHeader,
         bytes: u64,
-    ) -> Option<Arc<Lane>> {
+    ) -> Option<Arc<SharedMemory>> {
         let boot_id = self.boot_id()?;
         let key = header.key.as_ref()?;
         let owner = Owner {
@@ -112,11 +110,11 @@ impl Lanes {
         let mut client = client.clone();
         let opened = answer("OpenLane", super::SILENCE, client.open_lane(request)).await;
         let lane = opened.ok()?.into_inner().lane;
-        let place = lane.and_then(|lane| shared_memory::Place::try_from(lane).ok());
+        let place = lane.and_then(|lane| shared_memory::SharedMemoryHandle::try_from(lane).ok());
         let lane = place
             .filter(|place| place.bytes == bytes)
             .and_then(|place| {
-                let opened = Lane::open(place, true);
+                let opened = SharedMemory::open(place, true);
                 opened.map_err(|error| self.close(&error)).ok()
             });
         let lane = lane.map(Arc::new);
@@ -130,13 +128,16 @@ impl Lanes {
     }
 
     /// A lane that the coordinator writes weights into.
-    pub fn of_weights(&self, place: shared_memory::Place) -> io::Result<Arc<Lane>> {
+    pub fn open_weights(
+        &self,
+        place: shared_memory::SharedMemoryHandle,
+    ) -> io::Result<Arc<SharedMemory>> {
         // Nothing panics while it is held.
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = known.iter().find(|lane| lane.place() == place) {
+        if let Some(lane) = known.iter().find(|lane| lane.handle() == place) {
             return Ok(Arc::clone(lane));
         }
-        let lane = Arc::new(Lane::open(place, false)?);
+        let lane = Arc::new(SharedMemory::open(place, false)?);
         known.push(Arc::clone(&lane));
         if known.len() > REMEMBERED {
             known.remove(0);
@@ -149,7 +150,7 @@ impl Lanes {
 ///
 /// # Errors
 /// When the system refuses, for want of memory for instance.
-pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
+pub(super) fn write(lane: &SharedMemory, vector: &Vector) -> io::Result<u64> {
     /// The bytes that this process has ever written.
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = 1 + WRITTEN.fetch_add(1, Ordering::Relaxed);
@@ -159,7 +160,7 @@ pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
     for (run, values) in runs.enumerate() {
         let bytes = vector.wire.bytes_of(values, &mut room);
         lane.write(bytes, (CHUNK_BYTES * run) as u64)?;
-        failpoint::pass(Place::WorkerPush);
+        failpoint::reach(Failpoint::WorkerPush);
     }
     lane.commit(number)?;
     Ok(number)
@@ -169,7 +170,12 @@ pub(super) fn write(lane: &Lane, vector: &Vector) -> io::Result<u64> {
 ///
 /// # Errors
 /// When the system refuses, or the lane is shorter.
-pub(super) fn read(lane: &Lane, number: u64, wire: Wire, values: &mut [f32]) -> io::Result<bool> {
+pub(super) fn read(
+    lane: &SharedMemory,
+    number: u64,
+    wire: Wire,
+    values: &mut [f32],
+) -> io::Result<bool> {
     if lane.number() != number {
         return Ok(false);
     }
@@ -183,7 +189,7 @@ pub(super) fn read(lane: &Lane, number: u64, wire: Wire, values: &mut [f32]) -> 
             lane.read(&mut room, offset)?;
             wire.decode(&room, values);
         }
-        failpoint::pass(Place::WorkerPull);
+        failpoint::reach(Failpoint::WorkerPull);
     }
     Ok(lane.number() == number)
 }
@@ -196,7 +202,7 @@ mod tests {
     fn weights_that_change_while_they_are_read_are_not_taken() {
         for wire in [Wire::F32, Wire::Bf16] {
             let vector = Vector::new((0..300).map(|at| at as f32).collect(), wire);
-            let lane = Lane::create(vector.bytes(), true).unwrap();
+            let lane = SharedMemory::create(vector.bytes(), true).unwrap();
             let number = write(&lane, &vector).unwrap();
             let mut values = vec![0.0; 300];
             assert!(!read(&lane, number + 1, wire, &mut values).unwrap());
@@ -224,20 +230,20 @@ mod tests {
 
     #[test]
     fn a_lane_of_weights_is_opened_once() {
-        let lanes = Lanes::new();
-        let made = Lane::create(10, false).unwrap();
-        let first = lanes.of_weights(made.place()).unwrap();
+        let transport = SharedMemoryTransport::new();
+        let made = SharedMemory::create(10, false).unwrap();
+        let first = transport.open_weights(made.handle()).unwrap();
         assert!(Arc::ptr_eq(
             &first,
-            &lanes.of_weights(made.place()).unwrap()
+            &transport.open_weights(made.handle()).unwrap()
         ));
-        let others: Vec<Lane> = (0..REMEMBERED)
-            .map(|_| Lane::create(10, false).unwrap())
+        let others: Vec<SharedMemory> = (0..REMEMBERED)
+            .map(|_| SharedMemory::create(10, false).unwrap())
             .collect();
         for other in &others {
-            lanes.of_weights(other.place()).unwrap();
+            transport.open_weights(other.handle()).unwrap();
         }
-        let again = lanes.of_weights(made.place()).unwrap();
+        let again = transport.open_weights(made.handle()).unwrap();
         assert!(!Arc::ptr_eq(&first, &again));
     }
 }

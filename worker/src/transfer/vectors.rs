@@ -1,12 +1,9 @@
 //! Vectors on their way: a gradient as it is handed in, weights as they came. They are large, so that
 //! their memory is shared and used again.
 
-use std::{
-    ops::Deref,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ops::Deref, sync::Arc};
 
-use proto::wire::Wire;
+use proto::{buffer_pool::BufferPool, wire::Wire};
 
 /// A gradient. Clones share it.
 #[derive(Clone, Debug)]
@@ -30,40 +27,22 @@ impl Vector {
     }
 }
 
-/// Where memory for weights waits to be used again. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Vec<f32>>>>);
-
-impl Pool {
-    /// Old weights, and the new ones beside them.
-    const MOST: usize = 2;
-
-    /// A vector of `elements`, whatever they are.
-    pub fn take(&self, elements: usize) -> Vec<f32> {
-        // Nothing panics while it is held.
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.retain(|vector| vector.len() == elements);
-        let vector = spare.pop();
-        drop(spare);
-        vector.unwrap_or_else(|| vec![0.0; elements])
-    }
-
-    pub fn weights(&self, values: Vec<f32>) -> Weights {
-        Weights {
-            values,
-            pool: self.clone(),
-        }
-    }
-}
-
-/// Weights as one vector.
+/// Weights as one vector, whose memory goes back to a pool.
 #[derive(Debug)]
-pub struct Weights {
+pub struct PulledWeights {
     values: Vec<f32>,
-    pool: Pool,
+    pool: BufferPool,
 }
 
-impl Deref for Weights {
+impl PulledWeights {
+    /// `values`, which go back to `pool` if they were taken from it.
+    pub(super) fn new(values: Vec<f32>, pool: &BufferPool) -> Self {
+        let pool = pool.clone();
+        Self { values, pool }
+    }
+}
+
+impl Deref for PulledWeights {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -71,13 +50,9 @@ impl Deref for Weights {
     }
 }
 
-impl Drop for Weights {
+impl Drop for PulledWeights {
     fn drop(&mut self) {
-        let locked = self.pool.0.lock();
-        let mut spare = locked.unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < Pool::MOST {
-            spare.push(std::mem::take(&mut self.values));
-        }
+        self.pool.give(std::mem::take(&mut self.values));
     }
 }
 
@@ -87,14 +62,13 @@ mod tests {
 
     #[test]
     fn memory_of_weights_is_used_again_for_those_of_the_same_model() {
-        let pool = Pool::default();
-        let weights = pool.weights(vec![1.0; 5]);
+        let pool = BufferPool::default();
+        let weights = PulledWeights::new(pool.take(5), &pool);
         let memory = weights.as_ptr();
         drop(weights);
         let again = pool.take(5);
         assert_eq!(again.as_ptr(), memory);
-        drop(pool.weights(again));
+        drop(PulledWeights::new(again, &pool));
         assert_eq!(pool.take(6).len(), 6);
-        assert!(pool.0.lock().unwrap().is_empty());
     }
 }

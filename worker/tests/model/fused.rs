@@ -44,7 +44,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
         .iter()
         .map(|t| draw(t * shape.inputs, 1.0))
         .collect();
-    let slopes: Vec<Vec<f32>> = lengths
+    let output_grad: Vec<Vec<f32>> = lengths
         .iter()
         .map(|t| draw(t * shape.outputs(), 1.0))
         .collect();
@@ -71,7 +71,7 @@ fn run(shape: Recurrent, lengths: &[usize], seed: u64, layer: &Layer) -> Results
     };
     let gradients = y
         .clone()
-        .mul(rows(&slopes, shape.outputs()))
+        .mul(rows(&output_grad, shape.outputs()))
         .sum()
         .backward();
     let values = |tensor: Tensor<2>| tensor.into_data().try_to_vec::<f32>().expect("f32");

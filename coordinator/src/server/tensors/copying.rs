@@ -4,8 +4,8 @@ use std::io;
 
 use proto::{
     contribution::{Digest, Hasher},
-    failpoint::{self, Place},
-    shared_memory::Lane,
+    failpoint::{self, Failpoint},
+    shared_memory::SharedMemory,
     wire::Wire,
 };
 use rayon::prelude::*;
@@ -19,7 +19,7 @@ const COPY_BYTES: usize = 1 << 17;
 /// # Errors
 /// When the lane cannot be read, or is shorter.
 pub fn copy(
-    lane: &Lane,
+    lane: &SharedMemory,
     number: u64,
     wire: Wire,
     values: &mut [f32],
@@ -33,14 +33,19 @@ pub fn copy(
         .enumerate()
         .map(|(block, values)| {
             let digest = copy_block(lane, wire, values, (Hasher::BLOCK * block) as u64)?;
-            failpoint::pass(Place::CoordinatorReceive);
+            failpoint::reach(Failpoint::CoordinatorReceive);
             Ok(digest)
         })
         .collect::<io::Result<_>>()?;
     Ok((lane.number() == number).then_some(blocks))
 }
 
-fn copy_block(lane: &Lane, wire: Wire, values: &mut [f32], start: u64) -> io::Result<Digest> {
+fn copy_block(
+    lane: &SharedMemory,
+    wire: Wire,
+    values: &mut [f32],
+    start: u64,
+) -> io::Result<Digest> {
     let mut hasher = blake3::Hasher::new();
     let mut room = Vec::new();
     for (piece, values) in values.chunks_mut(COPY_BYTES / wire.bytes()).enumerate() {
@@ -69,7 +74,7 @@ mod tests {
         for wire in [Wire::F32, Wire::Bf16] {
             let mut values: Vec<f32> = (0..Hasher::BLOCK + 5).map(|at| at as f32 / 7.0).collect();
             wire.round(&mut values);
-            let lane = Lane::create((wire.bytes() * values.len()) as u64, true).unwrap();
+            let lane = SharedMemory::create((wire.bytes() * values.len()) as u64, true).unwrap();
             lane.write(wire.bytes_of(&values, &mut Vec::new()), 0)
                 .unwrap();
             let mut copied = vec![f32::NAN; values.len()];

@@ -12,8 +12,8 @@ use proto::{
     CHUNK_BYTES,
     contribution::{Contribution, Digest, Hasher, Key},
     convert::ConvertError,
-    failpoint::{self, Place},
-    shared_memory::Lane,
+    failpoint::{self, Failpoint},
+    shared_memory::SharedMemory,
     tensor::Assembler,
     v1::{self, push_request::Part},
     wire::Wire,
@@ -186,7 +186,7 @@ impl Receiver {
     /// waited for.
     async fn copy(
         &self,
-        lane: Arc<Lane>,
+        lane: Arc<SharedMemory>,
         number: u64,
         wire: Wire,
         elements: usize,
@@ -218,7 +218,7 @@ impl Receiver {
             assembler.push(&chunk)?;
             // While the next ones are on their way: afterwards it would be waited for.
             hasher.update(&chunk.data);
-            failpoint::pass(Place::CoordinatorReceive);
+            failpoint::reach(Failpoint::CoordinatorReceive);
             since += chunk.data.len();
             // Many small chunks are worth one: what trickles counts as silence.
             if since >= CHUNK_BYTES {

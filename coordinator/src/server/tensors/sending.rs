@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use proto::{
     CHUNK_BYTES,
-    failpoint::{self, Place},
+    failpoint::{self, Failpoint},
     shared_memory, tensor, v1,
     wire::Wire,
 };
@@ -57,7 +57,7 @@ pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::Tensor
         let taken = taken.filter(|_| matches!(chunk, Some(Ok(_))));
         if let Some(taken) = &taken {
             taken.send_replace(());
-            failpoint::pass(Place::CoordinatorBroadcast);
+            failpoint::reach(Failpoint::CoordinatorBroadcast);
         }
         chunk.map(|chunk| (chunk, taken))
     };
@@ -68,8 +68,11 @@ pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::Tensor
 }
 
 /// Where a vector lies that its reader can get at itself.
-pub fn in_lane(place: shared_memory::Place, number: u64) -> Chunks<v1::TensorChunk> {
-    failpoint::pass(Place::CoordinatorBroadcast);
+pub fn in_shared_memory(
+    place: shared_memory::SharedMemoryHandle,
+    number: u64,
+) -> Chunks<v1::TensorChunk> {
+    failpoint::reach(Failpoint::CoordinatorBroadcast);
     let chunk = v1::TensorChunk {
         in_lane: Some(v1::InLane {
             lane: Some(place.into()),

@@ -212,7 +212,7 @@ fn what_was_fetched_is_sought_in_the_cache() {
     };
     let heard = fixture
         .recordings
-        .hear(&fixture.audio, &fixture.wanted, &bytes, &part)
+        .decode(&fixture.audio, &fixture.wanted, &bytes, &part)
         .unwrap();
     assert_eq!(heard.samples, fixture.samples[5..10]);
     assert_eq!(fixture.known(), fixture.audio.kept_path(&fixture.wanted));

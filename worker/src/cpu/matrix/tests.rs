@@ -56,9 +56,9 @@ fn every_level_layout_and_start_computes_the_same_chains() {
             ] {
                 for left in [Left::rows(&a, depth), Left::transposed(&at, rows)] {
                     for (start, begin) in [
-                        (Start::Zero, &zero),
-                        (Start::Row(&bias), &repeated),
-                        (Start::Result, &old),
+                        (Addend::Zero, &zero),
+                        (Addend::Row(&bias), &repeated),
+                        (Addend::Result, &old),
                     ] {
                         let expected = chains(&a, &b, begin, rows, depth);
                         let mut result = old.clone();
@@ -82,7 +82,7 @@ fn columns_beside_the_result_are_left_alone() {
         Level::detect(),
         Left::rows(&[1.0, 10.0], 1),
         &right,
-        Start::Zero,
+        Addend::Zero,
         &mut result,
         5,
         2,

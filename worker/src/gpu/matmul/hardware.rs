@@ -4,7 +4,7 @@
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
-use super::{Kind, Parts, Start, Task};
+use super::{Addend, Multiplication, Parts, Transposition};
 use crate::gpu::{Gpu, arg, word};
 
 /// Side of a hardware workgroup's piece of the result, and how much of the inner dimension it holds.
@@ -14,7 +14,7 @@ const DEPTH: usize = 16;
 const SIDE: usize = 16;
 const PIECE: usize = TILE / SIDE;
 
-pub(super) fn launch(gpu: &Gpu, task: &Task) {
+pub(super) fn launch(gpu: &Gpu, task: &Multiplication) {
     let count = CubeCount::Static(
         word(task.size.n.div_ceil(TILE)),
         word(task.size.m.div_ceil(TILE)),
@@ -47,10 +47,10 @@ struct Product {
 }
 
 impl Product {
-    fn new(start: Start) -> Self {
+    fn new(start: Addend) -> Self {
         Self {
             rows: start.rows(),
-            accumulate: start == Start::Result,
+            accumulate: start == Addend::Result,
         }
     }
 }
@@ -63,7 +63,7 @@ fn tile_kernel(
     right: &[f32],
     result: &mut [f32],
     parts: Parts,
-    #[comptime] kind: Kind,
+    #[comptime] kind: Transposition,
     #[comptime] shape: Product,
 ) {
     let m = parts.m as usize;
@@ -76,8 +76,8 @@ fn tile_kernel(
     let x = UNIT_POS_X as usize;
     let y = UNIT_POS_Y as usize;
     let unit = y * SIDE + x;
-    let left_transposed = comptime!(kind == Kind::LeftTransposed);
-    let right_transposed = comptime!(kind == Kind::RightTransposed);
+    let left_transposed = comptime!(kind == Transposition::LeftTransposed);
+    let right_transposed = comptime!(kind == Transposition::RightTransposed);
 
     let mut left_tile = Shared::<[f32]>::new_slice(TILE * DEPTH);
     let mut right_tile = Shared::<[f32]>::new_slice(TILE * DEPTH);

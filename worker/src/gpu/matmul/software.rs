@@ -7,7 +7,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Kind, Matrix, Parts, Start, Task};
+use super::{Addend, Matrix, Multiplication, Parts, Transposition};
 use crate::gpu::{Gpu, arg, word};
 
 /// Rows of a unit's piece of the result. A larger piece takes fewer loads, and longer to translate:
@@ -31,21 +31,21 @@ const COPYING_UNITS: usize = 64;
 
 type Four = Vector<f32, Const<4>>;
 
-pub(super) fn launch(gpu: &Gpu, task: &Task) {
+pub(super) fn launch(gpu: &Gpu, task: &Multiplication) {
     let (left, right, result) = (task.left, task.right, task.result);
     let super::Size { m, n, k } = task.size;
     let rows_from = task.right.buffer;
     let (left_transposed, left, right) = match task.kind {
-        Kind::Plain => (
+        Transposition::Plain => (
             false,
             Fours::of(gpu, left, m, k),
             Fours::of(gpu, right, k, n),
         ),
-        Kind::RightTransposed => {
+        Transposition::RightTransposed => {
             let right = Fours::transposed(gpu, right, n, k);
             (false, Fours::of(gpu, left, m, k), right)
         }
-        Kind::LeftTransposed => (
+        Transposition::LeftTransposed => (
             true,
             Fours::of(gpu, left, k, m),
             Fours::of(gpu, right, k, n),
@@ -84,7 +84,7 @@ pub(super) fn launch(gpu: &Gpu, task: &Task) {
             word(across),
             rows,
             left_transposed,
-            task.start == Start::Result,
+            task.start == Addend::Result,
         );
     }
 }

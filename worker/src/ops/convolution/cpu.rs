@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use speech::model::Convolution;
 
 use super::Packings;
-use crate::cpu::convolution::{Weights, from_patches};
+use crate::cpu::convolution::{PackedKernel, from_patches};
 use crate::cpu::{Level, dense};
 use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
@@ -122,7 +122,7 @@ fn forward(
     packings: &Packings,
 ) -> FlexTensor {
     let Packings { input, output } = packings;
-    let weights = Weights::new(shape, values(parameters));
+    let weights = PackedKernel::new(shape, values(parameters));
     let (x, level) = (values(x), Level::detect());
     let tasks: Vec<(usize, usize)> = (0..output.sequences())
         .flat_map(|place| {
@@ -158,10 +158,11 @@ impl SavedTensors {
             shape,
             packings,
         } = self;
-        let weights = Weights::new(&shape, values(&parameters));
+        let weights = PackedKernel::new(&shape, values(&parameters));
         let (x, level) = (values(&x), Level::detect());
         let (inputs, width) = (shape.inputs(), shape.width());
-        let slopes = dense::slopes(level, shape.activation, values(&output), gradient);
+        let sum_grad =
+            dense::activation_backward(level, shape.activation, values(&output), gradient);
         let Packings { input, output } = packings;
         let parts: Vec<_> = (0..output.sequences())
             .into_par_iter()
@@ -169,7 +170,7 @@ impl SavedTensors {
                 let length = output.length(place);
                 let mut own = Vec::with_capacity(length * width);
                 for step in 0..length {
-                    own.extend_from_slice(&slopes[output.row(step, place) * width..][..width]);
+                    own.extend_from_slice(&sum_grad[output.row(step, place) * width..][..width]);
                 }
                 weights.backward(level, &own, input.length(place), wants_input, |step| {
                     frame(&input, x, inputs, place, step)

@@ -6,7 +6,7 @@ use speech::model::Convolution;
 
 use super::Packings;
 use crate::cpu::convolution::each_weight;
-use crate::ops::gather::{self, Mix};
+use crate::ops::gather::{self, RowGather};
 use crate::ops::{Implementation, linear};
 
 /// [`super::apply`] on any device and for any packing.
@@ -17,7 +17,7 @@ pub fn apply(
     shape: Convolution,
     packings: &Packings,
 ) -> Tensor<2> {
-    let patches = Mix::patches(&packings.input, &packings.output, &shape);
+    let patches = RowGather::patches(&packings.input, &packings.output, &shape);
     let rows = packings.output.rows();
     let bands = shape.output_bands();
     let patches = gather::apply(implementation, x, patches).reshape([rows * bands, shape.depth()]);
@@ -32,7 +32,7 @@ pub fn apply(
 }
 
 /// From the parameters of a convolution to those of the linear layer over patches that it is.
-fn linear_order(shape: &Convolution) -> Mix {
+fn linear_order(shape: &Convolution) -> RowGather {
     let weights = shape.outputs * shape.depth();
     let mut order = vec![0; weights];
     each_weight(shape, |torch, patch| order[patch] = torch as u32);
@@ -40,5 +40,5 @@ fn linear_order(shape: &Convolution) -> Mix {
     let bias = (0..shape.outputs).map(|k| shape.bias.then_some((weights + k) as u32));
     order.extend(bias);
     let elements = weights + if shape.bias { shape.outputs } else { 0 };
-    Mix::order(&order, elements)
+    RowGather::order(&order, elements)
 }

@@ -11,55 +11,58 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::Mix;
+use super::RowGather;
 use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::apply`] on a wgpu device.
-pub fn apply(x: Tensor<2>, mix: Mix) -> Tensor<2> {
+pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as GatherOperator>::gather(
         x.into_dispatch(),
-        Arc::new(mix),
+        Arc::new(gather),
     ))
 }
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
 pub trait GatherOperator: Backend {
-    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self>;
+    fn gather(x: FloatTensor<Self>, gather: Arc<RowGather>) -> FloatTensor<Self>;
 }
 
 impl GatherOperator for CubeBackend {
-    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
-        gather(&contiguous(x), &mix)
+    fn gather(x: FloatTensor<Self>, gather: Arc<RowGather>) -> FloatTensor<Self> {
+        gather_rows(&contiguous(x), &gather)
     }
 }
 
 impl<C: CheckpointStrategy> GatherOperator for Autodiff<CubeBackend, C> {
-    fn gather(x: FloatTensor<Self>, mix: Arc<Mix>) -> FloatTensor<Self> {
+    fn gather(x: FloatTensor<Self>, gather: Arc<RowGather>) -> FloatTensor<Self> {
         let inputs = [x.node()];
-        let output = gather(&contiguous(x.into_primitive()), &mix);
-        register::<_, C, _, 1>(inputs, output, SavedGather(mix))
+        let output = gather_rows(&contiguous(x.into_primitive()), &gather);
+        register::<_, C, _, 1>(inputs, output, SavedGather(gather))
     }
 }
 
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-struct SavedGather(Arc<Mix>);
+struct SavedGather(Arc<RowGather>);
 
 impl Saved<CubeBackend, 1> for SavedGather {
     fn backward(self, output_grad: CubeTensor, _: [bool; 1]) -> [Option<CubeTensor>; 1] {
-        [Some(gather(&contiguous(output_grad), &self.0.transposed()))]
+        [Some(gather_rows(
+            &contiguous(output_grad),
+            &self.0.transposed(),
+        ))]
     }
 }
 
-fn gather(x: &CubeTensor, mix: &Mix) -> CubeTensor {
+fn gather_rows(x: &CubeTensor, gather: &RowGather) -> CubeTensor {
     let gpu = Gpu::of(x);
-    let result = gpu.empty(mix.dims());
-    let [rows, width] = mix.dims();
+    let result = gpu.empty(gather.dims());
+    let [rows, width] = gather.dims();
     let elements = rows * width;
     // An empty buffer cannot be bound.
-    let (mut sources, mut weights) = (mix.sources.clone(), mix.weights.clone());
+    let (mut sources, mut weights) = (gather.sources.clone(), gather.weights.clone());
     sources.push(0);
     weights.push(0.0);
     let (count, units) = gpu.plan.flat(elements);
@@ -70,11 +73,11 @@ fn gather(x: &CubeTensor, mix: &Mix) -> CubeTensor {
             count,
             units,
             arg(x),
-            gpu.upload(&mix.begins).arg(),
+            gpu.upload(&gather.begins).arg(),
             gpu.upload(&sources).arg(),
             gpu.upload(&weights).arg(),
             arg(&result),
-            word(mix.unit),
+            word(gather.unit),
             word(elements),
         );
     }

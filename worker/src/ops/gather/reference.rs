@@ -2,28 +2,28 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 
-use super::Mix;
+use super::RowGather;
 
 /// [`super::apply`] on any device.
-pub fn apply(x: Tensor<2>, mix: Mix) -> Tensor<2> {
+pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     let device = x.device();
-    let [source_rows, source_units] = mix.source_shape;
+    let [source_rows, source_units] = gather.source_shape;
     let sources = source_rows * source_units;
-    let units = mix.shape[0] * mix.shape[1];
+    let units = gather.shape[0] * gather.shape[1];
     // Where there is no source there is a row of zeros.
-    let zeros = Tensor::zeros([1, mix.unit], &device);
-    let x = Tensor::cat(vec![x.reshape([sources, mix.unit]), zeros], 0);
-    let counts = mix.begins.windows(2).map(|bounds| bounds[1] - bounds[0]);
+    let zeros = Tensor::zeros([1, gather.unit], &device);
+    let x = Tensor::cat(vec![x.reshape([sources, gather.unit]), zeros], 0);
+    let counts = gather.begins.windows(2).map(|bounds| bounds[1] - bounds[0]);
     let most = counts.max().unwrap_or(0).max(1);
     let mut sum: Option<Tensor<2>> = None;
     for k in 0..most {
         let at = |unit: usize| {
-            let at = mix.begins[unit] + k;
-            (at < mix.begins[unit + 1]).then_some(at as usize)
+            let at = gather.begins[unit] + k;
+            (at < gather.begins[unit + 1]).then_some(at as usize)
         };
         let order =
-            (0..units).map(|unit| at(unit).map_or(sources as i64, |at| mix.sources[at].into()));
-        let weights = (0..units).map(|unit| at(unit).map_or(0.0, |at| mix.weights[at]));
+            (0..units).map(|unit| at(unit).map_or(sources as i64, |at| gather.sources[at].into()));
+        let weights = (0..units).map(|unit| at(unit).map_or(0.0, |at| gather.weights[at]));
         let order = TensorData::new(order.collect::<Vec<i64>>(), [units]);
         let weights = TensorData::new(weights.collect::<Vec<f32>>(), [units, 1]);
         let term = x
@@ -35,6 +35,6 @@ pub fn apply(x: Tensor<2>, mix: Mix) -> Tensor<2> {
             None => term,
         });
     }
-    let sum = sum.unwrap_or_else(|| Tensor::zeros([units, mix.unit], &device));
-    sum.reshape(mix.dims())
+    let sum = sum.unwrap_or_else(|| Tensor::zeros([units, gather.unit], &device));
+    sum.reshape(gather.dims())
 }

@@ -7,7 +7,7 @@ use burn_autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn_flex::FlexTensor;
 use speech::model::Activation;
 
-use crate::cpu::matrix::{Left, Panels, Start, add_rows, multiply_parallel};
+use crate::cpu::matrix::{Addend, Left, Panels, add_rows, multiply_parallel};
 use crate::cpu::{Level, dense};
 use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
@@ -100,30 +100,30 @@ impl Saved<Flex, 2> for SavedTensors {
             outputs,
             width,
         } = self;
-        let slopes = activated.map(|(activation, output)| {
+        let sum_grad = activated.map(|(activation, output)| {
             let gradient = values(&output_gradient);
-            dense::slopes(level, Some(activation), values(&output), gradient)
+            dense::activation_backward(level, Some(activation), values(&output), gradient)
         });
-        let slopes = match &slopes {
-            Some(slopes) => slopes,
+        let sum_grad = match &sum_grad {
+            Some(sum_grad) => sum_grad,
             None => values(&output_gradient),
         };
-        let rows = slopes.len() / outputs.max(1);
+        let rows = sum_grad.len() / outputs.max(1);
         let weights = outputs * width;
         let input = wanted[0].then(|| {
             let weight = Panels::pack(&values(&parameters)[..weights], outputs, width);
-            let left = Left::rows(slopes, outputs);
+            let left = Left::rows(sum_grad, outputs);
             let mut gradient = vec![0.0; rows * width];
-            multiply_parallel(level, left, &weight, Start::Zero, &mut gradient, width);
+            multiply_parallel(level, left, &weight, Addend::Zero, &mut gradient, width);
             tensor(gradient, [rows, width])
         });
         let parameters = wanted[1].then(|| {
             let mut gradient = vec![0.0; weights + outputs];
             let (weight, bias) = gradient.split_at_mut(weights);
-            let left = Left::transposed(slopes, outputs);
+            let left = Left::transposed(sum_grad, outputs);
             let panels = Panels::pack(values(&x), rows, width);
-            multiply_parallel(level, left, &panels, Start::Zero, weight, width);
-            add_rows(level, slopes, bias);
+            multiply_parallel(level, left, &panels, Addend::Zero, weight, width);
+            add_rows(level, sum_grad, bias);
             tensor(gradient, [weights + outputs])
         });
         [input, parameters]
@@ -139,7 +139,7 @@ fn forward(
 ) -> FlexTensor {
     let (x, parameters) = (values(x), values(parameters));
     let weight = Panels::transpose(&parameters[..outputs * width], width, outputs);
-    let start = Start::Row(&parameters[outputs * width..]);
+    let start = Addend::Row(&parameters[outputs * width..]);
     let result = dense::forward(Level::detect(), x, &weight, start, activation);
     let rows = x.len() / width.max(1);
     tensor(result, [rows, outputs])

@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use speech::model::Activation;
 
-use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
+use crate::gpu::matmul::{Addend, Matrix, Size, Transposition, multiply, multiply_long, sum_rows};
 use crate::gpu::{Gpu, arg, contiguous, flat_position, sigmoid, tanh, word};
 use crate::ops::autodiff::{Saved, register};
 
@@ -90,13 +90,13 @@ struct SavedTensors {
 
 impl Saved<CubeBackend, 2> for SavedTensors {
     fn backward(self, output_grad: CubeTensor, wanted: [bool; 2]) -> [Option<CubeTensor>; 2] {
-        let mut slopes = contiguous(output_grad);
+        let mut output_grad = contiguous(output_grad);
         if let Some((activation, output)) = self.activated {
-            slopes = activation_slopes(&output, &slopes, activation);
+            output_grad = activation_backward(&output, &output_grad, activation);
         }
         [
-            wanted[0].then(|| self.layer.input_gradient(&slopes)),
-            wanted[1].then(|| self.layer.parameter_gradient(&slopes)),
+            wanted[0].then(|| self.layer.input_gradient(&output_grad)),
+            wanted[1].then(|| self.layer.parameter_gradient(&output_grad)),
         ]
     }
 }
@@ -134,17 +134,17 @@ impl Linear {
         };
         multiply(
             &gpu,
-            Kind::RightTransposed,
+            Transposition::RightTransposed,
             size,
             whole(&self.x, self.width),
             whole(&self.parameters, self.width),
-            Start::Row(self.outputs * self.width),
+            Addend::Row(self.outputs * self.width),
             whole(&result, self.outputs),
         );
         result
     }
 
-    fn input_gradient(&self, slopes: &CubeTensor) -> CubeTensor {
+    fn input_gradient(&self, output_grad: &CubeTensor) -> CubeTensor {
         let gpu = Gpu::of(&self.x);
         let gradient = gpu.empty([self.rows, self.width]);
         let size = Size {
@@ -154,17 +154,17 @@ impl Linear {
         };
         multiply(
             &gpu,
-            Kind::Plain,
+            Transposition::Plain,
             size,
-            whole(slopes, self.outputs),
+            whole(output_grad, self.outputs),
             whole(&self.parameters, self.width),
-            Start::Zero,
+            Addend::Zero,
             whole(&gradient, self.width),
         );
         gradient
     }
 
-    fn parameter_gradient(&self, slopes: &CubeTensor) -> CubeTensor {
+    fn parameter_gradient(&self, output_grad: &CubeTensor) -> CubeTensor {
         let gpu = Gpu::of(&self.x);
         let gradient = gpu.empty([self.outputs * (self.width + 1)]);
         let size = Size {
@@ -172,11 +172,11 @@ impl Linear {
             n: self.width,
             k: self.rows,
         };
-        let slopes = whole(slopes, self.outputs);
+        let output_grad = whole(output_grad, self.outputs);
         let x = whole(&self.x, self.width);
-        multiply_long(&gpu, size, slopes, x, whole(&gradient, self.width));
+        multiply_long(&gpu, size, output_grad, x, whole(&gradient, self.width));
         let bias = [self.outputs * self.width];
-        sum_rows(&gpu, slopes, self.rows, self.outputs, &gradient, &bias);
+        sum_rows(&gpu, output_grad, self.rows, self.outputs, &gradient, &bias);
         gradient
     }
 }
@@ -207,9 +207,9 @@ fn activate(output: &CubeTensor, activation: Activation) {
     }
 }
 
-fn activation_slopes(
+fn activation_backward(
     output: &CubeTensor,
-    slopes: &CubeTensor,
+    output_grad: &CubeTensor,
     activation: Activation,
 ) -> CubeTensor {
     let gpu = Gpu::of(output);
@@ -218,12 +218,12 @@ fn activation_slopes(
     let result = gpu.empty([output.meta.shape()[0], output.meta.shape()[1]]);
     // SAFETY: units beyond the last element end at once.
     unsafe {
-        slopes_kernel::launch_unchecked(
+        backward_kernel::launch_unchecked(
             &gpu.client,
             count,
             units,
             arg(output),
-            arg(slopes),
+            arg(output_grad),
             arg(&result),
             word(elements),
             activation,
@@ -249,9 +249,9 @@ fn activate_kernel(values: &mut [f32], elements: u32, #[comptime] activation: Ac
 }
 
 #[cube(launch_unchecked)]
-fn slopes_kernel(
+fn backward_kernel(
     values: &[f32],
-    slopes: &[f32],
+    output_grad: &[f32],
     result: &mut [f32],
     elements: u32,
     #[comptime] activation: Activation,
@@ -260,13 +260,13 @@ fn slopes_kernel(
     if element < elements {
         let element = element as usize;
         let value = values[element];
-        let slope = slopes[element];
+        let grad = output_grad[element];
         if comptime!(activation == Activation::Relu) {
-            result[element] = select(value > 0.0f32, slope, 0.0f32);
+            result[element] = select(value > 0.0f32, grad, 0.0f32);
         } else if comptime!(activation == Activation::Tanh) {
-            result[element] = slope * (1.0f32 - value * value);
+            result[element] = grad * (1.0f32 - value * value);
         } else {
-            result[element] = slope * value * (1.0f32 - value);
+            result[element] = grad * value * (1.0f32 - value);
         }
     }
 }

@@ -73,9 +73,9 @@ struct SavedTensors {
 
 impl Saved<Flex, 2> for SavedTensors {
     fn backward(self, output_grad: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let slopes = contiguous(output_grad);
+        let output_grad = contiguous(output_grad);
         let (x, parameters) = (values(&self.x), values(&self.parameters));
-        let (input, sums) = norm::backward(x, parameters, values(&slopes));
+        let (input, sums) = norm::backward(x, parameters, values(&output_grad));
         let (width, elements) = (parameters.len() / 2, x.len());
         [
             Some(tensor(input, [elements / width, width])),

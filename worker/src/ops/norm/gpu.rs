@@ -113,7 +113,7 @@ impl Norm {
         result
     }
 
-    fn gradients(&self, slopes: &CubeTensor) -> (CubeTensor, CubeTensor) {
+    fn gradients(&self, output_grad: &CubeTensor) -> (CubeTensor, CubeTensor) {
         let gpu = Gpu::of(&self.x);
         let tilts = gpu.empty([self.rows, 2]);
         let (count, units) = gpu.plan.flat(self.rows);
@@ -126,7 +126,7 @@ impl Norm {
                 arg(&self.x),
                 arg(&self.moments),
                 arg(&self.parameters),
-                arg(slopes),
+                arg(output_grad),
                 arg(&tilts),
                 word(self.rows),
                 word(self.width),
@@ -137,14 +137,14 @@ impl Norm {
         let (count, units) = gpu.plan.flat(self.rows * self.width);
         // SAFETY: units beyond the last element end at once.
         unsafe {
-            slopes_kernel::launch_unchecked(
+            backward_kernel::launch_unchecked(
                 &gpu.client,
                 count,
                 units,
                 arg(&self.x),
                 arg(&self.moments),
                 arg(&self.parameters),
-                arg(slopes),
+                arg(output_grad),
                 arg(&tilts),
                 arg(&input),
                 arg(&weights),
@@ -153,7 +153,7 @@ impl Norm {
             );
         }
         let parameters = gpu.empty([2 * self.width]);
-        for (buffer, offset) in [(&weights, 0), (slopes, self.width)] {
+        for (buffer, offset) in [(&weights, 0), (output_grad, self.width)] {
             let matrix = Matrix {
                 buffer,
                 offset: 0,
@@ -205,13 +205,13 @@ fn norm_kernel(
     }
 }
 
-/// The means of a row's slopes at what was normalised, alone and with the latter.
+/// The means of a row's output gradient at what was normalised, alone and with the latter.
 #[cube(launch_unchecked)]
 fn tilts_kernel(
     x: &[f32],
     moments: &[f32],
     parameters: &[f32],
-    slopes: &[f32],
+    output_grad: &[f32],
     tilts: &mut [f32],
     rows: u32,
     width: u32,
@@ -226,9 +226,9 @@ fn tilts_kernel(
         let mut tilt = 0.0f32;
         for k in 0..width {
             let k = k as usize;
-            let slope = slopes[first + k] * parameters[k];
-            level += slope;
-            tilt += slope * ((x[first + k] - mean) * scale);
+            let grad = output_grad[first + k] * parameters[k];
+            level += grad;
+            tilt += grad * ((x[first + k] - mean) * scale);
         }
         tilts[row * 2] = level / f32::cast_from(width);
         tilts[row * 2 + 1] = tilt / f32::cast_from(width);
@@ -236,11 +236,11 @@ fn tilts_kernel(
 }
 
 #[cube(launch_unchecked)]
-fn slopes_kernel(
+fn backward_kernel(
     x: &[f32],
     moments: &[f32],
     parameters: &[f32],
-    slopes: &[f32],
+    output_grad: &[f32],
     tilts: &[f32],
     input: &mut [f32],
     weights: &mut [f32],
@@ -253,9 +253,9 @@ fn slopes_kernel(
         let row = element / width;
         let scale = moments[row * 2 + 1];
         let normal = (x[element] - moments[row * 2]) * scale;
-        let slope = slopes[element];
-        weights[element] = slope * normal;
-        let slope = slope * parameters[element % width];
-        input[element] = scale * (slope - tilts[row * 2] - normal * tilts[row * 2 + 1]);
+        let grad = output_grad[element];
+        weights[element] = grad * normal;
+        let grad = grad * parameters[element % width];
+        input[element] = scale * (grad - tilts[row * 2] - normal * tilts[row * 2 + 1]);
     }
 }

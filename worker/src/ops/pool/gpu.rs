@@ -88,8 +88,8 @@ fn pool_forward(frames: &CubeTensor, pool: &Pool) -> CubeTensor {
     result
 }
 
-fn pool_backward(slopes: &CubeTensor, pool: &Pool) -> CubeTensor {
-    let gpu = Gpu::of(slopes);
+fn pool_backward(output_grad: &CubeTensor, pool: &Pool) -> CubeTensor {
+    let gpu = Gpu::of(output_grad);
     let mut takers = vec![NOBODY; pool.sources.len() * pool.rows];
     for (takers, sources) in takers.chunks_exact_mut(pool.rows).zip(&pool.sources) {
         for (place, (rows, _)) in sources.iter().enumerate() {
@@ -107,7 +107,7 @@ fn pool_backward(slopes: &CubeTensor, pool: &Pool) -> CubeTensor {
             &gpu.client,
             count,
             units,
-            arg(slopes),
+            arg(output_grad),
             gpu.upload(&takers).arg(),
             gpu.upload(&weights(pool)).arg(),
             arg(&gradient),
@@ -152,7 +152,7 @@ fn pool_kernel(
 
 #[cube(launch_unchecked)]
 fn unpool_kernel(
-    slopes: &[f32],
+    output_grad: &[f32],
     takers: &[u32],
     weights: &[f32],
     gradient: &mut [f32],
@@ -170,7 +170,8 @@ fn unpool_kernel(
         let mut value = 0.0f32;
         if place < places {
             let place = place as usize;
-            value = weights[direction * places as usize + place] * slopes[place * width + column];
+            value =
+                weights[direction * places as usize + place] * output_grad[place * width + column];
         }
         gradient[element] = value;
     }

@@ -17,7 +17,7 @@ use crate::cpu::Level;
 use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
 use crate::ops::packing::Packing;
-use kernel::{Direction, OutputColumns, Trace};
+use kernel::{Direction, OutputColumns, SavedActivations};
 
 /// [`super::apply`] on a flex device.
 ///
@@ -70,12 +70,12 @@ impl<C: CheckpointStrategy> RecurrentOperator for Autodiff<Flex, C> {
         let inputs = [input.node(), parameters.node()];
         let input = contiguous(input.into_primitive());
         let parameters = contiguous(parameters.into_primitive());
-        let (output, traces) = forward(&input, &parameters, shape, &packing);
+        let (output, activations) = forward(&input, &parameters, shape, &packing);
         let saved = SavedTensors {
             input,
             parameters,
             output: output.clone(),
-            traces: Arc::new(traces),
+            activations: Arc::new(activations),
             shape,
             packing,
         };
@@ -89,7 +89,7 @@ struct SavedTensors {
     input: FlexTensor,
     parameters: FlexTensor,
     output: FlexTensor,
-    traces: Arc<Vec<Trace>>,
+    activations: Arc<Vec<SavedActivations>>,
     shape: Recurrent,
     packing: Arc<Packing>,
 }
@@ -106,9 +106,9 @@ fn forward(
     parameters: &FlexTensor,
     shape: Recurrent,
     packing: &Packing,
-) -> (FlexTensor, Vec<Trace>) {
+) -> (FlexTensor, Vec<SavedActivations>) {
     let mut output = vec![0.0; packing.rows() * shape.outputs()];
-    let traces = OutputColumns::split(&mut output, shape)
+    let activations = OutputColumns::split(&mut output, shape)
         .into_par_iter()
         .enumerate()
         .map(|(index, mut columns)| {
@@ -121,7 +121,10 @@ fn forward(
             direction.forward(values(input), values(parameters), &mut columns)
         })
         .collect();
-    (tensor(output, [packing.rows(), shape.outputs()]), traces)
+    (
+        tensor(output, [packing.rows(), shape.outputs()]),
+        activations,
+    )
 }
 
 fn backward(
@@ -133,16 +136,16 @@ fn backward(
         input,
         parameters,
         output,
-        traces,
+        activations,
         shape,
         packing,
     } = saved;
-    let traces = Arc::try_unwrap(traces).unwrap_or_else(|shared| (*shared).clone());
+    let activations = Arc::try_unwrap(activations).unwrap_or_else(|shared| (*shared).clone());
     let elements = packing.rows() * shape.inputs;
-    let parts: Vec<(Vec<f32>, Vec<f32>)> = traces
+    let parts: Vec<(Vec<f32>, Vec<f32>)> = activations
         .into_par_iter()
         .enumerate()
-        .map(|(index, trace)| {
+        .map(|(index, saved)| {
             let mut input_gradient = vec![0.0; if wants_input { elements } else { 0 }];
             let direction = Direction {
                 level: Level::detect(),
@@ -157,7 +160,7 @@ fn backward(
                 output_gradient: values(output_gradient),
                 input_gradient: wants_input.then_some(&mut input_gradient[..]),
             };
-            let parameter_gradient = direction.backward(pass, trace);
+            let parameter_gradient = direction.backward(pass, saved);
             (input_gradient, parameter_gradient)
         })
         .collect();

@@ -26,7 +26,7 @@ pub fn apply(
     let mask = mask(packing, &device);
     let directions = (0..shape.directions)
         .map(|direction| {
-            let weights = Weights::new(&parameters, shape, direction);
+            let weights = DirectionWeights::new(&parameters, shape, direction);
             let gates = shape.cell.gates() * shape.hidden;
             let projected =
                 linear::reference::apply(input.clone(), weights.input.clone(), gates, None);
@@ -57,13 +57,13 @@ pub fn apply(
 }
 
 /// The parameters of a direction, each of a linear layer.
-struct Weights {
+struct DirectionWeights {
     input: Tensor<1>,
     hidden: Tensor<1>,
     projection: Option<Tensor<1>>,
 }
 
-impl Weights {
+impl DirectionWeights {
     fn new(parameters: &Tensor<1>, shape: Recurrent, direction: usize) -> Self {
         let ranges = shape.direction(direction);
         let take = |range: std::ops::Range<usize>| parameters.clone().slice([range]);

@@ -19,8 +19,8 @@ use crate::ops::packing::Packing;
 use crate::ops::recurrent::Recurrent;
 
 pub use backward::Backward;
-pub use forward::{OutputColumns, Trace};
-pub use weights::{State, Weights};
+pub use forward::{OutputColumns, SavedActivations};
+pub use weights::{PackedWeights, State};
 
 /// What each task's sequences have of a matrix of frames: for each of `steps`, in the order of time, the rows of the
 /// task's places. `rows` are those of these steps.

@@ -13,31 +13,31 @@ use super::{Layer, Passes};
 pub struct Cells(pub Layer);
 
 impl Passes for Cells {
-    type Activations = Trace;
+    type Activations = SavedActivations;
 
-    fn activations(&self) -> (Trace, CubeTensor) {
-        let trace = self.forward();
-        let output = trace.output.clone();
-        (trace, output)
+    fn activations(&self) -> (SavedActivations, CubeTensor) {
+        let saved = self.forward();
+        let output = saved.output.clone();
+        (saved, output)
     }
 
     fn gradients(
         &self,
-        trace: Trace,
+        saved: SavedActivations,
         output_grad: &CubeTensor,
         wanted: [bool; 2],
     ) -> [Option<CubeTensor>; 2] {
-        let back = self.backward(output_grad, &trace);
+        let state_gradients = self.backward(output_grad, &saved);
         [
-            wanted[0].then(|| self.input_gradient(&trace)),
-            wanted[1].then(|| self.parameter_gradient(&trace, &back)),
+            wanted[0].then(|| self.input_gradient(&saved)),
+            wanted[1].then(|| self.parameter_gradient(&saved, &state_gradients)),
         ]
     }
 }
 
 /// What the forward pass leaves behind, a row for each frame.
 #[derive(Debug)]
-pub struct Trace {
+pub struct SavedActivations {
     /// [rows, directions, G·H]: the input's part of the sums, then the gates; after the backward pass
     /// the gradients of the former.
     gates: CubeTensor,
@@ -51,10 +51,10 @@ pub struct Trace {
     output: CubeTensor,
 }
 
-/// What the backward pass leaves beside the trace.
-struct Back {
+/// What the backward pass leaves beside the saved activations.
+struct StateGradients {
     /// [rows, directions, S]: of the hidden states.
-    slopes: CubeTensor,
+    state_grad: CubeTensor,
     /// [rows, directions, S]: the hidden states that each frame began with.
     previous: CubeTensor,
 }
@@ -62,7 +62,7 @@ struct Back {
 /// A step of a direction: its first row and its sequences, and the same of the step before and of the
 /// one after in the order of the recurrence, as far as they have sequences in common.
 #[derive(Clone, Copy)]
-struct Step {
+struct StepRows {
     row: usize,
     count: usize,
     before: (usize, usize),

@@ -8,7 +8,7 @@ mod steps;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{Layer, Passes};
-use crate::gpu::matmul::{Kind, Matrix, Size, Start, multiply, multiply_long, sum_rows};
+use crate::gpu::matmul::{Addend, Matrix, Size, Transposition, multiply, multiply_long, sum_rows};
 use crate::gpu::{Table, word};
 
 /// An LSTM layer without a projection.
@@ -16,31 +16,31 @@ use crate::gpu::{Table, word};
 pub struct Lstm(pub Layer);
 
 impl Passes for Lstm {
-    type Activations = Trace;
+    type Activations = SavedActivations;
 
-    fn activations(&self) -> (Trace, CubeTensor) {
-        let trace = self.forward();
-        let output = trace.output.clone();
-        (trace, output)
+    fn activations(&self) -> (SavedActivations, CubeTensor) {
+        let saved = self.forward();
+        let output = saved.output.clone();
+        (saved, output)
     }
 
     fn gradients(
         &self,
-        trace: Trace,
+        saved: SavedActivations,
         output_grad: &CubeTensor,
         wanted: [bool; 2],
     ) -> [Option<CubeTensor>; 2] {
-        steps::backward(&self.0.gpu(), &self.0, output_grad, &trace);
+        steps::backward(&self.0.gpu(), &self.0, output_grad, &saved);
         [
-            wanted[0].then(|| self.input_gradient(&trace)),
-            wanted[1].then(|| self.parameter_gradient(&trace)),
+            wanted[0].then(|| self.input_gradient(&saved)),
+            wanted[1].then(|| self.parameter_gradient(&saved)),
         ]
     }
 }
 
 /// What the forward pass leaves behind, a row for each frame.
 #[derive(Debug)]
-pub struct Trace {
+pub struct SavedActivations {
     /// [rows, directions, 4H]: the gates i, f, g, o; after the backward pass the gradients before their
     /// sigmoids and tanh.
     gates: CubeTensor,
@@ -55,14 +55,14 @@ pub struct Trace {
 }
 
 impl Lstm {
-    fn forward(&self) -> Trace {
+    fn forward(&self) -> SavedActivations {
         let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let (gates, width) = (4 * shape.hidden, shape.outputs());
         let starts: Vec<u32> = (0..self.0.packing.steps())
             .map(|step| word(self.0.packing.row(step, 0)))
             .chain([word(rows)])
             .collect();
-        let trace = Trace {
+        let saved = SavedActivations {
             gates: gpu.empty([rows, shape.directions * gates]),
             cells: gpu.empty([rows, width]),
             output: gpu.empty([rows, width]),
@@ -77,11 +77,11 @@ impl Lstm {
                 k: shape.inputs,
             };
             let weight = self.0.weight(ranges.weight_ih.start, shape.inputs);
-            let biases = Start::Rows(ranges.bias_ih.start, ranges.bias_hh.start);
-            let result = self.gates(&trace, direction);
+            let biases = Addend::Rows(ranges.bias_ih.start, ranges.bias_hh.start);
+            let result = self.gates(&saved, direction);
             multiply(
                 &gpu,
-                Kind::RightTransposed,
+                Transposition::RightTransposed,
                 size,
                 self.rows(),
                 weight,
@@ -89,11 +89,11 @@ impl Lstm {
                 result,
             );
         }
-        steps::forward(&gpu, &self.0, &trace);
-        trace
+        steps::forward(&gpu, &self.0, &saved);
+        saved
     }
 
-    fn input_gradient(&self, trace: &Trace) -> CubeTensor {
+    fn input_gradient(&self, saved: &SavedActivations) -> CubeTensor {
         let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([rows, shape.inputs]);
         for direction in 0..shape.directions {
@@ -106,29 +106,37 @@ impl Lstm {
                 .0
                 .weight(shape.direction(direction).weight_ih.start, shape.inputs);
             let start = if direction == 0 {
-                Start::Zero
+                Addend::Zero
             } else {
-                Start::Result
+                Addend::Result
             };
             let result = Matrix {
                 buffer: &gradient,
                 offset: 0,
                 stride: shape.inputs,
             };
-            let gates = self.gates(trace, direction);
-            multiply(&gpu, Kind::Plain, size, gates, weight, start, result);
+            let gates = self.gates(saved, direction);
+            multiply(
+                &gpu,
+                Transposition::Plain,
+                size,
+                gates,
+                weight,
+                start,
+                result,
+            );
         }
         gradient
     }
 
-    fn parameter_gradient(&self, trace: &Trace) -> CubeTensor {
+    fn parameter_gradient(&self, saved: &SavedActivations) -> CubeTensor {
         let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([shape.elements()]);
         for direction in 0..shape.directions {
             let ranges = shape.direction(direction);
-            let gates = self.gates(trace, direction);
+            let gates = self.gates(saved, direction);
             let previous = Matrix {
-                buffer: &trace.previous,
+                buffer: &saved.previous,
                 offset: direction * shape.hidden,
                 stride: shape.outputs(),
             };
@@ -162,10 +170,10 @@ impl Lstm {
         }
     }
 
-    fn gates<'a>(&self, trace: &'a Trace, direction: usize) -> Matrix<'a> {
+    fn gates<'a>(&self, saved: &'a SavedActivations, direction: usize) -> Matrix<'a> {
         let gates = 4 * self.0.shape.hidden;
         Matrix {
-            buffer: &trace.gates,
+            buffer: &saved.gates,
             offset: direction * gates,
             stride: self.0.shape.directions * gates,
         }

@@ -1,16 +1,16 @@
-//! The backward pass through time: from output gradients (called slopes here) to those of inputs and weights. It
+//! The backward pass through time: from output gradients to those of inputs and weights. It
 //! decides the order in which the frames' parts of a weight's gradient are added.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cell::{self, StepBack};
-use super::forward::{Trace, of_steps};
+use super::cell::{self, CellStepBackward};
+use super::forward::{SavedActivations, of_steps};
 use super::weights::{Columns, from_columns, to_columns};
 use super::{Direction, share_places, share_steps};
 use crate::cpu::block::{Block, BlockMut};
-use crate::cpu::matrix::{Left, Panels, Start, add_rows, multiply_parallel, multiply_window};
+use crate::cpu::matrix::{Addend, Left, Panels, add_rows, multiply_parallel, multiply_window};
 use crate::ops::recurrent::{Cell, Recurrent};
 
 /// Rows of frames that the recurrence goes back over before their part of the weights' gradient is
@@ -32,7 +32,7 @@ pub struct Backward<'a> {
 }
 
 /// What the steps of a run share, and only read.
-struct Pass<'a> {
+struct BackwardPass<'a> {
     columns: &'a Columns,
     /// The run's steps, in the order of time.
     steps: Range<usize>,
@@ -48,7 +48,7 @@ struct Pass<'a> {
 }
 
 /// The sequences of one task, and what they have of what is written.
-struct Task<'a> {
+struct BackwardTask<'a> {
     places: Range<usize>,
     /// For each step of the run, rows of gates.
     gates: Vec<BlockMut<'a>>,
@@ -76,7 +76,7 @@ impl Direction<'_> {
     /// From the gradient of the layer's output to the gradient of this direction's parameters
     /// and, where asked for, of its input. A weight's chain goes over the frames run by run, the last
     /// of the recurrence first, in each run as they lie.
-    pub fn backward(&self, mut pass: Backward, trace: Trace) -> Vec<f32> {
+    pub fn backward(&self, mut pass: Backward, saved: SavedActivations) -> Vec<f32> {
         let Recurrent {
             inputs,
             hidden,
@@ -88,11 +88,11 @@ impl Direction<'_> {
         let ranges = self.shape.direction(self.index);
         let columns = Columns::of(&self.shape);
         let places = self.packing.sequences();
-        let Trace {
+        let SavedActivations {
             mut gates,
             cells,
             unprojected,
-        } = trace;
+        } = saved;
         let weight_hh = &pass.parameters[ranges.weight_hh.clone()];
         let weight_hh = Panels::pack(weight_hh, columns.recurrent.len(), state);
         let weight_hr = &pass.parameters[ranges.weight_hr.clone()];
@@ -160,7 +160,7 @@ impl Direction<'_> {
             };
             let hidden_gradient = BlockMut::new(&mut hidden_gradient, places, hidden_width);
             let carried = BlockMut::new(&mut carried, places, hidden);
-            let back = Pass {
+            let back = BackwardPass {
                 columns: &columns,
                 steps,
                 later_gates,
@@ -176,14 +176,16 @@ impl Direction<'_> {
                 .zip(state_gradients)
                 .zip(share_places(&tasks, hidden_gradient))
                 .zip(share_places(&tasks, carried));
-            let shares: Vec<Task> = shares
+            let shares: Vec<BackwardTask> = shares
                 .map(
-                    |((((places, gates), state_gradient), hidden_gradient), carried)| Task {
-                        places: places.clone(),
-                        gates,
-                        state_gradient,
-                        hidden_gradient,
-                        carried,
+                    |((((places, gates), state_gradient), hidden_gradient), carried)| {
+                        BackwardTask {
+                            places: places.clone(),
+                            gates,
+                            state_gradient,
+                            hidden_gradient,
+                            carried,
+                        }
                     },
                 )
                 .collect();
@@ -195,13 +197,13 @@ impl Direction<'_> {
             let gates = &gates[rows.start * columns.all..rows.end * columns.all];
             self.add(&mut sums, &columns, &rows, gates, &pass, &previous);
             if projection > 0 {
-                let slopes = &state_gradient[rows.start * state..rows.end * state];
+                let state_grad = &state_gradient[rows.start * state..rows.end * state];
                 let unprojected = &unprojected[rows.start * hidden..rows.end * hidden];
                 multiply_parallel(
                     self.level,
-                    Left::transposed(slopes, state),
+                    Left::transposed(state_grad, state),
                     &Panels::pack(unprojected, rows.len(), hidden),
-                    Start::Result,
+                    Addend::Result,
                     &mut sums.projection,
                     hidden,
                 );
@@ -211,7 +213,7 @@ impl Direction<'_> {
                     self.level,
                     Left::rows(gates, columns.all),
                     weight_ih,
-                    Start::Zero,
+                    Addend::Zero,
                     &mut gradient[rows.start * inputs..rows.end * inputs],
                     inputs,
                 );
@@ -240,7 +242,7 @@ impl Direction<'_> {
         let start = rows.start;
         let multiply = |left, panels: &Panels, target: &mut [f32]| {
             let width = panels.columns();
-            multiply_parallel(self.level, left, panels, Start::Result, target, width);
+            multiply_parallel(self.level, left, panels, Addend::Result, target, width);
         };
         if sums.recurrent.is_empty() {
             let row = |row| [input(start + row), output(start + row)];
@@ -292,7 +294,7 @@ impl Direction<'_> {
     }
 
     /// Step `i` of the recurrence, back in time, for a task's sequences.
-    fn step_backward(&self, i: usize, pass: &Pass, task: &mut Task) {
+    fn step_backward(&self, i: usize, pass: &BackwardPass, task: &mut BackwardTask) {
         let step = self.step(i);
         let count = self.running(step, &task.places);
         if count == 0 {
@@ -330,7 +332,7 @@ impl Direction<'_> {
                 self.level,
                 Left::window(next_gates.with_columns(pass.columns.recurrent.clone())),
                 pass.weight_hh,
-                Start::Result,
+                Addend::Result,
                 target.reborrow().top(next_gates.rows()),
             );
         }
@@ -340,7 +342,7 @@ impl Direction<'_> {
                 self.level,
                 Left::window(target.as_block()),
                 weight_hr,
-                Start::Zero,
+                Addend::Zero,
                 hidden_gradient.reborrow(),
             );
         }
@@ -351,7 +353,7 @@ impl Direction<'_> {
         cell::backward(
             self.level,
             self.shape.cell,
-            StepBack {
+            CellStepBackward {
                 after: next.map_or(0, |(_, count)| count),
                 gates: gates.top(count),
                 cells: self.rows_at(step, &task.places, pass.cells, count),

@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::cell::{self, Step};
-use super::weights::Weights;
+use super::cell::{self, CellStep};
+use super::weights::PackedWeights;
 use super::{Direction, share_steps};
 use crate::cpu::block::{Block, BlockMut};
-use crate::cpu::matrix::{Left, Start, multiply_parallel, multiply_window};
+use crate::cpu::matrix::{Addend, Left, multiply_parallel, multiply_window};
 use crate::ops::recurrent::{Cell, Recurrent};
 
 /// Rows of frames whose input is projected before the recurrence goes over them, while both weights
@@ -21,7 +21,7 @@ const LARGE: usize = 1 << 18;
 
 /// What the forward pass of a direction leaves to the backward pass.
 #[derive(Clone, Debug)]
-pub struct Trace {
+pub struct SavedActivations {
     /// The gates after their activations, [rows, columns].
     pub(super) gates: Vec<f32>,
     /// An LSTM's cell state, [rows, H].
@@ -62,7 +62,7 @@ impl<'a> OutputColumns<'a> {
 }
 
 /// The sequences of one task, and what they have of what is written: for each step, rows.
-struct Task<'a> {
+struct ForwardTask<'a> {
     places: Range<usize>,
     /// The cell states of an LSTM; without columns otherwise.
     cells: Vec<BlockMut<'a>>,
@@ -76,7 +76,12 @@ impl Direction<'_> {
     ///
     /// # Panics
     /// If the columns are another direction's or another layer's or of another number of frames, or a slice is too short.
-    pub fn forward(&self, input: &[f32], parameters: &[f32], output: &mut OutputColumns) -> Trace {
+    pub fn forward(
+        &self,
+        input: &[f32],
+        parameters: &[f32],
+        output: &mut OutputColumns,
+    ) -> SavedActivations {
         assert!(
             output.direction == self.index && output.shape == self.shape,
             "the columns of another direction or layer"
@@ -90,7 +95,7 @@ impl Direction<'_> {
         } = self.shape;
         let rows = self.packing.rows();
         assert_eq!(output.columns.rows(), rows, "rows of the result");
-        let weights = Weights::new(&self.shape, self.index, parameters);
+        let weights = PackedWeights::new(&self.shape, self.index, parameters);
         let columns = &weights.columns;
         let mut gates = vec![0.0; rows * columns.all];
         let cell_width = if cell == Cell::Lstm { hidden } else { 0 };
@@ -112,8 +117,8 @@ impl Direction<'_> {
             .zip(all_cells)
             .zip(all_unprojected)
             .zip(all_output);
-        let mut tasks: Vec<Task> = shares
-            .map(|(((places, cells), unprojected), output)| Task {
+        let mut tasks: Vec<ForwardTask> = shares
+            .map(|(((places, cells), unprojected), output)| ForwardTask {
                 places: places.clone(),
                 cells,
                 unprojected,
@@ -128,7 +133,7 @@ impl Direction<'_> {
                 self.level,
                 Left::rows(&input[rows.start * inputs..], inputs),
                 &weights.weight_ih,
-                Start::Row(&weights.bias),
+                Addend::Row(&weights.bias),
                 run_gates,
                 columns.all,
             );
@@ -147,7 +152,7 @@ impl Direction<'_> {
                 }
             });
         }
-        Trace {
+        SavedActivations {
             gates,
             cells,
             unprojected,
@@ -155,7 +160,13 @@ impl Direction<'_> {
     }
 
     /// Step `i` of the recurrence for a task's sequences, whose `gates` at this step hold the input's part.
-    fn step_forward(&self, i: usize, weights: &Weights, gates: BlockMut, task: &mut Task) {
+    fn step_forward(
+        &self,
+        i: usize,
+        weights: &PackedWeights,
+        gates: BlockMut,
+        task: &mut ForwardTask,
+    ) {
         let step = self.step(i);
         let count = self.running(step, &task.places);
         if count == 0 {
@@ -171,7 +182,7 @@ impl Direction<'_> {
                 self.level,
                 Left::window(before),
                 &weights.weight_hh,
-                Start::Result,
+                Addend::Result,
                 gates.with_columns(weights.columns.recurrent.clone()),
             );
         }
@@ -181,7 +192,7 @@ impl Direction<'_> {
         cell::forward(
             self.level,
             self.shape.cell,
-            Step {
+            CellStep {
                 gates,
                 cells: cells.top(count),
                 previous_cells,
@@ -195,7 +206,7 @@ impl Direction<'_> {
         );
         if let Some(weight_hr) = &weights.weight_hr {
             let left = Left::window(unprojected.as_block());
-            multiply_window(self.level, left, weight_hr, Start::Zero, output);
+            multiply_window(self.level, left, weight_hr, Addend::Zero, output);
         }
     }
 }

@@ -59,15 +59,15 @@ fn bits(level: Level, shape: Recurrent, packing: &Packing, seed: u64) -> Vec<u32
     };
     let mut output = vec![0.0; packing.rows() * shape.outputs()];
     // Both directions at once, as the layer has them.
-    let traces: Vec<Trace> = OutputColumns::split(&mut output, shape)
+    let activations: Vec<SavedActivations> = OutputColumns::split(&mut output, shape)
         .into_par_iter()
         .enumerate()
         .map(|(index, mut columns)| direction(index).forward(&input, &parameters, &mut columns))
         .collect();
-    let gradients: Vec<Vec<f32>> = traces
+    let gradients: Vec<Vec<f32>> = activations
         .into_par_iter()
         .enumerate()
-        .map(|(index, trace)| {
+        .map(|(index, saved)| {
             let mut input_gradient = vec![0.0; input.len()];
             let pass = Backward {
                 input: &input,
@@ -76,7 +76,7 @@ fn bits(level: Level, shape: Recurrent, packing: &Packing, seed: u64) -> Vec<u32
                 output_gradient: &output_gradient,
                 input_gradient: Some(&mut input_gradient),
             };
-            let mut gradient = direction(index).backward(pass, trace);
+            let mut gradient = direction(index).backward(pass, saved);
             gradient.extend(input_gradient);
             gradient
         })

@@ -3,9 +3,9 @@
 
 use std::ops::Range;
 
-use super::cell::{self, Step};
+use super::cell::{self, CellStep};
 use crate::cpu::block::{Block, BlockMut};
-use crate::cpu::matrix::{Left, Panels, Start, multiply};
+use crate::cpu::matrix::{Addend, Left, Panels, multiply};
 use crate::ops::recurrent::{Cell, Recurrent};
 use simd::Level;
 
@@ -56,7 +56,7 @@ pub fn from_columns(shape: &Recurrent, rows: &mut [f32], width: usize) {
 
 /// The parameters of a direction, for the forward pass.
 #[derive(Clone, Debug)]
-pub struct Weights {
+pub struct PackedWeights {
     shape: Recurrent,
     pub columns: Columns,
     /// [I, input columns]
@@ -71,7 +71,7 @@ pub struct Weights {
     pub recurrent_bias: Vec<f32>,
 }
 
-impl Weights {
+impl PackedWeights {
     /// Packs the parameters of a direction of a layer.
     pub fn new(shape: &Recurrent, direction: usize, parameters: &[f32]) -> Self {
         let ranges = shape.direction(direction);
@@ -109,14 +109,14 @@ impl Weights {
         let (hidden, width) = (shape.hidden, shape.state());
         let mut gates = vec![0.0; columns.all];
         let input = &mut gates[columns.input.clone()];
-        let (left, start) = (Left::rows(frame, shape.inputs), Start::Row(&self.bias));
+        let (left, start) = (Left::rows(frame, shape.inputs), Addend::Row(&self.bias));
         multiply(level, left, &self.weight_ih, start, input, columns.all, 1);
         gates[columns.input.end..].copy_from_slice(&self.recurrent_bias);
         let previous_count = usize::from(state.began);
         if state.began {
             let left = Left::rows(&state.hidden, width);
             let gates = &mut gates[columns.recurrent.clone()];
-            let start = Start::Result;
+            let start = Addend::Result;
             multiply(level, left, &self.weight_hh, start, gates, columns.all, 1);
         }
         let cell_width = if shape.cell == Cell::Lstm { hidden } else { 0 };
@@ -125,7 +125,7 @@ impl Weights {
         cell::forward(
             level,
             shape.cell,
-            Step {
+            CellStep {
                 gates: BlockMut::new(&mut gates, 1, columns.all),
                 cells: BlockMut::new(&mut cell, 1, cell_width),
                 previous_cells: Block::new(&state.cell, previous_count, cell_width),
@@ -136,7 +136,7 @@ impl Weights {
         if let Some(weight_hr) = &self.weight_hr {
             let mut projected = vec![0.0; width];
             let left = Left::rows(&output, hidden);
-            let start = Start::Zero;
+            let start = Addend::Zero;
             multiply(level, left, weight_hr, start, &mut projected, width, 1);
             output = projected;
         }

@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{Back, Step, Trace};
+use super::{SavedActivations, StateGradients, StepRows};
 use crate::gpu::{Gpu, arg, flat_position, sigmoid, tanh, word};
 use crate::ops::recurrent::{Cell, Recurrent};
 
@@ -12,13 +12,13 @@ use crate::ops::recurrent::{Cell, Recurrent};
 pub struct Units {
     pub shape: Recurrent,
     pub direction: usize,
-    pub step: Step,
+    pub step: StepRows,
 }
 
 /// What the gradient of a hidden state is put together from.
 pub struct Combine<'a> {
     /// [rows, directions, S]
-    pub slopes: &'a CubeTensor,
+    pub output_grad: &'a CubeTensor,
     /// What comes through the weights from the step after, [places, S].
     pub later: &'a CubeTensor,
     /// [rows, directions, S]
@@ -35,7 +35,7 @@ pub struct Rows<'a> {
 
 /// The numbers of a step as kernels take them.
 #[derive(CubeType, CubeLaunch)]
-pub struct Place {
+pub struct StepArguments {
     row: u32,
     row_before: u32,
     /// Sequences of the step that were there in the one before.
@@ -51,14 +51,14 @@ pub struct Place {
 
 impl Units {
     /// The step's numbers for a kernel over `width` values a sequence.
-    fn place(&self, width: usize) -> PlaceLaunch {
-        let Step {
+    fn place(&self, width: usize) -> StepArgumentsLaunch {
+        let StepRows {
             row,
             count,
             before: (row_before, before),
             after: (_, after),
         } = self.step;
-        PlaceLaunch::new(
+        StepArgumentsLaunch::new(
             word(row),
             word(row_before),
             word(before),
@@ -76,7 +76,7 @@ impl Units {
         gpu: &Gpu,
         parameters: &CubeTensor,
         bias: usize,
-        trace: &Trace,
+        saved: &SavedActivations,
         output: &CubeTensor,
     ) {
         let hidden = self.shape.hidden;
@@ -88,9 +88,9 @@ impl Units {
                 count,
                 units,
                 arg(parameters),
-                arg(&trace.gates),
-                arg(&trace.hidden),
-                arg(&trace.cells),
+                arg(&saved.gates),
+                arg(&saved.hidden),
+                arg(&saved.cells),
                 arg(output),
                 word(bias),
                 self.place(hidden),
@@ -99,8 +99,8 @@ impl Units {
         }
     }
 
-    /// The gradient of the step's hidden states, and those before it, into `back`.
-    pub fn combine(&self, gpu: &Gpu, from: Combine, back: &Back) {
+    /// The gradient of the step's hidden states, and those before it, into `state_gradients`.
+    pub fn combine(&self, gpu: &Gpu, from: Combine, state_gradients: &StateGradients) {
         let state = self.shape.state();
         let (count, units) = gpu.plan.flat(self.step.count * state);
         // SAFETY: units beyond the last state of the step end at once; the rows that are read and written are those
@@ -110,11 +110,11 @@ impl Units {
                 &gpu.client,
                 count,
                 units,
-                arg(from.slopes),
+                arg(from.output_grad),
                 arg(from.later),
                 arg(from.output),
-                arg(&back.slopes),
-                arg(&back.previous),
+                arg(&state_gradients.state_grad),
+                arg(&state_gradients.previous),
                 self.place(state),
             );
         }
@@ -124,30 +124,30 @@ impl Units {
     pub fn backward(
         &self,
         gpu: &Gpu,
-        trace: &Trace,
-        back: &Back,
-        slopes: Rows,
+        saved: &SavedActivations,
+        state_gradients: &StateGradients,
+        output_grad: Rows,
         carried: &CubeTensor,
     ) {
         let hidden = self.shape.hidden;
         let (count, units) = gpu.plan.flat(self.step.count * hidden);
-        // SAFETY: units beyond the last hidden one of the step end at once; a row of gates, cells and slopes is one of the
+        // SAFETY: units beyond the last hidden one of the step end at once; a row of gates, cells and gradients is one of the
         // packing at this step.
         unsafe {
             backward_kernel::launch_unchecked(
                 &gpu.client,
                 count,
                 units,
-                arg(slopes.buffer),
-                arg(&trace.gates),
-                arg(&trace.hidden),
-                arg(&trace.cells),
-                arg(&trace.output),
-                arg(&back.previous),
+                arg(output_grad.buffer),
+                arg(&saved.gates),
+                arg(&saved.hidden),
+                arg(&saved.cells),
+                arg(&saved.output),
+                arg(&state_gradients.previous),
                 arg(carried),
-                word(slopes.row),
-                word(slopes.width),
-                word(slopes.column),
+                word(output_grad.row),
+                word(output_grad.width),
+                word(output_grad.column),
                 self.place(hidden),
                 self.shape.cell,
             );
@@ -163,7 +163,7 @@ fn forward_kernel(
     cells: &mut [f32],
     output: &mut [f32],
     bias: u32,
-    at: Place,
+    at: StepArguments,
     #[comptime] kind: Cell,
 ) {
     let element = flat_position();
@@ -230,12 +230,12 @@ fn forward_kernel(
 
 #[cube(launch_unchecked)]
 fn combine_kernel(
-    slopes: &[f32],
+    output_grad: &[f32],
     later: &[f32],
     output: &[f32],
     result: &mut [f32],
     previous: &mut [f32],
-    at: Place,
+    at: StepArguments,
 ) {
     let element = flat_position();
     if element < at.elements {
@@ -250,23 +250,23 @@ fn combine_kernel(
         let at_before = select(has_begun, before * width + unit, at_cell);
         previous[at_cell] = select(has_begun, output[at_before], 0.0f32);
         let later = select(place < at.after as usize, later[element as usize], 0.0f32);
-        result[at_cell] = slopes[at_cell] + later;
+        result[at_cell] = output_grad[at_cell] + later;
     }
 }
 
 #[cube(launch_unchecked)]
 fn backward_kernel(
-    slopes: &[f32],
+    output_grad: &[f32],
     gates: &mut [f32],
     recurrent: &mut [f32],
     cells: &[f32],
     output: &[f32],
     previous: &[f32],
     carried: &mut [f32],
-    slopes_row: u32,
-    slopes_width: u32,
-    slopes_column: u32,
-    at: Place,
+    grad_row: u32,
+    grad_width: u32,
+    grad_column: u32,
+    at: StepArguments,
     #[comptime] kind: Cell,
 ) {
     let element = flat_position();
@@ -276,9 +276,9 @@ fn backward_kernel(
         let unit = element as usize % hidden;
         let cell = (at.row as usize + place) * at.directions as usize + at.direction as usize;
         let at_cell = cell * hidden + unit;
-        let at_slope =
-            (slopes_row as usize + place) * slopes_width as usize + slopes_column as usize + unit;
-        let slope = slopes[at_slope];
+        let at_grad =
+            (grad_row as usize + place) * grad_width as usize + grad_column as usize + unit;
+        let grad = output_grad[at_grad];
         let element = element as usize;
         let from_after = select(place < at.after as usize, carried[element], 0.0f32);
         if comptime!(kind == Cell::Lstm) {
@@ -293,25 +293,25 @@ fn backward_kernel(
             let candidate = gates[base + 2 * hidden];
             let output_gate = gates[base + 3 * hidden];
             let squashed = tanh(cells[at_cell]);
-            let cell_slope = slope * output_gate * (1.0 - squashed * squashed) + from_after;
-            gates[base] = cell_slope * candidate * input_gate * (1.0 - input_gate);
-            gates[base + hidden] = cell_slope * cell_before * forget_gate * (1.0 - forget_gate);
-            gates[base + 2 * hidden] = cell_slope * input_gate * (1.0 - candidate * candidate);
-            gates[base + 3 * hidden] = slope * squashed * output_gate * (1.0 - output_gate);
+            let cell_grad = grad * output_gate * (1.0 - squashed * squashed) + from_after;
+            gates[base] = cell_grad * candidate * input_gate * (1.0 - input_gate);
+            gates[base + hidden] = cell_grad * cell_before * forget_gate * (1.0 - forget_gate);
+            gates[base + 2 * hidden] = cell_grad * input_gate * (1.0 - candidate * candidate);
+            gates[base + 3 * hidden] = grad * squashed * output_gate * (1.0 - output_gate);
             #[unroll]
             for gate in 0..4 {
                 recurrent[base + gate * hidden] = gates[base + gate * hidden];
             }
-            carried[element] = cell_slope * forget_gate;
+            carried[element] = cell_grad * forget_gate;
         } else if comptime!(kind == Cell::Gru) {
             let base = cell * 3 * hidden + unit;
-            let slope = slope + from_after;
+            let grad = grad + from_after;
             let reset = gates[base];
             let update = gates[base + hidden];
             let candidate = gates[base + 2 * hidden];
             let within = recurrent[base + 2 * hidden];
-            let d_candidate = slope * (1.0 - update) * (1.0 - candidate * candidate);
-            let d_update = slope * (previous[at_cell] - candidate) * update * (1.0 - update);
+            let d_candidate = grad * (1.0 - update) * (1.0 - candidate * candidate);
+            let d_update = grad * (previous[at_cell] - candidate) * update * (1.0 - update);
             let d_reset = d_candidate * within * reset * (1.0 - reset);
             gates[base] = d_reset;
             gates[base + hidden] = d_update;
@@ -319,13 +319,13 @@ fn backward_kernel(
             recurrent[base] = d_reset;
             recurrent[base + hidden] = d_update;
             recurrent[base + 2 * hidden] = d_candidate * reset;
-            carried[element] = slope * update;
+            carried[element] = grad * update;
         } else {
             let result = output[at_cell];
             let gradient = if comptime!(kind == Cell::Tanh) {
-                slope * (1.0 - result * result)
+                grad * (1.0 - result * result)
             } else {
-                select(result > 0.0f32, slope, 0.0f32)
+                select(result > 0.0f32, grad, 0.0f32)
             };
             gates[at_cell] = gradient;
             recurrent[at_cell] = gradient;

@@ -4,15 +4,15 @@ use burn_cubecl::tensor::CubeTensor;
 use speech::model::DirectionRanges;
 
 use super::kernels::{Combine, Rows, Units};
-use super::{Back, Cells, Step, Trace};
+use super::{Cells, SavedActivations, StateGradients, StepRows};
 use crate::gpu::Gpu;
 use crate::gpu::matmul::{
-    Kind, Matrix, Size, Start, Transposed, multiply, multiply_long, sum_rows,
+    Addend, Matrix, Size, Transposed, Transposition, multiply, multiply_long, sum_rows,
 };
 use crate::ops::recurrent::Cell;
 
 /// What each step of a direction multiplies with.
-struct Weights<'a> {
+struct RecurrentWeights<'a> {
     hh: Transposed<'a>,
     /// The weights of a projection.
     hr: Option<Transposed<'a>>,
@@ -25,7 +25,7 @@ impl Cells {
     }
 
     /// The `i`th step that a direction takes.
-    fn step(&self, direction: usize, i: usize) -> Step {
+    fn step(&self, direction: usize, i: usize) -> StepRows {
         let packing = &self.0.packing;
         let steps = packing.steps();
         let at = |i: usize| if direction == 0 { i } else { steps - 1 - i };
@@ -38,7 +38,7 @@ impl Cells {
             }
             None => (packing.row(step, 0), 0),
         };
-        Step {
+        StepRows {
             row: packing.row(step, 0),
             count: packing.active(step),
             before: common(i.checked_sub(1)),
@@ -67,11 +67,11 @@ impl Cells {
         }
     }
 
-    pub(super) fn forward(&self) -> Trace {
+    pub(super) fn forward(&self) -> SavedActivations {
         let (gpu, shape) = (self.0.gpu(), self.0.shape);
         let (rows, columns, state) = (self.0.packing.rows(), self.columns(), shape.state());
         let wide = |width: usize| gpu.empty([rows, shape.directions * width]);
-        let trace = Trace {
+        let saved = SavedActivations {
             gates: wide(columns),
             hidden: wide(columns),
             cells: wide(if shape.cell == Cell::Lstm {
@@ -90,29 +90,29 @@ impl Cells {
             };
             multiply(
                 &gpu,
-                Kind::RightTransposed,
+                Transposition::RightTransposed,
                 size,
                 self.inputs(),
                 self.0.weight(ranges.weight_ih.start, shape.inputs),
-                Start::Row(ranges.bias_ih.start),
-                self.rows(&trace.gates, 0, direction, columns),
+                Addend::Row(ranges.bias_ih.start),
+                self.rows(&saved.gates, 0, direction, columns),
             );
             let weights = self.weights(&gpu, &ranges);
             for i in 0..self.0.packing.steps() {
                 gpu.begin_step(i);
-                self.step_forward(&gpu, direction, &ranges, &weights, i, &trace);
+                self.step_forward(&gpu, direction, &ranges, &weights, i, &saved);
             }
         }
-        trace
+        saved
     }
 
-    fn weights(&self, gpu: &Gpu, ranges: &DirectionRanges) -> Weights<'_> {
+    fn weights(&self, gpu: &Gpu, ranges: &DirectionRanges) -> RecurrentWeights<'_> {
         let (shape, state) = (self.0.shape, self.0.shape.state());
         let ready = |start, rows, columns| {
             Transposed::new(gpu, self.0.weight(start, columns), rows, columns)
         };
         let projects = shape.projection > 0;
-        Weights {
+        RecurrentWeights {
             hh: ready(ranges.weight_hh.start, self.columns(), state),
             hr: projects.then(|| ready(ranges.weight_hr.start, state, shape.hidden)),
         }
@@ -123,9 +123,9 @@ impl Cells {
         gpu: &Gpu,
         direction: usize,
         ranges: &DirectionRanges,
-        weights: &Weights,
+        weights: &RecurrentWeights,
         i: usize,
-        trace: &Trace,
+        saved: &SavedActivations,
     ) {
         let shape = self.0.shape;
         let (columns, state) = (self.columns(), shape.state());
@@ -142,10 +142,10 @@ impl Cells {
                 gpu,
                 kind,
                 size,
-                self.rows(&trace.output, row_before, direction, state),
+                self.rows(&saved.output, row_before, direction, state),
                 weight_hh,
-                Start::Zero,
-                self.rows(&trace.hidden, step.row, direction, columns),
+                Addend::Zero,
+                self.rows(&saved.hidden, step.row, direction, columns),
             );
         }
         let units = Units {
@@ -153,9 +153,9 @@ impl Cells {
             direction,
             step,
         };
-        let output = trace.unprojected.as_ref().unwrap_or(&trace.output);
-        units.forward(gpu, &self.0.parameters, ranges.bias_hh.start, trace, output);
-        if let (Some(unprojected), Some(weight_hr)) = (&trace.unprojected, &weights.hr) {
+        let output = saved.unprojected.as_ref().unwrap_or(&saved.output);
+        units.forward(gpu, &self.0.parameters, ranges.bias_hh.start, saved, output);
+        if let (Some(unprojected), Some(weight_hr)) = (&saved.unprojected, &weights.hr) {
             let size = Size {
                 m: step.count,
                 n: state,
@@ -168,18 +168,22 @@ impl Cells {
                 size,
                 self.rows(unprojected, step.row, direction, shape.hidden),
                 weight_hr,
-                Start::Zero,
-                self.rows(&trace.output, step.row, direction, state),
+                Addend::Zero,
+                self.rows(&saved.output, step.row, direction, state),
             );
         }
     }
 
-    pub(super) fn backward(&self, slopes: &CubeTensor, trace: &Trace) -> Back {
+    pub(super) fn backward(
+        &self,
+        output_grad: &CubeTensor,
+        saved: &SavedActivations,
+    ) -> StateGradients {
         let (gpu, shape) = (self.0.gpu(), self.0.shape);
         let (rows, places) = (self.0.packing.rows(), self.0.packing.sequences());
         let (columns, state, hidden) = (self.columns(), shape.state(), shape.hidden);
-        let back = Back {
-            slopes: gpu.empty([rows, shape.directions * state]),
+        let state_gradients = StateGradients {
+            state_grad: gpu.empty([rows, shape.directions * state]),
             previous: gpu.empty([rows, shape.directions * state]),
         };
         let later = gpu.empty([places, state]);
@@ -198,11 +202,11 @@ impl Cells {
                     };
                     multiply(
                         &gpu,
-                        Kind::Plain,
+                        Transposition::Plain,
                         size,
-                        self.rows(&trace.hidden, row_after, direction, columns),
+                        self.rows(&saved.hidden, row_after, direction, columns),
                         self.0.weight(ranges.weight_hh.start, state),
-                        Start::Zero,
+                        Addend::Zero,
                         matrix(&later, state),
                     );
                 }
@@ -212,14 +216,14 @@ impl Cells {
                     step,
                 };
                 let combine = Combine {
-                    slopes,
+                    output_grad,
                     later: &later,
-                    output: &trace.output,
+                    output: &saved.output,
                 };
-                units.combine(&gpu, combine, &back);
+                units.combine(&gpu, combine, &state_gradients);
                 let of_units = match ranges.weight_hr.len() {
                     0 => Rows {
-                        buffer: &back.slopes,
+                        buffer: &state_gradients.state_grad,
                         row: step.row,
                         width: shape.directions * state,
                         column: direction * state,
@@ -232,11 +236,11 @@ impl Cells {
                         };
                         multiply(
                             &gpu,
-                            Kind::Plain,
+                            Transposition::Plain,
                             size,
-                            self.rows(&back.slopes, step.row, direction, state),
+                            self.rows(&state_gradients.state_grad, step.row, direction, state),
                             self.0.weight(ranges.weight_hr.start, hidden),
-                            Start::Zero,
+                            Addend::Zero,
                             matrix(&projected, hidden),
                         );
                         Rows {
@@ -247,13 +251,13 @@ impl Cells {
                         }
                     }
                 };
-                units.backward(&gpu, trace, &back, of_units, &carried);
+                units.backward(&gpu, saved, &state_gradients, of_units, &carried);
             }
         }
-        back
+        state_gradients
     }
 
-    pub(super) fn input_gradient(&self, trace: &Trace) -> CubeTensor {
+    pub(super) fn input_gradient(&self, saved: &SavedActivations) -> CubeTensor {
         let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let gradient = gpu.empty([rows, shape.inputs]);
         for (direction, ranges) in self.ranges() {
@@ -263,15 +267,15 @@ impl Cells {
                 k: self.columns(),
             };
             let start = if direction == 0 {
-                Start::Zero
+                Addend::Zero
             } else {
-                Start::Result
+                Addend::Result
             };
             multiply(
                 &gpu,
-                Kind::Plain,
+                Transposition::Plain,
                 size,
-                self.rows(&trace.gates, 0, direction, self.columns()),
+                self.rows(&saved.gates, 0, direction, self.columns()),
                 self.0.weight(ranges.weight_ih.start, shape.inputs),
                 start,
                 matrix(&gradient, shape.inputs),
@@ -280,7 +284,11 @@ impl Cells {
         gradient
     }
 
-    pub(super) fn parameter_gradient(&self, trace: &Trace, back: &Back) -> CubeTensor {
+    pub(super) fn parameter_gradient(
+        &self,
+        saved: &SavedActivations,
+        state_gradients: &StateGradients,
+    ) -> CubeTensor {
         let (gpu, shape, rows) = (self.0.gpu(), self.0.shape, self.0.packing.rows());
         let (columns, state) = (self.columns(), shape.state());
         let gradient = gpu.empty([shape.elements()]);
@@ -293,9 +301,9 @@ impl Cells {
             multiply_long(&gpu, Size { m, n, k: rows }, left, right, result);
         };
         for (direction, ranges) in self.ranges() {
-            let gates = self.rows(&trace.gates, 0, direction, columns);
-            let hidden = self.rows(&trace.hidden, 0, direction, columns);
-            let previous = self.rows(&back.previous, 0, direction, state);
+            let gates = self.rows(&saved.gates, 0, direction, columns);
+            let hidden = self.rows(&saved.hidden, 0, direction, columns);
+            let previous = self.rows(&state_gradients.previous, 0, direction, state);
             let inputs = shape.inputs;
             product(
                 gates,
@@ -311,11 +319,11 @@ impl Cells {
             ] {
                 sum_rows(&gpu, sums, rows, columns, &gradient, &[offset]);
             }
-            if let Some(unprojected) = &trace.unprojected {
-                let slopes = self.rows(&back.slopes, 0, direction, state);
+            if let Some(unprojected) = &saved.unprojected {
+                let state_grad = self.rows(&state_gradients.state_grad, 0, direction, state);
                 let unprojected = self.rows(unprojected, 0, direction, shape.hidden);
                 product(
-                    slopes,
+                    state_grad,
                     state,
                     unprojected,
                     shape.hidden,

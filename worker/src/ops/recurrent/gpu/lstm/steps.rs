@@ -8,26 +8,26 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::Trace;
+use super::SavedActivations;
 use crate::gpu::{Gpu, sigmoid, tanh};
 use crate::ops::recurrent::gpu::Layer;
 
-/// Turns the projections in the trace's gates into gates, and writes cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
+/// Turns the projections in the saved gates into gates, and writes cells and outputs.
+pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     if gpu.plan.software {
-        per_step::forward(gpu, layer, trace);
+        per_step::forward(gpu, layer, saved);
     } else {
-        fused::forward(gpu, layer, trace);
+        fused::forward(gpu, layer, saved);
     }
 }
 
-/// Turns the trace's gates into their gradients, from the gradient of the outputs, and writes the outputs
+/// Turns the saved gates into their gradients, from the gradient of the outputs, and writes the outputs
 /// that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
+pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
     if gpu.plan.software {
-        per_step::backward(gpu, layer, slopes, trace);
+        per_step::backward(gpu, layer, output_grad, saved);
     } else {
-        fused::backward(gpu, layer, slopes, trace);
+        fused::backward(gpu, layer, output_grad, saved);
     }
 }
 
@@ -42,14 +42,14 @@ fn cell_forward(gates: &mut Array<f32>, cell_before: f32) -> f32 {
     gates[1] * cell_before + gates[0] * gates[2]
 }
 
-/// The way back: the gates become their gradients, given the gradient of the output (`slope`) and what the
+/// Backward: the gates become their gradients, given the gradient of the output (`grad`) and what the
 /// later frame hands to the cell (`carried`). Returns what this frame hands to the earlier one.
 #[cube]
 fn cell_backward(
     gates: &mut Array<f32>,
     cell: f32,
     cell_before: f32,
-    slope: f32,
+    grad: f32,
     carried: f32,
 ) -> f32 {
     let input_gate = gates[0];
@@ -57,10 +57,10 @@ fn cell_backward(
     let candidate = gates[2];
     let output_gate = gates[3];
     let squashed = tanh(cell);
-    let cell_slope = slope * output_gate * (1.0 - squashed * squashed) + carried;
-    gates[0] = cell_slope * candidate * input_gate * (1.0 - input_gate);
-    gates[1] = cell_slope * cell_before * forget_gate * (1.0 - forget_gate);
-    gates[2] = cell_slope * input_gate * (1.0 - candidate * candidate);
-    gates[3] = slope * squashed * output_gate * (1.0 - output_gate);
-    cell_slope * forget_gate
+    let cell_grad = grad * output_gate * (1.0 - squashed * squashed) + carried;
+    gates[0] = cell_grad * candidate * input_gate * (1.0 - input_gate);
+    gates[1] = cell_grad * cell_before * forget_gate * (1.0 - forget_gate);
+    gates[2] = cell_grad * input_gate * (1.0 - candidate * candidate);
+    gates[3] = grad * squashed * output_gate * (1.0 - output_gate);
+    cell_grad * forget_gate
 }

@@ -2,14 +2,14 @@
 //! n (torch's equations): n = tanh(n + r q), h = (1 - z) n + z h before. It decides the order of its
 //! roundings.
 
-use super::{Pass, Step, StepBack, load_before, previous};
+use super::{CellPass, CellStep, CellStepBackward, load_before, previous};
 use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations and hidden state.
-pub struct Forward<'a>(pub Step<'a>);
+pub struct Forward<'a>(pub CellStep<'a>);
 
-impl Pass for Forward<'_> {
+impl CellPass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.output.columns())
     }
@@ -34,9 +34,9 @@ impl Pass for Forward<'_> {
 }
 
 /// The gates' gradients, and that of the previous hidden state as far as it is led past them.
-pub struct Backward<'a>(pub StepBack<'a>);
+pub struct Backward<'a>(pub CellStepBackward<'a>);
 
-impl Pass for Backward<'_> {
+impl CellPass for Backward<'_> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
@@ -53,11 +53,11 @@ impl Pass for Backward<'_> {
         let recurrent = V::load(&gates[3 * hidden..]);
         let previous: V = previous(step.previous_output, row, unit);
         let carried: V = load_before(step.after, step.carried.as_block(), row, unit);
-        let slope = V::load(&step.hidden_gradient.row(row)[unit..]).add(carried);
-        let d_update = slope
+        let grad = V::load(&step.hidden_gradient.row(row)[unit..]).add(carried);
+        let d_update = grad
             .mul(previous.sub(candidate))
             .mul(update.mul(one.sub(update)));
-        let d_candidate = slope
+        let d_candidate = grad
             .mul(one.sub(update))
             .mul(one.sub(candidate.mul(candidate)));
         let d_reset = d_candidate.mul(recurrent).mul(reset.mul(one.sub(reset)));
@@ -65,8 +65,7 @@ impl Pass for Backward<'_> {
         d_reset.store(&mut gates[hidden..]);
         d_update.store(&mut gates[2 * hidden..]);
         d_candidate.mul(reset).store(&mut gates[3 * hidden..]);
-        slope
-            .mul(update)
+        grad.mul(update)
             .store(&mut step.carried.row_mut(row)[unit..]);
     }
 }

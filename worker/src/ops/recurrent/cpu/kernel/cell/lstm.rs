@@ -1,13 +1,13 @@
 //! The cell of an LSTM. It decides the order of its roundings.
 
-use super::{Pass, Step, StepBack, load_before, previous};
+use super::{CellPass, CellStep, CellStepBackward, load_before, previous};
 use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations, cell and hidden state.
-pub struct Forward<'a>(pub Step<'a>);
+pub struct Forward<'a>(pub CellStep<'a>);
 
-impl Pass for Forward<'_> {
+impl CellPass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.output.columns())
     }
@@ -36,9 +36,9 @@ impl Pass for Forward<'_> {
 
 /// Turns the gates into the gradients of their pre-activations, and carries the gradient of the cell
 /// back.
-pub struct Backward<'a>(pub StepBack<'a>);
+pub struct Backward<'a>(pub CellStepBackward<'a>);
 
-impl Pass for Backward<'_> {
+impl CellPass for Backward<'_> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
@@ -57,8 +57,8 @@ impl Pass for Backward<'_> {
         let previous: V = previous(step.previous_cells, row, unit);
         let dh = V::load(&step.hidden_gradient.row(row)[unit..]);
         let carried: V = load_before(step.after, step.carried.as_block(), row, unit);
-        let slope = one.sub(squashed.mul(squashed));
-        let dc = dh.mul(output).mul_add(slope, carried);
+        let derivative = one.sub(squashed.mul(squashed));
+        let dc = dh.mul(output).mul_add(derivative, carried);
         let d_output = dh.mul(squashed).mul(output.mul(one.sub(output)));
         let d_input = dc.mul(candidate).mul(input.mul(one.sub(input)));
         let d_forget = dc.mul(previous).mul(forget.mul(one.sub(forget)));

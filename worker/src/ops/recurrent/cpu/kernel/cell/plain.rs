@@ -1,13 +1,13 @@
 //! The cell of a plain recurrent layer: the hyperbolic tangent of its sum, or what is positive of it.
 
-use super::{Pass, Step, StepBack};
+use super::{CellPass, CellStep, CellStepBackward};
 use crate::cpu::activation::{relu, tanh};
 use simd::Lanes;
 
 /// The hidden state; with `TANH` or else a ReLU.
-pub struct Forward<'a, const TANH: bool>(pub Step<'a>);
+pub struct Forward<'a, const TANH: bool>(pub CellStep<'a>);
 
-impl<const TANH: bool> Pass for Forward<'_, TANH> {
+impl<const TANH: bool> CellPass for Forward<'_, TANH> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.output.columns())
     }
@@ -22,9 +22,9 @@ impl<const TANH: bool> Pass for Forward<'_, TANH> {
 }
 
 /// The sum's gradient, from what was made of it.
-pub struct Backward<'a, const TANH: bool>(pub StepBack<'a>);
+pub struct Backward<'a, const TANH: bool>(pub CellStepBackward<'a>);
 
-impl<const TANH: bool> Pass for Backward<'_, TANH> {
+impl<const TANH: bool> CellPass for Backward<'_, TANH> {
     fn size(&self) -> (usize, usize) {
         (self.0.gates.rows(), self.0.hidden_gradient.columns())
     }
@@ -34,11 +34,11 @@ impl<const TANH: bool> Pass for Backward<'_, TANH> {
         let step = &mut self.0;
         let zero = V::splat(0.0);
         let hidden = V::load(&step.output.row(row)[unit..]);
-        let slope = V::load(&step.hidden_gradient.row(row)[unit..]);
+        let grad = V::load(&step.hidden_gradient.row(row)[unit..]);
         let gradient = if TANH {
-            slope.mul(V::splat(1.0).sub(hidden.mul(hidden)))
+            grad.mul(V::splat(1.0).sub(hidden.mul(hidden)))
         } else {
-            slope.where_less(zero, hidden, zero)
+            grad.where_less(zero, hidden, zero)
         };
         gradient.store(&mut step.gates.row_mut(row)[unit..]);
     }

@@ -11,7 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::{cell_backward, cell_forward};
 use crate::gpu::{Gpu, arg, flat_position, tanh, word};
 use crate::ops::recurrent::gpu::Layer;
-use crate::ops::recurrent::gpu::lstm::Trace;
+use crate::ops::recurrent::gpu::lstm::SavedActivations;
 
 /// Up to this many hidden units, a hardware workgroup reads the recurrent weights (256 KiB) from the
 /// cache in less than the time of a launch.
@@ -48,8 +48,8 @@ fn launches(gpu: &Gpu, layer: &Layer, mut launch: impl FnMut(u32, u32, CubeCount
     }
 }
 
-/// Turns the projections in the trace's gates into gates, and writes cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
+/// Turns the projections in the saved gates into gates, and writes cells and outputs.
+pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
     let weights = gpu.empty([shape.directions * hidden, 4 * hidden]);
     let first = shape.direction(0).weight_hh.start;
@@ -78,10 +78,10 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 cubes,
                 units,
                 arg(&weights),
-                trace.starts.arg(),
-                arg(&trace.gates),
-                arg(&trace.cells),
-                arg(&trace.output),
+                saved.starts.arg(),
+                arg(&saved.gates),
+                arg(&saved.cells),
+                arg(&saved.output),
                 word(hidden),
                 word(layer.packing.steps()),
                 first,
@@ -93,9 +93,9 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
     });
 }
 
-/// Turns the trace's gates into their gradients, from the gradient of the outputs, and writes the outputs
+/// Turns the saved gates into their gradients, from the gradient of the outputs, and writes the outputs
 /// that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
+pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
     launches(gpu, layer, |first, count, cubes, units| {
         // SAFETY: rows are those of the packing's steps; places and hidden units beyond the last are read as the last
@@ -106,12 +106,12 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 cubes,
                 units,
                 arg(&layer.parameters),
-                trace.starts.arg(),
-                arg(slopes),
-                arg(&trace.output),
-                arg(&trace.gates),
-                arg(&trace.cells),
-                arg(&trace.previous),
+                saved.starts.arg(),
+                arg(output_grad),
+                arg(&saved.output),
+                arg(&saved.gates),
+                arg(&saved.cells),
+                arg(&saved.previous),
                 word(shape.direction(0).weight_hh.start),
                 word(shape.direction_elements()),
                 word(hidden),
@@ -246,7 +246,7 @@ fn forward_kernel(
 fn backward_kernel(
     parameters: &[f32],
     starts: &[u32],
-    slopes: &[f32],
+    output_grad: &[f32],
     output: &[f32],
     gates: &mut [f32],
     cells: &mut [f32],
@@ -327,9 +327,9 @@ fn backward_kernel(
                         for gate in 0..4 {
                             values[gate] = gates[at_gate + gate * hidden];
                         }
-                        let slope = slopes[at] + recurrent;
+                        let grad = output_grad[at] + recurrent;
                         cells[at] =
-                            cell_backward(&mut values, cells[at], cell_before, slope, carried);
+                            cell_backward(&mut values, cells[at], cell_before, grad, carried);
                         #[unroll]
                         for gate in 0..4 {
                             gates[at_gate + gate * hidden] = values[gate];

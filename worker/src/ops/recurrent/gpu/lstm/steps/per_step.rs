@@ -6,11 +6,13 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::matmul::{self, Kind, Matrix, Start, Transposed, multiply, multiply_slabs};
+use crate::gpu::matmul::{
+    self, Addend, Matrix, Transposed, Transposition, multiply, multiply_slabs,
+};
 use crate::gpu::{Gpu, arg, tanh, word};
 use crate::ops::packing::Packing;
 use crate::ops::recurrent::gpu::Layer;
-use crate::ops::recurrent::gpu::lstm::Trace;
+use crate::ops::recurrent::gpu::lstm::SavedActivations;
 
 /// Gates of a step back in time whose products are added at a time: the products of a step are small,
 /// and each must keep a processor of its own busy.
@@ -29,7 +31,7 @@ fn active(packing: &Packing, direction: usize, i: usize) -> Option<(usize, usize
 }
 
 /// Projections to gates, cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
+pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let recurrent = gpu.empty([packing.sequences(), shape.directions * 4 * hidden]);
@@ -56,7 +58,7 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 k: hidden,
             };
             let left = Matrix {
-                buffer: &trace.output,
+                buffer: &saved.output,
                 offset: (before_row * shape.directions + direction) * hidden,
                 stride: shape.outputs(),
             };
@@ -66,7 +68,7 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 stride: shape.directions * gates,
             };
             let (kind, weight) = weight.factor();
-            multiply(gpu, kind, size, left, weight, Start::Zero, result);
+            multiply(gpu, kind, size, left, weight, Addend::Zero, result);
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: hidden units beyond the last and places beyond a step's last end at once; the rows are
@@ -77,11 +79,11 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
                 count,
                 units,
                 width(layer),
-                trace.starts.arg(),
+                saved.starts.arg(),
                 arg(&recurrent),
-                arg(&trace.gates),
-                arg(&trace.cells),
-                arg(&trace.output),
+                arg(&saved.gates),
+                arg(&saved.cells),
+                arg(&saved.output),
                 word(hidden / width(layer)),
                 word(packing.steps()),
                 word(i),
@@ -91,7 +93,7 @@ pub fn forward(gpu: &Gpu, layer: &Layer, trace: &Trace) {
 }
 
 /// Gates to their gradients, and the outputs that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
+pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let slabs = (4 * hidden).div_ceil(SLAB);
@@ -112,7 +114,7 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 k: gates,
             };
             let left = Matrix {
-                buffer: &trace.gates,
+                buffer: &saved.gates,
                 offset: (after_row * shape.directions + direction) * gates,
                 stride: shape.directions * gates,
             };
@@ -122,24 +124,32 @@ pub fn backward(gpu: &Gpu, layer: &Layer, slopes: &CubeTensor, trace: &Trace) {
                 stride: shape.outputs(),
             };
             let weight = layer.weight(shape.direction(direction).weight_hh.start, hidden);
-            multiply_slabs(gpu, Kind::Plain, size, left, weight, result, (SLAB, apart));
+            multiply_slabs(
+                gpu,
+                Transposition::Plain,
+                size,
+                left,
+                weight,
+                result,
+                (SLAB, apart),
+            );
         }
         let (count, units) = elements(gpu, layer, i);
         // SAFETY: hidden units beyond the last and places beyond a step's last end at once; rows are those of the
         // packing's steps, and the slabs read are those that the product before wrote.
         unsafe {
-            slopes_kernel::launch_unchecked(
+            cell_backward_kernel::launch_unchecked(
                 &gpu.client,
                 count,
                 units,
                 width(layer),
-                trace.starts.arg(),
-                arg(slopes),
+                saved.starts.arg(),
+                arg(output_grad),
                 arg(&recurrent),
-                arg(&trace.output),
-                arg(&trace.gates),
-                arg(&trace.cells),
-                arg(&trace.previous),
+                arg(&saved.output),
+                arg(&saved.gates),
+                arg(&saved.cells),
+                arg(&saved.previous),
                 word(hidden / width(layer)),
                 word(packing.steps()),
                 word(i),
@@ -239,9 +249,9 @@ fn gates_kernel<N: Size>(
 
 /// The gradients of a step, laid out likewise.
 #[cube(launch_unchecked)]
-fn slopes_kernel<N: Size>(
+fn cell_backward_kernel<N: Size>(
     starts: &[u32],
-    slopes: &[Vector<f32, N>],
+    output_grad: &[Vector<f32, N>],
     recurrent: &[Vector<f32, N>],
     output: &[Vector<f32, N>],
     gates: &mut [Vector<f32, N>],
@@ -287,7 +297,7 @@ fn slopes_kernel<N: Size>(
         for slab in 1..slabs as usize {
             later += recurrent[slab * apart as usize + at_place];
         }
-        let slope = slopes[at_cell] + select(goes_on, later, zero);
+        let grad = output_grad[at_cell] + select(goes_on, later, zero);
         let cell_before = select(has_begun, cells[at_before], zero);
         previous[at_cell] = select(has_begun, output[at_before], zero);
         let mut cell = cells[at_cell];
@@ -304,7 +314,7 @@ fn slopes_kernel<N: Size>(
                 &mut values,
                 cell.extract(piece),
                 cell_before.extract(piece),
-                slope.extract(piece),
+                grad.extract(piece),
                 carried.extract(piece),
             );
             cell.insert(piece, handed);
@@ -328,7 +338,7 @@ fn take<N: Size>(gates: &Array<Vector<f32, N>>, values: &mut Array<f32>, #[compt
     }
 }
 
-/// The way back.
+/// The backward pass of a step.
 #[cube]
 fn put<N: Size>(gates: &mut Array<Vector<f32, N>>, values: &Array<f32>, #[comptime] piece: usize) {
     #[unroll]
