@@ -1,7 +1,7 @@
 //! Talking to a coordinator as a person does: the connection, and what a refusal means to whoever
 //! typed the command.
 
-use std::{error::Error as _, time::Duration};
+use std::error::Error as _;
 
 use coordinator::records::events::Line;
 use proto::{
@@ -12,17 +12,12 @@ use proto::{
     },
 };
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{
-    Code, Response, Status, Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Response, Status, Streaming, transport::Channel};
 
 use crate::exit::Failure;
 
 /// The verbs' side of a coordinator.
 pub type Jobs = JobsClient<Channel>;
-
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// Connects to the coordinator at `url`.
 pub async fn connect(url: &str) -> Result<Jobs, Failure> {
@@ -31,19 +26,8 @@ pub async fn connect(url: &str) -> Result<Jobs, Failure> {
             "`{url}` is not the address of a coordinator ({reason}); it looks like http://host:7700"
         ))
     };
-    let address = match url.split_once("://") {
-        Some(("http", _)) => url.to_owned(),
-        Some(_) => return Err(malformed("only http:// is spoken".to_owned())),
-        None => format!("http://{url}"),
-    };
-    let endpoint = Endpoint::from_shared(address)
-        .map_err(|error| malformed(error.to_string()))?
-        .connect_timeout(CONNECT)
-        .initial_stream_window_size(proto::STREAM_WINDOW)
-        .initial_connection_window_size(proto::CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true);
+    let endpoint =
+        proto::endpoint::coordinator(url).map_err(|error| malformed(error.to_string()))?;
     let channel = endpoint.connect().await.map_err(|error| {
         Failure::Infrastructure(format!(
             "cannot reach the coordinator at {url}: {}; start one with `unisono coordinator`, or \

@@ -19,6 +19,7 @@
 pub mod buffer_pool;
 pub mod contribution;
 pub mod convert;
+pub mod endpoint;
 pub mod failpoint;
 pub mod pieces;
 pub mod shared_memory;

@@ -1,14 +1,15 @@
-//! The gradient of one micro-batch, and what a network says about utterances without one. It
+//! The gradient of one micro-batch. It
 //! decides what is left out and what counts as finite; everything it returns is a sum over
 //! utterances. It does not depend on leases, trees and optimizers.
 
-use burn::tensor::{Tensor, TensorData, Transaction};
+use burn::tensor::{Tensor, Transaction};
 use speech::error_class::{self, Class, Classify};
 use speech::features::Features;
 use speech::model::Head;
 use speech::objective::Objective;
 
 use crate::loss::{self, Example, OutOfMemory};
+use crate::network::outputs::{NetworkError, Rows, as_f32, check_features, read};
 use crate::network::{Batch, Network, Parameters};
 use crate::ops::dropout::Dropout;
 
@@ -35,8 +36,6 @@ pub struct MicroGradient {
     pub loss: f64,
     /// Utterances that count.
     pub utterances: u32,
-    /// How many of these the network classified rightly; keyword only.
-    pub correct: Option<u32>,
     /// Positions of utterances that nothing can be learned from: no frames, or fewer than CTC needs
     /// for their labels.
     pub left_out: Vec<usize>,
@@ -59,18 +58,13 @@ impl MicroGradient {
         self.weight = 0.0;
         self.loss = 0.0;
         self.utterances = 0;
-        self.correct = self.correct.map(|_| 0);
     }
 }
 
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum GradientError {
-    #[error("utterance {position} of the micro-batch has {found} features a frame, not {expected}")]
-    Features {
-        position: usize,
-        expected: usize,
-        found: usize,
-    },
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     #[error(
         "utterance {position} of the micro-batch has the label {label}, and the model has {outputs} \
          outputs"
@@ -92,8 +86,6 @@ pub enum GradientError {
         position: usize,
         source: OutOfMemory,
     },
-    #[error("the device failed: {0}")]
-    Device(String),
 }
 
 impl Classify for GradientError {
@@ -133,8 +125,6 @@ struct Passed {
     leaves: Parameters,
     logits: Tensor<2>,
     losses: Vec<loss::Loss>,
-    /// How many of the utterances that went through were classified rightly; keyword only.
-    correct: Option<u32>,
 }
 
 /// The first half of [`gradient`].
@@ -212,7 +202,6 @@ impl Forward<'_> {
                 target: micro.targets[position],
             })
             .collect();
-        let right = |example: &&Example| loss::argmax(example.logits) == example.target[0] as usize;
         let losses = loss::training_losses(head, &examples, outputs, &self.objective);
         let losses = losses.map_err(|source| GradientError::Memory {
             position: kept[source.position],
@@ -220,7 +209,6 @@ impl Forward<'_> {
         })?;
         Ok(Passed {
             losses,
-            correct: (head == Head::Keyword).then(|| examples.iter().filter(right).count() as u32),
             batch,
             leaves,
             logits,
@@ -233,13 +221,11 @@ impl Forward<'_> {
     /// When the device fails.
     pub fn backward(self) -> Result<MicroGradient, GradientError> {
         let spec = self.network.spec();
-        let head = spec.config.head;
         let mut result = MicroGradient {
             gradient: None,
             weight: 0.0,
             loss: 0.0,
             utterances: 0,
-            correct: (head == Head::Keyword).then_some(0),
             left_out: self.left_out,
             not_finite: Vec::new(),
         };
@@ -268,7 +254,6 @@ impl Forward<'_> {
         result.loss = passed.losses.iter().map(|loss| loss.value).sum();
         result.utterances = self.kept.len() as u32;
         result.weight = self.kept.iter().map(weight).sum();
-        result.correct = passed.correct;
         Ok(result)
     }
 }
@@ -295,105 +280,12 @@ impl Passed {
         }
         let parts = transaction
             .try_execute()
-            .map_err(|error| GradientError::Device(error.to_string()))?;
+            .map_err(|error| NetworkError::Device(error.to_string()))?;
         let mut flat = Vec::with_capacity(spec.elements());
         for part in parts {
             flat.extend_from_slice(as_f32(&part)?);
         }
         Ok(flat)
-    }
-}
-
-/// The log-probabilities that the network gives to the classes or units: for each utterance
-/// `[output frames, outputs]` (CTC) or `[outputs]` (keyword). An utterance without frames has none.
-///
-/// # Errors
-/// If an utterance does not fit the model, or the device fails.
-pub fn log_probs(
-    network: &Network,
-    features: &[&Features],
-) -> Result<Vec<Vec<f32>>, GradientError> {
-    let spec = network.spec();
-    check_features(network, features)?;
-    let kept: Vec<usize> = (0..features.len())
-        .filter(|&position| features[position].frames > 0)
-        .collect();
-    let mut result = vec![Vec::new(); features.len()];
-    if kept.is_empty() {
-        return Ok(result);
-    }
-    let sequences: Vec<&[f32]> = kept
-        .iter()
-        .map(|&position| &features[position].data[..])
-        .collect();
-    let batch = network.batch(&sequences);
-    let values = read(network.forward(&batch))?;
-    let rows = Rows {
-        head: spec.config.head,
-        batch: &batch,
-        outputs: spec.outputs,
-    };
-    for (position, logits) in kept.into_iter().zip(rows.split(&values)) {
-        let mut log_probs = vec![0.0; logits.len()];
-        loss::log_softmax(&logits, spec.outputs, &mut log_probs);
-        result[position] = log_probs.into_iter().map(|value| value as f32).collect();
-    }
-    Ok(result)
-}
-
-/// The rows of a network's outputs and the utterances they belong to.
-struct Rows<'a> {
-    head: Head,
-    batch: &'a Batch,
-    outputs: usize,
-}
-
-impl Rows<'_> {
-    /// Each utterance's rows, in the order in which they came.
-    fn split(&self, values: &[f32]) -> Vec<Vec<f32>> {
-        let packing = self.batch.packing();
-        match self.head {
-            Head::Ctc => packing.scatter(values, self.outputs),
-            Head::Keyword => {
-                let mut utterances = vec![Vec::new(); packing.sequences()];
-                for (row, &position) in values.chunks_exact(self.outputs).zip(packing.order()) {
-                    utterances[position] = row.to_vec();
-                }
-                utterances
-            }
-        }
-    }
-
-    /// The inverse of [`Rows::split`].
-    fn join(&self, utterances: &[&[f32]]) -> Vec<f32> {
-        let packing = self.batch.packing();
-        match self.head {
-            Head::Ctc => packing.gather(utterances, self.outputs),
-            Head::Keyword => packing
-                .order()
-                .iter()
-                .flat_map(|&position| utterances[position])
-                .copied()
-                .collect(),
-        }
-    }
-}
-
-fn check_features(network: &Network, features: &[&Features]) -> Result<(), GradientError> {
-    let expected = network.spec().inputs;
-    match features
-        .iter()
-        .position(|features| features.dims != expected)
-    {
-        Some(position) => {
-            let found = features[position].dims;
-            Err(GradientError::Features {
-                position,
-                expected,
-                found,
-            })
-        }
-        None => Ok(()),
     }
 }
 
@@ -420,17 +312,4 @@ fn check_targets(head: Head, outputs: usize, targets: &[&[u32]]) -> Result<(), G
 
 fn all_finite(values: &[f32]) -> bool {
     values.iter().all(|value| value.is_finite())
-}
-
-fn read(tensor: Tensor<2>) -> Result<Vec<f32>, GradientError> {
-    let parts = Transaction::default()
-        .register(tensor)
-        .try_execute()
-        .map_err(|error| GradientError::Device(error.to_string()))?;
-    Ok(as_f32(&parts[0])?.to_vec())
-}
-
-fn as_f32(data: &TensorData) -> Result<&[f32], GradientError> {
-    data.as_slice::<f32>()
-        .map_err(|error| GradientError::Device(format!("{error:?}")))
 }

@@ -24,9 +24,11 @@ pub use load::ModelError;
 
 use crate::{
     compute::Compute,
-    gradient::{self, GradientError},
     loss::{self, Example},
-    network::Network,
+    network::{
+        Network,
+        outputs::{self, NetworkError},
+    },
 };
 
 /// Most utterances of a forward pass.
@@ -126,7 +128,7 @@ impl Model {
     ///
     /// # Errors
     /// When the features are another model's, or the device fails.
-    pub fn recognise(&self, features: &[&Features]) -> Result<Vec<Recognition>, GradientError> {
+    pub fn recognise(&self, features: &[&Features]) -> Result<Vec<Recognition>, NetworkError> {
         let mut order: Vec<usize> = (0..features.len()).collect();
         order.sort_by_key(|&index| features[index].frames);
         let mut heard: Vec<Option<Recognition>> = vec![None; features.len()];
@@ -173,11 +175,11 @@ pub(crate) fn recognise(
     network: &Network,
     vocabulary: &Vocabulary,
     features: &[&Features],
-) -> Result<Vec<Recognition>, GradientError> {
+) -> Result<Vec<Recognition>, NetworkError> {
     let ModelSpec {
         config, outputs, ..
     } = network.spec();
-    let log_probs = gradient::log_probs(network, features)?;
+    let log_probs = outputs::log_probs(network, features)?;
     let heard = log_probs.into_iter().map(|log_probs| {
         let labels = match config.head {
             _ if log_probs.is_empty() => Vec::new(),

@@ -36,6 +36,7 @@
 //! ```
 
 pub mod bench;
+mod blocking;
 pub mod cache;
 pub mod compute;
 pub mod cpu;

@@ -8,7 +8,7 @@ mod ctc;
 mod objective;
 
 use rayon::prelude::*;
-use speech::{model::Head, objective::Objective};
+use speech::{decode::ctc_required_frames, model::Head, objective::Objective};
 use thiserror::Error;
 
 /// One utterance's outputs before the softmax, and what they should have been.
@@ -49,16 +49,13 @@ impl OutOfMemory {
     }
 }
 
-/// Whether a target can come out of `frames` frames at all. CTC needs a frame for each label and one
-/// between equal neighbours (Graves et al. 2006), and at least one.
+/// Whether a target can come out of `frames` frames at all, which have to be as many as CTC's alignment takes
+/// (Graves et al. 2006), and at least one.
 pub fn is_feasible(head: Head, frames: usize, target: &[u32]) -> bool {
     frames > 0
         && match head {
             Head::Keyword => true,
-            Head::Ctc => {
-                let repeats = target.windows(2).filter(|pair| pair[0] == pair[1]).count();
-                frames >= target.len() + repeats
-            }
+            Head::Ctc => frames >= ctc_required_frames(target),
         }
 }
 
@@ -192,14 +189,6 @@ fn cross_entropy(log_probs: &[f64], target: &[u32]) -> Loss {
         value: -log_probs[class],
         gradient,
     }
-}
-
-/// The index of the largest value, the first of equals.
-pub fn argmax(values: &[f32]) -> usize {
-    values.iter().enumerate().fold(
-        0,
-        |best, (k, value)| if *value > values[best] { k } else { best },
-    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The network of a model specification: its layers, one after the other, on a device. It does
 //! not depend on losses and gradients; [`crate::ops`] has the operators.
 
+pub mod outputs;
+
 use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};

@@ -24,7 +24,7 @@ use proto::{
 use thiserror::Error;
 use tonic::{Code, Status, transport::Channel};
 
-use crate::cache::Wanted;
+use crate::{blocking::blocking, cache::Wanted};
 use shared_memory::SharedMemoryTransport;
 pub use shared_memory::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
 pub use vectors::{PulledWeights, Vector};
@@ -134,13 +134,11 @@ impl Transfer {
         header: v1::ContributionHeader,
         vector: Vector,
     ) -> Result<Outcome, CallError> {
-        if let Some(outcome) = self.push_in_lane(&header, &vector).await? {
+        if let Some(outcome) = self.push_by_shared_memory(&header, &vector).await? {
             return Ok(outcome);
         }
         let (unsealed, digested) = (header.clone(), vector.clone());
-        let digest =
-            blocking(move || Ok(unsealed.digest_with(&digested.values, digested.wire))).await;
-        let digest = digest.map_err(|error| CallError::nonsense("Push", error))?;
+        let digest = blocking(move || unsealed.digest_with(&digested.values, digested.wire)).await;
         let header = header.sealed(digest);
         let chunks = tensor::encoded_chunks(vector.values, vector.wire);
         self.send(
@@ -150,8 +148,8 @@ impl Transfer {
         .await
     }
 
-    /// The same through memory; `None` where there is no way.
-    async fn push_in_lane(
+    /// [`Transfer::push`] by shared memory; `None` where that is not possible.
+    async fn push_by_shared_memory(
         &self,
         header: &v1::ContributionHeader,
         vector: &Vector,
@@ -242,7 +240,7 @@ impl Transfer {
                 .into_inner();
             let mut chunk = next::<TensorChunk>(PULL, &mut chunks).await?;
             if let Some(place) = chunk.as_mut().and_then(|chunk| chunk.in_lane.take()) {
-                match self.pull_shared_memory(place, elements, wire).await? {
+                match self.pull_by_shared_memory(place, elements, wire).await? {
                     Some(weights) => return Ok(weights),
                     // Asked again, without a word of this host.
                     None => continue,
@@ -262,7 +260,7 @@ impl Transfer {
     }
 
     /// Weights that lie in memory; `None` where that cannot be reached, and is not to be tried again.
-    async fn pull_shared_memory(
+    async fn pull_by_shared_memory(
         &self,
         in_lane: v1::InLane,
         elements: usize,
@@ -372,14 +370,6 @@ fn read(
 ) -> io::Result<Option<Vec<f32>>> {
     let whole = shared_memory::read(lane, number, wire, &mut values)?;
     Ok(whole.then_some(values))
-}
-
-/// Runs `work` where it may take its time.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|broken| Err(io::Error::other(broken)))
 }
 
 /// Files of one request: the coordinator takes four times as many.

@@ -16,7 +16,7 @@ use speech::{
 };
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::transfer::{CallError, PulledWeights, Transfer, Vector, answer};
 
@@ -92,19 +92,11 @@ impl Exchange {
     ) -> Result<Self, ExchangeError> {
         // Before anything is leased: it takes longer than all the rest.
         let vector = made_up(elements, wire);
-        let endpoint = Endpoint::from_shared(url.to_owned());
-        let endpoint = endpoint.map_err(|error| ExchangeError::Url {
+        let endpoint = proto::endpoint::coordinator(url).map_err(|error| ExchangeError::Url {
             url: url.to_owned(),
             reason: error.to_string(),
         })?;
-        // As a session connects.
-        let connect = || {
-            let endpoint = endpoint.clone().tcp_nodelay(true);
-            endpoint
-                .initial_stream_window_size(proto::STREAM_WINDOW)
-                .initial_connection_window_size(proto::CONNECTION_WINDOW)
-                .connect_lazy()
-        };
+        let connect = || endpoint.connect_lazy();
         let request = v1::JoinRequest {
             name,
             program_version: PROGRAM_VERSION.to_owned(),

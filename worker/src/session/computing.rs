@@ -332,7 +332,7 @@ impl Work<'_> {
                 &self.job.recipe.vocabulary,
                 &features(&loaded.examples),
             );
-            let heard = heard.map_err(|source| failed(&loaded, source))?;
+            let heard = heard.map_err(|source| failed(&loaded, source.into()))?;
             let labels: Vec<Option<&[u32]>> = loaded
                 .examples
                 .iter()

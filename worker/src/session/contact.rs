@@ -6,15 +6,11 @@ use std::{future::Future, time::Duration};
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use proto::v1::workers_client::WorkersClient;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::error::SessionError;
 use crate::transfer::{CallError, Transfer};
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A peer that neither answers nor closes is found dead after the sum of the two.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 const LONGEST_DELAY: Duration = Duration::from_secs(3);
 
@@ -41,25 +37,10 @@ impl Contact {
         } else {
             format!("http://{address}")
         };
-        let bad = |reason: &str| SessionError::Url {
+        let endpoint = proto::endpoint::coordinator(&url).map_err(|error| SessionError::Url {
             url: address.to_owned(),
-            reason: reason.to_owned(),
-        };
-        let endpoint =
-            Endpoint::from_shared(url.clone()).map_err(|error| bad(&error.to_string()))?;
-        match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
-            (Some("http"), Some(_)) => {}
-            (Some("http"), None) => return Err(bad("it names no host")),
-            _ => return Err(bad("only http:// is spoken")),
-        }
-        let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(proto::STREAM_WINDOW)
-            .initial_connection_window_size(proto::CONNECTION_WINDOW)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+            reason: error.to_string(),
+        })?;
         let workers = || {
             WorkersClient::new(endpoint.connect_lazy())
                 .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)

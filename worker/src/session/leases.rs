@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     gradient::GradientError,
+    network::outputs::NetworkError,
     transfer::{CallError, PulledWeights, Vector, answer},
 };
 
@@ -400,7 +401,7 @@ fn miscomputed(error: &ComputingError) -> Undone {
     match error {
         // A device that has failed once is not to be trusted with the next lease.
         ComputingError::Compute {
-            source: GradientError::Device(_),
+            source: GradientError::Network(NetworkError::Device(_)),
             ..
         } => Undone::Ends(SessionError::Computing { reason }),
         // A machine with more memory may do.

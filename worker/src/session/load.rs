@@ -23,6 +23,7 @@ use super::{
     lease::{Lease, MicroBatch, Utterance},
 };
 use crate::{
+    blocking::blocking,
     cache::{
         AudioCache, CacheConfig, CacheError, FeatureCache, Prepared, Recordings, Sound, SoundCache,
         Wanted, mixed,
@@ -469,13 +470,5 @@ fn unavailable(error: CallError, absent: &[&Utterance]) -> LoadError {
             ))
         }
         other => LoadError::Call(other),
-    }
-}
-
-/// Runs `work` where it may take its time.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

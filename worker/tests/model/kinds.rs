@@ -7,8 +7,8 @@ use speech::model::{
     Activation, ConvConfig, Head, ModelConfig, ModelKind, ModelSpec, Pooling, ResidualConfig,
 };
 use speech::random::Stream;
-use worker::gradient::log_probs;
 use worker::network::Network;
+use worker::network::outputs::log_probs;
 
 use crate::{cpu, distance, micro_gradient, network, utterances, wgpu};
 

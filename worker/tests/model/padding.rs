@@ -5,7 +5,8 @@ use speech::model::{Head, ModelConfig};
 use speech::random::Stream;
 use speech::recipe::Normalize;
 use worker::compute::Compute;
-use worker::gradient::{GradientError, MicroBatch, gradient, log_probs};
+use worker::gradient::{GradientError, MicroBatch, gradient};
+use worker::network::outputs::{NetworkError, log_probs};
 
 use crate::{configs, cpu, distance, micro_gradient, network, utterances, wgpu};
 
@@ -165,11 +166,11 @@ fn an_utterance_that_does_not_fit_the_model_is_an_error() {
     );
     let narrow = network_of_width_four();
     let error = gradient(&narrow, &micro(vec![&[1]]), Normalize::Utterances, 1);
-    let expected = GradientError::Features {
+    let expected = GradientError::Network(NetworkError::Features {
         position: 0,
         expected: 4,
         found: 5,
-    };
+    });
     assert_eq!(error.expect_err("does not fit"), expected);
 }
 

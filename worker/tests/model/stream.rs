@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use speech::model::{Head, ModelConfig, ModelKind};
 use speech::random::Stream;
-use worker::gradient::log_probs;
+use worker::network::outputs::log_probs;
 use worker::stream::NotStreamable;
 
 use crate::{cpu, kinds::kinds, network, utterances};
