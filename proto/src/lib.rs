@@ -22,6 +22,7 @@ pub mod convert;
 pub mod endpoint;
 pub mod failpoint;
 pub mod pieces;
+mod seqlock;
 pub mod shared_memory;
 pub mod tensor;
 pub mod text;

@@ -3,8 +3,7 @@
 //! the other side does to it in the meantime is wrong bytes and nothing worse.
 //!
 //! The data are protected by a sequence number (a seqlock with one writer): the writer calls [`SharedMemory::begin`],
-//! writes, and [`SharedMemory::commit`]s a number; a reader that finds the same number before and after its copy has
-//! copied what the number stands for.
+//! writes, and [`SharedMemory::commit`]s a number; [`SharedMemory::read_version`] copies what a number stands for.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -14,12 +13,14 @@ use std::{
         unix::fs::{FileExt as _, PermissionsExt as _},
     },
     process, ptr,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+
+use crate::seqlock;
 
 /// The bytes before a file's data: its token, then the number of what is in it.
 const HEADER: u64 = 4096;
@@ -176,30 +177,41 @@ impl SharedMemory {
     /// Says that the data are not to be used: they are about to change.
     ///
     /// # Errors
-    /// When the file was opened to be read.
+    /// When it was opened to be read.
     pub fn begin(&self) -> io::Result<()> {
         self.check_writable()?;
-        self.counter().store(0, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        seqlock::begin(self.counter());
         Ok(())
     }
 
-    /// Says that the data are whole, and number `number` of what was ever in the file. Numbers are not
+    /// Says that the data are whole, and number `number` of what was ever in this memory. Numbers are not
     /// used twice, and never 0.
     ///
     /// # Errors
-    /// When the file was opened to be read.
+    /// When it was opened to be read.
     pub fn commit(&self, number: u64) -> io::Result<()> {
         self.check_writable()?;
-        self.counter().store(number, Ordering::Release);
+        seqlock::commit(self.counter(), number);
         Ok(())
     }
 
-    /// The number of the data; 0 while they change. Who finds the same number before and after reading
-    /// has read what it stands for.
+    /// The number of the data; 0 while they change. Data that were read before are those of this number, if they
+    /// were its data when reading began.
     pub fn number(&self) -> u64 {
-        fence(Ordering::SeqCst);
-        self.counter().load(Ordering::Acquire)
+        seqlock::current(self.counter())
+    }
+
+    /// What `copy` makes of the data, by [`SharedMemory::read`]; `None` when they are not, or not any more, those of
+    /// `number`.
+    ///
+    /// # Errors
+    /// Those of `copy`.
+    pub fn read_version<T>(
+        &self,
+        number: u64,
+        copy: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        seqlock::read(self.counter(), number, copy)
     }
 }
 

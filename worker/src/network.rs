@@ -155,6 +155,9 @@ impl Network {
 
     /// The outputs before the softmax: a row for each row of the packing (CTC), or for each place in
     /// it (keyword), with the network's own parameters and without dropout.
+    ///
+    /// # Panics
+    /// If the batch was made by a network with another implementation of the operators, which pads or packs.
     pub fn forward(&self, batch: &Batch) -> Tensor<2> {
         self.run(&self.parameters, batch, batch.frames.clone(), None)
     }

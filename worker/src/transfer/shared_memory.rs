@@ -176,22 +176,22 @@ pub(super) fn read(
     wire: Wire,
     values: &mut [f32],
 ) -> io::Result<bool> {
-    if lane.number() != number {
-        return Ok(false);
-    }
-    let mut room = Vec::new();
-    for (run, values) in values.chunks_mut(CHUNK_BYTES / wire.bytes()).enumerate() {
-        let offset = (CHUNK_BYTES * run) as u64;
-        if let Some(bytes) = wire.bytes_in_place(values) {
-            lane.read(bytes, offset)?;
-        } else {
-            room.resize(wire.bytes() * values.len(), 0);
-            lane.read(&mut room, offset)?;
-            wire.decode(&room, values);
+    let copied = lane.read_version(number, || {
+        let mut room = Vec::new();
+        for (run, values) in values.chunks_mut(CHUNK_BYTES / wire.bytes()).enumerate() {
+            let offset = (CHUNK_BYTES * run) as u64;
+            if let Some(bytes) = wire.bytes_in_place(values) {
+                lane.read(bytes, offset)?;
+            } else {
+                room.resize(wire.bytes() * values.len(), 0);
+                lane.read(&mut room, offset)?;
+                wire.decode(&room, values);
+            }
+            failpoint::reach(Failpoint::WorkerPull);
         }
-        failpoint::reach(Failpoint::WorkerPull);
-    }
-    Ok(lane.number() == number)
+        Ok(())
+    });
+    Ok(copied?.is_some())
 }
 
 #[cfg(test)]

@@ -24,20 +24,18 @@ pub fn copy(
     wire: Wire,
     values: &mut [f32],
 ) -> io::Result<Option<Vec<Digest>>> {
-    if lane.number() != number {
-        return Ok(None);
-    }
     let run = Hasher::BLOCK / wire.bytes();
-    let blocks = values
-        .par_chunks_mut(run)
-        .enumerate()
-        .map(|(block, values)| {
-            let digest = copy_block(lane, wire, values, (Hasher::BLOCK * block) as u64)?;
-            failpoint::reach(Failpoint::CoordinatorReceive);
-            Ok(digest)
-        })
-        .collect::<io::Result<_>>()?;
-    Ok((lane.number() == number).then_some(blocks))
+    lane.read_version(number, || {
+        values
+            .par_chunks_mut(run)
+            .enumerate()
+            .map(|(block, values)| {
+                let digest = copy_block(lane, wire, values, (Hasher::BLOCK * block) as u64)?;
+                failpoint::reach(Failpoint::CoordinatorReceive);
+                Ok(digest)
+            })
+            .collect()
+    })
 }
 
 fn copy_block(

@@ -112,12 +112,7 @@ fn forward(
         .into_par_iter()
         .enumerate()
         .map(|(index, mut columns)| {
-            let direction = Direction {
-                level: Level::detect(),
-                shape,
-                packing,
-                index,
-            };
+            let direction = Direction::new(Level::detect(), shape, packing, index);
             direction.forward(values(input), values(parameters), &mut columns)
         })
         .collect();
@@ -147,12 +142,7 @@ fn backward(
         .enumerate()
         .map(|(index, saved)| {
             let mut input_gradient = vec![0.0; if wants_input { elements } else { 0 }];
-            let direction = Direction {
-                level: Level::detect(),
-                shape,
-                packing: &packing,
-                index,
-            };
+            let direction = Direction::new(Level::detect(), shape, &packing, index);
             let pass = kernel::Backward {
                 input: values(&input),
                 parameters: values(&parameters),

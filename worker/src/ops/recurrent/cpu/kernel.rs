@@ -65,14 +65,30 @@ fn among(places: &Range<usize>, running: usize) -> usize {
 /// One direction of a layer over a batch.
 #[derive(Clone, Copy)]
 pub struct Direction<'a> {
-    pub level: Level,
-    pub shape: Recurrent,
-    pub packing: &'a Packing,
+    level: Level,
+    shape: Recurrent,
+    packing: &'a Packing,
     /// 0 forward, 1 backward in time.
-    pub index: usize,
+    index: usize,
 }
 
-impl Direction<'_> {
+impl<'a> Direction<'a> {
+    /// Direction `index` of a layer of this shape over a packed batch: the passes divide rows among threads by the
+    /// number of running sequences, which is the number of rows of a step only without padding.
+    ///
+    /// # Panics
+    /// If the batch is padded, or the layer has no such direction.
+    pub fn new(level: Level, shape: Recurrent, packing: &'a Packing, index: usize) -> Self {
+        assert!(!packing.is_padded(), "a packed batch");
+        assert!(index < shape.directions, "a direction of the layer");
+        Self {
+            level,
+            shape,
+            packing,
+            index,
+        }
+    }
+
     /// The steps in the order of the recurrence.
     fn step(&self, i: usize) -> usize {
         if self.index == 0 {

@@ -152,3 +152,17 @@ fn every_level_gives_the_bits_of_the_best_one() {
         }
     }
 }
+
+#[test]
+#[should_panic(expected = "a packed batch")]
+fn a_padded_batch_is_refused_before_anything_is_computed() {
+    let shape = Recurrent {
+        cell: Cell::Lstm,
+        inputs: 2,
+        hidden: 3,
+        projection: 0,
+        directions: 1,
+    };
+    let packing = Packing::padded(&[3, 1]);
+    let _ = Direction::new(Level::detect(), shape, &packing, 0);
+}
