@@ -2,6 +2,7 @@
 //! their own. Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fs::{self, File},
@@ -55,21 +56,26 @@ fn free_ports(count: usize, attempt: u32) -> Vec<u16> {
     free.take(count).collect()
 }
 
+/// The words of a file of a process in `/proc` that has them one behind the other, such as `environ`.
+fn words(pid: Pid, file: &str) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0);
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
 /// Processes in whose environment Slurm's configuration is the file `conf`: daemons, jobs and what these started.
 fn processes_under(conf: &Path) -> Vec<Pid> {
     let wanted = format!("SLURM_CONF={}", conf.display());
     let all = fs::read_dir("/proc").unwrap().flatten();
-    let ours = all.filter(|entry| {
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == wanted.as_bytes())
-    });
-    let ids = ours.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter_map(Pid::from_raw).collect()
+    let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let ids = ids.filter_map(Pid::from_raw);
+    ids.filter(|pid| words(*pid, "environ").contains(&wanted))
+        .collect()
 }
 
-/// A Slurm of two nodes, `n1` and `n2`, with a partition `low` whose jobs are preempted by those of `high`.
+/// A Slurm of two nodes, `n1` and `n2`, of two GPUs each as far as Slurm knows, with a partition `low` whose jobs are preempted by those of `high`.
 struct Slurm {
     daemons: Vec<Child>,
     dir: TempDir,
@@ -165,16 +171,27 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+GresTypes=gpu
 KillWait=30
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=1
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=1
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs=2 Gres=gpu:2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs=2 Gres=gpu:2
 PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1
 PartitionName=high Nodes=n1,n2 PriorityTier=10
 "
         );
         fs::write(self.conf(), text).unwrap();
+        // Slurm wants to see devices, whatever they are.
+        let gpus = [
+            ("n1", "null"),
+            ("n1", "zero"),
+            ("n2", "full"),
+            ("n2", "random"),
+        ];
+        let gpus = gpus.map(|(node, file)| format!("NodeName={node} Name=gpu File=/dev/{file}\n"));
+        fs::write(self.at("gres.conf"), gpus.concat()).unwrap();
     }
 
     fn start_munge(&mut self) {
@@ -237,12 +254,13 @@ PartitionName=high Nodes=n1,n2 PriorityTier=10
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Submits the batch script with `args` for both nodes and gives the job's number.
-    fn submit(&self, folder: &str, args: &[&str]) -> String {
+    /// Submits the batch script with `options` of sbatch and `args`, and gives the job's number.
+    fn submit(&self, folder: &str, options: &[&str], args: &[&str]) -> String {
         let cache = self.at("cache");
         let mut command = self.command("sbatch");
         command
-            .args(["--parsable", "--nodes=2", "--output"])
+            .args(options)
+            .args(["--parsable", "--output"])
             .arg(self.at(folder).with_extension("out"))
             .arg(root().join("deploy/slurm/unisono.sbatch"))
             .args(args)
@@ -288,6 +306,35 @@ PartitionName=high Nodes=n1,n2 PriorityTier=10
         job.split_whitespace().map(str::to_owned).collect()
     }
 
+    /// The processes of this Slurm that run the program's `verb`.
+    fn processes(&self, verb: &str) -> Vec<Pid> {
+        let all = processes_under(&self.conf()).into_iter();
+        let runs_it = |pid: &Pid| {
+            words(*pid, "cmdline")
+                .get(1)
+                .is_some_and(|word| word == verb)
+        };
+        all.filter(runs_it).collect()
+    }
+
+    /// The nodes of the workers that are there, each with the GPUs that Slurm gave it.
+    fn gpus_of_workers(&self) -> BTreeSet<String> {
+        let workers = self.processes("worker").into_iter();
+        let gpus = workers.map(|pid| {
+            let environment = words(pid, "environ");
+            let value = |name: &str| {
+                let found = environment.iter().find_map(|word| word.strip_prefix(name));
+                found.unwrap_or("none").to_owned()
+            };
+            format!(
+                "{} {}",
+                value("SLURMD_NODENAME="),
+                value("CUDA_VISIBLE_DEVICES=")
+            )
+        });
+        gpus.collect()
+    }
+
     /// The coordinator, held still behind step `least` of the run in `folder`: what happens next happens in the
     /// middle of training, however slow this test is. Gives the last step that was written down.
     #[track_caller]
@@ -305,14 +352,7 @@ PartitionName=high Nodes=n1,n2 PriorityTier=10
             self.printed(folder),
             self.told()
         );
-        let is_coordinator = |pid: &Pid| {
-            let line =
-                fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-            line.split(|byte| *byte == 0).nth(1) == Some(b"coordinator")
-        };
-        let coordinator = processes_under(&self.conf())
-            .into_iter()
-            .find(is_coordinator);
+        let coordinator = self.processes("coordinator").first().copied();
         let coordinator = coordinator.expect("it is at work");
         kill_process(coordinator, Signal::STOP).unwrap();
         assert!(
@@ -374,10 +414,18 @@ fn a_job_that_slurm_preempts_and_requeues_ends_with_the_same_bits() {
     }
     let slurm = Slurm::start();
     tiny_job(slurm.dir.path(), Head::Keyword);
-    let id = slurm.submit("run", &["tiny.toml", "--set", long(Head::Keyword)]);
+    let options = ["--nodes=2", "--ntasks-per-node=2", "--gpus-per-task=1"];
+    let id = slurm.submit(
+        "run",
+        &options,
+        &["tiny.toml", "--set", long(Head::Keyword)],
+    );
 
     // Slurm lets stopped processes go on, so that they hear its SIGTERM.
     let (_, preempted_at) = slurm.hold_behind(20, "run");
+    let each_its_own = BTreeSet::from(["n1 0", "n1 1", "n2 0", "n2 1"].map(str::to_owned));
+    let given = until(DEADLINE, || slurm.gpus_of_workers() == each_its_own);
+    assert!(given, "{:?}\n{}", slurm.gpus_of_workers(), slurm.told());
     let preempting = [
         "--parsable",
         "--partition=high",
@@ -402,6 +450,15 @@ fn a_job_that_slurm_preempts_and_requeues_ends_with_the_same_bits() {
     kill_process(coordinator, Signal::CONT).unwrap();
     slurm.wait_until_printed("run", "interrupted by SIGUSR1");
     slurm.wait_until_printed("run", &format!("start 2 of job {id}"));
+
+    // A node fails: the job goes on with the other one's workers.
+    let (coordinator, _) = slurm.hold_behind(warned_at + 20, "run");
+    slurm.ask(
+        "scontrol",
+        &["update", "nodename=n2", "state=down", "reason=test"],
+    );
+    slurm.wait_until_printed("run", "Node failure on n2");
+    kill_process(coordinator, Signal::CONT).unwrap();
 
     let job = slurm.wait_for_end(&id);
     for wanted in ["JobState=COMPLETED", "ExitCode=0:0", "Restarts=2"] {
@@ -428,7 +485,7 @@ fn a_job_that_slurm_preempts_and_requeues_ends_with_the_same_bits() {
     assert_eq!(report(&run)["weights_sha256"], calm["weights_sha256"]);
 
     // What another start does not mend is not tried again.
-    let id = slurm.submit("mistyped", &["tinny.toml"]);
+    let id = slurm.submit("mistyped", &["--nodes=1"], &["tinny.toml"]);
     let job = slurm.wait_for_end(&id);
     for wanted in ["JobState=FAILED", "ExitCode=78:0", "Restarts=0"] {
         assert!(
