@@ -6,19 +6,24 @@ use crate::{CHUNK_BYTES, tree::Node, wire::Wire};
 /// What a pass computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PassKind {
+    /// Training: the answers are gradients.
     Gradient,
+    /// Scoring: the answers are hypotheses and losses.
     Evaluation,
 }
 
 /// Names one contribution: equal keys mean equal bits, the attempt aside.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
+    /// The name of the job.
     pub job: String,
     /// Counts the coordinator's starts.
     pub generation: u64,
+    /// What the pass computes.
     pub kind: PassKind,
     /// The version of the weights it is computed from.
     pub step: u64,
+    /// The node of the reduction tree.
     pub node: Node,
     /// Counts the leases of this node.
     pub attempt: u32,
@@ -30,9 +35,11 @@ pub type Digest = [u8; 32];
 /// A micro-batch left out of the sum, weight and all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {
+    /// Its index among those of the step.
     pub micro_batch: u32,
     /// Ids of its utterances.
     pub utterances: Vec<String>,
+    /// Why it is left out of the sum, for a person.
     pub reason: String,
 }
 
@@ -42,6 +49,7 @@ pub struct Quarantined {
 pub struct Unusable {
     /// Its place in the training set.
     pub utterance: u32,
+    /// Why it cannot be used, for a person.
     pub reason: String,
 }
 
@@ -57,10 +65,13 @@ pub struct Contribution {
     pub weight: f64,
     /// The losses' sum.
     pub loss: f64,
+    /// Utterances that count.
     pub utterances: u64,
+    /// Frames of features of these utterances.
     pub frames: u64,
     /// Seconds of audio.
     pub audio_seconds: f64,
+    /// Micro-batches that are left out of the sum.
     pub quarantined: Vec<Quarantined>,
     /// In the order of the micro-batches.
     pub unusable: Vec<Unusable>,
@@ -182,6 +193,7 @@ impl Hasher {
         }
     }
 
+    /// The digest of what was hashed so far: BLAKE3 over the digests of its blocks.
     pub fn digest(&self) -> Digest {
         let mut whole = self.whole.clone();
         if self.filled > 0 {

@@ -14,6 +14,7 @@ use crate::{
 
 /// A message that cannot be what its sender meant.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ConvertError {
     #[error("`{0}` is missing")]
     Missing(&'static str),

@@ -38,6 +38,7 @@ pub enum Failpoint {
 }
 
 impl Failpoint {
+    /// Every failpoint.
     pub const ALL: [Self; 8] = [
         Self::WorkerCompute,
         Self::WorkerPush,
@@ -49,6 +50,7 @@ impl Failpoint {
         Self::CoordinatorBroadcast,
     ];
 
+    /// The name by which the environment variable orders it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::WorkerCompute => "worker-compute",
@@ -66,11 +68,13 @@ impl Failpoint {
 /// A death that was ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
+    /// Where the process dies.
     pub place: Failpoint,
     /// Dies when it passes for the `nth` time, counted from 1.
     pub nth: u32,
 }
 
+/// What the environment variable says names no failpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{VARIABLE}={0} is no place to die at; write PLACE or PLACE:N with one of {places}",

@@ -16,6 +16,8 @@
 //! # Ok::<(), std::convert::Infallible>(())
 //! ```
 
+#![warn(unreachable_pub, missing_docs)]
+
 pub mod buffer_pool;
 pub mod contribution;
 pub mod convert;

@@ -18,6 +18,7 @@ pub const MOST_JOINED: usize = 256 << 20;
 
 /// Pieces that do not make a text.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum PiecesError {
     #[error("it is longer than {MOST_JOINED} bytes")]
     TooLong,
@@ -57,6 +58,7 @@ impl Joined {
         Ok(())
     }
 
+    /// Whether nothing has come so far.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

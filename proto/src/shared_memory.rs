@@ -34,8 +34,11 @@ pub type Token = [u8; 32];
 /// How another process finds shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SharedMemoryHandle {
+    /// The process that holds it open.
     pub process: u32,
+    /// Its file descriptor in that process.
     pub descriptor: u32,
+    /// What the memory begins with.
     pub token: Token,
     /// The length of its data.
     pub bytes: u64,
@@ -115,6 +118,7 @@ impl SharedMemory {
         })
     }
 
+    /// How another process finds it.
     pub fn handle(&self) -> SharedMemoryHandle {
         self.handle
     }

@@ -60,6 +60,7 @@ pub fn encoded_chunks(
 
 /// Why chunks do not make the vector that was announced.
 #[derive(Debug, Error, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum AssembleError {
     #[error("the vector has {announced} elements where {expected} were expected")]
     Length { announced: u64, expected: usize },

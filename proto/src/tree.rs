@@ -35,14 +35,17 @@ impl Node {
         }
     }
 
+    /// The height over the leaves: a node of level `l` has 2ˡ micro-batches, as far as the step goes.
     pub const fn level(self) -> u32 {
         self.level
     }
 
+    /// The position among the nodes of its level.
     pub const fn index(self) -> u32 {
         self.index
     }
 
+    /// The node that this one and its sibling are added up to.
     pub const fn parent(self) -> Self {
         Self {
             level: self.level + 1,
@@ -65,6 +68,7 @@ impl Node {
         ))
     }
 
+    /// Whether it is the left summand of its parent.
     pub const fn is_left(self) -> bool {
         self.index.is_multiple_of(2)
     }
@@ -89,6 +93,7 @@ impl Node {
         !self.range(micro_batches).is_empty()
     }
 
+    /// Whether the micro-batches of `other` are among its own.
     pub const fn contains(self, other: Self) -> bool {
         other.level <= self.level && other.index >> (self.level - other.level) == self.index
     }

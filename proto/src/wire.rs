@@ -124,6 +124,7 @@ pub fn to_bf16(value: f32) -> u16 {
     if value.is_nan() { QUIET_NAN } else { upper }
 }
 
+/// The value of a bfloat16.
 #[inline]
 pub fn from_bf16(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)

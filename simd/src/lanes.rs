@@ -6,7 +6,9 @@
 /// An implementation reads and writes `LANES` elements at any alignment, and no others. One whose
 /// operations are instructions that not every processor has can be named by nobody but [`crate::Level::run`].
 pub unsafe trait Lanes: Copy {
+    /// Elements of a vector.
     const LANES: usize;
+    /// A vector with this value in every lane.
     fn splat(value: f32) -> Self;
     /// # Safety
     /// `LANES` elements from `source` on are readable.
@@ -34,9 +36,13 @@ pub unsafe trait Lanes: Copy {
         // SAFETY: the slice has LANES elements, as just asserted, and is exclusively borrowed.
         unsafe { self.store_to(target.as_mut_ptr()) }
     }
+    /// The sums, lane by lane.
     fn add(self, other: Self) -> Self;
+    /// The differences, lane by lane.
     fn sub(self, other: Self) -> Self;
+    /// The products, lane by lane.
     fn mul(self, other: Self) -> Self;
+    /// The quotients, lane by lane.
     fn div(self, other: Self) -> Self;
     /// `self * factor + term`, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
@@ -44,6 +50,7 @@ pub unsafe trait Lanes: Copy {
     fn min(self, other: Self) -> Self;
     /// The larger one; `other` where either is NaN.
     fn max(self, other: Self) -> Self;
+    /// The absolute values, lane by lane.
     fn abs(self) -> Self;
     /// `self` with the sign bit of `sign`.
     fn copy_sign(self, sign: Self) -> Self;

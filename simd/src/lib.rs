@@ -10,6 +10,8 @@
 //! let level = simd::Level(simd::Kind::Avx512);
 //! ```
 
+#![warn(unreachable_pub, missing_docs)]
+
 use std::sync::OnceLock;
 
 mod lanes;
@@ -108,7 +110,9 @@ fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 /// A computation over vectors. `run` must be `#[inline(always)]`, and so must everything in it that
 /// touches a vector: only then is it compiled with the features of its level.
 pub trait Kernel {
+    /// What the computation gives.
     type Output;
+    /// Computes with vectors of type `V`.
     fn run<V: Lanes>(self) -> Self::Output;
 }
 

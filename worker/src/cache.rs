@@ -11,11 +11,11 @@ mod recordings;
 mod sound;
 
 pub(crate) use audio::mixed;
-pub use audio::{AudioCache, Wanted};
-pub use features::{FeatureCache, FeatureKey};
-pub use prepared::Prepared;
-pub use recordings::{Part, Recordings};
-pub use sound::{Sound, SoundCache};
+pub(crate) use audio::{AudioCache, Wanted};
+pub(crate) use features::FeatureCache;
+pub(crate) use prepared::Prepared;
+pub(crate) use recordings::{Part, Recordings};
+pub(crate) use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};
 
@@ -25,6 +25,7 @@ use thiserror::Error;
 /// Where a worker keeps what it may need again, and how much of it.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
+    /// The folder of audio, features and unpacked recordings.
     pub folder: PathBuf,
     /// Most bytes of audio on disk, and as many of unpacked recordings; the longest unused goes first.
     pub audio_bytes: u64,
@@ -66,6 +67,7 @@ impl CacheConfig {
 
 /// A cache that cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum CacheError {
     #[error(
         "{}: the cache folder cannot be used: {source}; name one that this user may write with `--cache-dir`, or free some space",

@@ -31,6 +31,7 @@ pub enum DeviceChoice {
     /// A hardware GPU when there is one, otherwise the CPU.
     #[default]
     Auto,
+    /// The CPU, by burn's flex backend.
     Cpu,
     /// A GPU through wgpu; a software adapter when there is nothing else.
     Wgpu,
@@ -59,7 +60,9 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// Why nothing can be computed as was asked for.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ComputeError {
     #[error("unknown device `{0}`: expected auto, cpu or wgpu")]
     UnknownChoice(String),
@@ -95,6 +98,7 @@ impl Classify for ComputeError {
 /// A graphics adapter that wgpu offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterInfo {
+    /// What the driver calls it.
     pub name: String,
     /// The graphics API: Vulkan, Metal, Dx12 or Gl.
     pub backend: String,
@@ -109,6 +113,7 @@ pub struct AdapterInfo {
 /// A device to compute on.
 #[derive(Clone, Debug)]
 pub struct Compute {
+    /// The device in burn's terms.
     pub device: Device,
     /// Two workers of the same class give the same bits: backend, adapter and driver or CPU feature
     /// level, and program version.

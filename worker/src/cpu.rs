@@ -6,10 +6,10 @@
 //! neither on the vector width nor on how a caller shares out rows and columns among threads.
 
 pub mod activation;
-pub mod block;
-pub mod convolution;
-pub mod dense;
+pub(crate) mod block;
+pub(crate) mod convolution;
+pub(crate) mod dense;
 pub mod matrix;
-pub mod norm;
+pub(crate) mod norm;
 
 pub use simd::Level;

@@ -3,7 +3,7 @@
 //!
 //! Nothing is tuned by timing: a kernel that a clock has chosen would put the clock into the bits.
 
-pub mod matmul;
+pub(crate) mod matmul;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
@@ -19,7 +19,7 @@ use burn_cubecl::tensor::CubeTensor;
 use crate::compute::gpu::Kernels;
 
 /// A device and what suits it.
-pub struct Gpu {
+pub(crate) struct Gpu {
     pub client: Client,
     pub device: CubeDevice,
     pub plan: LaunchPlan,
@@ -27,7 +27,7 @@ pub struct Gpu {
 
 /// How launches are cut. Two workers of a compute class have the same adapter and so the same plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LaunchPlan {
+pub(crate) struct LaunchPlan {
     /// The adapter computes on the CPU, or its kernels were asked for ([`Kernels`]): a unit is a lane of a
     /// vector register, memory is cached, and a value common to all lanes is cheap.
     pub software: bool,
@@ -39,7 +39,7 @@ pub struct LaunchPlan {
 
 impl Gpu {
     /// The device of a tensor.
-    pub fn of(tensor: &CubeTensor) -> Self {
+    pub(crate) fn of(tensor: &CubeTensor) -> Self {
         let (client, device) = (tensor.client.clone(), tensor.device.clone());
         let hardware = &client.properties().hardware;
         let software = match (Kernels::asked(), &device) {
@@ -61,7 +61,7 @@ impl Gpu {
     }
 
     /// The same device, used as if it were hardware.
-    pub fn into_hardware(mut self) -> Self {
+    pub(crate) fn into_hardware(mut self) -> Self {
         self.plan.software = false;
         self
     }
@@ -69,7 +69,7 @@ impl Gpu {
     /// To be told before each step of a recurrence. A launch that finds the way to the device full waits by
     /// spinning, which is no matter unless the adapter computes on the same cores: then this waits in
     /// good time, asleep, until the device has taken what was launched.
-    pub fn begin_step(&self, step: usize) {
+    pub(crate) fn begin_step(&self, step: usize) {
         /// Steps, of two or three launches each, that are on the way at once.
         const STEPS: usize = 8;
         if self.plan.software && step.is_multiple_of(STEPS) {
@@ -79,18 +79,18 @@ impl Gpu {
     }
 
     /// A tensor of this shape with nothing in particular in it.
-    pub fn empty<const D: usize>(&self, shape: [usize; D]) -> CubeTensor {
+    pub(crate) fn empty<const D: usize>(&self, shape: [usize; D]) -> CubeTensor {
         let shape = Shape::new(shape);
         empty_device_contiguous_dtype(self.client.clone(), self.device.clone(), shape, DType::F32)
     }
 
-    pub fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> CubeTensor {
+    pub(crate) fn tensor<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> CubeTensor {
         let handle = self.client.create_from_slice(f32::as_bytes(values));
         let (client, device) = (self.client.clone(), self.device.clone());
         CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, DType::F32)
     }
 
-    pub fn upload<E: CubeElement>(&self, values: &[E]) -> Table {
+    pub(crate) fn upload<E: CubeElement>(&self, values: &[E]) -> Table {
         Table {
             handle: self.client.create_from_slice(E::as_bytes(values)),
             len: values.len(),
@@ -101,7 +101,7 @@ impl Gpu {
 impl LaunchPlan {
     /// Units of a workgroup over `elements` that lie side by side. It is built into the kernel, so that
     /// `elements` must follow from the model and not from the batch.
-    pub fn row_of_units(&self, elements: usize) -> u32 {
+    pub(crate) fn row_of_units(&self, elements: usize) -> u32 {
         let most = self.most_units();
         let elements = u32::try_from(elements).unwrap_or(u32::MAX).min(most);
         elements.next_multiple_of(self.plane).clamp(1, self.units)
@@ -109,7 +109,7 @@ impl LaunchPlan {
 
     /// Workgroups and units for any number of `elements`, a unit each; kernels know their own by
     /// [`flat_position`].
-    pub fn flat(&self, elements: usize) -> (CubeCount, CubeDim) {
+    pub(crate) fn flat(&self, elements: usize) -> (CubeCount, CubeDim) {
         let units = self.most_units();
         let workgroups = word(elements).div_ceil(units);
         // A dimension holds at most 65,535 workgroups.
@@ -129,13 +129,13 @@ impl LaunchPlan {
 
 /// Values on the device that a kernel only reads.
 #[derive(Clone, Debug)]
-pub struct Table {
+pub(crate) struct Table {
     handle: Handle,
     len: usize,
 }
 
 impl Table {
-    pub fn arg(&self) -> BufferArg {
+    pub(crate) fn arg(&self) -> BufferArg {
         // SAFETY: the handle was made from that many values.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len) }
     }
@@ -145,7 +145,7 @@ impl Table {
 ///
 /// # Panics
 /// If the tensor is not contiguous.
-pub fn arg(tensor: &CubeTensor) -> BufferArg {
+pub(crate) fn arg(tensor: &CubeTensor) -> BufferArg {
     assert!(tensor.is_contiguous(), "a contiguous tensor");
     let elements = tensor.meta.num_elements();
     // SAFETY: the tensor is contiguous, so its elements lie in the first bytes of the handle.
@@ -156,14 +156,14 @@ pub fn arg(tensor: &CubeTensor) -> BufferArg {
 ///
 /// # Panics
 /// If they are not `f32`.
-pub fn contiguous(tensor: CubeTensor) -> CubeTensor {
+pub(crate) fn contiguous(tensor: CubeTensor) -> CubeTensor {
     assert_eq!(tensor.dtype, DType::F32, "an f32 tensor");
     into_contiguous(tensor)
 }
 
 /// Which element a unit of a [`LaunchPlan::flat`] launch has.
 #[cube]
-pub fn flat_position() -> u32 {
+pub(crate) fn flat_position() -> u32 {
     (CUBE_POS_Y * CUBE_COUNT_X + CUBE_POS_X) * CUBE_DIM_X + UNIT_POS_X
 }
 
@@ -171,18 +171,18 @@ pub fn flat_position() -> u32 {
 ///
 /// # Panics
 /// From 2³² on: no buffer of a GPU is as large.
-pub fn word(size: usize) -> u32 {
+pub(crate) fn word(size: usize) -> u32 {
     u32::try_from(size).expect("a size within a GPU's buffer")
 }
 
 /// Not a number stays one.
 #[cube]
-pub fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + f32::exp(-x))
 }
 
 /// The builtin one may lose what is not a number.
 #[cube]
-pub fn tanh(x: f32) -> f32 {
+pub(crate) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (1.0 + f32::exp(2.0 * x))
 }

@@ -16,9 +16,11 @@ use crate::ops::dropout::Dropout;
 /// One forward and backward pass' worth of utterances, and its place in the job.
 #[derive(Clone, Debug)]
 pub struct MicroBatch<'a> {
+    /// For each utterance its frames.
     pub features: Vec<&'a Features>,
     /// For each utterance its class, or its labels.
     pub targets: Vec<&'a [u32]>,
+    /// The step of the job, which dropout draws from.
     pub step: u64,
     /// Among the micro-batches of the step.
     pub index: u32,
@@ -61,7 +63,9 @@ impl MicroGradient {
     }
 }
 
+/// Why a micro-batch has no gradient.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum GradientError {
     #[error(transparent)]
     Network(#[from] NetworkError),

@@ -39,6 +39,7 @@ const BATCH_FRAMES: usize = 32 * 1024;
 /// What a model heard in an utterance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recognition {
+    /// The greedily decoded text, or the name of the likeliest class.
     pub text: String,
     /// The log-probabilities of the classes `[outputs]`, or of the units in each frame `[frames, outputs]`. Empty for
     /// an
@@ -91,14 +92,17 @@ impl Model {
         })
     }
 
+    /// What the model was trained with.
     pub fn recipe(&self) -> &Recipe {
         &self.recipe
     }
 
+    /// The layers and the parameters of the network.
     pub fn spec(&self) -> &ModelSpec {
         self.network.spec()
     }
 
+    /// What turns audio into the model's features.
     pub fn front_end(&self) -> &FrontEnd {
         &self.front_end
     }

@@ -35,6 +35,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![warn(unreachable_pub, missing_docs)]
+
 pub mod bench;
 mod blocking;
 pub mod cache;

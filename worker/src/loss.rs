@@ -36,6 +36,7 @@ pub struct Loss {
 pub struct OutOfMemory {
     /// Among the examples.
     pub position: usize,
+    /// What was asked of the system.
     pub bytes: usize,
 }
 

@@ -37,11 +37,14 @@ impl Parameters {
 }
 
 #[derive(Debug, thiserror::Error)]
+/// A flat vector that is not as long as the model's.
 #[error(
     "the model has {expected} parameters and {found} were given: they are another model's weights"
 )]
 pub struct WrongParameters {
+    /// Parameters of the model.
     pub expected: usize,
+    /// Elements of the vector.
     pub found: usize,
 }
 
@@ -81,6 +84,7 @@ impl Network {
         }
     }
 
+    /// The layers and the parameters of the model.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }

@@ -18,15 +18,15 @@ macro_rules! dispatch {
 }
 
 mod autodiff;
-pub mod constant;
-pub mod convolution;
-pub mod dropout;
+pub(crate) mod constant;
+pub(crate) mod convolution;
+pub(crate) mod dropout;
 mod flex;
-pub mod gather;
-pub mod linear;
-pub mod norm;
+pub(crate) mod gather;
+pub(crate) mod linear;
+pub(crate) mod norm;
 pub mod packing;
-pub mod pool;
+pub(crate) mod pool;
 pub mod recurrent;
 
 /// Which implementation of the operators computes.

@@ -45,11 +45,13 @@ const REASON: usize = 2000;
 pub struct Config {
     /// `http://host:port` or `host:port`.
     pub coordinator: String,
+    /// The device that computes, with its compute class.
     pub compute: Compute,
     /// Threads that it computes with, for people to see.
     pub threads: usize,
     /// For people: host and process, for instance "ada:4711".
     pub name: String,
+    /// Where audio and features are kept, and how much of them.
     pub cache: CacheConfig,
     /// How long to look for a coordinator that cannot be reached; `None` for ever.
     pub give_up_after: Option<Duration>,

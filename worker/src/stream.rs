@@ -18,6 +18,7 @@ use window::{Sight, Window};
 
 /// Why a model cannot hear frames as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum NotStreamable {
     #[error(
         "the model is bidirectional: its second direction begins at the end of an utterance, so that \
@@ -35,7 +36,9 @@ pub enum NotStreamable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{values} values are no whole frames of {inputs}")]
 pub struct NoFrames {
+    /// Values that were given.
     pub values: usize,
+    /// Values of a frame.
     pub inputs: usize,
 }
 

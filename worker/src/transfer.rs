@@ -27,16 +27,17 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{blocking::blocking, cache::Wanted};
 use shared_memory::SharedMemoryTransport;
 pub use shared_memory::{VARIABLE as SHARED_MEMORY, is_wanted as wants_shared_memory};
-pub use vectors::{PulledWeights, Vector};
+pub(crate) use vectors::{PulledWeights, Vector};
 
 /// How long a stream may say nothing before it is given up.
-pub const SILENCE: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Audio of one request: what a worker holds in memory before the first file is of use.
 const FETCH_BYTES: u64 = 64 << 20;
 
 /// A call that failed.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum CallError {
     /// The coordinator cannot be reached, or the connection broke: the call may be made again.
     #[error("the coordinator cannot be reached: {0}")]
@@ -77,6 +78,7 @@ impl CallError {
         Self::Lost(cause.to_string())
     }
 
+    /// Whether the connection was lost, so that the call may be made again.
     pub const fn is_lost(&self) -> bool {
         matches!(self, Self::Lost(_))
     }
@@ -91,7 +93,7 @@ impl CallError {
 ///
 /// # Errors
 /// [`CallError::Lost`] after `patience`; what the status means otherwise.
-pub async fn answer<T>(
+pub(crate) async fn answer<T>(
     call: &'static str,
     patience: Duration,
     answer: impl Future<Output = Result<T, Status>>,
@@ -107,14 +109,14 @@ pub async fn answer<T>(
 
 /// The tensor side of a coordinator. Clones share one connection, and the way through memory beside it.
 #[derive(Clone, Debug)]
-pub struct Transfer {
+pub(crate) struct Transfer {
     client: TensorsClient<Channel>,
     shared_memory: Arc<SharedMemoryTransport>,
     pool: BufferPool,
 }
 
 impl Transfer {
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         let client = TensorsClient::new(channel)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
@@ -129,7 +131,7 @@ impl Transfer {
     ///
     /// # Errors
     /// See [`CallError`]. A push may be repeated: the coordinator knows equal bits again.
-    pub async fn push(
+    pub(crate) async fn push(
         &self,
         header: v1::ContributionHeader,
         vector: Vector,
@@ -218,7 +220,7 @@ impl Transfer {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn pull(
+    pub(crate) async fn pull(
         &self,
         key: &Key,
         averaged: bool,
@@ -301,7 +303,11 @@ impl Transfer {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn fetch_audio(&self, job: &str, wanted: &[Wanted]) -> Result<Vec<Bytes>, CallError> {
+    pub(crate) async fn fetch_audio(
+        &self,
+        job: &str,
+        wanted: &[Wanted],
+    ) -> Result<Vec<Bytes>, CallError> {
         let mut files = Vec::with_capacity(wanted.len());
         for part in parts(wanted) {
             files.extend(self.fetch_part(job, part).await?);

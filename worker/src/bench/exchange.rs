@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why an exchange cannot be measured.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ExchangeError {
     #[error("`{url}` is no address of a coordinator: {reason}")]
     Url { url: String, reason: String },
@@ -51,7 +52,9 @@ impl Classify for ExchangeError {
 /// A node to hand a gradient in for.
 #[derive(Clone, Debug)]
 pub struct Leased {
+    /// The step of the job: the version of the weights.
     pub step: u64,
+    /// Micro-batches of the node.
     pub micro_batches: usize,
     /// Seconds from the question to the lease.
     pub wait_s: f64,

@@ -28,7 +28,9 @@ pub struct Shape {
     pub ragged: bool,
     /// Features of a frame.
     pub features: usize,
+    /// The layers and the head of the network.
     pub model: ModelConfig,
+    /// Units with the blank (CTC), or classes.
     pub outputs: usize,
     /// Labels of an utterance; a keyword has one.
     pub labels: usize,
@@ -54,6 +56,7 @@ pub struct Halves {
 }
 
 impl Measure {
+    /// Initialises the network and draws the features and labels.
     pub fn new(shape: Shape, device: &Device) -> Self {
         let spec = shape.spec();
         let mut network = Network::new(&spec, device);
@@ -86,6 +89,7 @@ impl Measure {
         }
     }
 
+    /// The layers and the parameters of the network.
     pub fn spec(&self) -> &ModelSpec {
         self.network.spec()
     }

@@ -18,7 +18,7 @@ use super::{
 
 /// An audio file as a lease names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Where the coordinator reads it.
     pub path: PathBuf,
     pub bytes: u64,
@@ -39,13 +39,13 @@ impl Wanted {
     }
 
     /// Whether `bytes` are the file's.
-    pub fn is(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is(&self, bytes: &[u8]) -> bool {
         bytes.len() as u64 == self.bytes && *blake3::hash(bytes).as_bytes() == self.digest
     }
 }
 
 #[derive(Debug)]
-pub struct AudioCache {
+pub(crate) struct AudioCache {
     folder: Folder,
     /// The whole cache's.
     root: PathBuf,
@@ -55,7 +55,7 @@ pub struct AudioCache {
 impl AudioCache {
     /// # Errors
     /// When the folder can neither be found nor made.
-    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+    pub(crate) fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             folder: Folder::open(config.folder.join("audio"), config.audio_bytes)?,
             root: config.folder.clone(),
@@ -64,7 +64,7 @@ impl AudioCache {
     }
 
     /// The bytes of `wanted` from where they lie at hand, verified; `None` when they must be fetched.
-    pub fn find(&self, wanted: &Wanted) -> Option<Vec<u8>> {
+    pub(crate) fn find(&self, wanted: &Wanted) -> Option<Vec<u8>> {
         self.shared(wanted).or_else(|| self.cached(wanted))
     }
 
@@ -85,7 +85,7 @@ impl AudioCache {
     }
 
     /// Keeps bytes that were fetched. A full disk costs a later fetch and nothing else.
-    pub fn keep(&self, wanted: &Wanted, bytes: &[u8]) {
+    pub(crate) fn keep(&self, wanted: &Wanted, bytes: &[u8]) {
         if let Err(error) = self.folder.write(&name(wanted), bytes) {
             tracing::warn!(%error, path = %wanted.path.display(), "cannot keep audio that was fetched");
         }

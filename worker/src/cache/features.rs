@@ -12,10 +12,10 @@ use super::{
 };
 
 /// Names features: BLAKE3 of the front end's settings and of the audio's bytes.
-pub type FeatureKey = Digest;
+pub(crate) type FeatureKey = Digest;
 
 #[derive(Debug)]
-pub struct FeatureCache {
+pub(crate) struct FeatureCache {
     held: Memory<Prepared>,
     files: Option<FeatureFiles>,
 }
@@ -29,14 +29,14 @@ impl Weighed for Prepared {
 impl FeatureCache {
     /// # Errors
     /// When the folder of its files can neither be found nor made.
-    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+    pub(crate) fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             held: Memory::new(config.feature_bytes),
             files: FeatureFiles::open(config)?,
         })
     }
 
-    pub fn get(&self, key: &FeatureKey) -> Option<Arc<Prepared>> {
+    pub(crate) fn get(&self, key: &FeatureKey) -> Option<Arc<Prepared>> {
         self.held.get(key).or_else(|| {
             let found = Arc::new(self.files.as_ref()?.read(key)?);
             self.held.hold(*key, Arc::clone(&found));
@@ -45,7 +45,7 @@ impl FeatureCache {
     }
 
     /// Keeps `prepared`, in memory and in a file; the longest unused make room.
-    pub fn keep(&self, key: FeatureKey, prepared: Arc<Prepared>) {
+    pub(crate) fn keep(&self, key: FeatureKey, prepared: Arc<Prepared>) {
         if let Some(files) = &self.files {
             files.write(&key, &prepared);
         }

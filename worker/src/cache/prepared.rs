@@ -10,7 +10,7 @@ use super::{CacheConfig, CacheError, features::FeatureKey, folder::Folder};
 
 /// What is kept of an utterance.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     pub features: Features,
     /// The length of its audio.
     pub seconds: f64,

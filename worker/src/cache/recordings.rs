@@ -30,7 +30,7 @@ use super::{
 const TAIL: usize = 32;
 
 #[derive(Debug)]
-pub struct Recordings {
+pub(crate) struct Recordings {
     folder: Folder,
     /// By recording and channel, as [`Wanted::of_channel`] names them.
     known: Mutex<HashMap<Digest, Arc<Mutex<Option<Known>>>>>,
@@ -40,7 +40,7 @@ pub struct Recordings {
 
 /// The part of a recording that is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(crate) struct Part {
     /// The samples at the recording's own sampling rate.
     pub samples: Range<u64>,
     /// Counted from 0; `None` for the mean of all.
@@ -104,7 +104,7 @@ impl Known {
 impl Recordings {
     /// # Errors
     /// When the folder can neither be found nor made.
-    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+    pub(crate) fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         let program = prepared::program()
             .inspect_err(|error| {
                 tracing::warn!(%error, "unpacked recordings are not kept: the program cannot be read");
@@ -118,7 +118,7 @@ impl Recordings {
     }
 
     /// The samples `part` of `wanted`; `None` when its bytes must be fetched.
-    pub fn find(
+    pub(crate) fn find(
         &self,
         audio: &AudioCache,
         wanted: &Wanted,
@@ -157,7 +157,7 @@ impl Recordings {
     }
 
     /// The samples `part` of `wanted`, whose `bytes` were fetched and kept.
-    pub fn decode(
+    pub(crate) fn decode(
         &self,
         audio: &AudioCache,
         wanted: &Wanted,

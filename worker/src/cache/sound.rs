@@ -12,7 +12,7 @@ use super::{
 
 /// A recording as features are computed from it.
 #[derive(Debug)]
-pub struct Sound {
+pub(crate) struct Sound {
     /// At the features' own rate.
     pub samples: Vec<f32>,
     pub seconds: f64,
@@ -25,23 +25,23 @@ impl Weighed for Sound {
 }
 
 #[derive(Debug)]
-pub struct SoundCache {
+pub(crate) struct SoundCache {
     held: Memory<Sound>,
 }
 
 impl SoundCache {
-    pub fn new(config: &CacheConfig) -> Self {
+    pub(crate) fn new(config: &CacheConfig) -> Self {
         Self {
             held: Memory::new(config.sound_bytes),
         }
     }
 
     /// `key` names the audio and the rate.
-    pub fn get(&self, key: &Digest) -> Option<Arc<Sound>> {
+    pub(crate) fn get(&self, key: &Digest) -> Option<Arc<Sound>> {
         self.held.get(key)
     }
 
-    pub fn keep(&self, key: Digest, sound: Arc<Sound>) {
+    pub(crate) fn keep(&self, key: Digest, sound: Arc<Sound>) {
         self.held.hold(key, sound);
     }
 }

@@ -10,7 +10,7 @@ use super::{AdapterInfo, Compute, ComputeError, DeviceChoice, KERNELS};
 
 /// For which kind of adapter the kernels are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kernels {
+pub(crate) enum Kernels {
     Hardware,
     Software,
 }
@@ -20,7 +20,7 @@ impl Kernels {
     ///
     /// # Errors
     /// The variable's value, when it is none of the two.
-    pub fn asked() -> Result<Option<Self>, String> {
+    pub(crate) fn asked() -> Result<Option<Self>, String> {
         static ASKED: OnceLock<Result<Option<Kernels>, String>> = OnceLock::new();
         let read = || match std::env::var_os(KERNELS) {
             None => Ok(None),
@@ -39,7 +39,7 @@ impl Kernels {
     }
 
     /// As it is written in the environment and in a compute class.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hardware => "hardware",
             Self::Software => "software",
@@ -51,7 +51,7 @@ impl Kernels {
 ///
 /// # Errors
 /// If an adapter was asked for and there is none, and if `UNISONO_WGPU_KERNELS` names unknown kernels.
-pub fn open(choice: DeviceChoice) -> Result<Result<Compute, String>, ComputeError> {
+pub(crate) fn open(choice: DeviceChoice) -> Result<Result<Compute, String>, ComputeError> {
     let kernels = Kernels::asked().map_err(ComputeError::UnknownKernels)?;
     let adapters = adapters();
     Ok(match (choice, best(&adapters)) {
@@ -124,7 +124,7 @@ fn best(adapters: &[AdapterInfo]) -> Option<(DeviceKind, &AdapterInfo)> {
 
 /// The adapters of the graphics API that burn uses on this machine: the first one with a GPU,
 /// otherwise the first with anything.
-pub fn adapters() -> Vec<AdapterInfo> {
+pub(crate) fn adapters() -> Vec<AdapterInfo> {
     let apis: &[wgpu::Backends] = if cfg!(target_os = "macos") {
         &[wgpu::Backends::METAL]
     } else {

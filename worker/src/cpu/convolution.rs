@@ -16,7 +16,7 @@ const PATCHES: usize = 256;
 /// The parameters of a convolution. A patch is the values under the kernel, frame by frame, in a frame
 /// band by band, in a band its channels; torch has the channels first.
 #[derive(Clone, Debug)]
-pub struct PackedKernel {
+pub(crate) struct PackedKernel {
     shape: Convolution,
     /// [depth, outputs]
     forward: Panels,
@@ -26,7 +26,7 @@ pub struct PackedKernel {
 }
 
 /// What a sequence gives back.
-pub struct Gradients {
+pub(crate) struct Gradients {
     /// [frames, inputs], where it was asked for.
     pub input: Option<Vec<f32>>,
     /// [outputs, depth], as patches lie.
@@ -36,7 +36,7 @@ pub struct Gradients {
 }
 
 impl PackedKernel {
-    pub fn new(shape: &Convolution, parameters: &[f32]) -> Self {
+    pub(crate) fn new(shape: &Convolution, parameters: &[f32]) -> Self {
         let (weight, bias) = parameters.split_at(shape.outputs * shape.depth());
         let weight = as_patches(shape, weight);
         Self {
@@ -49,7 +49,7 @@ impl PackedKernel {
 
     /// Frames `outputs` of the result [frames, bands · outputs] for a sequence whose frame t is
     /// `frame(t)`, where it has one.
-    pub fn forward<'a>(
+    pub(crate) fn forward<'a>(
         &self,
         level: Level,
         outputs: Range<usize>,
@@ -85,7 +85,7 @@ impl PackedKernel {
 
     /// From the gradient of a sequence's `sum_grad` [frames out, bands · outputs], before the
     /// activation, to its other gradients; it has `frames` frames.
-    pub fn backward<'a>(
+    pub(crate) fn backward<'a>(
         &self,
         level: Level,
         sum_grad: &[f32],
@@ -140,21 +140,21 @@ impl PackedKernel {
 }
 
 /// A weight in torch's layout [outputs, channels, frames, bands] as patches lie.
-pub fn as_patches(shape: &Convolution, weight: &[f32]) -> Vec<f32> {
+pub(crate) fn as_patches(shape: &Convolution, weight: &[f32]) -> Vec<f32> {
     let mut result = vec![0.0; weight.len()];
     each_weight(shape, |torch, patch| result[patch] = weight[torch]);
     result
 }
 
 /// The inverse of [`as_patches`].
-pub fn from_patches(shape: &Convolution, weight: &[f32]) -> Vec<f32> {
+pub(crate) fn from_patches(shape: &Convolution, weight: &[f32]) -> Vec<f32> {
     let mut result = vec![0.0; weight.len()];
     each_weight(shape, |torch, patch| result[torch] = weight[patch]);
     result
 }
 
 /// Calls `f` with each weight's place in torch's layout and in that of patches.
-pub fn each_weight(shape: &Convolution, mut f: impl FnMut(usize, usize)) {
+pub(crate) fn each_weight(shape: &Convolution, mut f: impl FnMut(usize, usize)) {
     let (area, channels) = (shape.kernel[0] * shape.kernel[1], shape.channels);
     for output in 0..shape.outputs {
         for channel in 0..channels {

@@ -12,7 +12,7 @@ use simd::{Kernel, Lanes, Level};
 const BLOCK: usize = 1 << 14;
 
 /// Rows `x` [rows, weight's depth] to rows [rows, weight's columns]; the weight is packed transposed.
-pub fn forward(
+pub(crate) fn forward(
     level: Level,
     x: &[f32],
     weight: &Panels,
@@ -32,7 +32,7 @@ pub fn forward(
 }
 
 /// Applies an activation to each of `values`. On one thread.
-pub fn activate(level: Level, activation: Activation, values: &mut [f32]) {
+pub(crate) fn activate(level: Level, activation: Activation, values: &mut [f32]) {
     match activation {
         Activation::Relu => level.run(Activate::<0>(values)),
         Activation::Tanh => level.run(Activate::<1>(values)),
@@ -41,7 +41,7 @@ pub fn activate(level: Level, activation: Activation, values: &mut [f32]) {
 }
 
 /// The gradient of an activation's argument, from that of its results.
-pub fn activation_backward(
+pub(crate) fn activation_backward(
     level: Level,
     activation: Option<Activation>,
     results: &[f32],

@@ -31,6 +31,7 @@ const ROW_TASK: usize = 4 * ROW_BLOCK;
 /// What the chains begin with.
 #[derive(Clone, Copy)]
 pub enum Addend<'a> {
+    /// Nothing.
     Zero,
     /// The same row of `columns` values in every row.
     Row(&'a [f32]),

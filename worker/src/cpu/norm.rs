@@ -39,7 +39,7 @@ fn moments(row: &[f32]) -> (f32, f32) {
 
 /// Rows [rows, width] normalised, weighed and moved; `parameters` are the weight and the bias, `[width]`
 /// each.
-pub fn forward(x: &[f32], parameters: &[f32]) -> Vec<f32> {
+pub(crate) fn forward(x: &[f32], parameters: &[f32]) -> Vec<f32> {
     let width = parameters.len() / 2;
     let (weight, bias) = parameters.split_at(width);
     let mut result = vec![0.0; x.len()];
@@ -58,7 +58,7 @@ pub fn forward(x: &[f32], parameters: &[f32]) -> Vec<f32> {
 
 /// The gradient of the rows, and of the parameters: the latter's chains go from the first row to the
 /// last.
-pub fn backward(x: &[f32], parameters: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn backward(x: &[f32], parameters: &[f32], gradient: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let width = parameters.len() / 2;
     let weight = &parameters[..width];
     let count = width as f32;

@@ -15,7 +15,7 @@ use super::{Gpu, arg, flat_position, word};
 
 /// A matrix within a buffer, row after row.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix<'a> {
+pub(crate) struct Matrix<'a> {
     pub buffer: &'a CubeTensor,
     /// Where its first element lies.
     pub offset: usize,
@@ -25,7 +25,7 @@ pub struct Matrix<'a> {
 
 /// Which factor is taken transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Transposition {
+pub(crate) enum Transposition {
     /// [m, k] times [k, n].
     Plain,
     /// [m, k] times the transpose of [n, k].
@@ -36,7 +36,7 @@ pub enum Transposition {
 
 /// What is added to a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addend {
+pub(crate) enum Addend {
     Zero,
     /// What the result already holds.
     Result,
@@ -59,7 +59,7 @@ impl Addend {
 
 /// `m`, `n` and the inner dimension `k`.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub(crate) struct Size {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -71,7 +71,7 @@ const SLAB: usize = 1024;
 const SLABS: usize = 16;
 
 /// Writes a product to `result`.
-pub fn multiply(
+pub(crate) fn multiply(
     gpu: &Gpu,
     kind: Transposition,
     size: Size,
@@ -97,7 +97,7 @@ pub fn multiply(
 /// Writes each of the products of `slab` places of the inner dimension to a result of its own, `apart`
 /// elements from the one before: side by side, where one product would leave a part of the device without
 /// work. Adding them up is the caller's.
-pub fn multiply_slabs(
+pub(crate) fn multiply_slabs(
     gpu: &Gpu,
     kind: Transposition,
     size: Size,
@@ -123,7 +123,7 @@ pub fn multiply_slabs(
 
 /// Writes the product of the transpose of `left` [k, m] and `right` [k, n], with a long inner dimension,
 /// to `result`, whose rows follow each other without a gap.
-pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
+pub(crate) fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result: Matrix) {
     assert_eq!(result.stride, size.n, "rows without a gap");
     let (kind, elements) = (Transposition::LeftTransposed, size.m * size.n);
     let (slab, slabs) = slabs(size.k);
@@ -149,21 +149,21 @@ pub fn multiply_long(gpu: &Gpu, size: Size, left: Matrix, right: Matrix, result:
 
 /// A matrix that many products take transposed as their right factor: where they do better with a copy
 /// that is transposed already, it is made once.
-pub struct Transposed<'a> {
+pub(crate) struct Transposed<'a> {
     matrix: Matrix<'a>,
     copy: Option<CubeTensor>,
 }
 
 impl<'a> Transposed<'a> {
     /// The transpose of `matrix` [rows, columns].
-    pub fn new(gpu: &Gpu, matrix: Matrix<'a>, rows: usize, columns: usize) -> Self {
+    pub(crate) fn new(gpu: &Gpu, matrix: Matrix<'a>, rows: usize, columns: usize) -> Self {
         let copy = gpu.plan.software;
         let copy = copy.then(|| software::transpose(gpu, matrix, rows, columns));
         Self { matrix, copy }
     }
 
     /// As a product takes it.
-    pub fn factor(&self) -> (Transposition, Matrix<'_>) {
+    pub(crate) fn factor(&self) -> (Transposition, Matrix<'_>) {
         match &self.copy {
             None => (Transposition::RightTransposed, self.matrix),
             Some(copy) => {
@@ -179,7 +179,7 @@ impl<'a> Transposed<'a> {
 }
 
 /// The sums of the columns of `matrix` [rows, columns], to each of `offsets` in `result`.
-pub fn sum_rows(
+pub(crate) fn sum_rows(
     gpu: &Gpu,
     matrix: Matrix,
     rows: usize,
@@ -295,7 +295,7 @@ impl Multiplication<'_> {
 
 /// Where a product's matrices lie, and how large they are.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub struct Parts {
+pub(crate) struct Parts {
     left: u32,
     left_stride: u32,
     right: u32,

@@ -26,6 +26,7 @@ const SILENCE: f64 = 4.0;
 
 /// Why a model cannot listen, or could not go on.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ListenError {
     #[error(transparent)]
     Network(#[from] NotStreamable),
@@ -45,10 +46,12 @@ impl Classify for ListenError {
     }
 }
 
-/// What was said between two pauses. Times are seconds since the listener began.
+/// What was said between two pauses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Utterance {
+    /// Seconds from the beginning of the stream to that of the utterance.
     pub start: f64,
+    /// Seconds from the beginning of the stream to the utterance's end.
     pub end: f64,
     /// The best first; never empty.
     pub hypotheses: Vec<Hypothesis>,

@@ -23,6 +23,7 @@ const RECIPE_BYTES: u64 = 64 << 20;
 
 /// A model that cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ModelError {
     #[error(
         "{}: cannot be read: {source}; a model is a run's `final` folder, with recipe.json and \

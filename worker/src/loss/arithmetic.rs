@@ -7,7 +7,7 @@ use simd::{Kernel, Lanes};
 /// e to the power of `x`; `x` is at most 700, and below -708 counts as -708. Relative error below
 /// 4e-16.
 #[inline(always)]
-pub fn exp(x: f64) -> f64 {
+pub(super) fn exp(x: f64) -> f64 {
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     /// Adding it leaves the nearest integer in the low bits.
@@ -35,7 +35,7 @@ pub fn exp(x: f64) -> f64 {
 
 /// The natural logarithm of `x`, positive and normal. Error below 3e-16 absolute or relative.
 #[inline(always)]
-pub fn ln(x: f64) -> f64 {
+pub(super) fn ln(x: f64) -> f64 {
     // x = m·2^e with m in [0.75, 1.5).
     const MIDDLE: u64 = 0x3fe8_0000_0000_0000;
     let bits = x.to_bits();
@@ -63,14 +63,14 @@ pub fn ln(x: f64) -> f64 {
 
 /// ln(e^a + e^b + e^c).
 #[inline(always)]
-pub fn log_add(a: f64, b: f64, c: f64) -> f64 {
+pub(super) fn log_add(a: f64, b: f64, c: f64) -> f64 {
     let largest = if a > b { a } else { b };
     let largest = if largest > c { largest } else { c };
     largest + ln(exp(a - largest) + exp(b - largest) + exp(c - largest))
 }
 
 /// See [`super::log_softmax`].
-pub struct LogSoftmax<'a> {
+pub(super) struct LogSoftmax<'a> {
     pub logits: &'a [f32],
     pub outputs: usize,
     pub log_probs: &'a mut [f64],

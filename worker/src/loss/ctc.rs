@@ -24,7 +24,7 @@ const WHOLE: usize = 64 << 20;
 ///
 /// # Errors
 /// When there is no memory for the rows of the lattice that are kept.
-pub fn loss(log_probs: &[f64], outputs: usize, target: &[u32]) -> Result<Loss, OutOfMemory> {
+pub(super) fn loss(log_probs: &[f64], outputs: usize, target: &[u32]) -> Result<Loss, OutOfMemory> {
     loss_within(WHOLE, log_probs, outputs, target)
 }
 
@@ -45,7 +45,7 @@ pub(super) fn loss_within(
 
 /// The loss of a feasible utterance with logits [frames, outputs], without a gradient: in memory that grows with
 /// the labels alone.
-pub fn value(logits: &[f32], outputs: usize, target: &[u32]) -> f64 {
+pub(super) fn value(logits: &[f32], outputs: usize, target: &[u32]) -> f64 {
     Level::detect().run(Forward {
         logits,
         outputs,

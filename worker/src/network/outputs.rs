@@ -13,6 +13,7 @@ use crate::loss;
 
 /// Why a network gives no outputs.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum NetworkError {
     #[error("utterance {position} of the micro-batch has {found} features a frame, not {expected}")]
     Features {
@@ -73,7 +74,7 @@ pub(crate) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Each utterance's rows, in the order in which they came.
-    pub fn split(&self, values: &[f32]) -> Vec<Vec<f32>> {
+    pub(crate) fn split(&self, values: &[f32]) -> Vec<Vec<f32>> {
         let packing = self.batch.packing();
         match self.head {
             Head::Ctc => packing.scatter(values, self.outputs),
@@ -88,7 +89,7 @@ impl Rows<'_> {
     }
 
     /// The inverse of [`Rows::split`].
-    pub fn join(&self, utterances: &[&[f32]]) -> Vec<f32> {
+    pub(crate) fn join(&self, utterances: &[&[f32]]) -> Vec<f32> {
         let packing = self.batch.packing();
         match self.head {
             Head::Ctc => packing.gather(utterances, self.outputs),

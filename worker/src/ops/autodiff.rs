@@ -11,7 +11,7 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{NodeGuard, Ops, OpsKind};
 
 /// What an operator with `N` inputs keeps for its backward pass, and that pass.
-pub trait Saved<B: Backend, const N: usize>: Clone + Debug + Send + 'static {
+pub(super) trait Saved<B: Backend, const N: usize>: Clone + Debug + Send + 'static {
     /// The gradients of the loss with respect to the inputs, given `output_grad`, the one with respect to the output.
     /// Those that are not `wanted` need not be computed.
     fn backward(
@@ -46,7 +46,7 @@ where
 
 /// `output` as a node of the graph that its `inputs` are of, which is differentiated by `saved`. The guards are
 /// taken (`node()`) before the inputs are turned into primitives.
-pub fn register<B, C, S, const N: usize>(
+pub(super) fn register<B, C, S, const N: usize>(
     inputs: [NodeGuard; N],
     output: FloatTensor<B>,
     saved: S,

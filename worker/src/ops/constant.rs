@@ -1,7 +1,7 @@
 //! Products with constants that come from the CPU: dropout's mask, and the gradient that a backward pass begins with.
 
 #[cfg(feature = "wgpu")]
-pub mod gpu;
+pub(crate) mod gpu;
 mod reference;
 
 use burn::tensor::{Gradients, Tensor};
@@ -12,7 +12,11 @@ use crate::ops::Implementation;
 ///
 /// # Panics
 /// If there are not as many constants as elements.
-pub fn multiply(implementation: Implementation, x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
+pub(crate) fn multiply(
+    implementation: Implementation,
+    x: Tensor<2>,
+    constants: Vec<f32>,
+) -> Tensor<2> {
     assert_eq!(x.dims().iter().product::<usize>(), constants.len());
     match implementation {
         #[cfg(feature = "wgpu")]
@@ -26,7 +30,7 @@ pub fn multiply(implementation: Implementation, x: Tensor<2>, constants: Vec<f32
 ///
 /// # Panics
 /// If `output_grad` has not as many elements as `outputs`.
-pub fn differentiate(
+pub(crate) fn differentiate(
     implementation: Implementation,
     outputs: Tensor<2>,
     output_grad: Vec<f32>,

@@ -2,7 +2,7 @@
 //! Each sequence is computed by itself, so that neither its neighbours nor the threads that share out the
 //! sequences reach its bits; what they contribute to a weight's gradient is added in the order of their places.
 
-pub mod cpu;
+pub(crate) mod cpu;
 mod im2col;
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::ops::packing::Packing;
 
 /// How the frames lie that go in and come out.
 #[derive(Clone, Debug)]
-pub struct Packings {
+pub(crate) struct Packings {
     pub input: Arc<Packing>,
     pub output: Arc<Packing>,
 }
@@ -24,7 +24,7 @@ pub struct Packings {
 ///
 /// # Panics
 /// If the shapes do not fit, or a batch is padded and the implementation is the CPU's.
-pub fn apply(
+pub(crate) fn apply(
     implementation: Implementation,
     x: Tensor<2>,
     parameters: Tensor<1>,

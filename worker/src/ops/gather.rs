@@ -2,10 +2,10 @@
 //! under a convolution's kernel. A row is cut into units of equally many values, and a unit of the result is a
 //! weighted sum of units.
 
-pub mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "wgpu")]
-pub mod gpu;
-pub mod reference;
+pub(crate) mod gpu;
+pub(crate) mod reference;
 
 use burn::tensor::Tensor;
 use speech::model::{AveragePool, Convolution};
@@ -17,14 +17,14 @@ use crate::ops::packing::Packing;
 ///
 /// # Panics
 /// If `x` is not of the shape that `gather` was made for.
-pub fn apply(implementation: Implementation, x: Tensor<2>, gather: RowGather) -> Tensor<2> {
+pub(crate) fn apply(implementation: Implementation, x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     assert_eq!(x.dims(), gather.source_dims(), "rows to gather from");
     dispatch!(implementation, x, gather)
 }
 
 /// Which units are added up to which.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RowGather {
+pub(crate) struct RowGather {
     /// Values of a unit.
     pub unit: usize,
     /// Rows and units of a row of the result.
@@ -59,7 +59,7 @@ impl RowGather {
     }
 
     /// Single values in another order, of `sources` there are; zeros where there is none.
-    pub fn order(order: &[Option<u32>], sources: usize) -> Self {
+    pub(crate) fn order(order: &[Option<u32>], sources: usize) -> Self {
         let mut gather = Self::new(1, [order.len(), 1], [sources, 1]);
         for &source in order {
             gather.sources.extend(source);
@@ -69,7 +69,7 @@ impl RowGather {
     }
 
     /// Each frame, of `inputs` values, beside those around it.
-    pub fn context(packing: &Packing, inputs: usize, left: usize, right: usize) -> Self {
+    pub(crate) fn context(packing: &Packing, inputs: usize, left: usize, right: usize) -> Self {
         let rows = packing.rows();
         let mut gather = Self::new(inputs, [rows, left + 1 + right], [rows, 1]);
         for (step, place) in packing.cells() {
@@ -88,7 +88,7 @@ impl RowGather {
     }
 
     /// The means of windows; `packing` is of the frames, `output` of what comes out.
-    pub fn average(packing: &Packing, output: &Packing, shape: &AveragePool) -> Self {
+    pub(crate) fn average(packing: &Packing, output: &Packing, shape: &AveragePool) -> Self {
         let AveragePool {
             bands,
             channels,
@@ -118,7 +118,7 @@ impl RowGather {
     }
 
     /// The values under a kernel, a row of `output_bands · depth` for each frame that comes out.
-    pub fn patches(packing: &Packing, output: &Packing, shape: &Convolution) -> Self {
+    pub(crate) fn patches(packing: &Packing, output: &Packing, shape: &Convolution) -> Self {
         let area = shape.kernel[0] * shape.kernel[1];
         let [reach_frames, reach_bands] = shape.reach();
         let output_bands = shape.output_bands();
@@ -150,7 +150,7 @@ impl RowGather {
     }
 
     /// From the gradient of the result to that of what was mixed: each unit's takers in their order.
-    pub fn transposed(&self) -> Self {
+    pub(crate) fn transposed(&self) -> Self {
         let units = self.source_shape[0] * self.source_shape[1];
         let mut begins = vec![0u32; units + 1];
         for &source in &self.sources {
@@ -181,7 +181,7 @@ impl RowGather {
     }
 
     /// Rows and values of a row of the result.
-    pub fn dims(&self) -> [usize; 2] {
+    pub(crate) fn dims(&self) -> [usize; 2] {
         [self.shape[0], self.shape[1] * self.unit]
     }
 

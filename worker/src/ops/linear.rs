@@ -1,9 +1,9 @@
 //! Linear layers with or without an activation: dense ones, projections to the outputs.
 
-pub mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "wgpu")]
-pub mod gpu;
-pub mod reference;
+pub(crate) mod gpu;
+pub(crate) mod reference;
 
 use burn::tensor::Tensor;
 use speech::model::Activation;
@@ -15,7 +15,7 @@ use crate::ops::Implementation;
 ///
 /// # Panics
 /// If the parameters are not those of a layer of this width.
-pub fn apply(
+pub(crate) fn apply(
     implementation: Implementation,
     x: Tensor<2>,
     parameters: Tensor<1>,

@@ -1,9 +1,9 @@
 //! The normalisation of rows. Only a row's own values reach it, so that it is the same in any batch.
 
-pub mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "wgpu")]
-pub mod gpu;
-pub mod reference;
+pub(crate) mod gpu;
+pub(crate) mod reference;
 
 use burn::tensor::Tensor;
 
@@ -14,6 +14,10 @@ use crate::ops::Implementation;
 ///
 /// # Panics
 /// If the parameters are not those of a norm of this width.
-pub fn apply(implementation: Implementation, x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
+pub(crate) fn apply(
+    implementation: Implementation,
+    x: Tensor<2>,
+    parameters: Tensor<1>,
+) -> Tensor<2> {
     dispatch!(implementation, x, parameters)
 }

@@ -20,10 +20,12 @@ pub struct Packing {
 }
 
 impl Packing {
+    /// Sequences of these lengths without padding.
     pub fn packed(lengths: &[usize]) -> Self {
         Self::new(lengths, false)
     }
 
+    /// Sequences of these lengths, padded to the longest.
     pub fn padded(lengths: &[usize]) -> Self {
         Self::new(lengths, true)
     }
@@ -71,10 +73,12 @@ impl Packing {
         self.active.len()
     }
 
+    /// Sequences of the batch.
     pub fn sequences(&self) -> usize {
         self.lengths.len()
     }
 
+    /// Whether a step has a row for each sequence.
     pub fn is_padded(&self) -> bool {
         self.padded
     }

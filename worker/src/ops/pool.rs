@@ -1,9 +1,9 @@
 //! What of the frames a keyword head sees.
 
-pub mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "wgpu")]
-pub mod gpu;
-pub mod reference;
+pub(crate) mod gpu;
+pub(crate) mod reference;
 
 use burn::tensor::Tensor;
 use speech::model::Pooling;
@@ -15,7 +15,7 @@ use crate::ops::packing::Packing;
 ///
 /// # Panics
 /// If `frames` are not of the shape that `pool` was made for.
-pub fn apply(implementation: Implementation, frames: Tensor<2>, pool: Pool) -> Tensor<2> {
+pub(crate) fn apply(implementation: Implementation, frames: Tensor<2>, pool: Pool) -> Tensor<2> {
     assert_eq!(frames.dims(), [pool.rows, pool.width()], "frames to pool");
     dispatch!(implementation, frames, pool)
 }
@@ -23,7 +23,7 @@ pub fn apply(implementation: Implementation, frames: Tensor<2>, pool: Pool) -> T
 /// A row for each sequence as a weighted sum of the rows of its frames, each direction's columns
 /// with rows of their own.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     /// `sources[direction][place]`: rows and their common weight.
     sources: Vec<Vec<(Vec<usize>, f32)>>,
     rows: usize,
@@ -33,7 +33,12 @@ pub struct Pool {
 
 impl Pool {
     /// How `pooling` sees frames whose `directions`, of `hidden` values each, lie side by side.
-    pub fn new(pooling: Pooling, hidden: usize, directions: usize, packing: &Packing) -> Self {
+    pub(crate) fn new(
+        pooling: Pooling,
+        hidden: usize,
+        directions: usize,
+        packing: &Packing,
+    ) -> Self {
         let sources = (0..directions)
             .map(|direction| {
                 (0..packing.sequences())

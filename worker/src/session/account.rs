@@ -40,7 +40,7 @@ impl Before {
     /// What a thread that had nothing to do from `idle_since` to `now` waited for: first of all for what
     /// was handed in. What went on while it computed cost nothing, and nothing counts before its first
     /// lease.
-    pub fn account(&self, idle_since: Option<Instant>, now: Instant) -> v1::Spent {
+    pub(super) fn account(&self, idle_since: Option<Instant>, now: Instant) -> v1::Spent {
         let Some(began) = idle_since else {
             return v1::Spent::default();
         };

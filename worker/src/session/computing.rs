@@ -95,7 +95,7 @@ impl Computing {
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub fn start(device: Device, memory: Option<u64>) -> Result<Self, SessionError> {
+    pub(super) fn start(device: Device, memory: Option<u64>) -> Result<Self, SessionError> {
         let (tasks, incoming) = mpsc::channel::<LeaseTask>();
         let run = move || {
             let mut held = None;
@@ -146,7 +146,7 @@ impl Computing {
     }
 
     /// Hands a task over; its `done` closes without an answer when the thread is gone.
-    pub fn hand_over(&self, task: LeaseTask) {
+    pub(super) fn hand_over(&self, task: LeaseTask) {
         // The task, and with it `done`, is dropped when nobody takes it.
         let _ = self.tasks.send(task);
     }

@@ -31,7 +31,10 @@ impl Contact {
     ///
     /// # Errors
     /// When `address` is no address.
-    pub fn new(address: &str, give_up_after: Option<Duration>) -> Result<Self, SessionError> {
+    pub(super) fn new(
+        address: &str,
+        give_up_after: Option<Duration>,
+    ) -> Result<Self, SessionError> {
         let url = if address.contains("://") {
             address.to_owned()
         } else {
@@ -60,7 +63,7 @@ impl Contact {
     ///
     /// # Errors
     /// What the coordinator answered, or [`CallError::Lost`] once the time to give up has come.
-    pub async fn persist<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, CallError>
+    pub(super) async fn persist<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, CallError>>,
     {
@@ -83,7 +86,7 @@ impl Contact {
     }
 
     /// What a call that was given up, or answered beyond understanding, means for the session.
-    pub fn failed(&self, error: CallError) -> SessionError {
+    pub(super) fn failed(&self, error: CallError) -> SessionError {
         let url = self.url.clone();
         match error {
             CallError::Lost(reason) => SessionError::Unreachable {

@@ -9,6 +9,7 @@ use crate::{cache::CacheError, transfer::CallError};
 
 /// What ends a session before its time.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum SessionError {
     #[error("`{url}` is no coordinator's address: {reason}; give one such as http://host:7700")]
     Url { url: String, reason: String },

@@ -24,7 +24,7 @@ pub(super) struct Job {
 impl Job {
     /// # Errors
     /// What in the description cannot be, as the job's owner should read it.
-    pub fn new(id: String, description: &v1::JobDescription) -> Result<Self, String> {
+    pub(super) fn new(id: String, description: &v1::JobDescription) -> Result<Self, String> {
         let fail = |error: &dyn std::error::Error| format!("its recipe cannot be used: {error}");
         let recipe = Recipe::from_json(&description.recipe_json).map_err(|error| fail(&error))?;
         let spec = recipe.model_spec().map_err(|error| fail(&error))?;
@@ -48,13 +48,13 @@ impl Job {
     ///
     /// # Errors
     /// When the speaker's statistics do not fit the features.
-    pub fn scaling(&self, utterance: &Utterance) -> Result<Option<Scaling>, FrontEndError> {
+    pub(super) fn scaling(&self, utterance: &Utterance) -> Result<Option<Scaling>, FrontEndError> {
         let voice = utterance.voice.as_ref();
         voice.map(|stats| self.front_end.scaling(stats)).transpose()
     }
 
     /// Names an utterance's features.
-    pub fn feature_key(&self, utterance: &Utterance) -> Digest {
+    pub(super) fn feature_key(&self, utterance: &Utterance) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher
             .update(self.front_end_digest.as_bytes())
@@ -66,7 +66,7 @@ impl Job {
     }
 
     /// Names the samples of audio with this digest, at the features' rate.
-    pub fn sound_key(&self, audio: &Digest) -> Digest {
+    pub(super) fn sound_key(&self, audio: &Digest) -> Digest {
         let mut hasher = blake3::Hasher::new();
         hasher
             .update(&self.recipe.features.sample_rate.to_le_bytes())

@@ -51,14 +51,14 @@ pub(super) struct Utterance {
 
 impl Utterance {
     /// The segment that is meant; `None` for all of the recording.
-    pub fn part(&self) -> Option<Part> {
+    pub(super) fn part(&self) -> Option<Part> {
         let samples = self.segment.clone()?;
         let channel = self.channel;
         Some(Part { samples, channel })
     }
 
     /// Names what is heard: the recording or one channel of it, or the segment of that.
-    pub fn segment_digest(&self) -> Digest {
+    pub(super) fn segment_digest(&self) -> Digest {
         let source = self.audio.of_channel(self.channel);
         let Some(part) = &self.segment else {
             return source;
@@ -74,7 +74,7 @@ impl Utterance {
 
 impl Lease {
     /// One past the last micro-batch: as good as the pass's own count for everything inside the node.
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         self.micro_batches.last().map_or(0, |last| last.index + 1)
     }
 }

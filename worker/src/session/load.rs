@@ -62,7 +62,7 @@ enum ExampleFeatures {
 }
 
 impl Example {
-    pub fn features(&self) -> &Features {
+    pub(super) fn features(&self) -> &Features {
         match &self.features {
             ExampleFeatures::Plain(prepared) => &prepared.features,
             ExampleFeatures::Augmented(features) => features,
@@ -118,7 +118,7 @@ pub(super) struct Loader {
 impl Loader {
     /// # Errors
     /// When the cache folder cannot be used.
-    pub fn open(config: &CacheConfig) -> Result<Self, CacheError> {
+    pub(super) fn open(config: &CacheConfig) -> Result<Self, CacheError> {
         Ok(Self {
             audio: AudioCache::open(config)?,
             recordings: Recordings::open(config)?,
@@ -131,7 +131,7 @@ impl Loader {
     ///
     /// # Errors
     /// See [`LoadError`].
-    pub async fn load(
+    pub(super) async fn load(
         self: &Arc<Self>,
         contact: &Contact,
         job: &Arc<Job>,

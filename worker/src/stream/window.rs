@@ -8,14 +8,14 @@ use speech::model::{AveragePool, Convolution};
 use crate::cpu::{Level, convolution};
 
 /// What is made of the frames that are seen.
-pub enum Sight {
+pub(super) enum Sight {
     Context { left: usize, right: usize },
     Average(AveragePool),
     Convolution(Convolution, Box<convolution::PackedKernel>),
 }
 
 /// Frames as they come, those of them that are still seen, and the rows made of them.
-pub struct Window {
+pub(super) struct Window {
     sight: Sight,
     /// Values of a frame.
     inputs: usize,
@@ -27,7 +27,7 @@ pub struct Window {
 }
 
 impl Window {
-    pub fn new(sight: Sight, inputs: usize) -> Self {
+    pub(super) fn new(sight: Sight, inputs: usize) -> Self {
         Self {
             sight,
             inputs,
@@ -55,7 +55,7 @@ impl Window {
     }
 
     /// Frames after that at which a row stands that it needs.
-    pub fn look_ahead(&self) -> usize {
+    pub(super) fn look_ahead(&self) -> usize {
         match &self.sight {
             Sight::Context { right, .. } => *right,
             Sight::Average(shape) => shape.window[0] - 1,
@@ -65,7 +65,7 @@ impl Window {
 
     /// Takes frames and gives the rows that are known now; all that are left when the sequence is
     /// over, and the next begins.
-    pub fn hear(&mut self, level: Level, frames: &[f32], is_over: bool) -> Vec<f32> {
+    pub(super) fn hear(&mut self, level: Level, frames: &[f32], is_over: bool) -> Vec<f32> {
         self.frames
             .extend(frames.chunks_exact(self.inputs).map(<[f32]>::to_vec));
         let heard = self.first + self.frames.len();

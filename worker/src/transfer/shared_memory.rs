@@ -62,7 +62,7 @@ pub(super) struct SharedMemoryTransport {
 }
 
 impl SharedMemoryTransport {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         // What means nothing was refused when the program began.
         let wanted = is_wanted().unwrap_or(true);
         Self {
@@ -72,19 +72,19 @@ impl SharedMemoryTransport {
     }
 
     /// What to tell the coordinator of this host, as long as there may be a way.
-    pub fn boot_id(&self) -> Option<&str> {
+    pub(super) fn boot_id(&self) -> Option<&str> {
         let closed = self.closed.load(Ordering::Relaxed);
         self.boot_id.as_deref().filter(|_| !closed)
     }
 
     /// There is no way, after all.
-    pub fn close(&self, error: &io::Error) {
+    pub(super) fn close(&self, error: &io::Error) {
         tracing::debug!(%error, "vectors go over the connection: the coordinator's memory is out of reach");
         self.closed.store(true, Ordering::Relaxed);
     }
 
     /// The lane for the vector that `header` announces.
-    pub async fn own(
+    pub(super) async fn own(
         &self,
         client: &TensorsClient<Channel>,
         header: &v1::ContributionHeader,
@@ -123,12 +123,12 @@ impl SharedMemoryTransport {
     }
 
     /// The coordinator does not know the lane any more: another one is to be asked for.
-    pub async fn forget(&self) {
+    pub(super) async fn forget(&self) {
         *self.own.lock().await = None;
     }
 
     /// A lane that the coordinator writes weights into.
-    pub fn open_weights(
+    pub(super) fn open_weights(
         &self,
         place: shared_memory::SharedMemoryHandle,
     ) -> io::Result<Arc<SharedMemory>> {

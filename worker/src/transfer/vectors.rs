@@ -7,14 +7,14 @@ use proto::{buffer_pool::BufferPool, wire::Wire};
 
 /// A gradient. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Vector {
+pub(crate) struct Vector {
     pub values: Arc<Vec<f32>>,
     /// How it travels; the values are rounded so already.
     pub wire: Wire,
 }
 
 impl Vector {
-    pub fn new(values: Vec<f32>, wire: Wire) -> Self {
+    pub(crate) fn new(values: Vec<f32>, wire: Wire) -> Self {
         Self {
             values: Arc::new(values),
             wire,
@@ -22,14 +22,14 @@ impl Vector {
     }
 
     /// As it travels.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (self.wire.bytes() * self.values.len()) as u64
     }
 }
 
 /// Weights as one vector, whose memory goes back to a pool.
 #[derive(Debug)]
-pub struct PulledWeights {
+pub(crate) struct PulledWeights {
     values: Vec<f32>,
     pool: BufferPool,
 }

@@ -82,7 +82,7 @@ fn matrix(values: &[f32], columns: usize) -> Block<'_> {
 /// `rows` in as few groups of at most GROUP as can be, about equally many each, in whole QUADs but
 /// for the last.
 #[inline(always)]
-pub fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
     let quads = rows.div_ceil(QUAD);
     let groups = rows.div_ceil(GROUP);
     (0..groups).map(move |group| {
@@ -95,7 +95,7 @@ pub fn groups(rows: usize) -> impl Iterator<Item = Range<usize>> {
 /// # Panics
 /// If the operand is too short.
 #[inline(always)]
-pub fn pack(packed: &mut Vec<f32>, left: Left, rows: Range<usize>, terms: Range<usize>) {
+pub(super) fn pack(packed: &mut Vec<f32>, left: Left, rows: Range<usize>, terms: Range<usize>) {
     assert!(left.holds(rows.end, terms.end), "left operand too short");
     let depth = terms.len();
     packed.resize(rows.len() * depth, 0.0);

@@ -139,10 +139,12 @@ impl Panels {
         packed
     }
 
+    /// Rows of the matrix: the inner dimension of a product.
     pub fn depth(&self) -> usize {
         self.depth
     }
 
+    /// Columns of the matrix, and of a product's result.
     pub fn columns(&self) -> usize {
         self.columns
     }

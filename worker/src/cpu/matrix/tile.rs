@@ -9,7 +9,7 @@ use super::PANEL;
 use crate::cpu::block::BlockMut;
 
 /// Rows of a tile.
-pub const GROUP: usize = 12;
+pub(super) const GROUP: usize = 12;
 
 /// A loop over the rows of a tile written out: the compiler would leave one of twelve rolled, and
 /// with it the sums in memory.
@@ -25,7 +25,7 @@ macro_rules! unrolled {
     };
 }
 
-pub enum TileStart<'a> {
+pub(super) enum TileStart<'a> {
     Zero,
     /// One for each column.
     Row(&'a [f32]),
@@ -33,7 +33,7 @@ pub enum TileStart<'a> {
 }
 
 /// A micro-tile: up to GROUP rows by one panel.
-pub struct Tile<'a, 'b> {
+pub(super) struct Tile<'a, 'b> {
     /// [terms, rows]
     pub a: &'a [f32],
     /// [terms, PANEL]
@@ -52,7 +52,7 @@ impl Tile<'_, '_> {
     /// # Panics
     /// If the operands have different numbers of terms, or the result lacks a row or a column.
     #[inline(always)]
-    pub fn compute<V: Lanes>(&mut self) {
+    pub(super) fn compute<V: Lanes>(&mut self) {
         let rows = self.rows;
         if V::LANES == 16 {
             // 32 registers: 12 rows × 2 vectors of sums.

@@ -16,7 +16,7 @@ use crate::gpu::{Gpu, Table, arg, contiguous, flat_position, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::multiply`] on a wgpu device.
-pub fn multiply(x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
+pub(crate) fn multiply(x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as ConstantOperators>::multiply(
         x.into_dispatch(),
         Arc::new(constants),
@@ -25,7 +25,7 @@ pub fn multiply(x: Tensor<2>, constants: Vec<f32>) -> Tensor<2> {
 
 /// A scalar, zero, whose gradient with respect to `x` [rows, columns] is `output_grad`, laid out likewise, on a wgpu
 /// device.
-pub fn seed_backward(x: Tensor<2>, output_grad: Vec<f32>) -> Tensor<1> {
+pub(crate) fn seed_backward(x: Tensor<2>, output_grad: Vec<f32>) -> Tensor<1> {
     Tensor::from_dispatch(<Dispatch as ConstantOperators>::seed_backward(
         x.into_dispatch(),
         Arc::new(output_grad),
@@ -34,7 +34,7 @@ pub fn seed_backward(x: Tensor<2>, output_grad: Vec<f32>) -> Tensor<1> {
 
 /// The operators as burn dispatches them.
 #[backend_extension(Cube, Autodiff)]
-pub trait ConstantOperators: Backend {
+pub(crate) trait ConstantOperators: Backend {
     fn multiply(x: FloatTensor<Self>, constants: Arc<Vec<f32>>) -> FloatTensor<Self>;
 
     fn seed_backward(x: FloatTensor<Self>, output_grad: Arc<Vec<f32>>) -> FloatTensor<Self>;

@@ -22,7 +22,7 @@ const FRAMES: usize = 128;
 ///
 /// # Panics
 /// If a batch is padded, the shapes do not fit, or the device is another.
-pub fn apply(
+pub(crate) fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     shape: Convolution,
@@ -45,7 +45,7 @@ pub fn apply(
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait ConvolutionOperator: Backend {
+pub(crate) trait ConvolutionOperator: Backend {
     fn convolution(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

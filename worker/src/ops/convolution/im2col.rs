@@ -10,7 +10,7 @@ use crate::ops::gather::{self, RowGather};
 use crate::ops::{Implementation, linear};
 
 /// [`super::apply`] on any device and for any packing.
-pub fn apply(
+pub(super) fn apply(
     implementation: Implementation,
     x: Tensor<2>,
     parameters: Tensor<1>,

@@ -14,7 +14,7 @@ use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
 
 /// [`super::apply`] on a flex device.
-pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as GatherOperator>::gather(
         x.into_dispatch(),
         Arc::new(gather),
@@ -23,7 +23,7 @@ pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait GatherOperator: Backend {
+pub(crate) trait GatherOperator: Backend {
     fn gather(x: FloatTensor<Self>, gather: Arc<RowGather>) -> FloatTensor<Self>;
 }
 

@@ -16,7 +16,7 @@ use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::apply`] on a wgpu device.
-pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as GatherOperator>::gather(
         x.into_dispatch(),
         Arc::new(gather),
@@ -25,7 +25,7 @@ pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait GatherOperator: Backend {
+pub(crate) trait GatherOperator: Backend {
     fn gather(x: FloatTensor<Self>, gather: Arc<RowGather>) -> FloatTensor<Self>;
 }
 

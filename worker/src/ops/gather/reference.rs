@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::RowGather;
 
 /// [`super::apply`] on any device.
-pub fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, gather: RowGather) -> Tensor<2> {
     let device = x.device();
     let [source_rows, source_units] = gather.source_shape;
     let sources = source_rows * source_units;

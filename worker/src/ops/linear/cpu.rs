@@ -13,7 +13,7 @@ use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
 
 /// [`super::apply`] on a flex device.
-pub fn apply(
+pub(crate) fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     outputs: usize,
@@ -31,7 +31,7 @@ pub fn apply(
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait LinearOperator: Backend {
+pub(crate) trait LinearOperator: Backend {
     fn linear(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

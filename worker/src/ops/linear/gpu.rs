@@ -15,7 +15,7 @@ use crate::gpu::{Gpu, arg, contiguous, flat_position, sigmoid, tanh, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::apply`] on a wgpu device.
-pub fn apply(
+pub(crate) fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     outputs: usize,
@@ -33,7 +33,7 @@ pub fn apply(
 
 /// The operators as burn dispatches them.
 #[backend_extension(Cube, Autodiff)]
-pub trait LinearOperator: Backend {
+pub(crate) trait LinearOperator: Backend {
     fn linear(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use speech::model::Activation;
 
 /// [`super::apply`] on any device.
-pub fn apply(
+pub(crate) fn apply(
     x: Tensor<2>,
     parameters: Tensor<1>,
     outputs: usize,

@@ -11,7 +11,7 @@ use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
 
 /// [`super::apply`] on a flex device.
-pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
     let [rows, width] = x.dims();
     assert_eq!(parameters.dims(), [2 * width], "parameters of the norm");
     Tensor::from_dispatch(<Dispatch as NormOperator>::norm(
@@ -24,7 +24,7 @@ pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait NormOperator: Backend {
+pub(crate) trait NormOperator: Backend {
     fn norm(
         x: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

@@ -15,7 +15,7 @@ use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::apply`] on a wgpu device.
-pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
     let [_, width] = x.dims();
     assert_eq!(parameters.dims(), [2 * width], "parameters of the norm");
     Tensor::from_dispatch(<Dispatch as NormOperator>::norm(
@@ -26,7 +26,7 @@ pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait NormOperator: Backend {
+pub(crate) trait NormOperator: Backend {
     fn norm(x: FloatTensor<Self>, parameters: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use speech::model::NORM_EPSILON;
 
 /// [`super::apply`] on any device.
-pub fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
+pub(crate) fn apply(x: Tensor<2>, parameters: Tensor<1>) -> Tensor<2> {
     let [_, width] = x.dims();
     let centred = x.clone().sub(x.mean_dim(1));
     let variance = centred.clone().mul(centred.clone()).mean_dim(1);

@@ -13,7 +13,7 @@ use crate::ops::autodiff::{Saved, register};
 use crate::ops::flex::{contiguous, tensor, values};
 
 /// [`super::apply`] on a flex device.
-pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
+pub(crate) fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as PoolOperator>::pool(
         frames.into_dispatch(),
         Arc::new(pool),
@@ -22,7 +22,7 @@ pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
-pub trait PoolOperator: Backend {
+pub(crate) trait PoolOperator: Backend {
     fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
 }
 

@@ -17,7 +17,7 @@ use crate::gpu::{Gpu, arg, contiguous, flat_position, word};
 use crate::ops::autodiff::{Saved, register};
 
 /// [`super::apply`] on a wgpu device.
-pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
+pub(crate) fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as PoolOperator>::pool(
         frames.into_dispatch(),
         Arc::new(pool),
@@ -26,7 +26,7 @@ pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
 
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
-pub trait PoolOperator: Backend {
+pub(crate) trait PoolOperator: Backend {
     fn pool(frames: FloatTensor<Self>, pool: Arc<Pool>) -> FloatTensor<Self>;
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::Pool;
 
 /// [`super::apply`] on any device: a product with a constant matrix a direction.
-pub fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
+pub(crate) fn apply(frames: Tensor<2>, pool: Pool) -> Tensor<2> {
     let parts = pool
         .sources
         .iter()

@@ -41,6 +41,7 @@ pub fn apply(
 /// The operator as burn dispatches it.
 #[backend_extension(Flex, Autodiff)]
 pub trait RecurrentOperator: Backend {
+    /// The layer's outputs [rows, outputs].
     fn recurrent(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

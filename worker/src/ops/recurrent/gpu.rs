@@ -95,6 +95,7 @@ pub fn apply_by(
 /// The operator as burn dispatches it.
 #[backend_extension(Cube, Autodiff)]
 pub trait RecurrentOperator: Backend {
+    /// The layer's outputs [rows, outputs].
     fn recurrent(
         input: FloatTensor<Self>,
         parameters: FloatTensor<Self>,

@@ -85,11 +85,11 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    pub async fn start(script: Script) -> Self {
+    pub(crate) async fn start(script: Script) -> Self {
         Self::start_at("127.0.0.1:0".parse().unwrap(), script).await
     }
 
-    pub async fn start_at(address: SocketAddr, script: Script) -> Self {
+    pub(crate) async fn start_at(address: SocketAddr, script: Script) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.spawn(TcpListener::bind(address)).await;
         let listener = listener.unwrap().unwrap();
@@ -113,7 +113,7 @@ impl Coordinator {
     }
 
     /// The next call that `wanted` knows; others are passed over.
-    pub async fn next<T>(&mut self, wanted: impl Fn(Call) -> Option<T>) -> T {
+    pub(crate) async fn next<T>(&mut self, wanted: impl Fn(Call) -> Option<T>) -> T {
         loop {
             let call = self.calls.recv().await.expect("the coordinator runs");
             if let Some(found) = wanted(call) {
@@ -123,7 +123,7 @@ impl Coordinator {
     }
 
     /// Dies without a word; the port is free afterwards.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         let runtime = self.runtime.take().unwrap();
         let killed = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(PATIENCE));
         killed.await.unwrap();

@@ -18,9 +18,9 @@ use crate::cpu::block::BlockMut;
 use crate::ops::packing::Packing;
 use crate::ops::recurrent::Recurrent;
 
-pub use backward::Backward;
-pub use forward::{OutputColumns, SavedActivations};
-pub use weights::{PackedWeights, State};
+pub(crate) use backward::Backward;
+pub(crate) use forward::{OutputColumns, SavedActivations};
+pub(crate) use weights::{PackedWeights, State};
 
 /// What each task's sequences have of a matrix of frames: for each of `steps`, in the order of time, the rows of the
 /// task's places. `rows` are those of these steps.
@@ -64,7 +64,7 @@ fn among(places: &Range<usize>, running: usize) -> usize {
 
 /// One direction of a layer over a batch.
 #[derive(Clone, Copy)]
-pub struct Direction<'a> {
+pub(crate) struct Direction<'a> {
     level: Level,
     shape: Recurrent,
     packing: &'a Packing,
@@ -78,7 +78,7 @@ impl<'a> Direction<'a> {
     ///
     /// # Panics
     /// If the batch is padded, or the layer has no such direction.
-    pub fn new(level: Level, shape: Recurrent, packing: &'a Packing, index: usize) -> Self {
+    pub(crate) fn new(level: Level, shape: Recurrent, packing: &'a Packing, index: usize) -> Self {
         assert!(!packing.is_padded(), "a packed batch");
         assert!(index < shape.directions, "a direction of the layer");
         Self {

@@ -10,7 +10,7 @@ use super::{Layer, Passes};
 
 /// A layer of any cell.
 #[derive(Clone, Debug)]
-pub struct Cells(pub Layer);
+pub(super) struct Cells(pub Layer);
 
 impl Passes for Cells {
     type Activations = SavedActivations;
@@ -37,7 +37,7 @@ impl Passes for Cells {
 
 /// What the forward pass leaves behind, a row for each frame.
 #[derive(Debug)]
-pub struct SavedActivations {
+pub(super) struct SavedActivations {
     /// [rows, directions, G·H]: the input's part of the sums, then the gates; after the backward pass
     /// the gradients of the former.
     gates: CubeTensor,

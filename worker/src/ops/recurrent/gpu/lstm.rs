@@ -13,7 +13,7 @@ use crate::gpu::{Table, word};
 
 /// An LSTM layer without a projection.
 #[derive(Clone, Debug)]
-pub struct Lstm(pub Layer);
+pub(super) struct Lstm(pub Layer);
 
 impl Passes for Lstm {
     type Activations = SavedActivations;
@@ -40,7 +40,7 @@ impl Passes for Lstm {
 
 /// What the forward pass leaves behind, a row for each frame.
 #[derive(Debug)]
-pub struct SavedActivations {
+pub(super) struct SavedActivations {
     /// [rows, directions, 4H]: the gates i, f, g, o; after the backward pass the gradients before their
     /// sigmoids and tanh.
     gates: CubeTensor,

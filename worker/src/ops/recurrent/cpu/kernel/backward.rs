@@ -18,7 +18,7 @@ use crate::ops::recurrent::{Cell, Recurrent};
 const ROWS: usize = 1024;
 
 /// What the backward pass of a direction reads and writes.
-pub struct Backward<'a> {
+pub(crate) struct Backward<'a> {
     /// [rows, I]
     pub input: &'a [f32],
     /// The layer's flat parameters.
@@ -76,7 +76,7 @@ impl Direction<'_> {
     /// From the gradient of the layer's output to the gradient of this direction's parameters
     /// and, where asked for, of its input. A weight's chain goes over the frames run by run, the last
     /// of the recurrence first, in each run as they lie.
-    pub fn backward(&self, mut pass: Backward, saved: SavedActivations) -> Vec<f32> {
+    pub(crate) fn backward(&self, mut pass: Backward, saved: SavedActivations) -> Vec<f32> {
         let Recurrent {
             inputs,
             hidden,

@@ -11,7 +11,7 @@ use crate::cpu::block::{Block, BlockMut};
 use crate::ops::recurrent::Cell;
 
 /// Some sequences at one step, forward; a row for each, of H units.
-pub struct CellStep<'a> {
+pub(super) struct CellStep<'a> {
     /// In: the sums. Out: what the backward pass needs of them. As wide as the cell's columns of gates.
     pub gates: BlockMut<'a>,
     /// The cell states of an LSTM.
@@ -24,7 +24,7 @@ pub struct CellStep<'a> {
 }
 
 /// The same backward: gates turn into the gradients of their sums.
-pub struct CellStepBackward<'a> {
+pub(super) struct CellStepBackward<'a> {
     /// The first so many have a next step, from which a gradient is carried.
     pub after: usize,
     pub gates: BlockMut<'a>,
@@ -46,7 +46,7 @@ pub struct CellStepBackward<'a> {
 ///
 /// # Panics
 /// If a window lacks a row or a column.
-pub fn forward(level: Level, cell: Cell, step: CellStep) {
+pub(super) fn forward(level: Level, cell: Cell, step: CellStep) {
     match cell {
         Cell::Lstm => level.run(Units(lstm::Forward(step))),
         Cell::Gru => level.run(Units(gru::Forward(step))),
@@ -59,7 +59,7 @@ pub fn forward(level: Level, cell: Cell, step: CellStep) {
 ///
 /// # Panics
 /// As [`forward`].
-pub fn backward(level: Level, cell: Cell, step: CellStepBackward) {
+pub(super) fn backward(level: Level, cell: Cell, step: CellStepBackward) {
     match cell {
         Cell::Lstm => level.run(Units(lstm::Backward(step))),
         Cell::Gru => level.run(Units(gru::Backward(step))),

@@ -21,7 +21,7 @@ const LARGE: usize = 1 << 18;
 
 /// What the forward pass of a direction leaves to the backward pass.
 #[derive(Clone, Debug)]
-pub struct SavedActivations {
+pub(crate) struct SavedActivations {
     /// The gates after their activations, [rows, columns].
     pub(super) gates: Vec<f32>,
     /// An LSTM's cell state, [rows, H].
@@ -32,7 +32,7 @@ pub struct SavedActivations {
 
 /// The columns of a layer's result that belong to one direction. There is one of these for each
 /// direction, so that directions can be computed side by side.
-pub struct OutputColumns<'a> {
+pub(crate) struct OutputColumns<'a> {
     /// [rows, S]
     columns: BlockMut<'a>,
     shape: Recurrent,
@@ -44,7 +44,7 @@ impl<'a> OutputColumns<'a> {
     ///
     /// # Panics
     /// If `output` is not whole rows.
-    pub fn split(output: &'a mut [f32], shape: Recurrent) -> Vec<Self> {
+    pub(crate) fn split(output: &'a mut [f32], shape: Recurrent) -> Vec<Self> {
         let rows = output.len() / shape.outputs().max(1);
         let mut all = BlockMut::new(output, rows, shape.outputs());
         let mut directions = Vec::new();
@@ -76,7 +76,7 @@ impl Direction<'_> {
     ///
     /// # Panics
     /// If the columns are another direction's or another layer's or of another number of frames, or a slice is too short.
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         input: &[f32],
         parameters: &[f32],

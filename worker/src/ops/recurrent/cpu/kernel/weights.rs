@@ -12,7 +12,7 @@ use simd::Level;
 /// The columns of a frame's gates, each H wide: those of an LSTM i, f, g, o; of a GRU n, r, z and the
 /// hidden state's part of n, which r weighs before it is added (torch's `W_hn h + b_hn`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Columns {
+pub(crate) struct Columns {
     pub all: usize,
     /// To which the input's products are added.
     pub input: Range<usize>,
@@ -21,7 +21,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    pub fn of(shape: &Recurrent) -> Self {
+    pub(crate) fn of(shape: &Recurrent) -> Self {
         let hidden = shape.hidden;
         let (all, input, recurrent) = match shape.cell {
             Cell::Lstm => (4, 0..4, 0..4),
@@ -39,7 +39,7 @@ impl Columns {
 
 /// Rows of `width` in torch's order of a GRU's gates (r, z, n) in that of the input's columns (n, r,
 /// z); those of the other cells as they are.
-pub fn to_columns(shape: &Recurrent, rows: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn to_columns(shape: &Recurrent, rows: &[f32], width: usize) -> Vec<f32> {
     let mut rows = rows.to_vec();
     if shape.cell == Cell::Gru {
         rows.rotate_right(shape.hidden * width);
@@ -48,7 +48,7 @@ pub fn to_columns(shape: &Recurrent, rows: &[f32], width: usize) -> Vec<f32> {
 }
 
 /// The inverse of [`to_columns`].
-pub fn from_columns(shape: &Recurrent, rows: &mut [f32], width: usize) {
+pub(super) fn from_columns(shape: &Recurrent, rows: &mut [f32], width: usize) {
     if shape.cell == Cell::Gru {
         rows.rotate_left(shape.hidden * width);
     }
@@ -56,7 +56,7 @@ pub fn from_columns(shape: &Recurrent, rows: &mut [f32], width: usize) {
 
 /// The parameters of a direction, for the forward pass.
 #[derive(Clone, Debug)]
-pub struct PackedWeights {
+pub(crate) struct PackedWeights {
     shape: Recurrent,
     pub columns: Columns,
     /// [I, input columns]
@@ -73,7 +73,7 @@ pub struct PackedWeights {
 
 impl PackedWeights {
     /// Packs the parameters of a direction of a layer.
-    pub fn new(shape: &Recurrent, direction: usize, parameters: &[f32]) -> Self {
+    pub(crate) fn new(shape: &Recurrent, direction: usize, parameters: &[f32]) -> Self {
         let ranges = shape.direction(direction);
         let columns = Columns::of(shape);
         let Recurrent { inputs, hidden, .. } = *shape;
@@ -104,7 +104,7 @@ impl PackedWeights {
 
     /// The next frame of a sequence: from `frame` [I] and the state before it to the hidden state [S].
     /// Its bits are those of a batch.
-    pub fn step(&self, level: Level, frame: &[f32], state: &mut State) -> Vec<f32> {
+    pub(crate) fn step(&self, level: Level, frame: &[f32], state: &mut State) -> Vec<f32> {
         let (shape, columns) = (&self.shape, &self.columns);
         let (hidden, width) = (shape.hidden, shape.state());
         let mut gates = vec![0.0; columns.all];
@@ -151,7 +151,7 @@ impl PackedWeights {
 
 /// What a sequence carries from a frame to the next.
 #[derive(Clone, Debug, Default)]
-pub struct State {
+pub(crate) struct State {
     /// There was a frame.
     began: bool,
     hidden: Vec<f32>,

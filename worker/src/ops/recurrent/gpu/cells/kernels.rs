@@ -9,14 +9,14 @@ use crate::gpu::{Gpu, arg, flat_position, sigmoid, tanh, word};
 use crate::ops::recurrent::{Cell, Recurrent};
 
 /// The units of a step of a direction.
-pub struct Units {
+pub(super) struct Units {
     pub shape: Recurrent,
     pub direction: usize,
     pub step: StepRows,
 }
 
 /// What the gradient of a hidden state is put together from.
-pub struct Combine<'a> {
+pub(super) struct Combine<'a> {
     /// [rows, directions, S]
     pub output_grad: &'a CubeTensor,
     /// What comes through the weights from the step after, [places, S].
@@ -26,7 +26,7 @@ pub struct Combine<'a> {
 }
 
 /// Some columns of a buffer's rows, from `row` on.
-pub struct Rows<'a> {
+pub(super) struct Rows<'a> {
     pub buffer: &'a CubeTensor,
     pub row: usize,
     pub width: usize,
@@ -35,7 +35,7 @@ pub struct Rows<'a> {
 
 /// The numbers of a step as kernels take them.
 #[derive(CubeType, CubeLaunch)]
-pub struct StepArguments {
+pub(super) struct StepArguments {
     row: u32,
     row_before: u32,
     /// Sequences of the step that were there in the one before.
@@ -71,7 +71,7 @@ impl Units {
     }
 
     /// Gates, cells and what comes of them, into `output` [rows, directions, H].
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         gpu: &Gpu,
         parameters: &CubeTensor,
@@ -100,7 +100,7 @@ impl Units {
     }
 
     /// The gradient of the step's hidden states, and those before it, into `state_gradients`.
-    pub fn combine(&self, gpu: &Gpu, from: Combine, state_gradients: &StateGradients) {
+    pub(super) fn combine(&self, gpu: &Gpu, from: Combine, state_gradients: &StateGradients) {
         let state = self.shape.state();
         let (count, units) = gpu.plan.flat(self.step.count * state);
         // SAFETY: units beyond the last state of the step end at once; the rows that are read and written are those
@@ -121,7 +121,7 @@ impl Units {
     }
 
     /// Gates to their gradients, given those of what came of them.
-    pub fn backward(
+    pub(super) fn backward(
         &self,
         gpu: &Gpu,
         saved: &SavedActivations,

@@ -13,7 +13,7 @@ use crate::gpu::{Gpu, sigmoid, tanh};
 use crate::ops::recurrent::gpu::Layer;
 
 /// Turns the projections in the saved gates into gates, and writes cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
+pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     if gpu.plan.software {
         per_step::forward(gpu, layer, saved);
     } else {
@@ -23,7 +23,12 @@ pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
 
 /// Turns the saved gates into their gradients, from the gradient of the outputs, and writes the outputs
 /// that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
+pub(super) fn backward(
+    gpu: &Gpu,
+    layer: &Layer,
+    output_grad: &CubeTensor,
+    saved: &SavedActivations,
+) {
     if gpu.plan.software {
         per_step::backward(gpu, layer, output_grad, saved);
     } else {

@@ -7,7 +7,7 @@ use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations and hidden state.
-pub struct Forward<'a>(pub CellStep<'a>);
+pub(super) struct Forward<'a>(pub CellStep<'a>);
 
 impl CellPass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
@@ -34,7 +34,7 @@ impl CellPass for Forward<'_> {
 }
 
 /// The gates' gradients, and that of the previous hidden state as far as it is led past them.
-pub struct Backward<'a>(pub CellStepBackward<'a>);
+pub(super) struct Backward<'a>(pub CellStepBackward<'a>);
 
 impl CellPass for Backward<'_> {
     fn size(&self) -> (usize, usize) {

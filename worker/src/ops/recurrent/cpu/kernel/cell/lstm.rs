@@ -5,7 +5,7 @@ use crate::cpu::activation::{sigmoid, tanh};
 use simd::Lanes;
 
 /// Activations, cell and hidden state.
-pub struct Forward<'a>(pub CellStep<'a>);
+pub(super) struct Forward<'a>(pub CellStep<'a>);
 
 impl CellPass for Forward<'_> {
     fn size(&self) -> (usize, usize) {
@@ -36,7 +36,7 @@ impl CellPass for Forward<'_> {
 
 /// Turns the gates into the gradients of their pre-activations, and carries the gradient of the cell
 /// back.
-pub struct Backward<'a>(pub CellStepBackward<'a>);
+pub(super) struct Backward<'a>(pub CellStepBackward<'a>);
 
 impl CellPass for Backward<'_> {
     fn size(&self) -> (usize, usize) {

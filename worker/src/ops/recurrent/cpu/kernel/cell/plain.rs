@@ -5,7 +5,7 @@ use crate::cpu::activation::{relu, tanh};
 use simd::Lanes;
 
 /// The hidden state; with `TANH` or else a ReLU.
-pub struct Forward<'a, const TANH: bool>(pub CellStep<'a>);
+pub(super) struct Forward<'a, const TANH: bool>(pub CellStep<'a>);
 
 impl<const TANH: bool> CellPass for Forward<'_, TANH> {
     fn size(&self) -> (usize, usize) {
@@ -22,7 +22,7 @@ impl<const TANH: bool> CellPass for Forward<'_, TANH> {
 }
 
 /// The sum's gradient, from what was made of it.
-pub struct Backward<'a, const TANH: bool>(pub CellStepBackward<'a>);
+pub(super) struct Backward<'a, const TANH: bool>(pub CellStepBackward<'a>);
 
 impl<const TANH: bool> CellPass for Backward<'_, TANH> {
     fn size(&self) -> (usize, usize) {

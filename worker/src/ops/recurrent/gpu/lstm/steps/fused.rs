@@ -49,7 +49,7 @@ fn launches(gpu: &Gpu, layer: &Layer, mut launch: impl FnMut(u32, u32, CubeCount
 }
 
 /// Turns the projections in the saved gates into gates, and writes cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
+pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
     let weights = gpu.empty([shape.directions * hidden, 4 * hidden]);
     let first = shape.direction(0).weight_hh.start;
@@ -95,7 +95,12 @@ pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
 
 /// Turns the saved gates into their gradients, from the gradient of the outputs, and writes the outputs
 /// that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
+pub(super) fn backward(
+    gpu: &Gpu,
+    layer: &Layer,
+    output_grad: &CubeTensor,
+    saved: &SavedActivations,
+) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
     launches(gpu, layer, |first, count, cubes, units| {
         // SAFETY: rows are those of the packing's steps; places and hidden units beyond the last are read as the last

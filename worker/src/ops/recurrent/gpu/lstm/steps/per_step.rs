@@ -31,7 +31,7 @@ fn active(packing: &Packing, direction: usize, i: usize) -> Option<(usize, usize
 }
 
 /// Projections to gates, cells and outputs.
-pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
+pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let recurrent = gpu.empty([packing.sequences(), shape.directions * 4 * hidden]);
@@ -93,7 +93,12 @@ pub fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
 }
 
 /// Gates to their gradients, and the outputs that each frame began with.
-pub fn backward(gpu: &Gpu, layer: &Layer, output_grad: &CubeTensor, saved: &SavedActivations) {
+pub(super) fn backward(
+    gpu: &Gpu,
+    layer: &Layer,
+    output_grad: &CubeTensor,
+    saved: &SavedActivations,
+) {
     let (shape, packing) = (layer.shape, &layer.packing);
     let hidden = shape.hidden;
     let slabs = (4 * hidden).div_ceil(SLAB);
