@@ -204,7 +204,7 @@ impl StreamingNetwork {
                     activation,
                 } => dense::forward(level, &rows, weight, Addend::Row(bias), *activation),
                 Stage::Norm(parameters) => norm::forward(&rows, parameters),
-                Stage::Window(window) => window.hear(level, &rows, is_over),
+                Stage::Window(window) => window.push(level, &rows, is_over),
                 Stage::Keep(at) => {
                     self.around[*at].extend(&rows);
                     rows

@@ -159,13 +159,15 @@ impl Transfer {
         if vector.values.is_empty() {
             return Ok(None);
         }
-        let lane = self
+        let memory = self
             .shared_memory
             .own(&self.client, header, vector.bytes())
             .await;
-        let Some(lane) = lane else { return Ok(None) };
+        let Some(memory) = memory else {
+            return Ok(None);
+        };
         let written = vector.clone();
-        let in_lane = match blocking(move || shared_memory::write(&lane, &written)).await {
+        let in_lane = match blocking(move || shared_memory::write(&memory, &written)).await {
             Ok(number) => number,
             Err(error) => {
                 self.shared_memory.close(&error);
@@ -270,7 +272,7 @@ impl Transfer {
     ) -> Result<Option<PulledWeights>, CallError> {
         let nonsense = |reason: &dyn ToString| CallError::nonsense(PULL, reason.to_string());
         let (place, number) = (in_lane.lane, in_lane.number);
-        let place = place.ok_or_else(|| nonsense(&"a lane without a place"))?;
+        let place = place.ok_or_else(|| nonsense(&"shared memory without a handle"))?;
         let place = proto::shared_memory::SharedMemoryHandle::try_from(place)
             .map_err(|error| nonsense(&error))?;
         if place.bytes != (wire.bytes() * elements) as u64 {
@@ -279,7 +281,7 @@ impl Transfer {
         let mut values = self.pool.take(elements);
         let opened = self.shared_memory.open_weights(place);
         let read = match opened {
-            Ok(lane) => blocking(move || read(&lane, number, wire, values)).await,
+            Ok(memory) => blocking(move || read(&memory, number, wire, values)).await,
             Err(error) => Err(error),
         };
         match read {
@@ -369,12 +371,12 @@ const PULL: &str = "Pull";
 
 /// Reads weights into `values`; `None` when they are not those of `number`.
 fn read(
-    lane: &SharedMemory,
+    memory: &SharedMemory,
     number: u64,
     wire: Wire,
     mut values: Vec<f32>,
 ) -> io::Result<Option<Vec<f32>>> {
-    let whole = shared_memory::read(lane, number, wire, &mut values)?;
+    let whole = shared_memory::read(memory, number, wire, &mut values)?;
     Ok(whole.then_some(values))
 }
 

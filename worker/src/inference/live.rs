@@ -130,7 +130,7 @@ impl Listener<'_> {
         let whole = self.waiting.len() / self.moment * self.moment;
         let sound: Vec<f32> = self.waiting.drain(..whole).collect();
         for moment in sound.chunks_exact(self.moment) {
-            self.hear(moment)?;
+            self.process(moment)?;
             if self.is_over() {
                 ended.extend(self.end()?);
             }
@@ -144,7 +144,7 @@ impl Listener<'_> {
     /// As [`push`](Self::push).
     pub fn finish(mut self) -> Result<Option<Utterance>, ListenError> {
         let rest = std::mem::take(&mut self.waiting);
-        self.hear(&rest)?;
+        self.process(&rest)?;
         self.end()
     }
 
@@ -169,7 +169,7 @@ impl Listener<'_> {
         samples as f64 / f64::from(self.model.recipe.features.sample_rate)
     }
 
-    fn hear(&mut self, samples: &[f32]) -> Result<(), ListenError> {
+    fn process(&mut self, samples: &[f32]) -> Result<(), ListenError> {
         self.taken += samples.len() as u64;
         let frames = self.front_end.push(samples)?;
         let rows = self.network.push(&frames)?;

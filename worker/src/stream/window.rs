@@ -65,7 +65,7 @@ impl Window {
 
     /// Takes frames and gives the rows that are known now; all that are left when the sequence is
     /// over, and the next begins.
-    pub(super) fn hear(&mut self, level: Level, frames: &[f32], is_over: bool) -> Vec<f32> {
+    pub(super) fn push(&mut self, level: Level, frames: &[f32], is_over: bool) -> Vec<f32> {
         self.frames
             .extend(frames.chunks_exact(self.inputs).map(<[f32]>::to_vec));
         let heard = self.first + self.frames.len();

@@ -42,7 +42,7 @@ fn says_on(value: &str) -> Result<bool, String> {
 /// Weights that are read by turns.
 const REMEMBERED: usize = 2;
 
-/// Who a lane is for.
+/// Whom shared memory is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Owner {
     worker: u64,
@@ -53,7 +53,7 @@ struct Owner {
 #[derive(Debug, Default)]
 pub(super) struct SharedMemoryTransport {
     boot_id: Option<String>,
-    /// There is no way: it was tried.
+    /// It was tried and cannot be used.
     closed: AtomicBool,
     /// The worker's own, or that there is none.
     own: tokio::sync::Mutex<Option<(Owner, Option<Arc<SharedMemory>>)>>,
@@ -71,19 +71,19 @@ impl SharedMemoryTransport {
         }
     }
 
-    /// What to tell the coordinator of this host, as long as there may be a way.
+    /// What to tell the coordinator of this host, as long as shared memory may be used.
     pub(super) fn boot_id(&self) -> Option<&str> {
         let closed = self.closed.load(Ordering::Relaxed);
         self.boot_id.as_deref().filter(|_| !closed)
     }
 
-    /// There is no way, after all.
+    /// Gives shared memory up, after it failed.
     pub(super) fn close(&self, error: &io::Error) {
         tracing::debug!(%error, "vectors go over the connection: the coordinator's memory is out of reach");
         self.closed.store(true, Ordering::Relaxed);
     }
 
-    /// The lane for the vector that `header` announces.
+    /// The shared memory for the vector that `header` announces.
     pub(super) async fn own(
         &self,
         client: &TensorsClient<Channel>,
@@ -98,8 +98,8 @@ impl SharedMemoryTransport {
             job: key.job.clone(),
         };
         let mut own = self.own.lock().await;
-        if let Some((_, lane)) = own.as_ref().filter(|(of, _)| *of == owner) {
-            return lane.clone();
+        if let Some((_, memory)) = own.as_ref().filter(|(of, _)| *of == owner) {
+            return memory.clone();
         }
         let request = v1::OpenLaneRequest {
             worker: owner.worker,
@@ -109,82 +109,83 @@ impl SharedMemoryTransport {
         };
         let mut client = client.clone();
         let opened = answer("OpenLane", super::SILENCE, client.open_lane(request)).await;
-        let lane = opened.ok()?.into_inner().lane;
-        let place = lane.and_then(|lane| shared_memory::SharedMemoryHandle::try_from(lane).ok());
-        let lane = place
+        let memory = opened.ok()?.into_inner().lane;
+        let place =
+            memory.and_then(|memory| shared_memory::SharedMemoryHandle::try_from(memory).ok());
+        let memory = place
             .filter(|place| place.bytes == bytes)
             .and_then(|place| {
                 let opened = SharedMemory::open(place, true);
                 opened.map_err(|error| self.close(&error)).ok()
             });
-        let lane = lane.map(Arc::new);
-        *own = Some((owner, lane.clone()));
-        lane
+        let memory = memory.map(Arc::new);
+        *own = Some((owner, memory.clone()));
+        memory
     }
 
-    /// The coordinator does not know the lane any more: another one is to be asked for.
+    /// The coordinator does not know the shared memory any more: another one is to be asked for.
     pub(super) async fn forget(&self) {
         *self.own.lock().await = None;
     }
 
-    /// A lane that the coordinator writes weights into.
+    /// Shared memory that the coordinator writes weights into.
     pub(super) fn open_weights(
         &self,
         place: shared_memory::SharedMemoryHandle,
     ) -> io::Result<Arc<SharedMemory>> {
         // Nothing panics while it is held.
         let mut known = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = known.iter().find(|lane| lane.handle() == place) {
-            return Ok(Arc::clone(lane));
+        if let Some(memory) = known.iter().find(|memory| memory.handle() == place) {
+            return Ok(Arc::clone(memory));
         }
-        let lane = Arc::new(SharedMemory::open(place, false)?);
-        known.push(Arc::clone(&lane));
+        let memory = Arc::new(SharedMemory::open(place, false)?);
+        known.push(Arc::clone(&memory));
         if known.len() > REMEMBERED {
             known.remove(0);
         }
-        Ok(lane)
+        Ok(memory)
     }
 }
 
-/// Writes a vector into the worker's own lane, and gives the number that it has there.
+/// Writes a vector into the worker's own shared memory, and gives the number that it has there.
 ///
 /// # Errors
 /// When the system refuses, for want of memory for instance.
-pub(super) fn write(lane: &SharedMemory, vector: &Vector) -> io::Result<u64> {
+pub(super) fn write(memory: &SharedMemory, vector: &Vector) -> io::Result<u64> {
     /// The bytes that this process has ever written.
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let number = 1 + WRITTEN.fetch_add(1, Ordering::Relaxed);
-    lane.begin()?;
+    memory.begin()?;
     let mut room = Vec::new();
     let runs = vector.values.chunks(CHUNK_BYTES / vector.wire.bytes());
     for (run, values) in runs.enumerate() {
         let bytes = vector.wire.bytes_of(values, &mut room);
-        lane.write(bytes, (CHUNK_BYTES * run) as u64)?;
+        memory.write(bytes, (CHUNK_BYTES * run) as u64)?;
         failpoint::reach(Failpoint::WorkerPush);
     }
-    lane.commit(number)?;
+    memory.commit(number)?;
     Ok(number)
 }
 
-/// Reads `values` out of a lane; false when they are not, or not any more, those of `number`.
+/// Reads `values` out of shared memory; false when they are not, or not any more, those of `number`.
 ///
 /// # Errors
-/// When the system refuses, or the lane is shorter.
+/// When the system refuses, or the shared memory is shorter.
 pub(super) fn read(
-    lane: &SharedMemory,
+    memory: &SharedMemory,
     number: u64,
     wire: Wire,
     values: &mut [f32],
 ) -> io::Result<bool> {
-    let copied = lane.read_version(number, || {
+    let copied = memory.read_version(number, || {
         let mut room = Vec::new();
         for (run, values) in values.chunks_mut(CHUNK_BYTES / wire.bytes()).enumerate() {
             let offset = (CHUNK_BYTES * run) as u64;
             if let Some(bytes) = wire.bytes_in_place(values) {
-                lane.read(bytes, offset)?;
+                memory.read(bytes, offset)?;
             } else {
                 room.resize(wire.bytes() * values.len(), 0);
-                lane.read(&mut room, offset)?;
+                memory.read(&mut room, offset)?;
                 wire.decode(&room, values);
             }
             failpoint::reach(Failpoint::WorkerPull);
@@ -202,16 +203,16 @@ mod tests {
     fn weights_that_change_while_they_are_read_are_not_taken() {
         for wire in [Wire::F32, Wire::Bf16] {
             let vector = Vector::new((0..300).map(|at| at as f32).collect(), wire);
-            let lane = SharedMemory::create(vector.bytes(), true).unwrap();
-            let number = write(&lane, &vector).unwrap();
+            let memory = SharedMemory::create(vector.bytes(), true).unwrap();
+            let number = write(&memory, &vector).unwrap();
             let mut values = vec![0.0; 300];
-            assert!(!read(&lane, number + 1, wire, &mut values).unwrap());
-            assert!(read(&lane, number, wire, &mut values).unwrap());
+            assert!(!read(&memory, number + 1, wire, &mut values).unwrap());
+            assert!(read(&memory, number, wire, &mut values).unwrap());
             let mut rounded = (*vector.values).clone();
             wire.round(&mut rounded);
             assert_eq!(values, rounded);
-            lane.begin().unwrap();
-            assert!(!read(&lane, number, wire, &mut values).unwrap());
+            memory.begin().unwrap();
+            assert!(!read(&memory, number, wire, &mut values).unwrap());
         }
     }
 
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_of_weights_is_opened_once() {
+    fn shared_memory_with_weights_is_opened_once() {
         let transport = SharedMemoryTransport::new();
         let made = SharedMemory::create(10, false).unwrap();
         let first = transport.open_weights(made.handle()).unwrap();
