@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use speech::{
-    decode::{DecodeConfig, Given, Kept, Source},
+    decode::{DecodeConfig, DecoderBundle, Given, WordSource},
     lexicon::Lexicon,
     lm::NgramModel,
     text::Kind,
@@ -53,10 +53,10 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
     if !is_typed {
         return Ok(());
     }
-    let mut kept = model.kept().cloned().unwrap_or_else(|| Kept {
+    let mut bundle = model.bundle().cloned().unwrap_or_else(|| DecoderBundle {
         config: DecodeConfig {
-            language_model: Source::None,
-            lexicon: Source::None,
+            language_model: WordSource::None,
+            lexicon: WordSource::None,
             ..DecodeConfig::default()
         },
         language_model: None,
@@ -64,18 +64,18 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
     });
     let is_none = |path: &Path| path == Path::new("none");
     if let Some(path) = lm {
-        kept.language_model = match is_none(path) {
+        bundle.language_model = match is_none(path) {
             true => None,
             false => Some(Arc::new(NgramModel::read(path)?)),
         };
     }
     if let Some(path) = lexicon {
-        kept.lexicon = match is_none(path) {
+        bundle.lexicon = match is_none(path) {
             true => None,
             false => Some(Lexicon::read(path)?),
         };
     }
-    let config = &mut kept.config;
+    let config = &mut bundle.config;
     config.beam = beam.unwrap_or(config.beam);
     config.lm_weight = lm_weight.unwrap_or(config.lm_weight);
     config.word_bonus = word_bonus.unwrap_or(config.word_bonus);
@@ -88,7 +88,7 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
     if hot_boost.is_some() && config.hot_words.is_empty() {
         output::message("--hot-boost has no effect: there are no hot words");
     }
-    if lm_weight.is_some() && kept.language_model.is_none() {
+    if lm_weight.is_some() && bundle.language_model.is_none() {
         output::message("--lm-weight has no effect: there is no language model");
     }
     let given = Given {
@@ -98,23 +98,24 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
         hot_words: true,
     };
     let recipe = model.recipe();
-    for remark in kept.fit(given, &recipe.text, &recipe.vocabulary, max_bad)? {
+    for remark in bundle.fit(given, &recipe.text, &recipe.vocabulary, max_bad)? {
         output::message(&remark);
     }
-    model.decode_with(Some(kept))?;
+    model.decode_with(Some(bundle))?;
     Ok(())
 }
 
 /// Has the model's decoder give so many hypotheses.
 pub fn widen(model: &mut Model, n_best: usize) -> Result<()> {
-    let Some(mut kept) = model.kept().cloned() else {
+    let Some(mut bundle) = model.bundle().cloned() else {
         let told = "greedy decoding has one hypothesis: leave out --n-best, or say --beam";
         return Err(Failure::Usage(told.to_owned()).into());
     };
-    kept.config.n_best = n_best;
-    kept.config
+    bundle.config.n_best = n_best;
+    bundle
+        .config
         .check()
         .map_err(|error| Failure::Usage(error.to_string()))?;
-    model.decode_with(Some(kept))?;
+    model.decode_with(Some(bundle))?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::AudioError,
-    decode::{Given, Kept, KeptError, ctc_required_frames},
+    decode::{BundleError, DecoderBundle, Given, ctc_required_frames},
     error_class::{Class, Classify},
     features::Normalization,
     front_end::{FrontEnd, FrontEndError, GlobalStats},
@@ -103,7 +103,7 @@ pub struct Prepared {
     /// Transcripts of the validation set that the model cannot say.
     pub unknown: UnknownText,
     /// What the model is to be decoded with.
-    pub decoding: Option<Kept>,
+    pub decoding: Option<DecoderBundle>,
     /// What of the job has no effect, a sentence each.
     pub warnings: Vec<String>,
     /// Statistics of speakers, those of the training set before those of the validation set.
@@ -157,7 +157,7 @@ pub enum CorpusError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     #[error("[decode]: {0}")]
-    Decode(#[from] KeptError),
+    Decode(#[from] BundleError),
     #[error("the preparation was given up")]
     Abandoned,
 }
@@ -323,15 +323,15 @@ fn decoding(
     job: &Job,
     vocabulary: &Vocabulary,
     train: &[Item],
-) -> Result<(Option<Kept>, Vec<String>), CorpusError> {
+) -> Result<(Option<DecoderBundle>, Vec<String>), CorpusError> {
     let Some(config) = &job.decode else {
         return Ok((None, Vec::new()));
     };
     let transcripts: Vec<&str> = train.iter().map(|item| item.text.as_str()).collect();
-    let mut kept = Kept::prepare(config, &transcripts)?;
+    let mut kept = DecoderBundle::prepare(config, &transcripts)?;
     let given = Given::of_job(config);
     let warnings = kept.fit(given, &job.text, vocabulary, job.corpus.max_bad)?;
-    kept.decoder(vocabulary).map_err(KeptError::from)?;
+    kept.decoder(vocabulary).map_err(BundleError::from)?;
     Ok((Some(kept), warnings))
 }
 

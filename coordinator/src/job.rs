@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use speech::{
     augment::{AugmentConfig, Augmenter},
     batching::BatchConfig,
-    decode::{DecodeConfig, Source},
+    decode::{DecodeConfig, WordSource},
     error_class::{self, Class, Classify},
     features::FeaturesConfig,
     front_end::FrontEnd,
@@ -460,7 +460,9 @@ impl Job {
 }
 
 /// The files that a decoder may be made of, by their keys.
-fn sources(decode: &mut Option<DecodeConfig>) -> impl Iterator<Item = (&'static str, &mut Source)> {
+fn sources(
+    decode: &mut Option<DecodeConfig>,
+) -> impl Iterator<Item = (&'static str, &mut WordSource)> {
     decode.iter_mut().flat_map(|decode| {
         [
             ("language_model", &mut decode.language_model),

@@ -1,21 +1,21 @@
-//! From a network's outputs to what was said: greedy decoding and beam search for CTC, the best class for
+//! From a network's outputs to what was said: greedy decoding and CTC prefix beam search, the best class for
 //! keywords, and how many frames CTC needs for a target. [`Decoder`] and what is below it know the text of
 //! labels, the rest labels alone (see [`crate::text`]).
 
 mod align;
+mod beam_search;
+mod bundle;
 mod config;
 mod decoder;
 mod fit;
-mod fusion;
 mod hot;
-mod kept;
-mod search;
+mod shallow_fusion;
 mod words;
 
-pub use config::{DecodeConfig, DecodeError, Source};
-pub use decoder::{Decoder, Hypothesis, Live, Word, greedy_hypothesis};
+pub use bundle::{BundleError, DecoderBundle};
+pub use config::{DecodeConfig, DecodeError, WordSource};
+pub use decoder::{Decoder, Hypothesis, LiveDecoder, Word, greedy_hypothesis};
 pub use fit::Given;
-pub use kept::{Kept, KeptError};
 
 /// CTC's blank (Graves et al. 2006); a vocabulary's units start behind it.
 pub const BLANK: u32 = 0;

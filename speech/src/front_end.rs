@@ -1,4 +1,5 @@
-//! From sound to what a model sees: resample, frames, deltas, normalisation, stacking and stride, in that
+//! From sound to what a model sees: resample, frames, deltas, normalisation (CMVN), frame stacking and frame
+//! subsampling, in that
 //! order.
 //!
 //! A configuration is checked here once, when a [`FrontEnd`] is made; windows, FFT plan, mel bands and DCT
@@ -77,9 +78,10 @@ pub struct FrontEnd {
     global: Option<Scaling>,
 }
 
-/// How sound is heard once, other than the configuration says.
+/// What replaces parts of the configuration for one utterance: augmentation's filter bank and frame shift, and the
+/// speaker's normalisation.
 #[derive(Clone, Copy)]
-pub(crate) struct Hearing<'a> {
+pub(crate) struct FeatureOverrides<'a> {
     /// In place of the front end's own bands.
     pub(crate) bank: Option<&'a MelBank>,
     /// Samples from one frame's start to the next one's.
@@ -182,13 +184,13 @@ impl FrontEnd {
         audio: &Audio,
         speaker: Option<&Scaling>,
     ) -> Result<Features, FrontEndError> {
-        let hearing = self.hearing(speaker);
-        self.heard(&self.samples(audio)?, &hearing)
+        let overrides = self.overrides(speaker);
+        self.compute(&self.samples(audio)?, &overrides)
     }
 
     /// Frames before normalisation and stacking, deltas included: what statistics are made of.
     pub fn raw_features(&self, audio: &Audio) -> Result<Features, FrontEndError> {
-        self.raw(&self.samples(audio)?, &self.hearing(None))
+        self.raw(&self.samples(audio)?, &self.overrides(None))
     }
 
     /// The samples that features are computed from: checked, and at `features.sample_rate`.
@@ -200,8 +202,8 @@ impl FrontEnd {
         self.at_own_rate(audio)
     }
 
-    pub(crate) fn hearing<'a>(&self, speaker: Option<&'a Scaling>) -> Hearing<'a> {
-        Hearing {
+    pub(crate) fn overrides<'a>(&self, speaker: Option<&'a Scaling>) -> FeatureOverrides<'a> {
+        FeatureOverrides {
             bank: None,
             shift: self.geometry.shift,
             speaker,
@@ -209,21 +211,21 @@ impl FrontEnd {
     }
 
     /// Output frames of `samples` samples at the front end's own rate.
-    pub(crate) fn frames_of(&self, samples: usize, hearing: &Hearing<'_>) -> usize {
-        self.joined(self.framing(hearing).frames(samples))
+    pub(crate) fn frames_of(&self, samples: usize, overrides: &FeatureOverrides<'_>) -> usize {
+        self.joined(self.framing(overrides).frames(samples))
     }
 
     /// What the model sees of `samples` at the front end's own rate.
-    pub(crate) fn heard(
+    pub(crate) fn compute(
         &self,
         samples: &[f32],
-        hearing: &Hearing<'_>,
+        overrides: &FeatureOverrides<'_>,
     ) -> Result<Features, FrontEndError> {
-        let mut features = self.raw(samples, hearing)?;
+        let mut features = self.raw(samples, overrides)?;
         match self.config.normalization {
             Normalization::None => {}
             Normalization::Utterance => Scaling::of(&features).apply(&mut features),
-            Normalization::Speaker => match hearing.speaker {
+            Normalization::Speaker => match overrides.speaker {
                 Some(scaling) => scaling.apply(&mut features),
                 None => Scaling::of(&features).apply(&mut features),
             },
@@ -233,18 +235,22 @@ impl FrontEnd {
             },
         }
         let joined = normalize::stack(features, self.config.stack);
-        Ok(normalize::thin(joined, self.config.stride))
+        Ok(normalize::subsample(joined, self.config.stride))
     }
 
-    fn framing(&self, hearing: &Hearing<'_>) -> Geometry {
+    fn framing(&self, overrides: &FeatureOverrides<'_>) -> Geometry {
         Geometry {
-            shift: hearing.shift,
+            shift: overrides.shift,
             ..self.geometry
         }
     }
 
-    fn raw(&self, samples: &[f32], hearing: &Hearing<'_>) -> Result<Features, FrontEndError> {
-        let frames = self.framing(hearing).frames(samples.len());
+    fn raw(
+        &self,
+        samples: &[f32],
+        overrides: &FeatureOverrides<'_>,
+    ) -> Result<Features, FrontEndError> {
+        let frames = self.framing(overrides).frames(samples.len());
         if frames == 0 {
             return Err(FrontEndError::TooShort {
                 samples: samples.len(),
@@ -253,7 +259,7 @@ impl FrontEnd {
                 frame_ms: self.config.frame_ms,
             });
         }
-        let features = self.frames(samples, frames, hearing);
+        let features = self.frames(samples, frames, overrides);
         Ok(match self.config.deltas {
             0 => features,
             orders => deltas::append(&features, orders),
@@ -271,10 +277,10 @@ impl FrontEnd {
         Ok(Cow::Owned(resample(audio, wanted)?.samples))
     }
 
-    fn frames(&self, samples: &[f32], frames: usize, hearing: &Hearing<'_>) -> Features {
+    fn frames(&self, samples: &[f32], frames: usize, overrides: &FeatureOverrides<'_>) -> Features {
         let Geometry { frame, statics, .. } = self.geometry;
-        let shift = hearing.shift;
-        let bank = hearing.bank.unwrap_or(&self.bank);
+        let shift = overrides.shift;
+        let bank = overrides.bank.unwrap_or(&self.bank);
         let bands = self.config.mel_bins;
         let mut log_mel = vec![0.0; frames * bands];
         let mut scratch = self.spectrum.scratch();

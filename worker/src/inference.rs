@@ -11,7 +11,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use speech::{
     audio::Audio,
-    decode::{self, Decoder, Kept},
+    decode::{self, Decoder, DecoderBundle},
     features::Features,
     front_end::{FrontEnd, FrontEndError, Scaling},
     model::{Head, ModelSpec},
@@ -53,7 +53,7 @@ pub struct Model {
     front_end: FrontEnd,
     network: Network,
     /// What the model was left with to be decoded with, and the decoder in use.
-    kept: Option<Kept>,
+    bundle: Option<DecoderBundle>,
     decoder: Option<Decoder>,
 }
 
@@ -66,7 +66,7 @@ impl Model {
     pub fn load(folder: &Path, compute: &Compute) -> Result<Self, ModelError> {
         let (recipe, weights) = load::read(folder)?;
         let mut model = Self::from_parts(recipe, &weights, compute)?;
-        model.decode_with(Kept::read(folder)?)?;
+        model.decode_with(DecoderBundle::read(folder)?)?;
         Ok(model)
     }
 
@@ -87,7 +87,7 @@ impl Model {
             recipe,
             front_end,
             network,
-            kept: None,
+            bundle: None,
             decoder: None,
         })
     }

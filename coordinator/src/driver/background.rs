@@ -14,7 +14,7 @@ use std::{
 use proto::buffer_pool::BufferPool;
 use proto::contribution::{Contribution, Unusable};
 use speech::{
-    decode::Kept,
+    decode::DecoderBundle,
     model::Head,
     score::{self, Score},
 };
@@ -384,7 +384,7 @@ pub fn finish(run_dir: &Path, weights: &[f32], prepared: &Prepared) -> Result<St
         prepared.recipe.to_json().as_bytes(),
     )?;
     checkpoint::save_model(&dir.join("model.safetensors"), &prepared.spec, weights)?;
-    for (name, bytes) in prepared.decoding.iter().flat_map(Kept::files) {
+    for (name, bytes) in prepared.decoding.iter().flat_map(DecoderBundle::files) {
         replace(&dir.join(name), &bytes)?;
     }
     Ok(checkpoint::weights_sha256(weights))

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use schemars::{Schema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use speech::decode::{DecodeConfig, Source};
+use speech::decode::{DecodeConfig, WordSource};
 
 use super::{Job, unused_keys::unused};
 use crate::trainer::{clip::ClipPolicy, optimizer::OptimizerKind};
@@ -143,7 +143,7 @@ fn belongings() -> BTreeMap<String, &'static str> {
         job(|job| job.clip.policy = ClipPolicy::None),
         job(|job| {
             job.decode = Some(DecodeConfig {
-                language_model: Source::None,
+                language_model: WordSource::None,
                 ..DecodeConfig::default()
             });
         }),

@@ -106,8 +106,11 @@ fn a_decoders_files_are_found_like_manifests() {
     let job = parse(&text, &["decode.language_model=lm.arpa", "decode.beam=8"]).unwrap();
     let decode = job.resolve(Path::new("/jobs")).decode.unwrap();
     let here = std::env::current_dir().unwrap();
-    assert_eq!(decode.language_model, Source::File(here.join("lm.arpa")));
-    assert_eq!(decode.lexicon, Source::File("/jobs/words.txt".into()));
+    assert_eq!(
+        decode.language_model,
+        WordSource::File(here.join("lm.arpa"))
+    );
+    assert_eq!(decode.lexicon, WordSource::File("/jobs/words.txt".into()));
     assert_eq!(decode.beam, 8);
     let message = message(&text, &["decode.beam=0"]);
     assert!(message.contains("decode.beam is 0"), "{message}");

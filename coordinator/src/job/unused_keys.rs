@@ -5,7 +5,7 @@
 use serde::Serialize;
 use speech::{
     augment::AugmentConfig,
-    decode::{DecodeConfig, Source},
+    decode::{DecodeConfig, WordSource},
     features::{FeatureKind, FeaturesConfig},
     model::Head,
 };
@@ -163,8 +163,8 @@ pub fn unused(job: &Job) -> Vec<Unused> {
         )],
     );
     if let Some(decode) = &job.decode {
-        let trained = decode.language_model == Source::Train;
-        let fused = decode.language_model != Source::None;
+        let trained = decode.language_model == WordSource::Train;
+        let fused = decode.language_model != WordSource::None;
         section(
             "decode",
             &[

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::{AugmentConfig, AugmentError, noise, refuse, room::Room, spec_augment, speed::Speed};
 use crate::features::mel::MelBank;
 use crate::features::{Features, FeaturesConfig};
-use crate::front_end::{FrontEnd, FrontEndError, Hearing, Scaling};
+use crate::front_end::{FeatureOverrides, FrontEnd, FrontEndError, Scaling};
 use crate::random::Stream;
 
 /// First tag of the streams that augmentation draws from.
@@ -59,7 +59,7 @@ pub struct Augmenter {
     speeds: Vec<Option<Speed>>,
     /// One for each hundredth of the range; `None` where the axis stays as it is.
     warps: Vec<Option<MelBank>>,
-    /// Made when they are first heard.
+    /// Made when they are first drawn.
     rooms: Vec<OnceLock<Room>>,
 }
 
@@ -74,7 +74,7 @@ impl Augmenter {
     ) -> Result<Self, AugmentError> {
         config.check()?;
         let [low, high] = config.vtlp.map(|factor| (factor * 100.0).round() as u32);
-        // What cannot be heard at all is the front end's to refuse.
+        // What cannot be read at all is the front end's to refuse.
         let bank = |hundredths: u32| match (hundredths, features.geometry()) {
             (100, _) | (_, Err(_)) => Ok(None),
             (_, Ok(geometry)) => {
@@ -137,19 +137,19 @@ impl Augmenter {
             speaker,
             others,
         } = recording;
-        let mut hearing = front_end.hearing(speaker);
+        let mut overrides = front_end.overrides(speaker);
         let mut stream = self.stream(on, Kind::Warp);
-        hearing.bank = self.warps[stream.below(self.warps.len() as u64) as usize].as_ref();
+        overrides.bank = self.warps[stream.below(self.warps.len() as u64) as usize].as_ref();
 
         let (speed, tempo) = self.pace(on);
-        let hurried = Hearing {
-            shift: ((hearing.shift as f64 * tempo).round() as usize).max(1),
-            ..hearing
+        let hurried = FeatureOverrides {
+            shift: ((overrides.shift as f64 * tempo).round() as usize).max(1),
+            ..overrides
         };
         let length = speed.map_or(samples.len(), |speed| speed.length(samples.len()));
         let mut samples = Cow::Borrowed(samples);
         if front_end.frames_of(length, &hurried) >= needed.max(1) {
-            hearing = hurried;
+            overrides = hurried;
             if let Some(speed) = speed {
                 samples = Cow::Owned(speed.play(&samples));
             }
@@ -174,7 +174,7 @@ impl Augmenter {
                 .iter_mut()
                 .for_each(|sample| *sample *= gain);
         }
-        front_end.heard(&samples, &hearing)
+        front_end.compute(&samples, &overrides)
     }
 
     fn pace(&self, on: Occasion) -> (Option<&Speed>, f64) {

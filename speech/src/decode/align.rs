@@ -1,27 +1,28 @@
-//! Where labels lie in time: the most probable CTC alignment of a label sequence (Viterbi), and the mass of
-//! all of them (the forward variable of Graves et al. 2006). CTC says when a label is recognised, not how
+//! Where labels lie in time: the most probable CTC alignment of a label sequence (Viterbi), and the total
+//! log-probability of all of them (the forward score, Graves et al. 2006). CTC says when a label is recognised, not how
 //! long its sound lasts: a label's frames are those of which it is the most probable reading.
 
 use std::ops::Range;
 
-use super::{BLANK, search::log_add};
+use super::{BLANK, beam_search::log_add};
 
-/// Bytes of steps that are kept for all frames; beyond that, those of some frames at a time are.
-const WHOLE: usize = 32 << 20;
+/// The most bytes of Viterbi backpointers that are kept for all frames at once; for longer recordings they are kept
+/// for a block of frames at a time.
+const MAX_BACKPOINTER_BYTES: usize = 32 << 20;
 
 /// The frames of each label in the most probable alignment: from its first to behind its last. None
 /// where the frames are too few, or no alignment has a probability.
 ///
 /// `rows` are the log-probabilities `[frames, classes]` of as many frames as there are.
 pub(super) fn spans(rows: &[f32], classes: usize, labels: &[u32]) -> Option<Vec<Range<usize>>> {
-    spans_within(WHOLE, rows, classes, labels)
+    spans_within(MAX_BACKPOINTER_BYTES, rows, classes, labels)
 }
 
-/// [`spans`] with other bytes of steps that are kept for all frames. Steps grow with the square of a recording's
-/// length. Beyond `whole` the states' scores are kept at the first frame of each block of frames, and the steps of
+/// [`spans`] with another limit on the bytes of backpointers for all frames. Backpointers grow with the square of a recording's
+/// length. Beyond `max_bytes` the states' scores are kept at the first frame of each block of frames, and the backpointers of
 /// a block are found once more when the way back comes to it.
 fn spans_within(
-    whole: usize,
+    max_bytes: usize,
     rows: &[f32],
     classes: usize,
     labels: &[u32],
@@ -29,17 +30,17 @@ fn spans_within(
     let frames = rows.len() / classes.max(1);
     let states = 2 * labels.len() + 1;
     let mut best = start(rows.get(..classes)?, labels);
-    let block = match frames.saturating_mul(states) <= whole {
+    let block = match frames.saturating_mul(states) <= max_bytes {
         true => frames,
         false => (frames as f64).sqrt().ceil() as usize,
     };
     // From which state each was reached in the frames of a block: so many below.
-    let mut steps = vec![0u8; block * states];
+    let mut backpointers = vec![0u8; block * states];
     // The scores before the first frame of each block but the first.
     let mut before: Vec<Vec<f64>> = Vec::new();
-    let take = |frame: usize, best: &mut [f64], steps: &mut [u8]| {
+    let take = |frame: usize, best: &mut [f64], backpointers: &mut [u8]| {
         let row = &rows[frame * classes..(frame + 1) * classes];
-        let steps = &mut steps[frame % block * states..][..states];
+        let backpointers = &mut backpointers[frame % block * states..][..states];
         // From the last state down, so that those below are still the frame's before.
         for state in (0..states).rev() {
             let mut from = (best[state], 0);
@@ -49,14 +50,14 @@ fn spans_within(
                 }
             }
             best[state] = from.0 + at(row, label(labels, state));
-            steps[state] = from.1;
+            backpointers[state] = from.1;
         }
     };
     for frame in 1..frames {
         if frame.is_multiple_of(block) {
             before.push(best.clone());
         }
-        take(frame, &mut best, &mut steps);
+        take(frame, &mut best, &mut backpointers);
     }
     let last = states - 1;
     let mut state = if last > 0 && best[last - 1] > best[last] {
@@ -75,7 +76,7 @@ fn spans_within(
         }
         // Nothing comes before the first frame.
         if frame > 0 {
-            state -= usize::from(steps[frame % block * states + state]);
+            state -= usize::from(backpointers[frame % block * states + state]);
         }
         if frame.is_multiple_of(block) && frame > 0 {
             let first = frame - block;
@@ -84,15 +85,15 @@ fn spans_within(
                 _ => before[first / block - 1].clone(),
             };
             for frame in first.max(1)..frame {
-                take(frame, &mut best, &mut steps);
+                take(frame, &mut best, &mut backpointers);
             }
         }
     }
     Some(spans)
 }
 
-/// The logarithm of the mass of all alignments of `labels`.
-pub(super) fn mass(rows: &[f32], classes: usize, labels: &[u32]) -> f64 {
+/// The CTC forward score: the total log-probability of `labels`, over all their alignments.
+pub(super) fn forward_score(rows: &[f32], classes: usize, labels: &[u32]) -> f64 {
     let Some(first) = rows.get(..classes) else {
         // Without a frame nothing is said for certain.
         return if labels.is_empty() {
@@ -182,6 +183,6 @@ mod tests {
         assert_eq!(spans(&rows, 3, &[]).unwrap(), []);
         assert_eq!(spans(&rows, 3, &[1; 5]), None);
         assert_eq!(spans(&[], 3, &[1]), None);
-        assert_eq!(mass(&[], 3, &[]), 0.0);
+        assert_eq!(forward_score(&[], 3, &[]), 0.0);
     }
 }

@@ -15,14 +15,14 @@ use crate::{
 /// Where words come from: `none`, `train` (the training transcripts) or a file's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
-pub enum Source {
+pub enum WordSource {
     #[default]
     None,
     Train,
     File(PathBuf),
 }
 
-impl From<String> for Source {
+impl From<String> for WordSource {
     fn from(written: String) -> Self {
         match written.as_str() {
             "" | "none" => Self::None,
@@ -32,17 +32,17 @@ impl From<String> for Source {
     }
 }
 
-impl From<Source> for String {
-    fn from(source: Source) -> Self {
+impl From<WordSource> for String {
+    fn from(source: WordSource) -> Self {
         match source {
-            Source::None => "none".to_owned(),
-            Source::Train => "train".to_owned(),
-            Source::File(path) => path.to_string_lossy().into_owned(),
+            WordSource::None => "none".to_owned(),
+            WordSource::Train => "train".to_owned(),
+            WordSource::File(path) => path.to_string_lossy().into_owned(),
         }
     }
 }
 
-impl Source {
+impl WordSource {
     /// A file that is relative lies below `base`.
     pub fn resolve(&mut self, base: &Path) {
         if let Self::File(path) = self {
@@ -59,14 +59,14 @@ pub struct DecodeConfig {
     /// The language model: `"train"` (n-grams of the training transcripts), `"none"`, or the path of an ARPA
     /// file (`.arpa`, `.arpa.gz`).
     #[schemars(example = &"lm.arpa.gz")]
-    pub language_model: Source,
+    pub language_model: WordSource,
     /// The order of the n-grams that are estimated from the training transcripts.
     #[schemars(range(min = 1, max = MAX_TRAINED_ORDER), example = 3)]
     pub order: usize,
     /// The lexicon: `"none"`, `"train"` (the words of the training transcripts), or the path of a file with a
     /// word a line. With a lexicon, no other words can be recognised.
     #[schemars(example = &"train")]
-    pub lexicon: Source,
+    pub lexicon: WordSource,
     /// The beam width: hypotheses that are kept at each frame.
     #[schemars(range(min = 1, max = 4096), example = 128)]
     pub beam: usize,
@@ -99,9 +99,9 @@ pub struct DecodeConfig {
 impl Default for DecodeConfig {
     fn default() -> Self {
         Self {
-            language_model: Source::Train,
+            language_model: WordSource::Train,
             order: 4,
-            lexicon: Source::None,
+            lexicon: WordSource::None,
             beam: 64,
             n_best: 1,
             lm_weight: 0.4,
@@ -174,7 +174,7 @@ mod tests {
     fn a_source_is_a_word_or_a_path() {
         let text = "language_model = \"lm/big.arpa\"\nlexicon = \"train\"\n";
         let mut config: DecodeConfig = toml::from_str(text).unwrap();
-        assert_eq!(config.lexicon, Source::Train);
+        assert_eq!(config.lexicon, WordSource::Train);
         config.language_model.resolve(Path::new("/jobs"));
         config.lexicon.resolve(Path::new("/jobs"));
         let written = toml::to_string(&config).unwrap();
@@ -184,7 +184,7 @@ mod tests {
         );
         assert!(written.contains("lexicon = \"train\"\n"), "{written}");
         let none: DecodeConfig = toml::from_str("language_model = \"none\"").unwrap();
-        assert_eq!(none.language_model, Source::None);
+        assert_eq!(none.language_model, WordSource::None);
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! The decoder of a CTC model: beam search with all that was given beside the sound, and what becomes of
+//! The decoder of a CTC model: CTC prefix beam search with shallow fusion, and the hypotheses that are made of
 //! the label sequences it finds.
 
 use std::{ops::Range, sync::Arc};
 
 use super::{
     align,
+    beam_search::{BeamWidth, FoundPrefix, PrefixBeamSearch},
     config::{DecodeConfig, DecodeError},
-    fusion::Fusion,
     greedy,
-    search::{Found, Search, Width},
+    shallow_fusion::ShallowFusion,
     words,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     text::{Kind, Vocabulary},
 };
 
-/// A word that was heard.
+/// A recognised word.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
     pub text: String,
@@ -30,7 +30,7 @@ pub struct Word {
     pub confidence: f64,
 }
 
-/// What may have been said.
+/// A transcript that the decoder proposes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
     pub text: String,
@@ -47,7 +47,7 @@ pub struct Decoder {
     config: DecodeConfig,
     vocabulary: Vocabulary,
     pieces: Vec<String>,
-    fusion: Fusion,
+    fusion: ShallowFusion,
 }
 
 impl Decoder {
@@ -69,7 +69,7 @@ impl Decoder {
             check_spellings(lexicon, vocabulary)?;
         }
         Ok(Self {
-            fusion: Fusion::new(config, model, lexicon),
+            fusion: ShallowFusion::new(config, model, lexicon),
             config: config.clone(),
             vocabulary: vocabulary.clone(),
             pieces,
@@ -91,8 +91,8 @@ impl Decoder {
     }
 
     /// A search that takes frames as they come.
-    pub fn live(&self, classes: usize) -> Live<'_> {
-        Live {
+    pub fn live(&self, classes: usize) -> LiveDecoder<'_> {
+        LiveDecoder {
             decoder: self,
             search: self.search(),
             classes,
@@ -100,24 +100,29 @@ impl Decoder {
         }
     }
 
-    fn search(&self) -> Search<'_> {
-        let width = Width {
+    fn search(&self) -> PrefixBeamSearch<'_> {
+        let width = BeamWidth {
             beam: self.config.beam,
             label_range: self.config.label_range,
             beam_range: self.config.beam_range,
         };
-        Search::new(&self.fusion, &self.pieces, width)
+        PrefixBeamSearch::new(&self.fusion, &self.pieces, width)
     }
 
     /// The n best of what was found, with the words' times and confidences.
-    fn conclude(&self, mut found: Vec<Found>, rows: &[f32], classes: usize) -> Vec<Hypothesis> {
+    fn conclude(
+        &self,
+        mut found: Vec<FoundPrefix>,
+        rows: &[f32],
+        classes: usize,
+    ) -> Vec<Hypothesis> {
         if found.iter().all(|found| found.fused.is_none()) {
             found = self.without_last_words(&found, rows, classes);
         }
         let texts = self.texts(found);
         // Scores are shares once their sum is one.
         let best = texts.first().map_or(0.0, |best| best.score);
-        let weight = |text: &Text| match (text.score - best).exp() {
+        let weight = |text: &ScoredText| match (text.score - best).exp() {
             weight if weight.is_nan() => 1.0,
             weight => weight,
         };
@@ -148,18 +153,18 @@ impl Decoder {
         .collect()
     }
 
-    /// Sequences of other labels and the same text are one hypothesis, of the sum of their masses and of
+    /// Sequences of other labels and the same text are one hypothesis, of the sum of their probabilities and of
     /// the best one's labels. The best first; of equal scores the lesser text.
-    fn texts(&self, found: Vec<Found>) -> Vec<Text> {
-        let mut texts: Vec<Text> = found
+    fn texts(&self, found: Vec<FoundPrefix>) -> Vec<ScoredText> {
+        let mut texts: Vec<ScoredText> = found
             .into_iter()
             .filter_map(
-                |Found {
+                |FoundPrefix {
                      labels,
                      acoustic,
                      fused,
                  }| {
-                    Some(Text {
+                    Some(ScoredText {
                         text: self.text(&labels),
                         score: acoustic + fused?,
                         acoustic,
@@ -168,7 +173,7 @@ impl Decoder {
                 },
             )
             .collect();
-        let order = |a: &Text, b: &Text| {
+        let order = |a: &ScoredText, b: &ScoredText| {
             b.score
                 .total_cmp(&a.score)
                 .then_with(|| a.labels.cmp(&b.labels))
@@ -177,7 +182,7 @@ impl Decoder {
         texts.dedup_by(|other, kept| {
             let same = other.text == kept.text;
             if same {
-                let sum = super::search::log_add(kept.acoustic, other.acoustic);
+                let sum = super::beam_search::log_add(kept.acoustic, other.acoustic);
                 kept.score += sum - kept.acoustic;
                 kept.acoustic = sum;
             }
@@ -188,11 +193,16 @@ impl Decoder {
     }
 
     /// Where every hypothesis breaks off within a word of the lexicon: those without that word.
-    fn without_last_words(&self, found: &[Found], rows: &[f32], classes: usize) -> Vec<Found> {
-        // No words at all among them: that is always one way. Each only once, or its mass would count
+    fn without_last_words(
+        &self,
+        found: &[FoundPrefix],
+        rows: &[f32],
+        classes: usize,
+    ) -> Vec<FoundPrefix> {
+        // No words at all among them: that is always one way. Each only once, or its probability would count
         // more often than once.
         let mut cut: Vec<Vec<u32>> = vec![Vec::new()];
-        for Found { labels, .. } in found {
+        for FoundPrefix { labels, .. } in found {
             let ended = labels
                 .iter()
                 .rposition(|&label| self.pieces[label as usize].starts_with(' '));
@@ -202,15 +212,15 @@ impl Decoder {
             }
         }
         let found = cut.into_iter().map(|labels| {
-            let mut standing = Some(self.fusion.start());
+            let mut fusion_state = Some(self.fusion.start());
             for (place, &label) in labels.iter().enumerate() {
                 let piece = &self.pieces[label as usize];
-                standing =
-                    standing.and_then(|before| self.fusion.extend(&before, piece, place == 0));
+                fusion_state =
+                    fusion_state.and_then(|before| self.fusion.extend(&before, piece, place == 0));
             }
-            Found {
-                acoustic: align::mass(rows, classes, &labels),
-                fused: standing.and_then(|standing| self.fusion.finish(&standing)),
+            FoundPrefix {
+                acoustic: align::forward_score(rows, classes, &labels),
+                fused: fusion_state.and_then(|fusion_state| self.fusion.finish(&fusion_state)),
                 labels,
             }
         });
@@ -230,24 +240,24 @@ impl Decoder {
     }
 }
 
-/// A text on its way into a hypothesis.
-struct Text {
+/// A text and its best label sequence, before words get their times.
+struct ScoredText {
     text: String,
     labels: Vec<u32>,
     score: f64,
     acoustic: f64,
 }
 
-/// A decoder that is fed as an utterance goes on.
-pub struct Live<'a> {
+/// A decoder that takes frames as they come in (streaming).
+pub struct LiveDecoder<'a> {
     decoder: &'a Decoder,
-    search: Search<'a>,
+    search: PrefixBeamSearch<'a>,
     classes: usize,
     /// What was taken, for the words' times.
     rows: Vec<f32>,
 }
 
-impl Live<'_> {
+impl LiveDecoder<'_> {
     /// Takes more rows of log-probabilities.
     pub fn push(&mut self, rows: &[f32]) {
         rows.chunks_exact(self.classes.max(1))
@@ -354,7 +364,7 @@ mod tests {
         let decoder = Decoder::new(&config, &vocabulary, None, Some(&lexicon)).expect("fits");
         let rows: Vec<f32> = [0.5f32, 0.1, 0.3, 0.1].map(f32::ln).repeat(3);
         // The first breaks off within its first word, the second within its second.
-        let found = [vec![2], vec![2, 3, 1, 2], vec![3], vec![]].map(|labels| Found {
+        let found = [vec![2], vec![2, 3, 1, 2], vec![3], vec![]].map(|labels| FoundPrefix {
             labels,
             acoustic: -1.0,
             fused: None,
@@ -362,7 +372,7 @@ mod tests {
         let cut = decoder.without_last_words(&found, &rows, 4);
         let labels: Vec<&[u32]> = cut.iter().map(|found| found.labels.as_slice()).collect();
         assert_eq!(labels, [&[][..], &[2, 3]]);
-        // Three blanks: half of the mass each.
+        // Three blanks: half of the probability each.
         let texts = decoder.texts(cut);
         let none = texts.iter().find(|it| it.text.is_empty());
         let acoustic = none.map(|it| it.acoustic).unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{DecodeConfig, Kept, KeptError, Source};
+use super::{BundleError, DecodeConfig, DecoderBundle, WordSource};
 use crate::{
     lexicon::Lexicon,
     lm::is_mark,
@@ -26,14 +26,14 @@ impl Given {
     /// What a job gives: files, and hot words.
     pub fn of_job(config: &DecodeConfig) -> Self {
         Self {
-            language_model: matches!(config.language_model, Source::File(_)),
-            lexicon: matches!(config.lexicon, Source::File(_)),
+            language_model: matches!(config.language_model, WordSource::File(_)),
+            lexicon: matches!(config.lexicon, WordSource::File(_)),
             hot_words: true,
         }
     }
 }
 
-impl Kept {
+impl DecoderBundle {
     /// Writes the words of what is `given` by `text`, and takes out what a CTC model with `vocabulary`
     /// cannot say: words of the lexicon, of which no more than `max_bad` may be lost, and hot words. What
     /// was taken out or has no effect is told, a sentence each.
@@ -46,7 +46,7 @@ impl Kept {
         text: &TextConfig,
         vocabulary: &Vocabulary,
         max_bad: MaxBad,
-    ) -> Result<Vec<String>, KeptError> {
+    ) -> Result<Vec<String>, BundleError> {
         let mut remarks = Vec::new();
         if given.lexicon {
             remarks.extend(self.fit_lexicon(text, vocabulary, max_bad)?);
@@ -65,7 +65,7 @@ impl Kept {
         text: &TextConfig,
         vocabulary: &Vocabulary,
         max_bad: MaxBad,
-    ) -> Result<Option<String>, KeptError> {
+    ) -> Result<Option<String>, BundleError> {
         let Some(lexicon) = &self.lexicon else {
             return Ok(None);
         };
@@ -85,7 +85,7 @@ impl Kept {
         let named = named(&lost);
         max_bad
             .check(lost.len(), total)
-            .map_err(|source| KeptError::TooManyWords {
+            .map_err(|source| BundleError::TooManyWords {
                 source,
                 named: named.clone(),
             })?;
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn words_are_written_as_the_model_writes() {
-        let mut kept = Kept {
+        let mut bundle = DecoderBundle {
             config: DecodeConfig {
                 hot_words: ["GO On", "go on", "Stop"].map(str::to_owned).to_vec(),
                 ..DecodeConfig::default()
@@ -261,18 +261,18 @@ mod tests {
             language_model: arpa(ARPA),
             lexicon: Some(Lexicon::of_texts(["GO on Stop STOP"])),
         };
-        let remarks = kept.fit(ALL, &lower(), &letters(), MaxBad::Count(0));
+        let remarks = bundle.fit(ALL, &lower(), &letters(), MaxBad::Count(0));
         let remarks = remarks.expect("all fits");
         // What is written like that already stays itself; the other word of its name is left.
         assert_eq!(remarks.len(), 1, "{remarks:?}");
         assert!(remarks[0].contains("1 of the 3 words of the language model (33.3 %)"));
         assert!(remarks[0].contains("\"GO\"") && remarks[0].contains("in lower case"));
-        assert_eq!(kept.config.hot_words, ["go on", "stop"]);
+        assert_eq!(bundle.config.hot_words, ["go on", "stop"]);
         assert_eq!(
-            kept.lexicon.expect("a lexicon").words(),
+            bundle.lexicon.expect("a lexicon").words(),
             ["go", "on", "stop"]
         );
-        let model = kept.language_model.expect("a model");
+        let model = bundle.language_model.expect("a model");
         let log = |word| {
             model
                 .score(Default::default(), model.find(word).expect("a word"))
@@ -293,17 +293,18 @@ mod tests {
             (-0.25, -0.5, -0.25),
             (-0.5, -0.5, -0.5),
         ] {
-            let mut kept = Kept {
+            let mut bundle = DecoderBundle {
                 language_model: arpa_of(first, second),
-                ..Kept::default()
+                ..DecoderBundle::default()
             };
             let given = Given {
                 language_model: true,
                 ..Given::default()
             };
-            kept.fit(given, &lower(), &letters(), MaxBad::Default)
+            bundle
+                .fit(given, &lower(), &letters(), MaxBad::Default)
                 .expect("fits");
-            let model = kept.language_model.expect("a model");
+            let model = bundle.language_model.expect("a model");
             let word = model.find("go").expect("renamed");
             assert_eq!(model.score(Default::default(), word).0, wanted);
         }
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told() {
         let phrases = ["s\u{20ac}v", "GO", "go stop", "on", "!"];
-        let mut kept = Kept {
+        let mut bundle = DecoderBundle {
             config: DecodeConfig {
                 hot_words: phrases.map(str::to_owned).to_vec(),
                 hot_boost: 0.0,
@@ -322,7 +323,7 @@ mod tests {
             language_model: arpa(&ARPA.replace("go", "GOO")),
             lexicon: Some(Lexicon::of_texts(["go stop"])),
         };
-        let remarks = kept.fit(ALL, &TextConfig::default(), &letters(), MaxBad::Default);
+        let remarks = bundle.fit(ALL, &TextConfig::default(), &letters(), MaxBad::Default);
         let told = remarks.expect("all fits").join("\n");
         for wanted in [
             "3 of the 3 words of the language model (100.0 %)",
@@ -337,7 +338,7 @@ mod tests {
         ] {
             assert!(told.contains(wanted), "{wanted:?} is not in {told}");
         }
-        assert_eq!(kept.config.hot_words, ["go stop"]);
+        assert_eq!(bundle.config.hot_words, ["go stop"]);
         // Single words have no space between them, and words are units of their own.
         let single = Vocabulary::characters(["go", "stop"]).expect("characters");
         let words = Vocabulary::words(["go on"], 1).expect("words");
@@ -345,12 +346,12 @@ mod tests {
             (single, "says no spaces"),
             (words, "none of the model's words"),
         ] {
-            let mut kept = Kept::default();
-            kept.config.hot_words = vec!["go on".to_owned()];
-            let remarks = kept.fit(ALL, &TextConfig::default(), &vocabulary, MaxBad::Default);
+            let mut bundle = DecoderBundle::default();
+            bundle.config.hot_words = vec!["go on".to_owned()];
+            let remarks = bundle.fit(ALL, &TextConfig::default(), &vocabulary, MaxBad::Default);
             let remarks = remarks.expect("fits");
             assert!(remarks[0].contains(wanted), "{remarks:?}");
-            assert!(kept.config.hot_words.is_empty());
+            assert!(bundle.config.hot_words.is_empty());
         }
     }
 
@@ -359,12 +360,12 @@ mod tests {
         let words = ["go", "on", "stop", "café", "New York"];
         let fit = |max_bad| {
             let lexicon = Some(Lexicon::new(words.map(str::to_owned)));
-            let mut kept = Kept {
+            let mut bundle = DecoderBundle {
                 lexicon,
-                ..Kept::default()
+                ..DecoderBundle::default()
             };
-            let remarks = kept.fit(ALL, &TextConfig::default(), &letters(), max_bad)?;
-            Ok::<_, KeptError>((remarks, kept.lexicon.expect("a lexicon")))
+            let remarks = bundle.fit(ALL, &TextConfig::default(), &letters(), max_bad)?;
+            Ok::<_, BundleError>((remarks, bundle.lexicon.expect("a lexicon")))
         };
         let (remarks, lexicon) = fit(MaxBad::Default).expect("two of five");
         assert_eq!(lexicon.words(), ["go", "on", "stop"]);

@@ -1,4 +1,4 @@
-//! Words and phrases that are expected: each time one is said, the hypothesis gains. What has been said of
+//! Hot words (contextual biasing), words and phrases that are expected: each time one is said, the hypothesis gains. What has been said of
 //! one counts for its share until it is whole or turns out to be something else, and is then taken back,
 //! so that a hypothesis in the end has gained for whole phrases alone.
 //!
@@ -10,25 +10,25 @@ use std::collections::VecDeque;
 /// The automaton of some phrases.
 #[derive(Clone, Debug)]
 pub(super) struct HotWords {
-    nodes: Vec<Node>,
+    nodes: Vec<PhraseNode>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Node {
+struct PhraseNode {
     /// Sorted by character.
     children: Vec<(char, u32)>,
     /// The longest proper suffix that some phrase begins with.
     fail: u32,
     /// Gained on coming here: for the phrases that end here.
     gain: f64,
-    /// Lent while here: the greatest share of a phrase that goes on.
-    lent: f64,
+    /// The bonus granted in advance in this state: the greatest share of a phrase that goes on.
+    look_ahead: f64,
 }
 
 impl HotWords {
     /// Each phrase is worth `boost`, a natural logarithm of 0 or more. Spaces between words count as one.
     pub(super) fn new(phrases: &[String], boost: f64) -> Self {
-        let mut nodes = vec![Node::default()];
+        let mut nodes = vec![PhraseNode::default()];
         for phrase in phrases {
             let words: Vec<&str> = phrase.split_whitespace().collect();
             if words.is_empty() {
@@ -41,7 +41,7 @@ impl HotWords {
                 if depth + 1 < characters.len() {
                     // The space before the first word is no part of what was said.
                     let share = boost * depth as f64 / (characters.len() - 1) as f64;
-                    nodes[node].lent = nodes[node].lent.max(share);
+                    nodes[node].look_ahead = nodes[node].look_ahead.max(share);
                 }
             }
             // A phrase that is named twice is still one.
@@ -62,11 +62,13 @@ impl HotWords {
                 } else {
                     self.follow(self.nodes[node as usize].fail, character)
                 };
-                let Node { gain, lent, .. } = self.nodes[fail as usize];
+                let PhraseNode {
+                    gain, look_ahead, ..
+                } = self.nodes[fail as usize];
                 let linked = &mut self.nodes[child as usize];
                 linked.fail = fail;
                 linked.gain += gain;
-                linked.lent = linked.lent.max(lent);
+                linked.look_ahead = linked.look_ahead.max(look_ahead);
                 open.push_back(child);
             }
         }
@@ -74,7 +76,7 @@ impl HotWords {
 
     fn follow(&self, mut node: u32, character: char) -> u32 {
         loop {
-            let Node { children, fail, .. } = &self.nodes[node as usize];
+            let PhraseNode { children, fail, .. } = &self.nodes[node as usize];
             match children.binary_search_by_key(&character, |child| child.0) {
                 Ok(found) => return children[found].1,
                 Err(_) if node == 0 => return 0,
@@ -94,20 +96,20 @@ impl HotWords {
         (next, self.nodes[next as usize].gain)
     }
 
-    /// What the phrases begun are lent.
-    pub(super) fn lent(&self, state: u32) -> f64 {
-        self.nodes[state as usize].lent
+    /// The bonus granted in advance for the phrases that have been begun.
+    pub(super) fn look_ahead(&self, state: u32) -> f64 {
+        self.nodes[state as usize].look_ahead
     }
 }
 
-fn child_or_new(nodes: &mut Vec<Node>, node: usize, character: char) -> usize {
+fn child_or_new(nodes: &mut Vec<PhraseNode>, node: usize, character: char) -> usize {
     let new = nodes.len();
     let children = &mut nodes[node].children;
     match children.binary_search_by_key(&character, |child| child.0) {
         Ok(found) => children[found].1 as usize,
         Err(place) => {
             children.insert(place, (character, new as u32));
-            nodes.push(Node::default());
+            nodes.push(PhraseNode::default());
             new
         }
     }
@@ -122,7 +124,7 @@ mod tests {
         HotWords::new(&phrases, boost)
     }
 
-    /// What is gained and lent after each character of a text, and at its end.
+    /// The gain and the look-ahead after each character of a text, and at its end.
     fn course(automaton: &HotWords, text: &str) -> (Vec<f64>, f64) {
         let (mut state, mut gained) = (automaton.start(), 0.0);
         let mut course = Vec::new();
@@ -130,7 +132,7 @@ mod tests {
             let (next, gain) = automaton.step(state, character);
             state = next;
             gained += gain;
-            course.push(gained + automaton.lent(state));
+            course.push(gained + automaton.look_ahead(state));
         }
         (course, gained + automaton.step(state, ' ').1)
     }

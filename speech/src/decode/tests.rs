@@ -43,9 +43,9 @@ fn drawn(seed: u64, frames: usize, classes: usize, sharpness: f64) -> Vec<f32> {
     rows
 }
 
-/// The mass of every label sequence, by going through every path.
-fn masses(rows: &[f32], frames: usize, classes: usize) -> BTreeMap<Vec<u32>, f64> {
-    let mut masses = BTreeMap::new();
+/// The probability of every label sequence, by going through every path.
+fn probabilities(rows: &[f32], frames: usize, classes: usize) -> BTreeMap<Vec<u32>, f64> {
+    let mut probabilities = BTreeMap::new();
     for code in 0..classes.pow(frames as u32) {
         let path: Vec<usize> = (0..frames)
             .map(|at| code / classes.pow(at as u32) % classes)
@@ -63,9 +63,9 @@ fn masses(rows: &[f32], frames: usize, classes: usize) -> BTreeMap<Vec<u32>, f64
             }
             before = label;
         }
-        *masses.entry(labels).or_insert(0.0) += log.exp();
+        *probabilities.entry(labels).or_insert(0.0) += log.exp();
     }
-    masses
+    probabilities
 }
 
 /// What is added to a text beside the sound, by its definition.
@@ -112,7 +112,7 @@ fn check(
     let frames = 1 + (seed % 6) as usize;
     let rows = drawn(seed, frames, 4, 2.0);
     let mut texts: BTreeMap<String, f64> = BTreeMap::new();
-    for (labels, mass) in masses(&rows, frames, 4) {
+    for (labels, probability) in probabilities(&rows, frames, 4) {
         let text = vocabulary.decode(&labels);
         // A closed lexicon has its words one space apart, and perhaps one behind.
         let (text, is_said) = match lexicon {
@@ -124,12 +124,12 @@ fn check(
             }
         };
         if is_said {
-            *texts.entry(text.to_owned()).or_insert(0.0) += mass;
+            *texts.entry(text.to_owned()).or_insert(0.0) += probability;
         }
     }
     let mut wanted: Vec<(String, f64)> = texts
         .into_iter()
-        .map(|(text, mass)| (text, mass.ln()))
+        .map(|(text, probability)| (text, probability.ln()))
         .map(|(text, log)| {
             let score = log + beside(config, model.as_deref(), &text);
             (text, score)
@@ -241,15 +241,15 @@ fn a_beam_of_one_is_greedy_where_every_frame_is_sure() {
 }
 
 #[test]
-fn the_forward_mass_is_that_of_all_paths() {
+fn the_forward_score_is_the_sum_of_all_paths() {
     for seed in 0..6 {
         let rows = drawn(seed, 5, 3, 2.0);
-        for (labels, mass) in masses(&rows, 5, 3) {
-            let found = align::mass(&rows, 3, &labels);
+        for (labels, probability) in probabilities(&rows, 5, 3) {
+            let found = align::forward_score(&rows, 3, &labels);
             assert!(
-                (found - mass.ln()).abs() < 1e-9,
+                (found - probability.ln()).abs() < 1e-9,
                 "{labels:?}: {found} {}",
-                mass.ln()
+                probability.ln()
             );
         }
     }

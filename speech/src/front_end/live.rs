@@ -1,4 +1,4 @@
-//! Features of sound that is still coming in: the same, to the bit, as of the whole recording, as soon as
+//! Features of audio that is still coming in (streaming): the same, to the bit, as of the whole recording, as soon as
 //! they can be known, however the samples are cut. It holds what later frames need and no more, so that
 //! memory does not grow with the recording.
 
@@ -32,7 +32,7 @@ pub enum NotLive {
     MissingStats,
 }
 
-/// Hears an utterance sample by sample.
+/// Computes the features of one utterance from samples as they come in.
 pub struct LiveFrontEnd<'a> {
     front_end: &'a FrontEnd,
     scaling: Option<&'a Scaling>,
@@ -42,18 +42,18 @@ pub struct LiveFrontEnd<'a> {
     /// than they are long.
     gap: usize,
     /// How many samples came before, for errors.
-    heard: usize,
-    /// Frames without deltas: `said` that have theirs already and are others' context, and those behind.
+    seen_samples: usize,
+    /// Frames without deltas: the first `emitted` have been given out and are kept as context, the others not yet.
     statics: Vec<f32>,
-    said: usize,
+    emitted: usize,
     /// Frames on their way into a stack.
     stack: Vec<f32>,
-    /// How many stacks there were, of which one in so many is kept.
-    stacks: usize,
+    /// Stacked frames so far, of which frame subsampling keeps one in `stride`.
+    seen_stacks: usize,
 }
 
 impl FrontEnd {
-    /// Hears an utterance at the front end's own rate as it comes in.
+    /// Starts to compute features of samples that come in piece by piece, at the front end's own rate.
     ///
     /// # Errors
     /// When the features of a frame depend on all that follow.
@@ -73,11 +73,11 @@ impl FrontEnd {
             scaling,
             samples: Vec::new(),
             gap: 0,
-            heard: 0,
+            seen_samples: 0,
             statics: Vec::new(),
-            said: 0,
+            emitted: 0,
             stack: Vec::new(),
-            stacks: 0,
+            seen_stacks: 0,
         })
     }
 }
@@ -90,19 +90,19 @@ impl LiveFrontEnd<'_> {
     pub fn push(&mut self, samples: &[f32]) -> Result<Vec<f32>, FrontEndError> {
         if let Some(index) = samples.iter().position(|&x| !is_amplitude(x)) {
             return Err(FrontEndError::BadSample {
-                index: self.heard + index,
+                index: self.seen_samples + index,
                 value: samples[index],
             });
         }
-        self.heard += samples.len();
+        self.seen_samples += samples.len();
         let passed = self.gap.min(samples.len());
         self.gap -= passed;
         self.samples.extend_from_slice(&samples[passed..]);
         let frames = self.front_end.geometry.frames(self.samples.len());
         if frames > 0 {
-            let hearing = self.front_end.hearing(None);
-            let heard = self.front_end.frames(&self.samples, frames, &hearing);
-            self.statics.extend(heard.data);
+            let overrides = self.front_end.overrides(None);
+            let seen_samples = self.front_end.frames(&self.samples, frames, &overrides);
+            self.statics.extend(seen_samples.data);
             let begun = frames * self.front_end.geometry.shift;
             self.gap = begun.saturating_sub(self.samples.len());
             self.samples.drain(..begun.min(self.samples.len()));
@@ -120,11 +120,11 @@ impl LiveFrontEnd<'_> {
                 self.stack.extend_from_within(self.stack.len() - dims..);
             }
             let last = std::mem::take(&mut self.stack);
-            data.extend(self.thinned(&last));
+            data.extend(self.subsampled(&last));
         }
         self.samples.clear();
         self.statics.clear();
-        (self.gap, self.heard, self.said, self.stacks) = (0, 0, 0, 0);
+        (self.gap, self.seen_samples, self.emitted, self.seen_stacks) = (0, 0, 0, 0);
         data
     }
 
@@ -139,7 +139,7 @@ impl LiveFrontEnd<'_> {
         } else {
             frames.saturating_sub(reach)
         };
-        if known <= self.said {
+        if known <= self.emitted {
             return Vec::new();
         }
         let held = Features {
@@ -154,12 +154,12 @@ impl LiveFrontEnd<'_> {
         };
         let whole = dims * (orders + 1);
         rows.truncate(known * whole);
-        rows.drain(..self.said * whole);
+        rows.drain(..self.emitted * whole);
         // Later frames see so many before them.
         let kept = known.min(reach);
         self.statics = held.data;
         self.statics.drain(..(known - kept) * dims);
-        self.said = kept;
+        self.emitted = kept;
 
         if let Some(scaling) = self.scaling {
             scaling.apply_to(&mut rows);
@@ -168,18 +168,18 @@ impl LiveFrontEnd<'_> {
         self.stack.append(&mut rows);
         let full = self.stack.len() / width * width;
         let whole: Vec<f32> = self.stack.drain(..full).collect();
-        self.thinned(&whole)
+        self.subsampled(&whole)
     }
 
-    /// Those of `stacks`, the next of all, that are kept.
-    fn thinned(&mut self, stacks: &[f32]) -> Vec<f32> {
+    /// Those of `seen_stacks`, the next of all, that are kept.
+    fn subsampled(&mut self, seen_stacks: &[f32]) -> Vec<f32> {
         let stride = self.front_end.config.stride;
-        let mut kept = Vec::with_capacity(stacks.len().div_ceil(stride));
-        for stack in stacks.chunks_exact(self.front_end.dims()) {
-            if self.stacks.is_multiple_of(stride) {
+        let mut kept = Vec::with_capacity(seen_stacks.len().div_ceil(stride));
+        for stack in seen_stacks.chunks_exact(self.front_end.dims()) {
+            if self.seen_stacks.is_multiple_of(stride) {
                 kept.extend_from_slice(stack);
             }
-            self.stacks += 1;
+            self.seen_stacks += 1;
         }
         kept
     }

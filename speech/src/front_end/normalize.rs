@@ -1,4 +1,4 @@
-//! Zero mean and unit variance for each dimension, joining frames and leaving some out. Knows matrices, no sound.
+//! CMVN (zero mean and unit variance for each dimension), frame stacking and frame subsampling, on feature matrices.
 
 use crate::features::Features;
 
@@ -59,7 +59,7 @@ impl Scaling {
     }
 }
 
-/// Joins each `stack` frames into one; the last is filled up with copies of the last frame.
+/// Frame stacking: joins each `stack` frames into one; the last is filled up with copies of the last frame.
 pub(super) fn stack(mut features: Features, stack: usize) -> Features {
     let frames = features.frames.div_ceil(stack);
     let last = features.data.len() - features.dims;
@@ -73,8 +73,8 @@ pub(super) fn stack(mut features: Features, stack: usize) -> Features {
     }
 }
 
-/// Keeps the first of each `stride` frames.
-pub(super) fn thin(features: Features, stride: usize) -> Features {
+/// Frame subsampling: keeps the first of each `stride` frames.
+pub(super) fn subsample(features: Features, stride: usize) -> Features {
     if stride == 1 {
         return features;
     }
@@ -114,11 +114,11 @@ mod tests {
 
     #[test]
     fn one_frame_in_so_many_is_kept() {
-        let kept = thin(features(5, 2), 2);
+        let kept = subsample(features(5, 2), 2);
         assert_eq!((kept.frames, kept.dims), (3, 2));
         assert_eq!(kept.data, [0.0, 1.0, 4.0, 5.0, 8.0, 9.0]);
-        assert_eq!(thin(features(4, 2), 1), features(4, 2));
-        assert_eq!(thin(features(4, 2), 9).data, [0.0, 1.0]);
+        assert_eq!(subsample(features(4, 2), 1), features(4, 2));
+        assert_eq!(subsample(features(4, 2), 9).data, [0.0, 1.0]);
     }
 
     #[test]

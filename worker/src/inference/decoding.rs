@@ -1,14 +1,16 @@
 //! What a model heard, as words: by the decoder that it was left with, by another, or greedily.
 
 use rayon::prelude::*;
-use speech::decode::{DecodeError, Decoder, Hypothesis, Kept, KeptError, greedy_hypothesis};
+use speech::decode::{
+    BundleError, DecodeError, Decoder, DecoderBundle, Hypothesis, greedy_hypothesis,
+};
 
 use super::{Model, Recognition};
 
 impl Model {
     /// What the model was left with to be decoded with; none where that is greedily.
-    pub const fn kept(&self) -> Option<&Kept> {
-        self.kept.as_ref()
+    pub const fn bundle(&self) -> Option<&DecoderBundle> {
+        self.bundle.as_ref()
     }
 
     /// The decoder in use; none for greedy decoding.
@@ -20,13 +22,13 @@ impl Model {
     ///
     /// # Errors
     /// When it does not fit the model.
-    pub fn decode_with(&mut self, kept: Option<Kept>) -> Result<(), KeptError> {
-        let decoder = kept
+    pub fn decode_with(&mut self, bundle: Option<DecoderBundle>) -> Result<(), BundleError> {
+        let decoder = bundle
             .as_ref()
-            .map(|kept| kept.decoder(&self.recipe.vocabulary))
+            .map(|bundle| bundle.decoder(&self.recipe.vocabulary))
             .transpose()?;
         self.decoder = decoder;
-        self.kept = kept;
+        self.bundle = bundle;
         Ok(())
     }
 

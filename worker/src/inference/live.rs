@@ -5,7 +5,7 @@
 
 use speech::error_class::{self, Class, Classify};
 use speech::{
-    decode::{self, BLANK, Hypothesis, Live},
+    decode::{self, BLANK, Hypothesis, LiveDecoder},
     front_end::{FrontEndError, LiveFrontEnd, NotLive},
 };
 use thiserror::Error;
@@ -75,7 +75,7 @@ pub struct Listener<'a> {
 }
 
 enum Decoding<'a> {
-    Beam(Live<'a>),
+    Beam(LiveDecoder<'a>),
     Greedy(Vec<f32>),
 }
 

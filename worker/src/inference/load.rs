@@ -7,7 +7,7 @@ use std::{
 };
 
 use speech::{
-    decode::KeptError,
+    decode::BundleError,
     error_class::{self, Class, Classify},
     model::ModelSpec,
     recipe::{Recipe, RecipeError},
@@ -36,7 +36,7 @@ pub enum ModelError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),
     #[error(transparent)]
-    Decoding(#[from] KeptError),
+    Decoding(#[from] BundleError),
     #[error(transparent)]
     Weights(#[from] WrongParameters),
     #[error("{}: {reason}; copy the `final` folder of the run again", path.display())]

@@ -2,7 +2,7 @@
 
 use speech::{
     audio::Audio,
-    decode::{DecodeConfig, Hypothesis, Kept, Source},
+    decode::{DecodeConfig, DecoderBundle, Hypothesis, WordSource},
     features::Normalization,
 };
 
@@ -25,10 +25,10 @@ fn listening(decoded: bool) -> Model {
         let config = DecodeConfig {
             order: 2,
             beam: 4,
-            lexicon: Source::None,
+            lexicon: WordSource::None,
             ..DecodeConfig::default()
         };
-        let kept = Kept::prepare(&config, &["no", "yes no", "no no"]).unwrap();
+        let kept = DecoderBundle::prepare(&config, &["no", "yes no", "no no"]).unwrap();
         model.decode_with(Some(kept)).unwrap();
     }
     model

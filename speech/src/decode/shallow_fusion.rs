@@ -14,13 +14,13 @@ use crate::{
     lm::{BEGIN_WORD, END_WORD, NgramModel, State, UNKNOWN, UNKNOWN_WORD, WordId},
 };
 
-/// The place of a word that is no longer one of the trie's.
-const ASTRAY: u32 = u32::MAX;
+/// The trie node of an unfinished word that no word of the trie begins with.
+const NOT_IN_TRIE: u32 = u32::MAX;
 
-/// All that is known beside the sound.
+/// The knowledge beside the acoustic model: language model, lexicon, word bonus and hot words.
 #[derive(Clone, Debug)]
-pub(super) struct Fusion {
-    model: Option<Words>,
+pub(super) struct ShallowFusion {
+    model: Option<WordModel>,
     /// The spellings of the lexicon, or else of the language model's words; empty without either.
     spellings: Spellings,
     /// Whether other words than those of the trie are refused.
@@ -31,36 +31,35 @@ pub(super) struct Fusion {
 
 /// A language model beside the trie.
 #[derive(Clone, Debug)]
-struct Words {
+struct WordModel {
     model: Arc<NgramModel>,
     /// The number in the language model of each of the trie's words.
     numbers: Vec<WordId>,
-    /// The look-ahead of each of the trie's nodes: the most that a word below may be worth by itself. It stands in for
-    /// the
+    /// The look-ahead of each of the trie's nodes: the most that a word below may score by itself. It stands in for the
     /// word until it is whole, so that hypotheses within words and between them compare.
-    promise: Vec<f64>,
-    /// What an unknown word may be worth.
+    look_ahead: Vec<f64>,
+    /// The look-ahead of an unknown word.
     unknown: f64,
     /// The factor from the model's base-10 logarithms to natural ones, the weight included.
     scale: f64,
     penalty: f64,
 }
 
-/// Where a hypothesis stands.
+/// The fusion state of a hypothesis, and what its text has scored so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Standing {
+pub(super) struct FusionState {
     state: State,
-    /// The trie's node of the word that has been begun.
-    spelled: u32,
-    begun: bool,
+    /// The trie node of the unfinished word, or [`NOT_IN_TRIE`].
+    trie_node: u32,
+    in_word: bool,
     hot: u32,
-    /// Added by whole words.
-    pub(super) settled: f64,
-    /// Lent by the word that has been begun.
-    pub(super) lent: f64,
+    /// The score of whole words and hot phrases.
+    pub(super) word_score: f64,
+    /// Granted in advance for the unfinished word and unfinished hot phrases; replaced when they end.
+    pub(super) look_ahead: f64,
 }
 
-impl Fusion {
+impl ShallowFusion {
     /// `lexicon`'s words are closed: no other is said. Without it, those of the model are known, and
     /// others cost what the unknown word does.
     pub(super) fn new(
@@ -84,7 +83,7 @@ impl Fusion {
         Self {
             model: model
                 .as_ref()
-                .map(|model| Words::new(config, Arc::clone(model), &known, &spellings)),
+                .map(|model| WordModel::new(config, Arc::clone(model), &known, &spellings)),
             spellings,
             closed,
             hot,
@@ -98,43 +97,43 @@ impl Fusion {
     }
 
     /// Before the first word.
-    pub(super) fn start(&self) -> Standing {
-        Standing {
+    pub(super) fn start(&self) -> FusionState {
+        FusionState {
             state: self
                 .model
                 .as_ref()
                 .map_or_else(State::default, |words| words.model.begin()),
-            spelled: ROOT,
-            begun: false,
+            trie_node: ROOT,
+            in_word: false,
             hot: self.hot.as_ref().map_or(0, HotWords::start),
-            settled: 0.0,
-            lent: 0.0,
+            word_score: 0.0,
+            look_ahead: 0.0,
         }
     }
 
-    /// The standing behind a piece of text; none where the lexicon has no such words. A closed
+    /// The state after a piece of text; `None` where the lexicon has no such words. A closed
     /// lexicon takes one space between words, and one before the first as the start of a longer
     /// piece.
     pub(super) fn extend(
         &self,
-        standing: &Standing,
+        fusion_state: &FusionState,
         piece: &str,
         is_first: bool,
-    ) -> Option<Standing> {
-        let mut next = *standing;
+    ) -> Option<FusionState> {
+        let mut next = *fusion_state;
         for (place, character) in piece.chars().enumerate() {
-            let within = next.begun;
+            let within = next.in_word;
             if character != ' ' {
-                next.begun = true;
-                next.spelled = match next.spelled {
-                    ASTRAY => ASTRAY,
-                    node => self.spellings.child(node, character).unwrap_or(ASTRAY),
+                next.in_word = true;
+                next.trie_node = match next.trie_node {
+                    NOT_IN_TRIE => NOT_IN_TRIE,
+                    node => self.spellings.child(node, character).unwrap_or(NOT_IN_TRIE),
                 };
-                if self.closed && next.spelled == ASTRAY {
+                if self.closed && next.trie_node == NOT_IN_TRIE {
                     return None;
                 }
-            } else if next.begun {
-                next = self.close(&next)?;
+            } else if next.in_word {
+                next = self.end_word(&next)?;
             } else if self.closed && !(is_first && place == 0 && piece.len() > 1) {
                 return None;
             }
@@ -144,35 +143,35 @@ impl Fusion {
             {
                 let (state, gain) = hot.step(next.hot, character);
                 next.hot = state;
-                next.settled += gain;
+                next.word_score += gain;
             }
         }
-        next.lent = self.lent(&next);
+        next.look_ahead = self.look_ahead(&next);
         Some(next)
     }
 
-    /// What is settled when nothing follows: the last word and the end of the sentence; none where
+    /// The final score: of all words, the last one and the end of the sentence included; `None` where
     /// the last word is not one of the lexicon's.
-    pub(super) fn finish(&self, standing: &Standing) -> Option<f64> {
-        let mut last = *standing;
-        if last.begun {
-            last = self.close(&last)?;
+    pub(super) fn finish(&self, fusion_state: &FusionState) -> Option<f64> {
+        let mut last = *fusion_state;
+        if last.in_word {
+            last = self.end_word(&last)?;
             if let Some(hot) = &self.hot {
-                last.settled += hot.step(last.hot, ' ').1;
+                last.word_score += hot.step(last.hot, ' ').1;
             }
         }
         let end = self
             .model
             .as_ref()
             .map_or(0.0, |words| words.scale * words.model.end(last.state));
-        Some(last.settled + end)
+        Some(last.word_score + end)
     }
 
-    /// Ends the word that has been begun.
-    fn close(&self, standing: &Standing) -> Option<Standing> {
-        let mut next = *standing;
-        let word = match next.spelled {
-            ASTRAY => None,
+    /// Ends the unfinished word.
+    fn end_word(&self, fusion_state: &FusionState) -> Option<FusionState> {
+        let mut next = *fusion_state;
+        let word = match next.trie_node {
+            NOT_IN_TRIE => None,
             node => self.spellings.word(node),
         };
         if self.closed && word.is_none() {
@@ -182,23 +181,26 @@ impl Fusion {
             let number = word.map_or(UNKNOWN, |word| words.numbers[word]);
             let (log, state) = words.model.score(next.state, number);
             next.state = state;
-            next.settled += words.scale * log;
+            next.word_score += words.scale * log;
             if number == UNKNOWN {
-                next.settled -= words.penalty;
+                next.word_score -= words.penalty;
             }
         }
-        next.settled += self.word_bonus;
-        next.spelled = ROOT;
-        next.begun = false;
+        next.word_score += self.word_bonus;
+        next.trie_node = ROOT;
+        next.in_word = false;
         Some(next)
     }
 
-    fn lent(&self, standing: &Standing) -> f64 {
-        let phrase = self.hot.as_ref().map_or(0.0, |hot| hot.lent(standing.hot));
+    fn look_ahead(&self, fusion_state: &FusionState) -> f64 {
+        let phrase = self
+            .hot
+            .as_ref()
+            .map_or(0.0, |hot| hot.look_ahead(fusion_state.hot));
         let word = match &self.model {
-            Some(words) if standing.begun => match standing.spelled {
-                ASTRAY => words.unknown,
-                node => words.promise[node as usize],
+            Some(words) if fusion_state.in_word => match fusion_state.trie_node {
+                NOT_IN_TRIE => words.unknown,
+                node => words.look_ahead[node as usize],
             },
             _ => 0.0,
         };
@@ -206,7 +208,7 @@ impl Fusion {
     }
 }
 
-impl Words {
+impl WordModel {
     fn new(
         config: &DecodeConfig,
         model: Arc<NgramModel>,
@@ -226,17 +228,17 @@ impl Words {
             };
             scale * model.score(State::default(), number).0 - penalty
         };
-        let mut promise = vec![f64::NEG_INFINITY; spellings.len()];
+        let mut look_ahead = vec![f64::NEG_INFINITY; spellings.len()];
         // Children are numbered behind their parents.
         for node in (0..spellings.len()).rev() {
             let own = spellings.word(node as u32).map(|word| worth(numbers[word]));
-            let below = promise[spellings.children(node as u32)].iter().copied();
-            promise[node] = below.chain(own).fold(f64::NEG_INFINITY, f64::max);
+            let below = look_ahead[spellings.children(node as u32)].iter().copied();
+            look_ahead[node] = below.chain(own).fold(f64::NEG_INFINITY, f64::max);
         }
         Self {
             unknown: worth(UNKNOWN),
             numbers,
-            promise,
+            look_ahead,
             scale,
             penalty: config.unknown_penalty,
             model,

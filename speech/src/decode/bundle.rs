@@ -1,4 +1,4 @@
-//! What a model is decoded with, beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
+//! The decoder bundle, what a model is decoded with beside the model: `decode.json`, and `lm.arpa` and `lexicon.txt` where it
 //! has them. It decides what must be there and what of it is made of transcripts.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{DecodeConfig, DecodeError, Decoder, Source};
+use super::{DecodeConfig, DecodeError, Decoder, WordSource};
 use crate::{
     error_class::{self, Class, Classify},
     lexicon::{Lexicon, LexiconError},
@@ -22,16 +22,16 @@ const CONFIG: &str = "decode.json";
 const LANGUAGE_MODEL: &str = "lm.arpa";
 const LEXICON: &str = "lexicon.txt";
 
-/// All that a decoder is made of but the model's vocabulary.
+/// Configuration, language model and lexicon of a decoder: all that it is made of but the model's vocabulary.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct DecoderBundle {
     pub config: DecodeConfig,
     pub language_model: Option<Arc<NgramModel>>,
     pub lexicon: Option<Lexicon>,
 }
 
 #[derive(Debug, Error)]
-pub enum KeptError {
+pub enum BundleError {
     #[error("{}: cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{}: {reason}", path.display())]
@@ -50,13 +50,13 @@ pub enum KeptError {
     Decode(#[from] DecodeError),
 }
 
-impl Classify for KeptError {
+impl Classify for BundleError {
     fn class(&self) -> Class {
         error_class::of_data(self)
     }
 }
 
-impl Kept {
+impl DecoderBundle {
     /// Reads the files that `config` names, and makes of `transcripts` what it wants made of them.
     ///
     /// # Errors
@@ -64,17 +64,17 @@ impl Kept {
     pub fn prepare<T: AsRef<str>>(
         config: &DecodeConfig,
         transcripts: &[T],
-    ) -> Result<Self, KeptError> {
+    ) -> Result<Self, BundleError> {
         config.check()?;
         let language_model = match &config.language_model {
-            Source::None => None,
-            Source::Train => Some(lm::train(transcripts, config.order)?.model),
-            Source::File(path) => Some(NgramModel::read(path)?),
+            WordSource::None => None,
+            WordSource::Train => Some(lm::train(transcripts, config.order)?.model),
+            WordSource::File(path) => Some(NgramModel::read(path)?),
         };
         let lexicon = match &config.lexicon {
-            Source::None => None,
-            Source::Train => Some(Lexicon::of_texts(transcripts)),
-            Source::File(path) => Some(Lexicon::read(path)?),
+            WordSource::None => None,
+            WordSource::Train => Some(Lexicon::of_texts(transcripts)),
+            WordSource::File(path) => Some(Lexicon::read(path)?),
         };
         Ok(Self {
             config: config.clone(),
@@ -87,28 +87,28 @@ impl Kept {
     ///
     /// # Errors
     /// Names the file that is missing or not what it must be.
-    pub fn read(folder: &Path) -> Result<Option<Self>, KeptError> {
+    pub fn read(folder: &Path) -> Result<Option<Self>, BundleError> {
         let path = folder.join(CONFIG);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(KeptError::Read { path, source }),
+            Err(source) => return Err(BundleError::Read { path, source }),
         };
         let config: DecodeConfig =
-            serde_json::from_str(&text).map_err(|error| KeptError::Config {
+            serde_json::from_str(&text).map_err(|error| BundleError::Config {
                 path,
                 reason: error.to_string(),
             })?;
         config.check()?;
         let language_model = match config.language_model {
-            Source::None => None,
-            Source::Train | Source::File(_) => {
+            WordSource::None => None,
+            WordSource::Train | WordSource::File(_) => {
                 Some(NgramModel::read(&folder.join(LANGUAGE_MODEL))?)
             }
         };
         let lexicon = match config.lexicon {
-            Source::None => None,
-            Source::Train | Source::File(_) => Some(Lexicon::read(&folder.join(LEXICON))?),
+            WordSource::None => None,
+            WordSource::Train | WordSource::File(_) => Some(Lexicon::read(&folder.join(LEXICON))?),
         };
         Ok(Some(Self {
             config,
@@ -152,8 +152,8 @@ mod tests {
 
     const TRANSCRIPTS: [&str; 3] = ["GO ON", "GO", "STOP"];
 
-    fn write(kept: &Kept, folder: &Path) {
-        for (name, bytes) in kept.files() {
+    fn write(bundle: &DecoderBundle, folder: &Path) {
+        for (name, bytes) in bundle.files() {
             fs::write(folder.join(name), bytes).unwrap();
         }
     }
@@ -161,19 +161,19 @@ mod tests {
     #[test]
     fn what_is_kept_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Kept::read(folder.path()).unwrap().is_none());
+        assert!(DecoderBundle::read(folder.path()).unwrap().is_none());
         let config = DecodeConfig {
-            lexicon: Source::Train,
+            lexicon: WordSource::Train,
             lm_weight: 0.3,
             hot_words: vec!["GO ON".to_owned()],
             ..DecodeConfig::default()
         };
-        let kept = Kept::prepare(&config, &TRANSCRIPTS).unwrap();
-        write(&kept, folder.path());
-        let read = Kept::read(folder.path()).unwrap().unwrap();
+        let bundle = DecoderBundle::prepare(&config, &TRANSCRIPTS).unwrap();
+        write(&bundle, folder.path());
+        let read = DecoderBundle::read(folder.path()).unwrap().unwrap();
         assert_eq!(read.config, config);
         assert_eq!(read.lexicon.as_ref().unwrap().words(), ["GO", "ON", "STOP"]);
-        assert_eq!(read.files(), kept.files());
+        assert_eq!(read.files(), bundle.files());
         let vocabulary = Vocabulary::characters(TRANSCRIPTS).unwrap();
         read.decoder(&vocabulary).unwrap();
     }
@@ -181,22 +181,22 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::prepare(&DecodeConfig::default(), &TRANSCRIPTS).unwrap();
-        write(&kept, folder.path());
+        let bundle = DecoderBundle::prepare(&DecodeConfig::default(), &TRANSCRIPTS).unwrap();
+        write(&bundle, folder.path());
         fs::remove_file(folder.path().join(LANGUAGE_MODEL)).unwrap();
-        let message = Kept::read(folder.path()).unwrap_err().to_string();
+        let message = DecoderBundle::read(folder.path()).unwrap_err().to_string();
         assert!(message.contains("lm.arpa"), "{message}");
         fs::write(folder.path().join(CONFIG), "{\"beem\": 3}").unwrap();
-        let message = Kept::read(folder.path()).unwrap_err().to_string();
+        let message = DecoderBundle::read(folder.path()).unwrap_err().to_string();
         assert!(
             message.contains("decode.json") && message.contains("beem"),
             "{message}"
         );
         let config = DecodeConfig {
-            lexicon: Source::File("no/such.txt".into()),
+            lexicon: WordSource::File("no/such.txt".into()),
             ..DecodeConfig::default()
         };
-        let message = Kept::prepare(&config, &TRANSCRIPTS)
+        let message = DecoderBundle::prepare(&config, &TRANSCRIPTS)
             .unwrap_err()
             .to_string();
         assert!(message.contains("no/such.txt"), "{message}");
