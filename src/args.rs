@@ -2,6 +2,7 @@
 //! does not depend on what a verb does; that is in [`crate::verbs`].
 
 mod bench;
+mod choice;
 mod cluster;
 mod decoding;
 mod evaluation;
@@ -10,19 +11,17 @@ mod train;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use speech::tolerance::MaxBad;
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use speech::{synth::Task, tolerance::MaxBad};
+use worker::compute::DeviceChoice;
 
-use crate::output::Format;
-pub use bench::{
-    Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker, HeadKind, Kind, Wire,
-};
-pub use cluster::{Coordinator, Worker};
-pub use decoding::{
-    Decoding, ErrorUnit, Lm, LmScore, LmTrain, RawEncoding, Transcribe, TranscriptFormat,
-};
+use crate::output::OutputFormat;
+pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker};
+use choice::{DEVICES, SYNTHETIC_TASKS, choice};
+pub use cluster::{CoordinatorArgs, WorkerArgs};
+pub use decoding::{DecodingArgs, Lm, LmScore, LmTrain, Transcribe, TranscriptFormat};
 pub use evaluation::{Compare, Evaluate};
-pub use jobs::Jobs;
+pub use jobs::JobsArgs;
 pub use train::{Resume, ResumeJob, Train, words};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
@@ -62,13 +61,13 @@ pub enum Verb {
     /// Prove that a job gives the same bits on any number of workers, through faults too.
     Verify(Verify),
     /// Run the coordinator of a cluster: it keeps the queue of jobs and leads their training.
-    Coordinator(Coordinator),
+    Coordinator(CoordinatorArgs),
     /// Run a worker: it computes gradients for a coordinator until it is sent away or ended.
-    Worker(Worker),
+    Worker(WorkerArgs),
     /// Submit a job to a coordinator and follow it.
     Submit(Submit),
     /// List the jobs of a coordinator.
-    Jobs(Jobs),
+    Jobs(JobsArgs),
     /// Show how a job stands (the running one, or else the newest, when none is named).
     Status(OneJob),
     /// Print a job's events as they were written.
@@ -86,12 +85,12 @@ pub enum Verb {
     /// Say what a trained model hears in recordings, or in sound that is still coming in.
     Transcribe(Transcribe),
     /// Show a model's layers, parameters and operations.
-    Model(Model),
+    Model(ModelArgs),
     /// Explain the keys of a job file: type, default, an example, and meaning.
     Explain(Explain),
     /// Import, synthesize and inspect corpora.
     #[command(subcommand)]
-    Corpus(Corpus),
+    Corpus(CorpusCommand),
     /// Make and measure language models.
     #[command(subcommand)]
     Lm(Lm),
@@ -131,8 +130,8 @@ pub struct Verify {
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub stop: u64,
     /// Where the workers compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     /// Threads of each worker. Default: the cores, shared out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
@@ -146,7 +145,7 @@ pub struct Verify {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -162,7 +161,7 @@ pub struct Submit {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -170,7 +169,7 @@ pub struct Query {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -180,7 +179,7 @@ pub struct OneJob {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -190,7 +189,7 @@ pub struct NamedJob {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -204,11 +203,11 @@ pub struct Logs {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Model {
+pub struct ModelArgs {
     /// A job (TOML), or a run's `final` folder.
     #[arg(value_name = "JOB.toml|DIR")]
     pub what: PathBuf,
@@ -219,11 +218,11 @@ pub struct Model {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Corpus {
+pub enum CorpusCommand {
     /// Get a free corpus from its publisher; without a name, list those that are known.
     Fetch(Fetch),
     /// Write the manifest of a corpus that is laid out as its publishers do.
@@ -256,7 +255,7 @@ pub struct Import {
     #[arg(long, value_name = "N|N%")]
     pub max_bad: Option<MaxBad>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -265,7 +264,7 @@ pub struct Synthesize {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// What is said: one digit, or a string of digits.
-    #[arg(long, value_enum, default_value_t = Task::Digits)]
+    #[arg(long, value_parser = choice::<Task>(SYNTHETIC_TASKS), default_value = "digits")]
     pub task: Task,
     /// Utterances to train on.
     #[arg(long, value_name = "N")]
@@ -285,7 +284,7 @@ pub struct Synthesize {
     #[arg(long, value_name = "HZ")]
     pub sample_rate: Option<u32>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -305,7 +304,7 @@ pub struct Fetch {
     #[arg(long)]
     pub keep: bool,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -314,13 +313,13 @@ pub struct Inspect {
     #[arg(required = true, value_name = "MANIFEST")]
     pub manifests: Vec<PathBuf>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct Doctor {
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -337,7 +336,7 @@ pub struct Explain {
     #[arg(long, conflicts_with_all = ["key", "format"])]
     pub schema: bool,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -361,37 +360,10 @@ pub struct At {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Output {
+pub struct OutputArgs {
     /// How data is printed on standard output.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
-    /// A hardware GPU when there is one, otherwise the CPU.
-    Auto,
-    Cpu,
-    /// Any adapter of wgpu, a software one included.
-    Wgpu,
-}
-
-/// What synthetic speakers say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Task {
-    Digits,
-    DigitStrings,
-}
-
-impl Device {
-    /// As it is typed.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Wgpu => "wgpu",
-        }
-    }
+    #[arg(short = 'o', long = "output", value_enum, default_value_t = OutputFormat::Text)]
+    pub format: OutputFormat,
 }
 
 #[cfg(test)]
@@ -402,13 +374,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();
-    }
-
-    #[test]
-    fn a_device_is_called_as_it_is_typed() {
-        for device in Device::value_variants() {
-            let typed = device.to_possible_value().unwrap();
-            assert_eq!(typed.get_name(), device.name());
-        }
     }
 }

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct CacheFolder {
     /// `None`: nowhere, so that what is received is kept in memory alone.
     pub folder: Option<PathBuf>,
     /// What a person should know.
@@ -20,7 +20,7 @@ pub struct Found {
 
 /// The first of these that can be used: a folder in `XDG_CACHE_HOME`, in `HOME`, or one of this user's own among the
 /// temporary files.
-pub fn find() -> Found {
+pub fn find() -> CacheFolder {
     let variable = |name: &str| env::var_os(name).map(PathBuf::from);
     find_among(
         variable("XDG_CACHE_HOME"),
@@ -29,7 +29,7 @@ pub fn find() -> Found {
     )
 }
 
-fn find_among(cache_home: Option<PathBuf>, home: Option<PathBuf>, temporary: &Path) -> Found {
+fn find_among(cache_home: Option<PathBuf>, home: Option<PathBuf>, temporary: &Path) -> CacheFolder {
     // Relative ones are to be ignored, says the XDG base directory specification.
     let usual = cache_home
         .filter(|path| path.is_absolute())
@@ -40,7 +40,7 @@ fn find_among(cache_home: Option<PathBuf>, home: Option<PathBuf>, temporary: &Pa
         .map(|path| path.join("unisono").join("worker"));
     let error = match usual.as_deref().map(|folder| (folder, usable(folder))) {
         Some((folder, Ok(()))) => {
-            return Found {
+            return CacheFolder {
                 folder: Some(folder.to_owned()),
                 warning: None,
             };
@@ -56,7 +56,7 @@ fn find_among(cache_home: Option<PathBuf>, home: Option<PathBuf>, temporary: &Pa
     let found = make_private(&own).and_then(|()| usable(&folder));
     const HELP: &str = "`--cache-dir` or XDG_CACHE_HOME name another";
     match (found, error) {
-        (Ok(()), error) => Found {
+        (Ok(()), error) => CacheFolder {
             warning: error
                 .map(|error| format!("{error}; {} is used instead, {HELP}", folder.display())),
             folder: Some(folder),
@@ -68,7 +68,7 @@ fn find_among(cache_home: Option<PathBuf>, home: Option<PathBuf>, temporary: &Pa
                     folder.display()
                 )
             });
-            Found {
+            CacheFolder {
                 folder: None,
                 warning: Some(format!("{error}; nothing is kept on disk, {HELP}")),
             }

@@ -14,22 +14,22 @@ use proto::{
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Response, Status, Streaming, transport::Channel};
 
-use crate::exit::Failure;
+use crate::exit::CommandError;
 
 /// The verbs' side of a coordinator.
-pub type Jobs = JobsClient<Channel>;
+pub type CoordinatorClient = JobsClient<Channel>;
 
 /// Connects to the coordinator at `url`.
-pub async fn connect(url: &str) -> Result<Jobs, Failure> {
+pub async fn connect(url: &str) -> Result<CoordinatorClient, CommandError> {
     let malformed = |reason: String| {
-        Failure::Usage(format!(
+        CommandError::Usage(format!(
             "`{url}` is not the address of a coordinator ({reason}); it looks like http://host:7700"
         ))
     };
     let endpoint =
         proto::endpoint::coordinator(url).map_err(|error| malformed(error.to_string()))?;
     let channel = endpoint.connect().await.map_err(|error| {
-        Failure::Infrastructure(format!(
+        CommandError::Infrastructure(format!(
             "cannot reach the coordinator at {url}: {}; start one with `unisono coordinator`, or \
              name another with `--coordinator`",
             innermost(&error)
@@ -39,18 +39,18 @@ pub async fn connect(url: &str) -> Result<Jobs, Failure> {
 }
 
 /// What a coordinator's refusal means: the request was wrong, or the way to the coordinator is.
-pub fn refused(status: &Status) -> Failure {
+pub fn refused(status: &Status) -> CommandError {
     match status.code() {
         Code::NotFound
         | Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::AlreadyExists
         | Code::OutOfRange
-        | Code::Unimplemented => Failure::Data(status.message().to_owned()),
+        | Code::Unimplemented => CommandError::Data(status.message().to_owned()),
         _ if is_away(status) => {
-            Failure::Infrastructure(format!("lost the coordinator: {}", innermost(status)))
+            CommandError::Infrastructure(format!("lost the coordinator: {}", innermost(status)))
         }
-        code => Failure::Infrastructure(format!(
+        code => CommandError::Infrastructure(format!(
             "the coordinator failed: {} ({code:?})",
             status.message()
         )),
@@ -74,14 +74,17 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// How the job `id` stands, or the one that a person most likely means: the running one, or else
 /// the newest.
-pub async fn status(jobs: &mut Jobs, id: Option<String>) -> Result<JobStatus, Failure> {
+pub async fn status(
+    jobs: &mut CoordinatorClient,
+    id: Option<String>,
+) -> Result<JobStatus, CommandError> {
     let id = id.unwrap_or_default();
     let status = jobs.status(StatusRequest { id }).await;
     Ok(status.map_err(|status| refused(&status))?.into_inner())
 }
 
 /// All jobs, in the order of their submission.
-pub async fn list(jobs: &mut Jobs) -> Result<Vec<JobStatus>, Failure> {
+pub async fn list(jobs: &mut CoordinatorClient) -> Result<Vec<JobStatus>, CommandError> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -97,11 +100,11 @@ pub async fn list(jobs: &mut Jobs) -> Result<Vec<JobStatus>, Failure> {
 }
 
 /// `report.json` of a job, as it was written; empty of one that has not ended, or has none.
-pub async fn report(jobs: &mut Jobs, id: &str) -> Result<String, Failure> {
+pub async fn report(jobs: &mut CoordinatorClient, id: &str) -> Result<String, CommandError> {
     let told = |status: Status| refused(&status);
     let request = ReportRequest { id: id.to_owned() };
     let mut report = jobs.report(request).await.map_err(told)?.into_inner();
-    let malformed = |error| Failure::Infrastructure(format!("the report of {id}: {error}"));
+    let malformed = |error| CommandError::Infrastructure(format!("the report of {id}: {error}"));
     let mut joined = Joined::default();
     while let Some(piece) = report.message().await.map_err(told)? {
         joined.push(&piece.data).map_err(malformed)?;
@@ -111,7 +114,7 @@ pub async fn report(jobs: &mut Jobs, id: &str) -> Result<String, Failure> {
 
 /// Submits a job, however long its text is.
 pub async fn submit(
-    jobs: &mut Jobs,
+    jobs: &mut CoordinatorClient,
     request: SubmitRequest,
 ) -> Result<Response<SubmitResponse>, Status> {
     let mut parts = pieces::submission(&request);

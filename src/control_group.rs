@@ -24,14 +24,14 @@ pub fn memory_kills() -> u64 {
     let groups = groups(Path::new("/"));
     let counts = groups.iter().filter_map(|group| match group.version {
         // The count is of the whole subtree: workers are in the same group or below it.
-        Version::Two => field(&group.folder.join("memory.events"), "oom_kill"),
-        Version::One => field(&group.folder.join("memory.oom_control"), "oom_kill"),
+        CgroupVersion::Two => field(&group.folder.join("memory.events"), "oom_kill"),
+        CgroupVersion::One => field(&group.folder.join("memory.oom_control"), "oom_kill"),
     });
     counts.max().unwrap_or(0)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
+enum CgroupVersion {
     One,
     Two,
 }
@@ -39,7 +39,7 @@ enum Version {
 /// A control group with bounds of memory.
 #[derive(Debug)]
 struct Group {
-    version: Version,
+    version: CgroupVersion,
     folder: PathBuf,
 }
 
@@ -47,15 +47,15 @@ fn memory_limit_below(root: &Path) -> Option<Limit> {
     let groups = groups(root);
     let limits = groups.iter().filter_map(|group| {
         let [most, used] = match group.version {
-            Version::One => ["memory.limit_in_bytes", "memory.usage_in_bytes"],
-            Version::Two => ["memory.max", "memory.current"],
+            CgroupVersion::One => ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+            CgroupVersion::Two => ["memory.max", "memory.current"],
         };
         // "max" is no number: no bound.
         let bytes = number(&group.folder.join(most)).filter(|&bytes| bytes < UNBOUNDED)?;
         let used = number(&group.folder.join(used)).unwrap_or(0);
         let files = match group.version {
-            Version::One => "total_inactive_file",
-            Version::Two => "inactive_file",
+            CgroupVersion::One => "total_inactive_file",
+            CgroupVersion::Two => "inactive_file",
         };
         let files = field(&group.folder.join("memory.stat"), files).unwrap_or(0);
         let used = used.saturating_sub(files);
@@ -79,8 +79,8 @@ fn groups(root: &Path) -> Vec<Group> {
             continue;
         };
         let version = match controllers {
-            "" => Version::Two,
-            _ if controllers.split(',').any(|one| one == "memory") => Version::One,
+            "" => CgroupVersion::Two,
+            _ if controllers.split(',').any(|one| one == "memory") => CgroupVersion::One,
             _ => continue,
         };
         let Some(mount) = mounts.lines().find_map(|line| Mount::read(line, version)) else {
@@ -117,12 +117,12 @@ struct Mount {
 
 impl Mount {
     /// From a line of `/proc/PID/mountinfo`, if it is of this kind.
-    fn read(line: &str, version: Version) -> Option<Self> {
+    fn read(line: &str, version: CgroupVersion) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut system = system.split(' ');
         let fits = match (version, system.next()?) {
-            (Version::Two, "cgroup2") => true,
-            (Version::One, "cgroup") => {
+            (CgroupVersion::Two, "cgroup2") => true,
+            (CgroupVersion::One, "cgroup") => {
                 let options = system.nth(1)?;
                 options.split(',').any(|option| option == "memory")
             }

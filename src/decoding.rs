@@ -6,14 +6,14 @@ use speech::{
     decode::{DecodeConfig, DecoderBundle, Given, WordSource},
     lexicon::Lexicon,
     lm::NgramModel,
-    text::Kind,
+    text::UnitKind,
     tolerance::MaxBad,
 };
 use worker::inference::Model;
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output,
 };
 
@@ -21,8 +21,8 @@ use crate::{
 /// then without language model and lexicon but those that are named. Words are written as the model
 /// writes them; what of them has no effect is told on standard error. No more than `max_bad` words of a
 /// lexicon may be of none.
-pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result<()> {
-    let args::Decoding {
+pub fn set(model: &mut Model, typed: &args::DecodingArgs, max_bad: MaxBad) -> Result<()> {
+    let args::DecodingArgs {
         greedy,
         lm,
         lexicon,
@@ -39,10 +39,10 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
         || word_bonus.is_some()
         || !hot_words.is_empty()
         || hot_boost.is_some();
-    if model.recipe().vocabulary.kind == Kind::Classes {
+    if model.recipe().vocabulary.kind == UnitKind::Classes {
         if is_typed {
             let told = "this model names classes: there is nothing to search in, so that only --greedy may be said";
-            return Err(Failure::Usage(told.to_owned()).into());
+            return Err(CommandError::Usage(told.to_owned()).into());
         }
         return Ok(());
     }
@@ -84,7 +84,7 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
     // The settings were typed, and are not a job's.
     config
         .check()
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
     if hot_boost.is_some() && config.hot_words.is_empty() {
         output::message("--hot-boost has no effect: there are no hot words");
     }
@@ -109,13 +109,13 @@ pub fn set(model: &mut Model, typed: &args::Decoding, max_bad: MaxBad) -> Result
 pub fn widen(model: &mut Model, n_best: usize) -> Result<()> {
     let Some(mut bundle) = model.bundle().cloned() else {
         let told = "greedy decoding has one hypothesis: leave out --n-best, or say --beam";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     };
     bundle.config.n_best = n_best;
     bundle
         .config
         .check()
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+        .map_err(|error| CommandError::Usage(error.to_string()))?;
     model.decode_with(Some(bundle))?;
     Ok(())
 }

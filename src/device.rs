@@ -7,24 +7,16 @@ use worker::{
     inference::Model,
 };
 
-use crate::{args, cores, exit::Result};
+use crate::{cores, exit::Result};
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
-pub fn open(folder: &Path, device: args::Device) -> Result<(Model, Compute)> {
+pub fn open(folder: &Path, device: DeviceChoice) -> Result<(Model, Compute)> {
     let compute = compute(device)?;
     Ok((Model::load(folder, &compute)?, compute))
 }
 
 /// The device that was typed, with all of the machine's cores; once in a program's life.
-pub fn compute(device: args::Device) -> Result<Compute> {
+pub fn compute(device: DeviceChoice) -> Result<Compute> {
     worker::compute::set_threads(cores::logical())?;
-    Ok(Compute::open(choice(device))?)
-}
-
-pub const fn choice(device: args::Device) -> DeviceChoice {
-    match device {
-        args::Device::Auto => DeviceChoice::Auto,
-        args::Device::Cpu => DeviceChoice::Cpu,
-        args::Device::Wgpu => DeviceChoice::Wgpu,
-    }
+    Ok(Compute::open(device)?)
 }

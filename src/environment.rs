@@ -5,11 +5,11 @@ use std::{env, ffi::OsString};
 
 use worker::transfer::{SHARED_MEMORY, wants_shared_memory};
 
-use crate::{exit::Failure, log};
+use crate::{exit::CommandError, log};
 
 const PREFIX: &str = "UNISONO_";
 /// What the program reads.
-const READ: [&str; 5] = [
+const KNOWN_VARIABLES: [&str; 5] = [
     "UNISONO_COORDINATOR",
     log::VARIABLE,
     SHARED_MEMORY,
@@ -17,7 +17,7 @@ const READ: [&str; 5] = [
     "UNISONO_WGPU_KERNELS",
 ];
 /// What the files in `deploy/`, the tests and `.ci/run` set for others.
-const FOR_OTHERS: [&str; 8] = [
+const OTHER_PROGRAMS_VARIABLES: [&str; 8] = [
     "UNISONO_LISTEN",
     "UNISONO_COORDINATOR_OPTIONS",
     "UNISONO_WORKER_OPTIONS",
@@ -42,10 +42,10 @@ pub fn drop_empty() {
 ///
 /// # Errors
 /// When a value means nothing.
-pub fn check() -> Result<Vec<String>, Failure> {
+pub fn check() -> Result<Vec<String>, CommandError> {
     if let Err(value) = wants_shared_memory() {
         let told = format!("{SHARED_MEMORY}={value:?} means nothing; set it to `on` or `off`");
-        return Err(Failure::Usage(told));
+        return Err(CommandError::Usage(told));
     }
     let mut warnings = strange(env::vars_os().map(|(name, _)| name));
     let filter = env::var(log::VARIABLE).unwrap_or_default();
@@ -65,21 +65,21 @@ fn strange(names: impl Iterator<Item = OsString>) -> Vec<String> {
         .collect();
     strange.sort();
     let tell = |name: &String| {
-        let near = READ
+        let near = KNOWN_VARIABLES
             .iter()
             .map(|known| (strsim::damerau_levenshtein(name, known), known));
         let near = near.filter(|(distance, _)| *distance <= 3).min();
         let meant = near.map_or(String::new(), |(_, known)| {
             format!("; did you mean {known}?")
         });
-        let name = proto::text::printable(name, 100);
+        let name = speech::escape::escape_within(name, 100);
         format!("the environment variable {name} is none of unisono's{meant}")
     };
     strange.iter().map(tell).collect()
 }
 
 fn is_known(name: &str) -> bool {
-    READ.contains(&name) || FOR_OTHERS.contains(&name)
+    KNOWN_VARIABLES.contains(&name) || OTHER_PROGRAMS_VARIABLES.contains(&name)
 }
 
 /// Kubernetes and Docker's links set these for a service that is called `unisono` or begins so.
@@ -146,7 +146,7 @@ mod tests {
             "UNISONO_COORDINATOR_PORT_7700_TCP_PROTO",
         ];
         assert!(told(&names).is_empty());
-        assert!(told(&READ).is_empty() && told(&FOR_OTHERS).is_empty());
+        assert!(told(&KNOWN_VARIABLES).is_empty() && told(&OTHER_PROGRAMS_VARIABLES).is_empty());
     }
 
     /// Every variable that the repository's files name is one that is known here.
@@ -182,7 +182,7 @@ mod tests {
                 }
             }
         }
-        assert!(named.len() >= READ.len(), "{named:?}");
+        assert!(named.len() >= KNOWN_VARIABLES.len(), "{named:?}");
         named.remove(PREFIX);
         for name in named {
             assert!(is_known(&name), "{name} is not known to src/environment.rs");

@@ -12,30 +12,31 @@ use std::{
 use serde::Serialize;
 use speech::{
     audio::{self, Audio, Segments},
+    escape::escape,
     features::Features,
     front_end::{FrontEndError, Scaling},
-    left_out::{LeftOut, Reason, escaped},
+    left_out::{LeftOut, Reason},
     manifest::{BadLine, Manifest, Utterance},
     score::{
         self, Score,
-        details::{Recognised, Unit},
+        details::{ErrorUnit, Recognised},
     },
-    text::Kind,
+    text::UnitKind,
     tolerance::MaxBad,
     unknown_text::UnknownText,
 };
 use worker::{compute::Compute, inference::Model};
 
 use crate::{
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output,
 };
 
-/// Recordings in memory at once: so many at most, and no more than [`SAMPLES`] unless one has more.
-const AT_ONCE: usize = 64;
-const SAMPLES: usize = 8 << 20;
+/// Recordings in memory at once: so many at most, and no more than [`MAX_PORTION_SAMPLES`] unless one has more.
+const MAX_PORTION_UTTERANCES: usize = 64;
+const MAX_PORTION_SAMPLES: usize = 8 << 20;
 /// Utterances that are left out are named one by one up to this many.
-const NAMED: u64 = 5;
+const NAMED_UTTERANCES: u64 = 5;
 
 /// What a model made of a manifest.
 pub struct Measured {
@@ -43,7 +44,7 @@ pub struct Measured {
     pub score: Score,
     /// Where there is one.
     pub greedy: Option<Greedy>,
-    pub unit: Unit,
+    pub unit: ErrorUnit,
     pub left_out: LeftOut,
     /// Transcripts that the model cannot say.
     pub unknown: UnknownText,
@@ -120,7 +121,7 @@ pub fn measure(
     let mut all = Vec::with_capacity(manifest.utterances.len());
     for mut utterance in manifest.utterances {
         utterance.text = model.recipe().reference(&utterance.text);
-        if vocabulary.kind == Kind::Classes && utterance.text.is_empty() {
+        if vocabulary.kind == UnitKind::Classes && utterance.text.is_empty() {
             let told = "its transcript is empty, which is no class";
             leaving.leave_out(&utterance.id, Some(Reason::NoTranscript), told)?;
         } else {
@@ -140,7 +141,7 @@ pub fn measure(
     let mut cancelled = Cancelled::default();
     let mut rest = all.into_iter();
     while rest.len() > 0 {
-        let recordings = Recordings {
+        let recordings = RecordingReader {
             segments: &segments,
             cancelled: &mut cancelled,
         };
@@ -189,8 +190,11 @@ pub fn measure(
         .map(|one| (one.reference.as_str(), one.hypothesis.as_str()))
         .collect();
     let (unit, score) = match vocabulary.kind {
-        Kind::Classes => (Unit::Utterances, score::keyword(&pairs, &vocabulary.units)),
-        _ => (Unit::Words, score::transcripts(&pairs)),
+        UnitKind::Classes => (
+            ErrorUnit::Utterances,
+            score::keyword(&pairs, &vocabulary.units),
+        ),
+        _ => (ErrorUnit::Words, score::transcripts(&pairs)),
     };
     let greedy = model.decoder().is_some().then(|| {
         let Score { wer, cer, .. } = score::transcripts(&greedy);
@@ -212,7 +216,7 @@ pub fn measure(
 }
 
 /// Where utterances are read from.
-struct Recordings<'a> {
+struct RecordingReader<'a> {
     segments: &'a Segments,
     cancelled: &'a mut Cancelled,
 }
@@ -251,12 +255,12 @@ struct Ready {
 fn portion(
     model: &Model,
     rest: &mut impl Iterator<Item = Utterance>,
-    from: Recordings,
+    from: RecordingReader,
     speakers: &BTreeMap<String, Scaling>,
     leaving: &mut Leaving,
 ) -> Result<Vec<Ready>> {
     let (mut utterances, mut recordings, mut samples) = (Vec::new(), Vec::<Audio>::new(), 0);
-    while recordings.len() < AT_ONCE && samples < SAMPLES {
+    while recordings.len() < MAX_PORTION_UTTERANCES && samples < MAX_PORTION_SAMPLES {
         let Some(utterance) = rest.next() else { break };
         match from.segments.utterance(&utterance) {
             Ok(heard) => {
@@ -286,7 +290,7 @@ fn portion(
                 let told = format!("{}: {error}", utterance.audio.display());
                 match Reason::of_front_end(&error) {
                     None if !matches!(error, FrontEndError::Audio(_)) => {
-                        return Err(Failure::Data(told).into());
+                        return Err(CommandError::Data(told).into());
                     }
                     reason => leaving.leave_out(&utterance.id, reason, &told)?,
                 }
@@ -309,22 +313,24 @@ impl Leaving<'_> {
     fn leave_out(&mut self, utterance: &str, reason: Option<Reason>, told: &str) -> Result<()> {
         let Some(reason) = reason else {
             let told = format!("utterance {utterance:?}: {told}");
-            return Err(Failure::Infrastructure(told).into());
+            return Err(CommandError::Infrastructure(told).into());
         };
         match self.left_out.utterances {
-            ..NAMED => output::message(&format!(
+            ..NAMED_UTTERANCES => output::message(&format!(
                 "utterance {} is left out: {}",
-                escaped(utterance),
-                escaped(told)
+                escape(utterance),
+                escape(told)
             )),
-            NAMED => output::message("more utterances are left out; the end counts them"),
+            NAMED_UTTERANCES => {
+                output::message("more utterances are left out; the end counts them")
+            }
             _ => {}
         }
         self.left_out.add(utterance, reason, told);
         let path = self.path.display();
         self.left_out
             .check(self.bound)
-            .map_err(|error| Failure::Data(format!("{path}: {error}")).into())
+            .map_err(|error| CommandError::Data(format!("{path}: {error}")).into())
     }
 
     /// What was left out, unless that is all.
@@ -336,9 +342,9 @@ impl Leaving<'_> {
                     self.path.display(),
                     self.left_out.of,
                     first.utterance,
-                    escaped(&first.reason)
+                    escape(&first.reason)
                 );
-                Err(Failure::Data(told).into())
+                Err(CommandError::Data(told).into())
             }
             _ => Ok(self.left_out),
         }
@@ -373,7 +379,7 @@ pub fn features(
         .into_iter()
         .zip(utterances)
         .map(|(features, utterance)| {
-            let told = |error| Failure::Data(format!("{}: {error}", utterance.id));
+            let told = |error| CommandError::Data(format!("{}: {error}", utterance.id));
             features.map_err(|error| told(error).into())
         })
         .collect()

@@ -12,7 +12,7 @@ use crate::{output, signals::Signal};
 
 /// What the verbs themselves find wrong; the crates below have errors of their own.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CommandError {
     #[error("{0}")]
     Job(String),
     #[error("{0}")]
@@ -25,14 +25,14 @@ pub enum Failure {
     Signal { signal: Signal, told: String },
 }
 
-impl Failure {
-    const fn ending(&self) -> Ending {
+impl CommandError {
+    const fn ending(&self) -> ProgramEnd {
         match self {
-            Self::Job(_) => Ending::Error(Class::Training),
-            Self::Usage(_) => Ending::Error(Class::Usage),
-            Self::Infrastructure(_) => Ending::Error(Class::Infrastructure),
-            Self::Data(_) => Ending::Error(Class::Data),
-            Self::Signal { signal, .. } => Ending::Signal(*signal),
+            Self::Job(_) => ProgramEnd::Error(Class::Training),
+            Self::Usage(_) => ProgramEnd::Error(Class::Usage),
+            Self::Infrastructure(_) => ProgramEnd::Error(Class::Infrastructure),
+            Self::Data(_) => ProgramEnd::Error(Class::Data),
+            Self::Signal { signal, .. } => ProgramEnd::Signal(*signal),
         }
     }
 }
@@ -43,12 +43,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a verb ended before its time.
 #[derive(Debug)]
 pub struct Error {
-    ending: Ending,
+    ending: ProgramEnd,
     cause: anyhow::Error,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum ProgramEnd {
     Error(Class),
     Signal(Signal),
 }
@@ -56,14 +56,14 @@ enum Ending {
 impl<E: Classify + std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         Self {
-            ending: Ending::Error(error.class()),
+            ending: ProgramEnd::Error(error.class()),
             cause: error.into(),
         }
     }
 }
 
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
+impl From<CommandError> for Error {
+    fn from(failure: CommandError) -> Self {
         Self {
             ending: failure.ending(),
             cause: failure.into(),
@@ -87,20 +87,20 @@ impl Error {
 
     const fn exit_code(&self) -> u8 {
         match self.ending {
-            Ending::Error(Class::Training) => 1,
-            Ending::Error(Class::Usage) => 2,
+            ProgramEnd::Error(Class::Training) => 1,
+            ProgramEnd::Error(Class::Usage) => 2,
             // EX_TEMPFAIL and EX_CONFIG of sysexits.h.
-            Ending::Error(Class::Infrastructure) => 75,
-            Ending::Error(Class::Data) => 78,
-            Ending::Signal(signal) => signal.exit_code(),
+            ProgramEnd::Error(Class::Infrastructure) => 75,
+            ProgramEnd::Error(Class::Data) => 78,
+            ProgramEnd::Signal(signal) => signal.exit_code(),
         }
     }
 
     /// Names the error on standard error and gives its exit code.
     pub fn report(&self) -> ExitCode {
         match self.ending {
-            Ending::Signal(_) => output::message(&self.to_string()),
-            Ending::Error(_) => output::message(&format!("error: {self}")),
+            ProgramEnd::Signal(_) => output::message(&self.to_string()),
+            ProgramEnd::Error(_) => output::message(&format!("error: {self}")),
         }
         ExitCode::from(self.exit_code())
     }

@@ -4,5 +4,5 @@ pub mod catalogue;
 mod download;
 mod unpack;
 
-pub use download::{Source, download, sha256};
+pub use download::{Download, download, sha256};
 pub use unpack::unpack;

@@ -19,34 +19,35 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
+use worker::compute::DeviceChoice;
 
-use crate::{client::Jobs, control_group, exit::Failure, process};
-use deaths::{Deaths, LastWords, RESTARTS, Sequel};
+use crate::{client::CoordinatorClient, control_group, exit::CommandError, process};
+use deaths::{Deaths, LastWords, MAX_RESTARTS, Sequel};
 
 /// How the workers are started.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct FleetSpec {
     pub coordinator: String,
     /// Asked what a worker had done when it died.
-    pub jobs: Jobs,
+    pub jobs: CoordinatorClient,
     pub workers: usize,
     pub threads: usize,
-    pub device: &'static str,
+    pub device: DeviceChoice,
     /// Where they keep what they receive; they find a place themselves where there is none.
     pub cache: Option<PathBuf>,
 }
 
 /// What the fleet has to tell.
 #[derive(Debug)]
-pub enum News {
+pub enum FleetEvent {
     /// Worth showing to a person.
     Said(String),
     /// No worker can work: the run cannot go on.
-    Lost(Failure),
+    Lost(CommandError),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum FleetCommand {
     Work,
     Leave,
     Die,
@@ -61,13 +62,13 @@ enum Sign {
     Ended {
         worker: usize,
         status: ExitStatus,
-        done: Option<Done>,
+        done: Option<WorkerProgress>,
     },
 }
 
 /// What the coordinator knows of the worker that was called so last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Done {
+struct WorkerProgress {
     id: u64,
     /// Answers of its that were accepted.
     contributions: u64,
@@ -75,9 +76,9 @@ struct Done {
 
 /// The processes. Dropped, they are killed.
 pub struct Fleet {
-    spec: Spec,
+    spec: FleetSpec,
     slots: Vec<Slot>,
-    orders: watch::Sender<Order>,
+    orders: watch::Sender<FleetCommand>,
     signs: mpsc::UnboundedReceiver<Sign>,
     sender: mpsc::UnboundedSender<Sign>,
     watchers: JoinSet<()>,
@@ -98,7 +99,7 @@ struct Slot {
 
 impl Slot {
     /// Whether the life that ended has done something. One that never joined is listed by the life before it.
-    fn has_worked(&mut self, done: Option<Done>) -> bool {
+    fn has_worked(&mut self, done: Option<WorkerProgress>) -> bool {
         let Some(done) = done.filter(|done| self.counted != Some(done.id)) else {
             return false;
         };
@@ -110,11 +111,11 @@ impl Slot {
 impl Fleet {
     /// Starts the workers. To be called, like [`Fleet::next`], on the thread that lives as long as
     /// the program: Linux ends a child with the *thread* that started it.
-    pub fn start(spec: Spec) -> io::Result<Self> {
+    pub fn start(spec: FleetSpec) -> io::Result<Self> {
         let (sender, signs) = mpsc::unbounded_channel();
         let mut fleet = Self {
             slots: Vec::new(),
-            orders: watch::Sender::new(Order::Work),
+            orders: watch::Sender::new(FleetCommand::Work),
             signs,
             sender,
             watchers: JoinSet::new(),
@@ -129,7 +130,7 @@ impl Fleet {
     }
 
     /// The next thing to tell; safe to drop while it waits.
-    pub async fn next(&mut self) -> News {
+    pub async fn next(&mut self) -> FleetEvent {
         loop {
             let again = self.slots.iter().filter_map(|slot| slot.again).min();
             let due = async {
@@ -149,7 +150,7 @@ impl Fleet {
             match sign {
                 Sign::Line { worker, line } => {
                     self.slots[worker].last_words.hear(&line);
-                    return News::Said(format!("worker {}: {line}", worker + 1));
+                    return FleetEvent::Said(format!("worker {}: {line}", worker + 1));
                 }
                 Sign::Ended {
                     worker,
@@ -167,7 +168,7 @@ impl Fleet {
 
     /// Asks the workers to leave.
     pub fn dismiss(&self) {
-        self.orders.send_replace(Order::Leave);
+        self.orders.send_replace(FleetCommand::Leave);
     }
 
     /// Waits for the workers to end, which whoever calls this has asked for; those that have not
@@ -175,14 +176,19 @@ impl Fleet {
     pub async fn end(mut self, patience: Duration) {
         let gone = async { while self.watchers.join_next().await.is_some() {} };
         if timeout(patience, gone).await.is_err() {
-            self.orders.send_replace(Order::Die);
+            self.orders.send_replace(FleetCommand::Die);
             while self.watchers.join_next().await.is_some() {}
         }
     }
 
-    fn ended(&mut self, worker: usize, status: ExitStatus, done: Option<Done>) -> Option<News> {
+    fn ended(
+        &mut self,
+        worker: usize,
+        status: ExitStatus,
+        done: Option<WorkerProgress>,
+    ) -> Option<FleetEvent> {
         let name = worker + 1;
-        if *self.orders.borrow() != Order::Work || status.success() {
+        if *self.orders.borrow() != FleetCommand::Work || status.success() {
             return None;
         }
         let kills = control_group::memory_kills();
@@ -195,7 +201,7 @@ impl Fleet {
         // A worker that says that it cannot work here would say so again.
         if let Some(code @ (2 | 78)) = status.code() {
             let text = format!("worker {name} cannot work (exit code {code}){words}");
-            return Some(News::Lost(Failure::Data(text)));
+            return Some(FleetEvent::Lost(CommandError::Data(text)));
         }
         let worked = slot.has_worked(done);
         match slot.deaths.another(worked, Instant::now()) {
@@ -205,15 +211,15 @@ impl Fleet {
                     0 => "started again".to_owned(),
                     seconds => format!("started again in {seconds} s"),
                 };
-                Some(News::Said(format!(
-                    "worker {name} ended unexpectedly: {how}{words}; {when} ({count} of {RESTARTS} times until it works)"
+                Some(FleetEvent::Said(format!(
+                    "worker {name} ended unexpectedly: {how}{words}; {when} ({count} of {MAX_RESTARTS} times until it works)"
                 )))
             }
-            Sequel::End if self.goes_on() => Some(News::Said(format!(
+            Sequel::End if self.goes_on() => Some(FleetEvent::Said(format!(
                 "worker {name} ended again: {how}{words}; the run goes on without it"
             ))),
-            Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
-                "every worker has ended, the last one after {RESTARTS} restarts in which it finished nothing: {how}{words}"
+            Sequel::End => Some(FleetEvent::Lost(CommandError::Infrastructure(format!(
+                "every worker has ended, the last one after {MAX_RESTARTS} restarts in which it finished nothing: {how}{words}"
             )))),
         }
     }
@@ -225,7 +231,7 @@ impl Fleet {
     }
 
     /// Starts those whose pause is over.
-    fn launch_due(&mut self) -> Option<News> {
+    fn launch_due(&mut self) -> Option<FleetEvent> {
         let now = Instant::now();
         let due = |slot: &Slot| slot.again.is_some_and(|again| again <= now);
         let worker = self.slots.iter().position(due)?;
@@ -237,14 +243,14 @@ impl Fleet {
         match slot.deaths.another(false, now) {
             Sequel::Again { pause, .. } => {
                 slot.again = Some(now + pause.max(Duration::from_secs(1)));
-                Some(News::Said(format!(
+                Some(FleetEvent::Said(format!(
                     "worker {name} cannot be started: {error}; it is tried again"
                 )))
             }
-            Sequel::End if self.goes_on() => Some(News::Said(format!(
+            Sequel::End if self.goes_on() => Some(FleetEvent::Said(format!(
                 "worker {name} cannot be started: {error}; the run goes on without it"
             ))),
-            Sequel::End => Some(News::Lost(Failure::Infrastructure(format!(
+            Sequel::End => Some(FleetEvent::Lost(CommandError::Infrastructure(format!(
                 "no worker can be started: {error}"
             )))),
         }
@@ -258,7 +264,7 @@ impl Fleet {
         command
             .arg("worker")
             .args(["--coordinator", &spec.coordinator])
-            .args(["--device", spec.device])
+            .args(["--device", &spec.device.to_string()])
             .args(["--threads", &spec.threads.to_string()])
             .args(["--name", &name])
             .args(["--parent", &std::process::id().to_string()])
@@ -308,8 +314,8 @@ async fn listen(stderr: ChildStderr, worker: usize, signs: mpsc::UnboundedSender
 async fn watch(
     mut child: Child,
     (worker, name): (usize, String),
-    jobs: Jobs,
-    mut orders: watch::Receiver<Order>,
+    jobs: CoordinatorClient,
+    mut orders: watch::Receiver<FleetCommand>,
     signs: mpsc::UnboundedSender<Sign>,
 ) {
     let status = loop {
@@ -319,9 +325,9 @@ async fn watch(
                 let order = *orders.borrow_and_update();
                 match order {
                     _ if changed.is_err() => break child.wait().await,
-                    Order::Work => {}
-                    Order::Leave => process::send(&child, Signal::TERM),
-                    Order::Die => {
+                    FleetCommand::Work => {}
+                    FleetCommand::Leave => process::send(&child, Signal::TERM),
+                    FleetCommand::Die => {
                         let _ = child.start_kill();
                     }
                 }
@@ -329,7 +335,7 @@ async fn watch(
         }
     };
     let Ok(status) = status else { return };
-    let unexpected = *orders.borrow() == Order::Work && !status.success();
+    let unexpected = *orders.borrow() == FleetCommand::Work && !status.success();
     let done = match unexpected {
         true => done(jobs, &name).await,
         false => None,
@@ -342,15 +348,15 @@ async fn watch(
 }
 
 /// What the worker of this name did in its last life. It is still listed: silence is noticed later.
-async fn done(mut jobs: Jobs, name: &str) -> Option<Done> {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let asked = timeout(PATIENCE, jobs.list_workers(ListWorkersRequest {}));
+async fn done(mut jobs: CoordinatorClient, name: &str) -> Option<WorkerProgress> {
+    const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+    let asked = timeout(ANSWER_TIMEOUT, jobs.list_workers(ListWorkersRequest {}));
     let listed = asked.await.ok()?.ok()?.into_inner().workers;
     let last = listed
         .iter()
         .filter(|worker| worker.name == name)
         .max_by_key(|worker| worker.worker)?;
-    Some(Done {
+    Some(WorkerProgress {
         id: last.worker,
         contributions: last.contributions,
     })
@@ -363,7 +369,7 @@ mod tests {
     #[test]
     fn a_life_that_never_joined_does_not_count_as_the_one_before_it() {
         let mut slot = Slot::default();
-        let done = |id, contributions| Some(Done { id, contributions });
+        let done = |id, contributions| Some(WorkerProgress { id, contributions });
         assert!(slot.has_worked(done(3, 7)));
         // Listed still, because its silence was not noticed yet.
         assert!(!slot.has_worked(done(3, 7)));

@@ -14,16 +14,16 @@ use tokio_stream::StreamExt as _;
 use tonic::Status;
 
 use crate::{
-    client::{self, Jobs, has_ended, is_away, refused},
-    exit::Failure,
+    client::{self, CoordinatorClient, has_ended, is_away, refused},
+    exit::CommandError,
     output,
 };
 
 /// How long a coordinator may be away (restarted, perhaps) before following a job is given up.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const MAX_COORDINATOR_ABSENCE: Duration = Duration::from_secs(300);
 
 /// What is new.
-pub enum News {
+pub enum Update {
     Event(Record),
     Step(StepMetrics),
     /// An event as it was written.
@@ -51,7 +51,7 @@ pub enum Since {
 
 /// What is to be followed, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct FollowRequest {
     pub what: What,
     pub since: Since,
     /// How long the coordinator may be away.
@@ -63,13 +63,13 @@ pub struct Wanted {
 /// # Errors
 /// When the coordinator refuses, or stays away for too long.
 pub async fn follow(
-    jobs: &mut Jobs,
+    jobs: &mut CoordinatorClient,
     id: &str,
-    wanted: Wanted,
-    mut show: impl FnMut(News),
-) -> Result<JobStatus, Failure> {
-    const PAUSE: Duration = Duration::from_millis(500);
-    let mut seen = Seen::new(wanted.since);
+    wanted: FollowRequest,
+    mut show: impl FnMut(Update),
+) -> Result<JobStatus, CommandError> {
+    const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
+    let mut seen = ShownLines::new(wanted.since);
     let mut away: Option<Instant> = None;
     loop {
         let lost = match once(jobs, id, wanted.what, &mut seen, &mut show).await {
@@ -94,7 +94,7 @@ pub async fn follow(
         if since.elapsed() >= wanted.patience {
             return Err(refused(&lost));
         }
-        sleep(PAUSE).await;
+        sleep(RECONNECT_PAUSE).await;
     }
 }
 
@@ -102,9 +102,9 @@ pub async fn follow(
 /// checkpoint writes the lines behind its last one anew: from the first line that is another one than before,
 /// everything is new. No clock has a say in it.
 #[derive(Debug)]
-struct Seen {
-    events: Vec<Mark>,
-    last_step: Option<Mark>,
+struct ShownLines {
+    events: Vec<LineMark>,
+    last_step: Option<LineMark>,
     step: u64,
     since: Since,
     /// The line that was seen last in a stream is another one now: where the lines began to differ is not known.
@@ -114,13 +114,13 @@ struct Seen {
 
 /// A line that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
+struct LineMark {
     /// The byte of the file at which it begins.
     offset: u64,
     hash: u64,
 }
 
-impl Mark {
+impl LineMark {
     fn of(line: &Line) -> Self {
         let mut hasher = DefaultHasher::new();
         line.text.hash(&mut hasher);
@@ -131,7 +131,7 @@ impl Mark {
     }
 }
 
-impl Seen {
+impl ShownLines {
     const fn new(since: Since) -> Self {
         Self {
             events: Vec::new(),
@@ -149,7 +149,7 @@ impl Seen {
 
     /// Whether an event is news.
     fn event(&mut self, line: &Line) -> bool {
-        let mark = Mark::of(line);
+        let mark = LineMark::of(line);
         let before = self
             .events
             .partition_point(|seen| seen.offset < mark.offset);
@@ -164,7 +164,7 @@ impl Seen {
 
     /// Whether the step that `line` tells of is news.
     fn step(&mut self, line: &Line, step: u64) -> bool {
-        self.last_step = Some(Mark::of(line));
+        self.last_step = Some(LineMark::of(line));
         let is_new = step > self.step;
         self.step = self.step.max(step);
         self.progress |= is_new;
@@ -172,7 +172,7 @@ impl Seen {
     }
 
     /// The first line that a stream is to bring of which the line `last` was seen last.
-    fn begin(&self, last: Option<Mark>) -> Option<Begin> {
+    fn begin(&self, last: Option<LineMark>) -> Option<Begin> {
         match (last, self.since) {
             _ if self.rewritten => Some(Begin::CurrentStart(true)),
             (Some(last), _) => Some(Begin::Offset(last.offset)),
@@ -195,14 +195,14 @@ enum Told {
     Step(Line),
 }
 
-type Stream = Pin<Box<dyn tokio_stream::Stream<Item = Result<Told, Status>> + Send>>;
+type UpdateStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<Told, Status>> + Send>>;
 
 async fn once(
-    jobs: &mut Jobs,
+    jobs: &mut CoordinatorClient,
     id: &str,
     what: What,
-    seen: &mut Seen,
-    show: &mut impl FnMut(News),
+    seen: &mut ShownLines,
+    show: &mut impl FnMut(Update),
 ) -> Result<Over, Status> {
     let request = |begin| LogsRequest {
         id: id.to_owned(),
@@ -213,7 +213,7 @@ async fn once(
     let mut last_step = seen.last_step;
     let events = jobs.logs(request(seen.begin(last_event))).await?;
     let events = client::lines(events.into_inner()).map(|line| line.map(Told::Event));
-    let mut news: Stream = match what {
+    let mut news: UpdateStream = match what {
         What::Lines => Box::pin(events),
         What::Everything => {
             let steps = jobs.metrics(request(seen.begin(last_step))).await?;
@@ -232,7 +232,7 @@ async fn once(
         };
         if let Some(last) = last.take()
             && last.offset == line.offset
-            && last != Mark::of(line)
+            && last != LineMark::of(line)
         {
             seen.rewritten = true;
             return Ok(Over::Rewritten);
@@ -242,10 +242,10 @@ async fn once(
         match told {
             Told::Event(line) if !seen.event(&line) => {}
             Told::Event(line) => match what {
-                What::Lines => show(News::Line(line.text)),
+                What::Lines => show(Update::Line(line.text)),
                 What::Everything => {
                     if let Ok(record) = serde_json::from_str(&line.text) {
-                        show(News::Event(record));
+                        show(Update::Event(record));
                     }
                 }
             },
@@ -253,7 +253,7 @@ async fn once(
                 if let Ok(metrics) = serde_json::from_str::<StepMetrics>(&line.text)
                     && seen.step(&line, metrics.step)
                 {
-                    show(News::Step(metrics));
+                    show(Update::Step(metrics));
                 }
             }
         }
@@ -281,14 +281,14 @@ mod tests {
         lines.collect()
     }
 
-    fn show(seen: &mut Seen, lines: Vec<Line>) -> Vec<String> {
+    fn show(seen: &mut ShownLines, lines: Vec<Line>) -> Vec<String> {
         let new = lines.into_iter().filter(|line| seen.event(line));
         new.map(|line| line.text).collect()
     }
 
     #[test]
     fn a_stream_that_is_opened_again_shows_what_is_new_whatever_the_clock_says() {
-        let mut seen = Seen::new(Since::FirstLine);
+        let mut seen = ShownLines::new(Since::FirstLine);
         assert_eq!(seen.begin(None), None);
         let first = ["12:00 a", "11:00 b"];
         assert_eq!(show(&mut seen, lines(0, &first)), first);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn what_a_coordinator_wrote_anew_behind_its_checkpoint_is_shown() {
-        let mut seen = Seen::new(Since::FirstLine);
+        let mut seen = ShownLines::new(Since::FirstLine);
         show(&mut seen, lines(0, &["a", "b", "c", "d"]));
         // Cut off behind `b`, and longer or shorter than before.
         assert_eq!(show(&mut seen, lines(4, &["x"])), ["x"]);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_written_anew_beyond_the_last_line_is_read_from_where_its_run_was_taken_up() {
-        let mut seen = Seen::new(Since::FirstLine);
+        let mut seen = ShownLines::new(Since::FirstLine);
         show(&mut seen, lines(0, &["a", "b", "c"]));
         seen.rewritten = true;
         let last = seen.events.last().copied();
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn steps_are_shown_once() {
-        let mut seen = Seen::new(Since::CurrentStart);
+        let mut seen = ShownLines::new(Since::CurrentStart);
         let line = &lines(0, &["{}"])[0];
         let shown: Vec<u64> = [1, 2, 3, 2, 3, 4]
             .into_iter()

@@ -43,12 +43,12 @@ pub fn page(title: &str, body: &str) -> String {
 }
 
 /// A table. Cells are markup already; numbers stand right.
-pub struct Table {
+pub struct HtmlTable {
     markup: String,
     numbers: Vec<bool>,
 }
 
-impl Table {
+impl HtmlTable {
     /// Headings, each with whether numbers stand below it.
     pub fn new(headings: &[(&str, bool)]) -> Self {
         let cells: String = headings
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_table_has_its_numbers_on_the_right() {
-        let mut table = Table::new(&[("name", false), ("rate", true)]);
+        let mut table = HtmlTable::new(&[("name", false), ("rate", true)]);
         table.row(&["a".to_owned(), "1".to_owned()]);
         let markup = table.finish();
         assert!(

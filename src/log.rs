@@ -18,24 +18,27 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::{exit::Failure, output, stderr::Stderr};
+use crate::{exit::CommandError, output, stderr::Stderr};
 
 /// Sets what is shown, by module.
 pub const VARIABLE: &str = "UNISONO_LOG";
 /// Our own crates.
-const OURS: [&str; 5] = ["unisono", "coordinator", "worker", "speech", "proto"];
+const OWN_CRATES: [&str; 5] = ["unisono", "coordinator", "worker", "speech", "proto"];
 
 /// Sends the log to standard error, from `level` on; `UNISONO_LOG` (as `tracing` filters are written) says
 /// otherwise. Libraries below speak only of trouble.
 ///
 /// # Errors
 /// When `UNISONO_LOG` is no such filter.
-pub fn start(level: &str) -> Result<(), Failure> {
-    let directives: Vec<String> = OURS.iter().map(|name| format!("{name}={level}")).collect();
+pub fn start(level: &str) -> Result<(), CommandError> {
+    let directives: Vec<String> = OWN_CRATES
+        .iter()
+        .map(|name| format!("{name}={level}"))
+        .collect();
     let default = format!("error,{}", directives.join(","));
     let filter = match std::env::var(VARIABLE) {
         Ok(wanted) if !wanted.is_empty() => EnvFilter::try_new(&wanted).map_err(|error| {
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "{VARIABLE}={wanted:?} is no filter for the log ({error}); it looks like `info` or `worker=debug,coordinator=warn`"
             ))
         })?,
@@ -60,13 +63,16 @@ pub fn meaningless(filter: &str) -> Vec<&str> {
         .filter(|word| {
             let name = word.split(['=', '[', ':']).next().unwrap_or_default();
             let is_level = name.parse::<tracing::level_filters::LevelFilter>().is_ok();
-            !word.is_empty() && !is_level && !OURS.contains(&name) && !THEIRS.contains(&name)
+            !word.is_empty()
+                && !is_level
+                && !OWN_CRATES.contains(&name)
+                && !OTHER_CRATES.contains(&name)
         })
         .collect()
 }
 
 /// Libraries below that say something.
-const THEIRS: [&str; 14] = [
+const OTHER_CRATES: [&str; 14] = [
     "burn",
     "burn_cubecl",
     "burn_wgpu",
@@ -98,14 +104,14 @@ pub fn finish() {
 static THROTTLE: OnceLock<Arc<Throttle>> = OnceLock::new();
 
 /// Warnings of one kind, which are those of one place in the program, that are shown in a while.
-const BURST: u64 = 5;
-const WHILE: Duration = Duration::from_secs(60);
+const MAX_BURST: u64 = 5;
+const BURST_WINDOW: Duration = Duration::from_secs(60);
 
 /// Counts warnings by the place in the program that they come from.
 #[derive(Debug, Default)]
-struct Throttle(Mutex<BTreeMap<Place, Count>>);
+struct Throttle(Mutex<BTreeMap<CallSite, Count>>);
 
-type Place = (&'static str, u32);
+type CallSite = (&'static str, u32);
 
 #[derive(Debug)]
 struct Count {
@@ -118,18 +124,18 @@ struct Count {
 
 /// Whether a warning is shown.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum WarningAction {
     /// After so many that were left out.
     Shown(u64),
     LeftOut,
 }
 
 impl Throttle {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Count>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CallSite, Count>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(&self, place: Place, now: Instant, said: impl FnOnce() -> String) -> Verdict {
+    fn judge(&self, place: CallSite, now: Instant, said: impl FnOnce() -> String) -> WarningAction {
         let mut counts = self.lock();
         let count = counts.entry(place).or_insert_with(|| Count {
             since: now,
@@ -137,18 +143,18 @@ impl Throttle {
             left_out: 0,
             said: String::new(),
         });
-        if now.saturating_duration_since(count.since) >= WHILE {
+        if now.saturating_duration_since(count.since) >= BURST_WINDOW {
             (count.since, count.shown) = (now, 0);
         }
-        if count.shown < BURST {
+        if count.shown < MAX_BURST {
             count.shown += 1;
-            return Verdict::Shown(std::mem::take(&mut count.left_out));
+            return WarningAction::Shown(std::mem::take(&mut count.left_out));
         }
         if count.left_out == 0 {
             count.said = said();
         }
         count.left_out += 1;
-        Verdict::LeftOut
+        WarningAction::LeftOut
     }
 
     /// What was left out and not counted in the log yet.
@@ -193,9 +199,9 @@ where
             said
         };
         match self.throttle.judge(place, Instant::now(), said) {
-            Verdict::LeftOut => Ok(()),
-            Verdict::Shown(0) => self.inner.format_event(context, writer, event),
-            Verdict::Shown(left_out) => {
+            WarningAction::LeftOut => Ok(()),
+            WarningAction::Shown(0) => self.inner.format_event(context, writer, event),
+            WarningAction::Shown(left_out) => {
                 self.inner.format_event(context, writer.by_ref(), event)?;
                 writeln!(
                     writer,
@@ -206,7 +212,7 @@ where
     }
 }
 
-fn place(metadata: &'static Metadata<'static>) -> Option<Place> {
+fn place(metadata: &'static Metadata<'static>) -> Option<CallSite> {
     Some((metadata.file()?, metadata.line()?))
 }
 
@@ -214,7 +220,7 @@ fn place(metadata: &'static Metadata<'static>) -> Option<Place> {
 mod tests {
     use super::*;
 
-    const HERE: Place = ("here.rs", 1);
+    const HERE: CallSite = ("here.rs", 1);
 
     #[test]
     fn warnings_of_one_place_are_shown_a_few_times_a_minute_and_counted_otherwise() {
@@ -224,7 +230,7 @@ mod tests {
         for tenth in 0..1200 {
             let now = start + Duration::from_millis(100 * tenth);
             let verdict = throttle.judge(HERE, now, || format!("number {tenth}"));
-            if let Verdict::Shown(before) = verdict {
+            if let WarningAction::Shown(before) = verdict {
                 shown.push((tenth, before));
             }
         }
@@ -243,7 +249,7 @@ mod tests {
             throttle.judge(HERE, now, String::new);
         }
         let there = throttle.judge(("there.rs", 1), now, String::new);
-        assert_eq!(there, Verdict::Shown(0));
+        assert_eq!(there, WarningAction::Shown(0));
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use speech::recipe::Recipe;
 
-use crate::exit::{Failure, Result};
+use crate::exit::{CommandError, Result};
 
 /// The recipe of the model in a run's `final` folder.
 pub fn recipe(folder: &Path) -> Result<Recipe> {
     let path = folder.join("recipe.json");
     let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::Data(format!(
+        CommandError::Data(format!(
             "{}: cannot be read: {error}; a model is a run's `final` folder",
             path.display()
         ))

@@ -4,9 +4,9 @@ use coordinator::{
     job::changes::listed,
     records::events::{Event, Record, Set},
 };
-use speech::{left_out::escaped, score::Score};
+use speech::{escape::escape, score::Score};
 
-use crate::output::{duration, percent, shown};
+use crate::output::{duration, percent};
 
 /// What happened, in a line. `synthetic` names figures that come from synthetic speech as such.
 pub fn sentence(event: &Event, synthetic: bool) -> String {
@@ -66,25 +66,25 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
         } => format!(
             "{} utterance {} is left out: {}",
             name(*set),
-            escaped(utterance),
-            escaped(reason)
+            escape(utterance),
+            escape(reason)
         ),
         Event::LeftOut { set, left_out } => {
             left_out.sentence(&format!("{} utterances", name(*set)))
         }
         Event::UnknownText { unknown } => format!("validation set: {unknown}"),
-        Event::Warned { message } => format!("warning: {}", escaped(message)),
+        Event::Warned { message } => format!("warning: {}", escape(message)),
         Event::Pinned { compute_class } => format!("compute class {compute_class}"),
         Event::WorkerJoined {
             name,
             compute_class,
             ..
-        } => format!("worker {} joined ({})", shown(name), shown(compute_class)),
-        Event::WorkerLeft { name, .. } => format!("worker {} left", shown(name)),
+        } => format!("worker {} joined ({})", escape(name), escape(compute_class)),
+        Event::WorkerLeft { name, .. } => format!("worker {} left", escape(name)),
         Event::WorkerLost { name, .. } => {
-            format!("worker {} was lost: not heard of too long", shown(name))
+            format!("worker {} was lost: not heard of too long", escape(name))
         }
-        Event::Waiting { reason } => format!("waits for {}", shown(reason)),
+        Event::Waiting { reason } => format!("waits for {}", escape(reason)),
         Event::Unaudited => {
             "a node that was to be computed by a second worker as well (`train.audit`) was not: \
              no other worker had time for it; the report counts such nodes"
@@ -105,7 +105,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             };
             format!(
                 "worker {worker} gave node {node} back{before}: {}",
-                shown(reason)
+                escape(reason)
             )
         }
         Event::Quarantined {
@@ -115,8 +115,8 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             reason,
         } => format!(
             "micro-batch {micro_batch} ({}) is left out by worker {worker}: {}",
-            shown(&utterances.join(", ")),
-            shown(reason)
+            escape(&utterances.join(", ")),
+            escape(reason)
         ),
         Event::StepSkipped { reason } => format!("the step is skipped: {reason}"),
         Event::Differed {
@@ -134,7 +134,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
         Event::WorkerQuarantined { name, node, .. } => {
             format!(
                 "worker {} gave wrong bits for node {node} and gets no more work",
-                shown(name)
+                escape(name)
             )
         }
         Event::StepRestarted => "the step begins again, without the worker in doubt".to_owned(),

@@ -8,7 +8,6 @@ use std::{
 };
 
 use clap::ValueEnum;
-use proto::text::is_misleading;
 use serde::Serialize;
 use speech::output_file::OutputFiles;
 
@@ -16,20 +15,20 @@ use crate::{exit::Result, stderr};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum OutputFormat {
     Text,
     Json,
 }
 
 /// Prints data in `format`: `value` as JSON, or what `text` makes of it.
 pub fn print<T: Serialize>(
-    format: Format,
+    format: OutputFormat,
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<()> {
     match format {
-        Format::Json => line(&serde_json::to_string_pretty(value)?),
-        Format::Text => line(&plain(text(value).trim_end_matches('\n'))),
+        OutputFormat::Json => line(&serde_json::to_string_pretty(value)?),
+        OutputFormat::Text => line(&plain(text(value).trim_end_matches('\n'))),
     }
 }
 
@@ -37,7 +36,7 @@ pub fn print<T: Serialize>(
 /// said goes to standard error.
 pub fn print_beside<T: Serialize>(
     files: &OutputFiles,
-    format: Format,
+    format: OutputFormat,
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<()> {
@@ -52,9 +51,9 @@ pub fn print_beside<T: Serialize>(
 /// ends other filters.
 pub fn line(text: &str) -> Result<()> {
     /// For messages that were said before it, where a person sees both on one terminal.
-    const BEFORE: Duration = Duration::from_millis(200);
+    const MESSAGES_TIMEOUT: Duration = Duration::from_millis(200);
     if io::stdout().is_terminal() {
-        stderr::flush(BEFORE);
+        stderr::flush(MESSAGES_TIMEOUT);
     }
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -70,8 +69,8 @@ pub fn message(text: &str) {
 
 /// Waits until what was said is written, where it is read.
 pub fn finish() {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    stderr::flush(PATIENCE);
+    const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+    stderr::flush(FLUSH_TIMEOUT);
 }
 
 /// Text that may have come from outside, without what would move a terminal's cursor.
@@ -88,14 +87,6 @@ fn plain(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
-}
-
-/// A name or a reason from outside as a part of a line: it neither ends the line nor turns it around.
-pub fn shown(text: &str) -> Cow<'_, str> {
-    match text.contains(is_misleading) {
-        true => Cow::Owned(proto::text::printable(text, usize::MAX)),
-        false => Cow::Borrowed(text),
-    }
 }
 
 /// Whether standard error is a person's terminal, on which a bar may move.
@@ -167,8 +158,6 @@ mod tests {
     fn text_from_outside_is_shown_without_its_controls() {
         assert_eq!(plain("two\n\tlines ü"), "two\n\tlines ü");
         assert_eq!(plain("a\x1b[2Jb\r\u{9b}c"), r"a\u{1b}[2Jb\r\u{9b}c");
-        assert_eq!(shown("ada:1"), "ada:1");
-        assert_eq!(shown("a\nb\u{202e}"), r"a\nb\u{202e}");
     }
 
     #[test]

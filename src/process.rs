@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use rustix::process::{Pid, Signal};
 use tokio::process::Child;
 
-use crate::exit::{Failure, Result};
+use crate::exit::{CommandError, Result};
 
 /// This program. A rebuild may have put another one in its place: the one that runs is meant.
 pub fn program() -> io::Result<PathBuf> {
@@ -26,7 +26,7 @@ pub fn end_with(parent: u32) -> Result<()> {
     let expected = i32::try_from(parent).ok().and_then(Pid::from_raw);
     if rustix::process::getppid() != expected {
         let told = "the process that started this one is gone".to_owned();
-        return Err(Failure::Infrastructure(told).into());
+        return Err(CommandError::Infrastructure(told).into());
     }
     Ok(())
 }

@@ -9,31 +9,31 @@ use std::{
 use coordinator::records::events::{Event, StepMetrics};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::{follow::News, narrate, output, screen};
+use crate::{follow::Update, narrate, output, screen};
 
 /// Off a terminal, steps are told at most this often.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// Off a terminal and on one, events of a kind that come in floods are shown this often and then once in a while.
-const FEW: u64 = 5;
-const WHILE: Duration = Duration::from_secs(10);
+const FLOOD_BURST: u64 = 5;
+const FLOOD_INTERVAL: Duration = Duration::from_secs(10);
 /// Utterances left out are named one by one up to this many; `logs` has them all.
-const NAMED: usize = 5;
+const NAMED_UTTERANCES: usize = 5;
 
 /// The view of one run.
-pub struct Progress {
+pub struct ProgressView {
     bar: Option<ProgressBar>,
     epochs: u32,
     steps: u64,
     synthetic: bool,
     left_out: usize,
     last_step: Option<StepMetrics>,
-    pace: Pace,
+    pace: StepPace,
     throughput: Throughput,
     told: Option<Instant>,
     floods: BTreeMap<&'static str, Flood>,
 }
 
-impl Progress {
+impl ProgressView {
     /// The view of a run of `epochs` epochs.
     pub fn new(epochs: u32) -> Self {
         let bar = output::is_attended().then(|| {
@@ -56,7 +56,7 @@ impl Progress {
             synthetic: false,
             left_out: 0,
             last_step: None,
-            pace: Pace::default(),
+            pace: StepPace::default(),
             throughput: Throughput::default(),
             told: None,
             floods: BTreeMap::new(),
@@ -64,11 +64,11 @@ impl Progress {
     }
 
     /// Shows what is new.
-    pub fn show(&mut self, news: News) {
+    pub fn show(&mut self, news: Update) {
         match news {
-            News::Event(record) => self.event(&record.event),
-            News::Step(metrics) => self.step(metrics),
-            News::Line(_) => {}
+            Update::Event(record) => self.event(&record.event),
+            Update::Step(metrics) => self.step(metrics),
+            Update::Line(_) => {}
         }
     }
 
@@ -105,8 +105,8 @@ impl Progress {
             Event::UtteranceLeftOut { .. } => {
                 self.left_out += 1;
                 match self.left_out - 1 {
-                    ..NAMED => {}
-                    NAMED => {
+                    ..NAMED_UTTERANCES => {}
+                    NAMED_UTTERANCES => {
                         return self.message("more utterances are left out; `unisono logs` names them, and the end counts them");
                     }
                     _ => return,
@@ -215,8 +215,8 @@ struct Flood {
 impl Flood {
     /// Where one more is to be shown, how many before it were not.
     fn judge(&mut self, now: Instant) -> Option<u64> {
-        let recent = |last: Instant| now.saturating_duration_since(last) < WHILE;
-        if self.shown >= FEW && self.last.is_some_and(recent) {
+        let recent = |last: Instant| now.saturating_duration_since(last) < FLOOD_INTERVAL;
+        if self.shown >= FLOOD_BURST && self.last.is_some_and(recent) {
             self.left_out += 1;
             return None;
         }
@@ -235,11 +235,11 @@ struct Throughput {
 }
 
 impl Throughput {
-    const KEEP: f64 = 0.95;
+    const DECAY: f64 = 0.95;
 
     fn add(&mut self, metrics: &StepMetrics) {
-        self.audio = Self::KEEP * self.audio + metrics.audio_seconds;
-        self.seconds = Self::KEEP * self.seconds + metrics.seconds;
+        self.audio = Self::DECAY * self.audio + metrics.audio_seconds;
+        self.seconds = Self::DECAY * self.seconds + metrics.seconds;
     }
 
     fn rate(&self) -> f64 {
@@ -250,16 +250,16 @@ impl Throughput {
 /// How long a step takes, evaluations included, over the run so far with more weight on the recent
 /// past.
 #[derive(Debug, Default)]
-struct Pace {
+struct StepPace {
     last: Option<(u64, Instant)>,
     mean: f64,
     weight: f64,
     paused: bool,
 }
 
-impl Pace {
+impl StepPace {
     /// One step weighs this much against all before it.
-    const NEWEST: f64 = 0.01;
+    const NEWEST_WEIGHT: f64 = 0.01;
 
     /// An evaluation lies between this step and the next: its time is no step's.
     const fn pause(&mut self) {
@@ -273,8 +273,8 @@ impl Pace {
         {
             let each = (now - at).as_secs_f64() / (step - last) as f64;
             for _ in last..step.min(last + 1000) {
-                self.mean = (1.0 - Self::NEWEST) * self.mean + Self::NEWEST * each;
-                self.weight = (1.0 - Self::NEWEST) * self.weight + Self::NEWEST;
+                self.mean = (1.0 - Self::NEWEST_WEIGHT) * self.mean + Self::NEWEST_WEIGHT * each;
+                self.weight = (1.0 - Self::NEWEST_WEIGHT) * self.weight + Self::NEWEST_WEIGHT;
             }
         }
         self.paused = false;
@@ -309,7 +309,7 @@ mod tests {
     fn the_pace_leaves_evaluations_out() {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut pace = Pace::default();
+        let mut pace = StepPace::default();
         assert_eq!(pace.seconds_a_step(), None);
         pace.step(1, at(0));
         pace.step(2, at(2));

@@ -10,19 +10,19 @@ use std::{
 };
 
 /// Bytes that wait for the reader at most; what comes on top is lost.
-const MOST: usize = 1 << 20;
+const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// Bytes that may wait when a frame of a moving line is shown: an old one is of no use.
-const MOST_AT_FRAME: usize = 4 << 10;
+const MAX_QUEUED_FOR_FRAMES: usize = 4 << 10;
 
 /// Texts on their way to a writer that may stand still.
 #[derive(Debug, Default)]
 struct Pipe {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     texts: VecDeque<Vec<u8>>,
     bytes: usize,
     /// Texts that found no room since the last one that did.
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -40,7 +40,7 @@ impl Pipe {
     fn put(&self, text: Vec<u8>, most: usize) {
         let mut state = self.lock();
         if state.bytes + text.len() > most && state.bytes > 0 {
-            state.lost += u64::from(most == MOST);
+            state.lost += u64::from(most == MAX_QUEUED_BYTES);
             return;
         }
         if state.lost > 0 {
@@ -105,13 +105,13 @@ fn pipe() -> Option<&'static Arc<Pipe>> {
 /// Writes to standard error itself. Whether it is still read is no reason to stop; one that was set not to
 /// block by whoever shares it is tried again.
 fn write_through(mut text: &[u8]) {
-    const PAUSE: Duration = Duration::from_millis(20);
+    const RETRY_PAUSE: Duration = Duration::from_millis(20);
     while !text.is_empty() {
         match io::stderr().write(text) {
             Ok(0) => return,
             Ok(written) => text = &text[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY_PAUSE),
             Err(_) => return,
         }
     }
@@ -129,12 +129,12 @@ fn put(text: &[u8], most: usize) {
 
 /// Sends `text` to standard error as it is.
 pub fn write(text: &[u8]) {
-    put(text, MOST);
+    put(text, MAX_QUEUED_BYTES);
 }
 
 /// Sends a frame of a moving line, unless much waits already.
 pub fn write_frame(text: &[u8]) {
-    put(text, MOST_AT_FRAME);
+    put(text, MAX_QUEUED_FOR_FRAMES);
 }
 
 /// Waits until everything is written, for `patience` at most.
@@ -185,17 +185,20 @@ mod tests {
     fn nobody_waits_for_a_reader_that_stopped_and_what_is_lost_is_counted() {
         let (pipe, go_on, read) = stuck();
         for _ in 0..1000 {
-            pipe.put(vec![b'x'; 10_000], MOST);
+            pipe.put(vec![b'x'; 10_000], MAX_QUEUED_BYTES);
         }
         let held = pipe.lock().bytes;
-        assert!(held <= MOST && held > MOST - 20_000, "{held}");
+        assert!(
+            held <= MAX_QUEUED_BYTES && held > MAX_QUEUED_BYTES - 20_000,
+            "{held}"
+        );
         assert!(!pipe.flush(Duration::from_millis(1)));
-        let kept = MOST / 10_000;
+        let kept = MAX_QUEUED_BYTES / 10_000;
         for _ in 0..kept {
             go_on.send(()).unwrap();
         }
         assert!(pipe.flush(Duration::from_secs(60)));
-        pipe.put(b"after\n".to_vec(), MOST);
+        pipe.put(b"after\n".to_vec(), MAX_QUEUED_BYTES);
         for _ in 0..2 {
             go_on.send(()).unwrap();
         }
@@ -214,26 +217,26 @@ mod tests {
     fn frames_are_dropped_while_others_wait_and_do_not_count_as_lost() {
         let (pipe, _go_on, _read) = stuck();
         for _ in 0..1000 {
-            pipe.put(vec![b'-'; 100], MOST_AT_FRAME);
+            pipe.put(vec![b'-'; 100], MAX_QUEUED_FOR_FRAMES);
         }
         let state = pipe.lock();
-        assert!(state.bytes <= MOST_AT_FRAME, "{}", state.bytes);
+        assert!(state.bytes <= MAX_QUEUED_FOR_FRAMES, "{}", state.bytes);
         assert_eq!(state.lost, 0);
     }
 
     #[test]
     fn texts_come_in_order_and_a_single_long_one_is_not_lost() {
         let (pipe, go_on, read) = stuck();
-        pipe.put(vec![b'a'; 2 * MOST], MOST);
+        pipe.put(vec![b'a'; 2 * MAX_QUEUED_BYTES], MAX_QUEUED_BYTES);
         go_on.send(()).unwrap();
         assert!(pipe.flush(Duration::from_secs(60)));
         for text in ["one", "two", "three"] {
-            pipe.put(text.as_bytes().to_vec(), MOST);
+            pipe.put(text.as_bytes().to_vec(), MAX_QUEUED_BYTES);
             go_on.send(()).unwrap();
         }
         assert!(pipe.flush(Duration::from_secs(60)));
         let seen: Vec<Vec<u8>> = read.try_iter().collect();
-        assert_eq!(seen[0].len(), 2 * MOST);
+        assert_eq!(seen[0].len(), 2 * MAX_QUEUED_BYTES);
         assert_eq!(
             seen[1..],
             [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]

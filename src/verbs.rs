@@ -27,19 +27,19 @@ mod workers;
 use crate::{
     args::{self, Verb},
     environment,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output,
 };
 
 /// Runs a verb to its end.
 pub fn run(verb: Verb) -> Result<()> {
     // Before anything is done: a name that is mistyped would never be noticed.
-    proto::failpoint::ordered().map_err(|unknown| Failure::Usage(unknown.to_string()))?;
+    proto::failpoint::ordered().map_err(|unknown| CommandError::Usage(unknown.to_string()))?;
     let warnings = environment::check()?;
     // A worker's parent has said it.
     if !matches!(
         &verb,
-        Verb::Worker(args::Worker {
+        Verb::Worker(args::WorkerArgs {
             parent: Some(_),
             ..
         })

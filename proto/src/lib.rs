@@ -27,7 +27,6 @@ pub mod pieces;
 mod seqlock;
 pub mod shared_memory;
 pub mod tensor;
-pub mod text;
 pub mod tree;
 pub mod wire;
 

@@ -19,6 +19,14 @@ pub enum Wire {
 }
 
 impl Wire {
+    /// Its name in jobs and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// Bytes of an element.
     pub const fn bytes(self) -> usize {
         match self {

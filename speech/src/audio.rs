@@ -18,38 +18,38 @@ mod blocks;
 mod chunked;
 mod codec;
 mod coded;
+mod decode_problem;
 mod error;
+mod file_type;
 mod flac;
-mod form;
 mod input;
-mod kind;
 mod layout;
 mod mixing;
 mod mp4;
 mod mpeg;
 mod ogg;
 mod opus;
+mod packet_stream;
 mod pcm;
-mod problem;
 pub mod raw;
 mod resample;
 mod segments;
 mod sphere;
-mod stream;
+mod stored_as;
 mod track;
-mod unread;
+mod unsupported;
 mod wave;
 mod webm;
 mod write;
 
-pub use blocks::Blocks;
+pub use blocks::AudioBlocks;
 pub use error::AudioError;
 pub use resample::{resample, resampled_len};
 pub use segments::Segments;
 pub use write::{float_header, write_wav};
 
 use error::read_error;
-use form::Form;
+use stored_as::StoredAs;
 
 /// Sampling rates that are believed and can be made, in Hz. Below, a second of audio could become
 /// hundreds when resampled; above, no microphone for speech goes.
@@ -57,11 +57,11 @@ pub const RATES: RangeInclusive<u32> = 1_000..=384_000;
 
 /// The loudest amplitude taken from a float file. Full scale is 1; files with floats on the 16-bit scale
 /// exist and do no harm; far above that, squares would leave the range of `f32`.
-pub const LOUDEST: f32 = 65_536.0;
+pub const MAX_AMPLITUDE: f32 = 65_536.0;
 
 /// Whether `value` can be computed with: finite, and not far beyond full scale.
 pub(crate) fn is_amplitude(value: f32) -> bool {
-    value.abs() <= LOUDEST
+    value.abs() <= MAX_AMPLITUDE
 }
 
 /// One channel of sound: amplitudes in `[-1, 1]`, `sample_rate` of them a second.
@@ -94,7 +94,7 @@ impl AudioInfo {
 
 /// A recording, or a part of one, that was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Heard {
+pub struct DecodedAudio {
     pub audio: Audio,
     /// Whether it has channels of opposite phase, of whose mean nothing is left. Another channel may be chosen.
     pub cancels: bool,
@@ -116,7 +116,7 @@ pub fn read(path: &Path) -> Result<Audio, AudioError> {
 pub fn read_utterance(utterance: &Utterance) -> Result<Audio, AudioError> {
     let path = utterance.audio.as_path();
     let (mut file, length) = open(path)?;
-    let form = Form::of(&mut file, length, path)?;
+    let form = StoredAs::of(&mut file, length, path)?;
     let info = form.info(&mut file, path)?;
     let part = utterance.segment(info.frames, info.sample_rate);
     let heard = form.read(&mut file, part, utterance.channel, path)?;
@@ -141,9 +141,9 @@ pub fn read_part(
     path: &Path,
     part: Option<Range<u64>>,
     channel: Option<u16>,
-) -> Result<Heard, AudioError> {
+) -> Result<DecodedAudio, AudioError> {
     let (mut file, length) = open(path)?;
-    let form = Form::of(&mut file, length, path)?;
+    let form = StoredAs::of(&mut file, length, path)?;
     form.read(&mut file, part, channel, path)
 }
 
@@ -172,10 +172,10 @@ pub fn decode_part(
     bytes: &[u8],
     part: Option<Range<u64>>,
     channel: Option<u16>,
-) -> Result<Heard, AudioError> {
+) -> Result<DecodedAudio, AudioError> {
     let path = Path::new(name);
-    let form = Form::of(&mut Cursor::new(bytes), bytes.len() as u64, path)?;
-    if let Form::Coded(container, at) = &form {
+    let form = StoredAs::of(&mut Cursor::new(bytes), bytes.len() as u64, path)?;
+    if let StoredAs::Coded(container, at) = &form {
         let packed = &bytes[at.start as usize..at.end as usize];
         return coded::decode(*container, packed, part, channel, path);
     }
@@ -202,14 +202,14 @@ pub fn cut(mut audio: Audio, part: Range<u64>, path: &Path) -> Result<Audio, Aud
 
 /// Whether segments of the file with these `bytes` are cheap: its samples lie where they can be sought.
 pub fn is_plain(bytes: &[u8]) -> bool {
-    let form = Form::of(&mut Cursor::new(bytes), bytes.len() as u64, Path::new(""));
-    matches!(form, Ok(Form::Plain(_)))
+    let form = StoredAs::of(&mut Cursor::new(bytes), bytes.len() as u64, Path::new(""));
+    matches!(form, Ok(StoredAs::Plain(_)))
 }
 
 /// [`is_plain`] of the file at `path`.
 fn is_plain_file(path: &Path) -> bool {
-    let form = open(path).and_then(|(mut file, length)| Form::of(&mut file, length, path));
-    matches!(form, Ok(Form::Plain(_)))
+    let form = open(path).and_then(|(mut file, length)| StoredAs::of(&mut file, length, path));
+    matches!(form, Ok(StoredAs::Plain(_)))
 }
 
 /// What a recording is and how long it lasts, by its header and the file's size; where a header does not say how
@@ -219,7 +219,7 @@ fn is_plain_file(path: &Path) -> bool {
 /// When it is no recording that is read.
 pub fn inspect(path: &Path) -> Result<AudioInfo, AudioError> {
     let (mut file, length) = open(path)?;
-    let form = Form::of(&mut file, length, path)?;
+    let form = StoredAs::of(&mut file, length, path)?;
     form.info(&mut file, path)
 }
 
@@ -229,7 +229,7 @@ pub fn inspect(path: &Path) -> Result<AudioInfo, AudioError> {
 /// As [`inspect`].
 pub fn inspect_bytes(name: &str, bytes: &[u8]) -> Result<AudioInfo, AudioError> {
     let (path, length) = (Path::new(name), bytes.len() as u64);
-    let form = Form::of(&mut Cursor::new(bytes), length, path)?;
+    let form = StoredAs::of(&mut Cursor::new(bytes), length, path)?;
     form.info(&mut Cursor::new(bytes), path)
 }
 

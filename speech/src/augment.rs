@@ -13,7 +13,7 @@ mod noise;
 mod room;
 mod speed;
 
-pub use augmenter::{Augmenter, Occasion, Recording};
+pub use augmenter::{AugmentInput, Augmenter, Occasion};
 pub use masks::spec_augment;
 pub use noise::NoiseKind;
 

@@ -48,11 +48,11 @@ pub struct GlobalBatch {
 const EPOCH_ORDER: u64 = 0x6570_6f63;
 
 /// Most global batches that are sorted together. Larger pools pad less; smaller ones mix more.
-const POOL: usize = 16;
+const POOL_BATCHES: usize = 16;
 
 /// An epoch is cut into at least this many pools where it has the batches for it: a pool of the
 /// whole corpus would put the same utterances together in every epoch.
-const POOLS: usize = 4;
+const MAX_POOLS: usize = 4;
 
 /// Every utterance of `lengths` exactly once, shuffled, with those of like length together.
 ///
@@ -66,7 +66,7 @@ pub fn epoch(lengths: &[u64], config: BatchConfig, seed: u64, epoch: u64) -> Vec
     stream.shuffle(&mut order);
 
     let batches = lengths.len().div_ceil(config.batch);
-    let pool = (batches / POOLS).clamp(1, POOL);
+    let pool = (batches / MAX_POOLS).clamp(1, POOL_BATCHES);
     let mut epoch = Vec::with_capacity(batches);
     for pool in order.chunks_mut(pool * config.batch) {
         pool.sort_by_key(|&index| lengths[index as usize]);

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::escape::escape;
 use crate::manifest::Utterance;
 use crate::tolerance::{MaxBad, TooManyBad};
 use crate::{
@@ -22,8 +23,8 @@ mod an4;
 pub mod common_voice;
 mod draft;
 pub mod festvox;
+mod findings;
 mod folders;
-mod found;
 mod fsdd;
 pub mod hold_out;
 pub mod kaldi;
@@ -32,14 +33,14 @@ mod list;
 pub mod ljspeech;
 mod speech_commands;
 
-pub use draft::Draft;
-pub use found::{Found, PassedOver};
+pub use draft::UtteranceDraft;
+pub use findings::{ImportFindings, PassedOver};
 pub use hold_out::{HoldOut, HoldOutError, split};
-pub use list::{List, Place};
+pub use list::{List, ListPosition};
 
 /// A layout that can be imported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum CorpusFormat {
     /// CMU's AN4 ("census"): `etc/an4_train.{fileids,transcription}` and `wav/`.
     An4,
     /// Mozilla's Common Voice, one language: `train.tsv`, `dev.tsv`, `test.tsv` and `clips/`.
@@ -62,7 +63,7 @@ pub enum Format {
     SpeechCommands12,
 }
 
-impl Format {
+impl CorpusFormat {
     pub const ALL: [Self; 10] = [
         Self::An4,
         Self::CommonVoice,
@@ -77,7 +78,7 @@ impl Format {
     ];
 }
 
-impl fmt::Display for Format {
+impl fmt::Display for CorpusFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::An4 => "an4",
@@ -94,7 +95,7 @@ impl fmt::Display for Format {
     }
 }
 
-impl FromStr for Format {
+impl FromStr for CorpusFormat {
     type Err = UnknownFormat;
 
     fn from_str(text: &str) -> Result<Self, UnknownFormat> {
@@ -109,7 +110,7 @@ impl FromStr for Format {
 
 /// No format has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("unknown corpus format {name:?}; known: {}", Format::ALL.map(|format| format.to_string()).join(", "))]
+#[error("unknown corpus format {name:?}; known: {}", CorpusFormat::ALL.map(|format| format.to_string()).join(", "))]
 pub struct UnknownFormat {
     pub name: String,
 }
@@ -131,7 +132,7 @@ pub struct Imported {
 
 /// What was read of a corpus.
 #[derive(Debug)]
-pub struct Corpus {
+pub struct ImportedCorpus {
     pub utterances: Vec<Imported>,
     /// Lines and recordings that should be utterances and cannot be used.
     pub left_out: Vec<ImportError>,
@@ -155,7 +156,7 @@ pub enum ImportError {
     Read { path: PathBuf, error: io::Error },
     #[error("{} is not laid out as {format} is: {expected}", path.display())]
     Layout {
-        format: Format,
+        format: CorpusFormat,
         path: PathBuf,
         expected: String,
     },
@@ -219,39 +220,31 @@ impl ImportError {
 }
 
 /// Problems that are told one by one.
-const TOLD: usize = 5;
+const NAMED_ERRORS: usize = 5;
 
 /// The first of `bad` and how many more there are, a line each, however a file is called.
 pub fn shown(bad: &[ImportError]) -> Vec<String> {
     let mut lines: Vec<String> = bad
         .iter()
-        .take(TOLD)
-        .map(|one| plain(&one.to_string()))
+        .take(NAMED_ERRORS)
+        .map(|one| escape(&one.to_string()).into_owned())
         .collect();
-    match bad.len().saturating_sub(TOLD) {
+    match bad.len().saturating_sub(NAMED_ERRORS) {
         0 => {}
         more => lines.push(format!("and {more} more")),
     }
     lines
 }
 
-/// `text` on one line, without what moves a terminal's cursor.
-pub fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => plain.extend(character.escape_default()),
-            false => plain.push(character),
-        }
-    }
-    plain
-}
-
 /// The corpus at `source`, its utterances in an order that depends on the corpus alone.
 ///
 /// # Errors
 /// When the corpus is laid out otherwise, or more of it cannot be used than `options` allow.
-pub fn read(format: Format, source: &Path, options: Options) -> Result<Corpus, ImportError> {
+pub fn read(
+    format: CorpusFormat,
+    source: &Path,
+    options: Options,
+) -> Result<ImportedCorpus, ImportError> {
     if !source.is_dir() {
         let error = fs::read_dir(source)
             .err()
@@ -262,19 +255,22 @@ pub fn read(format: Format, source: &Path, options: Options) -> Result<Corpus, I
         });
     }
     let found = match format {
-        Format::An4 => an4::read(source),
-        Format::CommonVoice => common_voice::read(source),
-        Format::Festvox => festvox::read(source),
-        Format::Folders => folders::read(source),
-        Format::Fsdd => fsdd::read(source),
-        Format::Kaldi => kaldi::read(source),
-        Format::LibriSpeech => librispeech::read(source),
-        Format::LjSpeech => ljspeech::read(source),
-        Format::SpeechCommands => speech_commands::read(source),
-        Format::SpeechCommands12 => speech_commands::read_twelve(source),
+        CorpusFormat::An4 => an4::read(source),
+        CorpusFormat::CommonVoice => common_voice::read(source),
+        CorpusFormat::Festvox => festvox::read(source),
+        CorpusFormat::Folders => folders::read(source),
+        CorpusFormat::Fsdd => fsdd::read(source),
+        CorpusFormat::Kaldi => kaldi::read(source),
+        CorpusFormat::LibriSpeech => librispeech::read(source),
+        CorpusFormat::LjSpeech => ljspeech::read(source),
+        CorpusFormat::SpeechCommands => speech_commands::read(source),
+        CorpusFormat::SpeechCommands12 => speech_commands::read_twelve(source),
     };
     let mut found = found?;
-    found.drafts.par_iter_mut().for_each(Draft::find_form);
+    found
+        .drafts
+        .par_iter_mut()
+        .for_each(UtteranceDraft::find_form);
     found.survey(source);
     draft::measure(found, options)
 }

@@ -8,25 +8,25 @@ use serde::Serialize;
 use crate::manifest::{Manifest, ROUNDING, Utterance};
 use crate::text::Vocabulary;
 
-mod ends;
 mod lookalikes;
+mod rounded_durations;
 mod sound;
 mod splits;
 
-pub use ends::cut_ends;
-pub use sound::{Sound, listen};
-pub use splits::{Heard, shared, shared_files};
+pub use rounded_durations::cut_ends;
+pub use sound::{SoundMeasures, measure};
+pub use splits::{InspectedManifest, shared, shared_files};
 
 /// Most frequent words that are told.
-const FREQUENT: usize = 20;
+const FREQUENT_WORDS: usize = 20;
 /// Characters that are said in a second by nobody; what people read is about 15.
-const FASTEST: f64 = 25.0;
+const MAX_CHARACTERS_PER_SECOND: f64 = 25.0;
 /// Characters that are always allowed: a word may be cut close.
-const ALWAYS: f64 = 5.0;
+const ALWAYS_ALLOWED_SECONDS: f64 = 5.0;
 /// Share of samples at full scale from which a recording counts as clipped.
-const CLIPPED: f64 = 1e-3;
+const CLIPPED_SHARE: f64 = 1e-3;
 /// Peak, as a share of full scale, below which nobody is heard: -50 dB.
-const SILENT: f32 = 0.003_162;
+const SILENT_RMS: f32 = 0.003_162;
 
 /// What one manifest holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -153,25 +153,25 @@ fn histogram(seconds: &[f64]) -> Vec<Bin> {
 /// Listens to everything that the named manifests name, in parallel, and says what is in each and what they
 /// share.
 pub fn inspect(manifests: &[(&str, &Manifest)]) -> (Vec<Inspection>, Vec<Suspect>) {
-    let sounds: Vec<Vec<Result<Sound, String>>> = manifests
+    let sounds: Vec<Vec<Result<SoundMeasures, String>>> = manifests
         .iter()
-        .map(|(_, manifest)| listen(&manifest.utterances))
+        .map(|(_, manifest)| measure(&manifest.utterances))
         .collect();
     let described = manifests.iter().zip(&sounds);
     let described = described.map(|((_, manifest), sounds)| describe(manifest, sounds));
-    let heard: Vec<Heard> = manifests
+    let inspected: Vec<InspectedManifest> = manifests
         .iter()
         .zip(&sounds)
-        .map(|((name, manifest), sounds)| Heard {
+        .map(|((name, manifest), sounds)| InspectedManifest {
             name,
             utterances: &manifest.utterances,
             sounds,
         })
         .collect();
-    (described.collect(), shared(&heard))
+    (described.collect(), shared(&inspected))
 }
 
-fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection {
+fn describe(manifest: &Manifest, sounds: &[Result<SoundMeasures, String>]) -> Inspection {
     let utterances = &manifest.utterances;
     let mut speakers = BTreeMap::new();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -189,7 +189,7 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
     let mut sample_rates = BTreeMap::new();
     let mut problems = Vec::new();
     let mut suspects = Vec::new();
-    let mut heard: BTreeMap<[u8; 32], &str> = BTreeMap::new();
+    let mut inspected: BTreeMap<[u8; 32], &str> = BTreeMap::new();
     for (utterance, sound) in utterances.iter().zip(sounds) {
         let mut suspect = |suspicion, why| {
             suspects.push(Suspect {
@@ -213,13 +213,13 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
         for (suspicion, why) in sound.suspicions(&utterance.text) {
             suspect(suspicion, why);
         }
-        match heard.get(&sound.digest) {
+        match inspected.get(&sound.digest) {
             Some(first) => suspect(
                 Suspicion::Duplicate,
                 format!("it has the same samples as {first:?}"),
             ),
             None => {
-                heard.insert(sound.digest, &utterance.id);
+                inspected.insert(sound.digest, &utterance.id);
             }
         }
     }
@@ -256,7 +256,7 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
         rare_words: counts.values().filter(|count| **count == 1).count(),
         frequent_words: frequent
             .into_iter()
-            .take(FREQUENT)
+            .take(FREQUENT_WORDS)
             .map(|(word, count)| (word.to_owned(), count))
             .collect(),
         distinct_transcripts: texts.len(),
@@ -267,7 +267,7 @@ fn describe(manifest: &Manifest, sounds: &[Result<Sound, String>]) -> Inspection
     }
 }
 
-fn wrong_length(utterance: &Utterance, sound: &Sound) -> Option<String> {
+fn wrong_length(utterance: &Utterance, sound: &SoundMeasures) -> Option<String> {
     let wrong = (sound.seconds - utterance.duration).abs() > ROUNDING;
     wrong.then(|| {
         format!(
@@ -279,17 +279,17 @@ fn wrong_length(utterance: &Utterance, sound: &Sound) -> Option<String> {
     })
 }
 
-impl Sound {
+impl SoundMeasures {
     fn suspicions(&self, text: &str) -> Vec<(Suspicion, String)> {
         let mut found = Vec::new();
-        if self.at_full_scale > CLIPPED {
+        if self.at_full_scale > CLIPPED_SHARE {
             let share = 100.0 * self.at_full_scale;
             found.push((
                 Suspicion::Clipped,
                 format!("{share:.1} % of its samples are at full scale"),
             ));
         }
-        if self.peak < SILENT {
+        if self.peak < SILENT_RMS {
             let decibels = 20.0 * f64::from(self.peak).log10();
             found.push((
                 Suspicion::Silent,
@@ -297,7 +297,7 @@ impl Sound {
             ));
         }
         let characters = text.chars().filter(|one| !one.is_whitespace()).count() as f64;
-        if characters > FASTEST * self.seconds + ALWAYS {
+        if characters > MAX_CHARACTERS_PER_SECOND * self.seconds + ALWAYS_ALLOWED_SECONDS {
             found.push((
                 Suspicion::TooLong,
                 format!("{characters} characters in {:.2} s", self.seconds),

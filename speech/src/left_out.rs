@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     audio::AudioError,
+    escape::escape,
     front_end::FrontEndError,
     tolerance::{MaxBad, TooManyBad},
 };
@@ -159,7 +160,7 @@ impl LeftOut {
     /// Examples that are kept.
     const EXAMPLES: usize = 10;
     /// Characters that are kept of a reason: it may come from a peer.
-    const LONGEST_REASON: usize = 400;
+    const MAX_REASON_CHARACTERS: usize = 400;
 
     /// None, of a set of `total`.
     pub fn of(total: usize) -> Self {
@@ -180,7 +181,7 @@ impl LeftOut {
         if self.examples.len() < Self::EXAMPLES {
             self.examples.push(Example {
                 utterance: utterance.to_owned(),
-                reason: told.chars().take(Self::LONGEST_REASON).collect(),
+                reason: told.chars().take(Self::MAX_REASON_CHARACTERS).collect(),
             });
         }
     }
@@ -237,28 +238,16 @@ impl LeftOut {
 
 /// The first few, for the end of a sentence.
 fn named(examples: &[Example]) -> String {
-    const NAMED: usize = 5;
+    const NAMED_EXAMPLES: usize = 5;
     let named: Vec<String> = examples
         .iter()
-        .take(NAMED)
-        .map(|one| format!("{:?}: {}", one.utterance, escaped(&one.reason)))
+        .take(NAMED_EXAMPLES)
+        .map(|one| format!("{:?}: {}", one.utterance, escape(&one.reason)))
         .collect();
     match named.is_empty() {
         true => String::new(),
         false => format!(". The first: {}", named.join("; ")),
     }
-}
-
-/// `text` with control characters written out, so that text from outside cannot steer a terminal.
-pub fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => escaped.extend(character.escape_debug()),
-            false => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -330,7 +319,6 @@ mod tests {
         left_out.add("a\u{1b}[2J", Reason::Damaged, "b\u{7}\u{9b}31m");
         let error = left_out.check(MaxBad::Default).unwrap_err().to_string();
         assert!(error.chars().all(|one| !one.is_control()), "{error:?}");
-        assert_eq!(escaped("é\n"), "é\\n");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod augment;
 pub mod batching;
 pub mod decode;
 pub mod error_class;
+pub mod escape;
 pub mod features;
 pub mod front_end;
 pub mod import;

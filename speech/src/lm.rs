@@ -10,20 +10,20 @@ use std::collections::HashMap;
 mod arpa;
 mod counts;
 mod discounts;
-mod foreign;
+mod other_formats;
 mod perplexity;
 mod rename;
 mod sentence;
 mod train;
 mod trie;
-mod unusual;
+mod warnings;
 mod write;
 
-pub use arpa::{LineProblem, LmError, MAX_ORDER};
+pub use arpa::{ArpaLineError, LmError, MAX_ORDER};
 pub use discounts::Discounts;
 pub use perplexity::Perplexity;
 pub use sentence::{is_mark, reserved_word, sentence_words};
-pub use train::{MAX_TRAINED_ORDER, TrainError, Trained, train};
+pub use train::{MAX_TRAINED_ORDER, TrainError, TrainedLm, train};
 
 /// A word's number in a model.
 pub type WordId = u32;
@@ -36,16 +36,16 @@ pub const BEGIN_WORD: &str = "<s>";
 pub const END_WORD: &str = "</s>";
 
 /// The base-10 logarithm that stands for a probability of zero, as in SRILM's files.
-pub const NEVER: f32 = -99.0;
+pub const LOG10_ZERO: f32 = -99.0;
 
 /// What a model remembers of the words so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct State(u32);
+pub struct LmState(u32);
 
 /// A backoff n-gram model.
 #[derive(Clone, Debug)]
 pub struct NgramModel {
-    words: Words,
+    words: WordTable,
     /// Where the nodes of each length of n-gram start: 0 for the root, then 1, and behind the last
     /// length their number.
     levels: Vec<usize>,
@@ -95,17 +95,17 @@ impl NgramModel {
     }
 
     /// Before the first word of a sentence.
-    pub fn begin(&self) -> State {
+    pub fn begin(&self) -> LmState {
         match self.find(BEGIN_WORD) {
             Some(begin) => self.after(self.unigram(begin)),
-            None => State::default(),
+            None => LmState::default(),
         }
     }
 
     /// The base-10 logarithm of the probability of `word` after `state`, and the state behind it.
     /// Katz' backoff as ARPA files mean it: the longest n-gram that is there, times the backoff weights
     /// of the contexts that were too long.
-    pub fn score(&self, state: State, word: WordId) -> (f64, State) {
+    pub fn score(&self, state: LmState, word: WordId) -> (f64, LmState) {
         let mut context = state.0;
         let mut weight = 0.0;
         loop {
@@ -115,7 +115,7 @@ impl NgramModel {
             }
             if context == 0 {
                 // A number that no word has: nothing is known of it.
-                return (weight + f64::from(NEVER), State::default());
+                return (weight + f64::from(LOG10_ZERO), LmState::default());
             }
             weight += f64::from(self.back[context as usize]);
             context = self.link[context as usize];
@@ -124,7 +124,7 @@ impl NgramModel {
 
     /// The base-10 logarithm of the probability that the sentence ends after `state`; 0 for a model
     /// without an end of sentences.
-    pub fn end(&self, state: State) -> f64 {
+    pub fn end(&self, state: LmState) -> f64 {
         self.find(END_WORD)
             .map_or(0.0, |end| self.score(state, end).0)
     }
@@ -134,11 +134,11 @@ impl NgramModel {
     }
 
     /// The state behind the n-gram of `node`: itself, or its longest suffix where nothing is longer.
-    fn after(&self, node: u32) -> State {
+    fn after(&self, node: u32) -> LmState {
         if (node as usize) < self.back.len() {
-            State(node)
+            LmState(node)
         } else {
-            State(self.link[node as usize])
+            LmState(self.link[node as usize])
         }
     }
 
@@ -156,13 +156,13 @@ impl NgramModel {
 
 /// Words and their numbers.
 #[derive(Clone, Debug, Default)]
-struct Words {
+struct WordTable {
     names: Vec<Box<str>>,
     /// Only looked up in: its order reaches nothing.
     numbers: HashMap<Box<str>, WordId>,
 }
 
-impl Words {
+impl WordTable {
     fn find(&self, word: &str) -> Option<WordId> {
         self.numbers.get(word).copied()
     }

@@ -19,10 +19,10 @@ use crate::{
 mod ids;
 mod line;
 
-pub use line::LineProblem;
+pub use line::LineError;
 
 use ids::Ids;
-use line::{Block, Line};
+use line::{LineBlock, ParsedLine};
 
 /// One recording, or a segment of one, and what was said in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,7 +87,7 @@ pub enum ManifestError {
     Line {
         path: PathBuf,
         line: usize,
-        problem: LineProblem,
+        problem: LineError,
         /// Lines behind it that have something wrong with them too.
         others: usize,
     },
@@ -122,17 +122,17 @@ fn and_more(others: usize) -> String {
 #[error("line {line}: {problem}")]
 pub struct BadLine {
     pub line: usize,
-    pub problem: LineProblem,
+    pub problem: LineError,
 }
 
 /// Lines with something wrong that are kept to be told; all are counted.
-const KEPT: usize = 100_000;
+const MAX_LEFT_OUT_KEPT: usize = 100_000;
 
 /// A file as it was read.
 struct Parsed {
     utterances: Vec<Utterance>,
     digest: String,
-    /// The first [`KEPT`], in the file's order.
+    /// The first [`MAX_LEFT_OUT_KEPT`], in the file's order.
     bad: Vec<BadLine>,
     bad_count: usize,
 }
@@ -259,10 +259,10 @@ fn encode(
             error,
         };
         let audio = std::path::absolute(&utterance.audio).map_err(unnamed)?;
-        let written = Written {
+        let written = ManifestLine {
             id: &utterance.id,
             audio_filepath: name(&audio).to_str().ok_or_else(|| {
-                at_line(LineProblem::PathNotUtf8 {
+                at_line(LineError::PathNotUtf8 {
                     id: utterance.id.clone(),
                 })
             })?,
@@ -279,7 +279,7 @@ fn encode(
 }
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct ManifestLine<'a> {
     id: &'a str,
     audio_filepath: &'a str,
     /// Left out where it is 0, which is what its absence means.
@@ -313,10 +313,10 @@ fn parse(reader: impl BufRead, path: &Path) -> Result<Parsed, ManifestError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut reader = text_file::utf8(reader).map_err(|error| unreadable(path, error))?;
     let mut hasher = blake3::Hasher::new();
-    let mut block = Block::default();
+    let mut block = LineBlock::default();
     let mut bad = Vec::new();
     let mut bad_count = 0;
-    let mut lines: Vec<(usize, Line)> = Vec::new();
+    let mut lines: Vec<(usize, ParsedLine)> = Vec::new();
     let mut next = 1;
     while block
         .fill(&mut reader, &mut next, &mut hasher)
@@ -328,12 +328,12 @@ fn parse(reader: impl BufRead, path: &Path) -> Result<Parsed, ManifestError> {
                 Ok(Some(line)) => lines.push((number, line)),
                 Err(mut problem) => {
                     // At the beginning, it is the whole file's, and no line of it can be read.
-                    let fatal = problem == LineProblem::Array && lines.is_empty() && bad_count == 0;
-                    if problem == LineProblem::Array && !fatal {
-                        problem = LineProblem::NotAnObject;
+                    let fatal = problem == LineError::Array && lines.is_empty() && bad_count == 0;
+                    if problem == LineError::Array && !fatal {
+                        problem = LineError::NotAnObject;
                     }
                     bad_count += 1;
-                    if bad.len() < KEPT {
+                    if bad.len() < MAX_LEFT_OUT_KEPT {
                         let line = number;
                         bad.push(BadLine { line, problem });
                     }
@@ -353,7 +353,7 @@ fn parse(reader: impl BufRead, path: &Path) -> Result<Parsed, ManifestError> {
     bad_count += repeated.len();
     bad.extend(repeated);
     bad.sort_by_key(|one| one.line);
-    bad.truncate(KEPT);
+    bad.truncate(MAX_LEFT_OUT_KEPT);
     if utterances.is_empty() && bad.is_empty() {
         return Err(ManifestError::Empty {
             path: path.to_owned(),

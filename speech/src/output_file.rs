@@ -18,7 +18,7 @@ use crate::error_class::{self, Class, Classify};
 pub type Content<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
 
 /// Symbolic links that are followed, one behind the other; as many as Linux follows.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Why output files cannot be written.
 #[derive(Debug, Error)]
@@ -55,11 +55,11 @@ pub struct OutputFiles {
 struct Target {
     /// As the user named it.
     named: PathBuf,
-    place: Place,
+    place: OutputTarget,
 }
 
 #[derive(Debug)]
-enum Place {
+enum OutputTarget {
     /// A regular file, there or not yet, at the path behind all symbolic links.
     File {
         path: PathBuf,
@@ -94,7 +94,7 @@ impl OutputFiles {
         let mut targets = Vec::new();
         let mut seen: BTreeMap<Identity, PathBuf> = BTreeMap::new();
         for path in paths {
-            let place = Place::of(path)?;
+            let place = OutputTarget::of(path)?;
             for identity in place.identities(path) {
                 if let Some(first) = seen.insert(identity, path.to_owned()) {
                     let second = path.to_owned();
@@ -123,7 +123,7 @@ impl OutputFiles {
 
     /// Whether one of them is standard output, so that nothing else should be printed there.
     pub fn on_standard_output(&self) -> bool {
-        let is = |target: &Target| matches!(target.place, Place::StandardOutput);
+        let is = |target: &Target| matches!(target.place, OutputTarget::StandardOutput);
         self.targets.iter().any(is)
     }
 
@@ -136,7 +136,7 @@ impl OutputFiles {
         debug_assert_eq!(self.targets.len(), contents.len());
         let mut staged = Vec::new();
         for (target, content) in self.targets.iter().zip(contents) {
-            if let Place::File { path, permissions } = &target.place {
+            if let OutputTarget::File { path, permissions } = &target.place {
                 let made = stage(path, permissions.as_ref(), content);
                 staged.push((
                     target,
@@ -184,7 +184,7 @@ impl OutputFiles {
     /// that cannot be written.
     fn probe(&self) -> Result<(), OutputError> {
         for target in &self.targets {
-            if let Place::File { path, permissions } = &target.place {
+            if let OutputTarget::File { path, permissions } = &target.place {
                 let there = permissions.is_some();
                 beside(path)
                     .and_then(|_| match there {
@@ -223,15 +223,15 @@ impl Target {
             out.flush()
         };
         match &self.place {
-            Place::File { .. } => Ok(()),
+            OutputTarget::File { .. } => Ok(()),
             // Behind what others have written through a descriptor; for pipes and devices it means nothing.
-            Place::Special => into(&mut OpenOptions::new().append(true).open(&self.named)?),
-            Place::StandardOutput => into(&mut io::stdout().lock()),
+            OutputTarget::Special => into(&mut OpenOptions::new().append(true).open(&self.named)?),
+            OutputTarget::StandardOutput => into(&mut io::stdout().lock()),
         }
     }
 }
 
-impl Place {
+impl OutputTarget {
     fn of(path: &Path) -> Result<Self, OutputError> {
         let unwritable = |error| OutputError::Write {
             path: path.to_owned(),
@@ -298,7 +298,7 @@ fn links(path: &Path) -> io::Result<Vec<PathBuf>> {
     while let Some(last) = chain.last()
         && let Ok(to) = fs::read_link(last)
     {
-        if chain.len() > MOST_LINKS {
+        if chain.len() > MAX_LINKS {
             return Err(io::Error::other("too many symbolic links"));
         }
         let next = last.parent().unwrap_or(Path::new("")).join(to);

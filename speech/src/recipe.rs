@@ -10,7 +10,7 @@ use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
 use crate::objective::{Objective, ObjectiveError};
-use crate::text::{Kind, TextConfig, TextConfigError, Units, Vocabulary, class_label};
+use crate::text::{TextConfig, TextConfigError, UnitKind, Units, Vocabulary, class_label};
 use crate::{
     augment::{AugmentConfig, AugmentError},
     error_class::{self, Class, Classify},
@@ -22,7 +22,7 @@ pub const FORMAT: u32 = 2;
 
 /// A model without its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Written", try_from = "Written")]
+#[serde(into = "RecipeFile", try_from = "RecipeFile")]
 pub struct Recipe {
     pub features: FeaturesConfig,
     pub augment: AugmentConfig,
@@ -105,10 +105,10 @@ impl Recipe {
         };
         self.objective().check(classes)?;
         let (head, needed) = match (self.model.head, self.text.units) {
-            (Head::Keyword, _) => ("keyword", Kind::Classes),
-            (Head::Ctc, Units::Characters) => ("ctc", Kind::Characters),
-            (Head::Ctc, Units::Bytepair) => ("ctc", Kind::Bytepair),
-            (Head::Ctc, Units::Words) => ("ctc", Kind::Words),
+            (Head::Keyword, _) => ("keyword", UnitKind::Classes),
+            (Head::Ctc, Units::Characters) => ("ctc", UnitKind::Characters),
+            (Head::Ctc, Units::Bytepair) => ("ctc", UnitKind::Bytepair),
+            (Head::Ctc, Units::Words) => ("ctc", UnitKind::Words),
         };
         if needed != self.vocabulary.kind {
             let (needed, found) = (needed.name(), self.vocabulary.kind.name());
@@ -125,7 +125,7 @@ impl Recipe {
     /// that looks the same, where there is one.
     pub fn reference(&self, text: &str) -> String {
         let text = self.text.normalize(text);
-        if self.vocabulary.kind != Kind::Classes {
+        if self.vocabulary.kind != UnitKind::Classes {
             return text;
         }
         let classes = &self.vocabulary.units;
@@ -210,7 +210,7 @@ impl Recipe {
 /// A recipe as it is written: every field there, and its format before all.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RecipeFile {
     format: u32,
     features: FeaturesConfig,
     augment: AugmentConfig,
@@ -224,7 +224,7 @@ struct Written {
     seed: u64,
 }
 
-impl From<Recipe> for Written {
+impl From<Recipe> for RecipeFile {
     fn from(recipe: Recipe) -> Self {
         let Recipe {
             features,
@@ -254,11 +254,11 @@ impl From<Recipe> for Written {
     }
 }
 
-impl TryFrom<Written> for Recipe {
+impl TryFrom<RecipeFile> for Recipe {
     type Error = RecipeError;
 
-    fn try_from(written: Written) -> Result<Self, RecipeError> {
-        let Written {
+    fn try_from(written: RecipeFile) -> Result<Self, RecipeError> {
+        let RecipeFile {
             format,
             features,
             augment,

@@ -21,30 +21,30 @@ use spans::{keys_at, line_of, span_of};
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StrictError {
     #[error("{place}: this is not TOML: {message}")]
-    Syntax { place: Place, message: String },
+    Syntax { place: KeyOrigin, message: String },
     #[error("{place}: unknown key `{key}` in {}; {}", section(path), known)]
     UnknownKey {
-        place: Place,
+        place: KeyOrigin,
         path: String,
         key: String,
-        known: Box<Known>,
+        known: Box<KnownKeys>,
     },
     #[error("{place}: `{path}` cannot be `{value}`; {}", known)]
     UnknownValue {
-        place: Place,
+        place: KeyOrigin,
         path: String,
         value: String,
-        known: Box<Known>,
+        known: Box<KnownKeys>,
     },
     #[error("{place}: {} lacks the key `{key}`", section(path))]
     MissingKey {
-        place: Place,
+        place: KeyOrigin,
         path: String,
         key: String,
     },
     #[error("{place}: {}: {message}", if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") })]
     Value {
-        place: Place,
+        place: KeyOrigin,
         path: String,
         message: String,
     },
@@ -63,7 +63,7 @@ impl Classify for StrictError {
 
 /// Where a key was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum KeyOrigin {
     File {
         path: PathBuf,
         line: Option<usize>,
@@ -72,7 +72,7 @@ pub enum Place {
     Override(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for KeyOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File {
@@ -95,20 +95,20 @@ fn section(path: &str) -> String {
 
 /// What could have been written in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownKeys {
     /// The name most like what was written, where one is like it at all.
     pub nearest: Option<String>,
     pub names: Vec<String>,
 }
 
-impl Known {
+impl KnownKeys {
     fn beside(written: &str, names: Vec<String>) -> Box<Self> {
         let nearest = nearest(written, &names);
         Box::new(Self { nearest, names })
     }
 }
 
-impl fmt::Display for Known {
+impl fmt::Display for KnownKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = match self.names.as_slice() {
             [] => "nothing is known here".to_owned(),
@@ -133,7 +133,7 @@ pub fn parse_with<T: DeserializeOwned>(
     path: &Path,
     overrides: &[String],
 ) -> Result<T, StrictError> {
-    let in_file = |line| Place::File {
+    let in_file = |line| KeyOrigin::File {
         path: path.to_owned(),
         line,
     };
@@ -181,7 +181,7 @@ pub fn parse_with<T: DeserializeOwned>(
                 .is_some_and(|(depth, _)| *depth == keys.len());
             // A section that the file lacks was made by the argument that set a key of it.
             match last(sets).or_else(|| if whole { None } else { last(sets_inside) }) {
-                Some(argument) => Place::Override(argument.clone()),
+                Some(argument) => KeyOrigin::Override(argument.clone()),
                 None => in_file(written.map(|(_, span)| line_of(text, span.start))),
             }
         })
@@ -275,7 +275,7 @@ fn set_path(argument: &str) -> impl Iterator<Item = &str> {
 fn explain(
     error: &toml::de::Error,
     mut keys: Vec<String>,
-    place: impl Fn(&[String]) -> Place,
+    place: impl Fn(&[String]) -> KeyOrigin,
 ) -> StrictError {
     let message = error.message().trim_end();
     if let Some((key, known)) = unknown(message, "unknown field ") {
@@ -284,7 +284,7 @@ fn explain(
         if keys.last() == Some(&key) {
             keys.pop();
         }
-        let known = Known::beside(&key, known);
+        let known = KnownKeys::beside(&key, known);
         return StrictError::UnknownKey {
             place,
             path: keys.join("."),
@@ -295,7 +295,7 @@ fn explain(
     let place = place(&keys);
     let path = keys.join(".");
     if let Some((value, known)) = unknown(message, "unknown variant ") {
-        let known = Known::beside(&value, known);
+        let known = KnownKeys::beside(&value, known);
         return StrictError::UnknownValue {
             place,
             path,

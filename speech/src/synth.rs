@@ -19,9 +19,9 @@ mod speaker;
 mod track;
 
 pub use config::{SyntheticConfig, Task};
-pub use corpus::{PartSummary, Summary, Synthesized, generate};
+pub use corpus::{CorpusSummary, SplitSummary, Synthesized, generate};
 pub use digit::{Digit, transcript};
-pub use speaker::{Speaker, Voice};
+pub use speaker::{Speaker, VoiceType};
 
 use crate::audio::{Audio, AudioError};
 use crate::error_class::{self, Class, Classify};
@@ -106,10 +106,10 @@ pub fn say(words: &[Digit], speaker: &Speaker, sample_rate: u32, stream: &mut St
 /// Sound at an arbitrary level. Low rates are made at twice the rate and halved: fricatives live above
 /// 4 kHz, and what a telephone band leaves of them is what a filter leaves.
 fn perform(words: &[Digit], speaker: &Speaker, sample_rate: u32, stream: &mut Stream) -> Vec<f64> {
-    const ENOUGH: u32 = 16_000;
+    const FULL_BAND_RATE: u32 = 16_000;
     let rate = f64::from(sample_rate);
     let controls = track::track(words, speaker, stream);
-    if sample_rate >= ENOUGH {
+    if sample_rate >= FULL_BAND_RATE {
         klatt::synthesize(&controls, speaker, rate, stream)
     } else {
         filter::halve(&klatt::synthesize(&controls, speaker, 2.0 * rate, stream))

@@ -23,9 +23,9 @@ pub use normal::{Case, Digits, Punctuation, TextConfig, TextConfigError, Unicode
 
 /// The units that a model can say, and their numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written")]
+#[serde(try_from = "VocabularyFile")]
 pub struct Vocabulary {
-    pub kind: Kind,
+    pub kind: UnitKind,
     /// Distinct; sorted by Unicode scalar values, but byte pairs, which are in the order in which they were
     /// found. A unit's label is its position here for classes, and one more for all others, whose label 0
     /// is CTC's blank.
@@ -38,7 +38,7 @@ pub struct Vocabulary {
 /// What a unit is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum UnitKind {
     /// A character: a transcript is a sequence of them. For CTC.
     Characters,
     /// A run of characters within a word; the first of a word has the space before it. For CTC.
@@ -49,7 +49,7 @@ pub enum Kind {
     Classes,
 }
 
-impl Kind {
+impl UnitKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Characters => "characters",
@@ -112,7 +112,7 @@ impl Vocabulary {
             characters.extend(transcript.as_ref().chars());
         }
         let units = characters.into_iter().map(String::from).collect();
-        Self::checked(Kind::Characters, units)
+        Self::checked(UnitKind::Characters, units)
     }
 
     /// The distinct transcripts, each a class.
@@ -126,7 +126,7 @@ impl Vocabulary {
                 classes.insert(transcript.to_owned());
             }
         }
-        Self::checked(Kind::Classes, classes.into_iter().collect())
+        Self::checked(UnitKind::Classes, classes.into_iter().collect())
     }
 
     /// At most `size` units: characters, and runs of them that occur often in `transcripts`.
@@ -137,7 +137,7 @@ impl Vocabulary {
         let transcripts: Vec<T> = transcripts.into_iter().collect();
         let units = bytepair::train(transcripts.iter().map(AsRef::as_ref), size)
             .map_err(|characters| TextError::TooFewUnits { characters, size })?;
-        Self::checked(Kind::Bytepair, units)
+        Self::checked(UnitKind::Bytepair, units)
     }
 
     /// The `size` words that occur most often in `transcripts`, or all of them where it is 0, and one unit
@@ -168,10 +168,10 @@ impl Vocabulary {
         let mut units: Vec<String> = frequent.into_iter().map(|(_, word)| word).collect();
         units.push(UNKNOWN.to_owned());
         units.sort();
-        Self::checked(Kind::Words, units)
+        Self::checked(UnitKind::Words, units)
     }
 
-    fn checked(kind: Kind, units: Vec<String>) -> Result<Self, TextError> {
+    fn checked(kind: UnitKind, units: Vec<String>) -> Result<Self, TextError> {
         if units.is_empty() {
             return Err(TextError::Empty);
         }
@@ -179,7 +179,7 @@ impl Vocabulary {
         // UTF-8 sorts as its scalar values do, so that comparing strings is enough.
         sorted.sort_by_key(|&at| &units[at as usize]);
         let repeats = |pair: &&[u32]| units[pair[0] as usize] == units[pair[1] as usize];
-        let in_order = kind == Kind::Bytepair || sorted.is_sorted();
+        let in_order = kind == UnitKind::Bytepair || sorted.is_sorted();
         if let Some(pair) = sorted.windows(2).find(repeats) {
             return Err(TextError::Disordered(units[pair[1] as usize].clone()));
         }
@@ -189,13 +189,13 @@ impl Vocabulary {
         let spaced = |unit: &str| unit.starts_with(' ') && !unit[1..].contains(' ');
         for unit in &units {
             let is_unit = match kind {
-                Kind::Characters if unit.chars().count() != 1 => {
+                UnitKind::Characters if unit.chars().count() != 1 => {
                     return Err(TextError::NotACharacter(unit.clone()));
                 }
-                Kind::Classes if unit.is_empty() => return Err(TextError::EmptyClass),
-                Kind::Characters | Kind::Classes => true,
-                Kind::Bytepair => spaced(unit) || !unit.is_empty() && !unit.contains(' '),
-                Kind::Words => unit.len() > 1 && spaced(unit),
+                UnitKind::Classes if unit.is_empty() => return Err(TextError::EmptyClass),
+                UnitKind::Characters | UnitKind::Classes => true,
+                UnitKind::Bytepair => spaced(unit) || !unit.is_empty() && !unit.contains(' '),
+                UnitKind::Words => unit.len() > 1 && spaced(unit),
             };
             if !is_unit {
                 let (kind, unit) = (kind.name(), unit.clone());
@@ -207,7 +207,7 @@ impl Vocabulary {
             units,
             sorted,
         };
-        if kind == Kind::Words && vocabulary.label(UNKNOWN).is_none() {
+        if kind == UnitKind::Words && vocabulary.label(UNKNOWN).is_none() {
             return Err(TextError::NoUnknown);
         }
         Ok(vocabulary)
@@ -225,7 +225,7 @@ impl Vocabulary {
             characters: characters.into_iter().collect(),
         };
         match self.kind {
-            Kind::Characters => {
+            UnitKind::Characters => {
                 let mut strangers = BTreeSet::new();
                 let mut labels = Vec::with_capacity(text.len());
                 for character in text.chars() {
@@ -239,7 +239,7 @@ impl Vocabulary {
                 }
                 Err(unknown(strangers))
             }
-            Kind::Bytepair => {
+            UnitKind::Bytepair => {
                 let mut strangers = BTreeSet::new();
                 let mut labels = Vec::new();
                 for word in bytepair::words(text) {
@@ -253,10 +253,10 @@ impl Vocabulary {
                 }
                 Err(unknown(strangers))
             }
-            Kind::Words => Ok(bytepair::words(text)
+            UnitKind::Words => Ok(bytepair::words(text)
                 .filter_map(|word| self.label(&word).or_else(|| self.label(UNKNOWN)))
                 .collect()),
-            Kind::Classes => match self.label(text) {
+            UnitKind::Classes => match self.label(text) {
                 Some(label) => Ok(vec![label]),
                 None => Err(TextError::UnknownClass {
                     text: text.to_owned(),
@@ -270,29 +270,29 @@ impl Vocabulary {
     pub fn can_say(&self, word: &str) -> bool {
         let knows = |c: char| self.label(c.encode_utf8(&mut [0; 4])).is_some();
         match self.kind {
-            Kind::Characters => word.chars().all(knows),
+            UnitKind::Characters => word.chars().all(knows),
             // Every character is a unit, and the space before the word.
-            Kind::Bytepair => knows(' ') && word.chars().all(knows),
-            Kind::Words => self.label(&format!(" {word}")).is_some(),
-            Kind::Classes => false,
+            UnitKind::Bytepair => knows(' ') && word.chars().all(knows),
+            UnitKind::Words => self.label(&format!(" {word}")).is_some(),
+            UnitKind::Classes => false,
         }
     }
 
     /// Whether a CTC model with these units can say one word behind another.
     pub fn can_say_phrases(&self) -> bool {
-        self.kind != Kind::Characters || self.label(" ").is_some()
+        self.kind != UnitKind::Characters || self.label(" ").is_some()
     }
 
     /// The text of `labels`, without blanks. A label that no unit has reads as U+FFFD.
     pub fn decode(&self, labels: &[u32]) -> String {
         let text = labels.iter().map(|&label| self.text_of(label));
         match self.kind {
-            Kind::Characters => text.collect(),
-            Kind::Bytepair | Kind::Words => {
+            UnitKind::Characters => text.collect(),
+            UnitKind::Bytepair | UnitKind::Words => {
                 let text: String = text.collect();
                 text.strip_prefix(' ').map_or(text.clone(), str::to_owned)
             }
-            Kind::Classes => text.collect::<Vec<_>>().join(" "),
+            UnitKind::Classes => text.collect::<Vec<_>>().join(" "),
         }
     }
 
@@ -319,8 +319,8 @@ impl Vocabulary {
     /// The first unit's label.
     fn offset(&self) -> u32 {
         match self.kind {
-            Kind::Characters | Kind::Bytepair | Kind::Words => 1,
-            Kind::Classes => 0,
+            UnitKind::Characters | UnitKind::Bytepair | UnitKind::Words => 1,
+            UnitKind::Classes => 0,
         }
     }
 }
@@ -328,15 +328,15 @@ impl Vocabulary {
 /// A vocabulary as a file has it, not yet checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
-    kind: Kind,
+struct VocabularyFile {
+    kind: UnitKind,
     units: Vec<String>,
 }
 
-impl TryFrom<Written> for Vocabulary {
+impl TryFrom<VocabularyFile> for Vocabulary {
     type Error = TextError;
 
-    fn try_from(written: Written) -> Result<Self, TextError> {
+    fn try_from(written: VocabularyFile) -> Result<Self, TextError> {
         Self::checked(written.kind, written.units)
     }
 }
@@ -350,13 +350,13 @@ fn code_points(characters: &[char]) -> String {
 }
 
 fn shortened(classes: &[String]) -> String {
-    const SHOWN: usize = 12;
+    const SHOWN_UNITS: usize = 12;
     let mut shown = classes
         .iter()
-        .take(SHOWN)
+        .take(SHOWN_UNITS)
         .map(|class| format!("{class:?}"))
         .collect::<Vec<_>>();
-    if classes.len() > SHOWN {
+    if classes.len() > SHOWN_UNITS {
         shown.push("…".to_owned());
     }
     shown.join(", ")

@@ -9,11 +9,11 @@ use flate2::bufread::MultiGzDecoder;
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Bytes from the start that tell how a file is written.
-const START: usize = 16;
+const SNIFF_BYTES: usize = 16;
 /// Times its size that a packed list may unpack to, and bytes that it always may: text is packed to a tenth,
 /// lines that repeat themselves to a hundredth.
-const EXPANSION: u64 = 200;
-const ALWAYS: u64 = 64 << 20;
+const MAX_EXPANSION: u64 = 200;
+const ALWAYS_ALLOWED_BYTES: u64 = 64 << 20;
 
 /// `from` as UTF-8, whatever it is written in. What is UTF-8 already passes as it is, valid or not.
 ///
@@ -35,10 +35,10 @@ pub fn utf8<'a>(from: impl BufRead + 'a) -> io::Result<Box<dyn BufRead + 'a>> {
 /// # Errors
 /// As [`utf8`], and when a packed file unpacks to more than text of its size can.
 pub fn utf8_bytes(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
-    if !is_converted(&bytes[..bytes.len().min(START)]) {
+    if !is_converted(&bytes[..bytes.len().min(SNIFF_BYTES)]) {
         return Ok(bytes);
     }
-    let limit = bytes.len() as u64 * EXPANSION + ALWAYS;
+    let limit = bytes.len() as u64 * MAX_EXPANSION + ALWAYS_ALLOWED_BYTES;
     let mut text = Vec::new();
     utf8(bytes.as_slice())?
         .take(limit + 1)
@@ -58,8 +58,10 @@ type Peeked<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
 /// The first bytes of `from`, and all of it.
 fn peek<R: BufRead>(mut from: R) -> io::Result<(Vec<u8>, Peeked<R>)> {
-    let mut start = Vec::with_capacity(START);
-    (&mut from).take(START as u64).read_to_end(&mut start)?;
+    let mut start = Vec::with_capacity(SNIFF_BYTES);
+    (&mut from)
+        .take(SNIFF_BYTES as u64)
+        .read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(from)))
 }
 
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn a_list_that_unpacks_to_far_too_much_is_refused() {
         let bomb = gzip(&vec![b'\n'; 100 << 20]);
-        assert!((bomb.len() as u64) * EXPANSION + ALWAYS < 100 << 20);
+        assert!((bomb.len() as u64) * MAX_EXPANSION + ALWAYS_ALLOWED_BYTES < 100 << 20);
         let told = utf8_bytes(bomb).unwrap_err().to_string();
         assert_eq!(told, "it unpacks to more than text of its size can");
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 /// Bad items that a set may lose without being refused whatever its size, in [`MaxBad::Default`].
-const FEW: usize = 10;
+const DEFAULT_MIN_BAD: usize = 10;
 
 /// The bound on the bad items of a set, in a job `corpus.max_bad`, on the command line `--max-bad`:
 /// a count (`25`) or a share (`2%`, in TOML `0.02` as well). `0` refuses the first bad item.
@@ -26,7 +26,7 @@ impl MaxBad {
     /// The bad items that a set of `total` items may have.
     pub fn allowed(self, total: usize) -> usize {
         match self {
-            Self::Default => FEW.max(total / 100).min(total / 2),
+            Self::Default => DEFAULT_MIN_BAD.max(total / 100).min(total / 2),
             Self::Count(count) => count,
             Self::Share(share) => (share * total as f64) as usize,
         }

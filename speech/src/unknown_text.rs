@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    left_out::escaped,
+    escape::escape,
     text::{TextError, Vocabulary},
 };
 
@@ -26,9 +26,9 @@ pub struct UnknownText {
 
 impl UnknownText {
     /// Units and examples that are kept.
-    const KEPT: usize = 10;
+    const KEPT_EXAMPLES: usize = 10;
     /// Characters of a class that are kept: a transcript may be long.
-    const LONGEST: usize = 60;
+    const MAX_SHOWN_CHARACTERS: usize = 60;
 
     /// What the vocabulary lacks of utterances with these ids and transcripts.
     pub fn of<'a>(
@@ -43,17 +43,17 @@ impl UnknownText {
                 continue;
             };
             found.utterances += 1;
-            if found.examples.len() < Self::KEPT {
+            if found.examples.len() < Self::KEPT_EXAMPLES {
                 found.examples.push(id.to_owned());
             }
             let lacking: Vec<String> = match error {
                 TextError::UnknownCharacters { characters, .. } => {
                     characters.into_iter().map(String::from).collect()
                 }
-                _ => vec![text.chars().take(Self::LONGEST).collect()],
+                _ => vec![text.chars().take(Self::MAX_SHOWN_CHARACTERS).collect()],
             };
             for unit in lacking {
-                if found.units.len() < Self::KEPT && units.insert(unit.clone()) {
+                if found.units.len() < Self::KEPT_EXAMPLES && units.insert(unit.clone()) {
                     found.units.push(unit);
                 }
             }
@@ -68,11 +68,15 @@ impl UnknownText {
 
 impl fmt::Display for UnknownText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
+        const SHOWN_EXAMPLES: usize = 5;
         let shown = |all: &[String]| {
-            let quoted = all.iter().take(SHOWN);
-            let quoted: Vec<String> = quoted.map(|one| format!("“{}”", escaped(one))).collect();
-            let more = if all.len() > SHOWN { ", …" } else { "" };
+            let quoted = all.iter().take(SHOWN_EXAMPLES);
+            let quoted: Vec<String> = quoted.map(|one| format!("“{}”", escape(one))).collect();
+            let more = if all.len() > SHOWN_EXAMPLES {
+                ", …"
+            } else {
+                ""
+            };
             format!("{}{more}", quoted.join(", "))
         };
         write!(

@@ -3,7 +3,7 @@
 use speech::audio;
 use speech::manifest::Manifest;
 use speech::random::Stream;
-use speech::synth::{Digit, Speaker, SynthError, SyntheticConfig, Task, Voice, generate, say};
+use speech::synth::{Digit, Speaker, SynthError, SyntheticConfig, Task, VoiceType, generate, say};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -154,7 +154,7 @@ fn picture(samples: &[f32]) -> Vec<f64> {
 fn every_digit_differs_from_every_other_more_than_from_itself() {
     let distance =
         |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum() };
-    let speaker = Speaker::draw(Voice::Man, &mut Stream::new(3, &[]));
+    let speaker = Speaker::draw(VoiceType::Man, &mut Stream::new(3, &[]));
     let said = |take: u64| -> Vec<Vec<f64>> {
         Digit::all()
             .map(|digit| {

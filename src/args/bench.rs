@@ -2,9 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
+use proto::wire::Wire;
+use speech::model::{Head, ModelKind};
+use worker::compute::DeviceChoice;
 
-use super::{At, Device, Output};
+use super::{
+    At, OutputArgs,
+    choice::{DEVICES, HEADS, MODEL_KINDS, WIRES, choice},
+};
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
@@ -41,8 +47,8 @@ pub struct BenchStep {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=65536))]
     pub labels: u32,
     /// What the layers are.
-    #[arg(long, value_enum, default_value_t = Kind::Lstm)]
-    pub kind: Kind,
+    #[arg(long, value_parser = choice::<ModelKind>(MODEL_KINDS), default_value = "lstm")]
+    pub kind: ModelKind,
     #[arg(long)]
     pub bidirectional: bool,
     /// Units that an LSTM's hidden state is projected to.
@@ -54,31 +60,21 @@ pub struct BenchStep {
     /// Channels of convolutions before the layers, 3 × 3 with stride 2 × 2.
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub conv: Vec<u32>,
-    #[arg(long, value_enum, default_value_t = HeadKind::Ctc)]
-    pub head: HeadKind,
+    #[arg(long, value_parser = choice::<Head>(HEADS), default_value = "ctc")]
+    pub head: Head,
     /// Lengths from a quarter of `--frames` to all of them.
     #[arg(long)]
     pub ragged: bool,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: u32,
     /// Steps that are timed; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub repeats: u32,
     #[command(flatten)]
-    pub output: Output,
-}
-
-/// What a model's layers are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    Lstm,
-    Gru,
-    Rnn,
-    Dnn,
-    Cnn,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -92,13 +88,7 @@ pub struct BenchFeatures {
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,
     #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum HeadKind {
-    Ctc,
-    Keyword,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -110,29 +100,13 @@ pub struct BenchExchange {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: u32,
     /// How gradients and weights are rounded and travel.
-    #[arg(long, value_enum, default_value_t = Wire::F32)]
+    #[arg(long, value_parser = choice::<Wire>(WIRES), default_value = "f32")]
     pub wire: Wire,
     /// Exchanges that are timed; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,
     #[command(flatten)]
-    pub output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Wire {
-    F32,
-    Bf16,
-}
-
-impl Wire {
-    /// As a job has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -141,7 +115,7 @@ pub struct ExchangeWorker {
     pub at: At,
     #[arg(long, value_name = "N")]
     pub elements: usize,
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<Wire>(WIRES))]
     pub wire: Wire,
     /// End when this process does.
     #[arg(long, value_name = "PID")]

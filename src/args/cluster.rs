@@ -4,10 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{At, Device};
+use worker::compute::DeviceChoice;
+
+use super::{
+    At,
+    choice::{DEVICES, choice},
+};
 
 #[derive(Debug, ClapArgs)]
-pub struct Coordinator {
+pub struct CoordinatorArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     pub listen: String,
@@ -31,12 +36,12 @@ pub struct Coordinator {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Worker {
+pub struct WorkerArgs {
     #[command(flatten)]
     pub at: At,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     /// Threads to compute with. Default: one for each core.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,

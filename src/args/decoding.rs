@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use speech::tolerance::MaxBad;
+use speech::{audio::raw::RawEncoding, tolerance::MaxBad};
+use worker::compute::DeviceChoice;
 
-use speech::score::details::Unit;
-
-use super::{Device, Output};
+use super::{
+    OutputArgs,
+    choice::{DEVICES, RAW_ENCODINGS, choice},
+};
 
 /// What is changed of the decoder that a model was left with.
 #[derive(Debug, ClapArgs)]
-pub struct Decoding {
+pub struct DecodingArgs {
     /// Take the best label of every frame: no beam, language model or lexicon.
     #[arg(long, conflicts_with_all = ["lm", "lexicon", "beam", "lm_weight", "word_bonus", "hot_words", "hot_boost"])]
     pub greedy: bool,
@@ -51,7 +53,7 @@ pub struct Transcribe {
     #[arg(long)]
     pub stream: bool,
     /// The files are samples without a header, of this encoding.
-    #[arg(long, value_enum, value_name = "ENCODING")]
+    #[arg(long, value_parser = choice::<RawEncoding>(RAW_ENCODINGS), value_name = "ENCODING")]
     pub raw: Option<RawEncoding>,
     /// Samples a second, with `--raw`
     #[arg(long, value_name = "HZ", requires = "raw")]
@@ -78,10 +80,10 @@ pub struct Transcribe {
     #[arg(long, value_name = "N|N%", conflicts_with = "stream")]
     pub max_bad: Option<MaxBad>,
     #[command(flatten)]
-    pub decoding: Decoding,
+    pub decoding: DecodingArgs,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     /// How transcripts are printed on standard output.
     #[arg(short = 'o', long = "output", value_enum, default_value_t = TranscriptFormat::Text)]
     pub format: TranscriptFormat,
@@ -96,17 +98,6 @@ pub enum TranscriptFormat {
     Srt,
     /// NIST's time-marked words.
     Ctm,
-}
-
-/// How samples without a header are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RawEncoding {
-    U8,
-    S16le,
-    S16be,
-    S24le,
-    S32le,
-    F32le,
 }
 
 #[derive(Debug, Subcommand)]
@@ -136,7 +127,7 @@ pub struct LmTrain {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -154,25 +145,5 @@ pub struct LmScore {
     #[arg(long, value_name = "JOB|DIR")]
     pub normalize_like: Option<PathBuf>,
     #[command(flatten)]
-    pub output: Output,
-}
-
-/// What errors are counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ErrorUnit {
-    Words,
-    /// Spaces among them: for languages that are written without spaces between words.
-    Characters,
-    /// An utterance is right or wrong.
-    Utterances,
-}
-
-impl ErrorUnit {
-    pub const fn unit(self) -> Unit {
-        match self {
-            Self::Words => Unit::Words,
-            Self::Characters => Unit::Characters,
-            Self::Utterances => Unit::Utterances,
-        }
-    }
+    pub output: OutputArgs,
 }

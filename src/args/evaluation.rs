@@ -5,7 +5,13 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 use speech::tolerance::MaxBad;
 
-use super::{Decoding, Device, ErrorUnit, Output};
+use speech::score::details::ErrorUnit;
+use worker::compute::DeviceChoice;
+
+use super::{
+    DecodingArgs, OutputArgs,
+    choice::{DEVICES, ERROR_UNITS, choice},
+};
 
 #[derive(Debug, ClapArgs)]
 pub struct Evaluate {
@@ -26,12 +32,12 @@ pub struct Evaluate {
     #[arg(long, value_name = "N|N%")]
     pub max_bad: Option<MaxBad>,
     #[command(flatten)]
-    pub decoding: Decoding,
+    pub decoding: DecodingArgs,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -46,7 +52,7 @@ pub struct Compare {
     #[arg(long, value_name = "FILE")]
     pub manifest: Option<PathBuf>,
     /// What errors are counted in. Default: utterances for keyword models, words for all others.
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = choice::<ErrorUnit>(ERROR_UNITS))]
     pub unit: Option<ErrorUnit>,
     /// How many utterances may be left out because their recording cannot be used, or because they are on one
     /// side alone: a count, or a share such as 2%. Default: 1 % or 10, whichever is more, and never more than
@@ -54,8 +60,8 @@ pub struct Compare {
     #[arg(long, value_name = "N|N%")]
     pub max_bad: Option<MaxBad>,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }

@@ -2,10 +2,10 @@
 
 use clap::Args as ClapArgs;
 
-use super::{At, Output};
+use super::{At, OutputArgs};
 
 #[derive(Debug, ClapArgs)]
-pub struct Jobs {
+pub struct JobsArgs {
     /// Take jobs off the list that have ended and were submitted more than so many days ago. Their folders
     /// stay, with models, reports and logs.
     #[arg(long, value_name = "DAYS")]
@@ -13,5 +13,5 @@ pub struct Jobs {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }

@@ -4,7 +4,12 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::{At, Device, Output};
+use worker::compute::DeviceChoice;
+
+use super::{
+    At, OutputArgs,
+    choice::{DEVICES, choice},
+};
 
 #[derive(Debug, ClapArgs)]
 pub struct Train {
@@ -17,8 +22,8 @@ pub struct Train {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Where the workers compute.
-    #[arg(long, value_enum, default_value_t = Device::Auto)]
-    pub device: Device,
+    #[arg(long, value_parser = choice::<DeviceChoice>(DEVICES), default_value = "auto")]
+    pub device: DeviceChoice,
     /// Where features, and what is known of recordings, are kept. Default: `unisono` in XDG_CACHE_HOME or ~/.cache, or a
     /// folder among the temporary files where that cannot be written.
     #[arg(long, value_name = "DIR")]
@@ -41,7 +46,7 @@ pub struct Train {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 /// When a run is gone on with.
@@ -67,7 +72,7 @@ pub struct ResumeJob {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
 }
 
 /// The words of the command line, with `--resume auto` as `--resume=auto`: a value that may be left out has

@@ -13,8 +13,8 @@ use speech::{
 };
 use worker::inference::Model;
 
-use super::AT_ONCE;
-use crate::exit::{Failure, Result};
+use super::MAX_PORTION_UTTERANCES;
+use crate::exit::{CommandError, Result};
 
 /// By name; none where the model does not ask who speaks. Who has no name is not among them.
 pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<String, Scaling>> {
@@ -30,7 +30,7 @@ pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<Stri
         .iter()
         .map(|(_, one)| (one.audio.as_path(), one.channel));
     let segments = Segments::of(paths);
-    for named in named.chunks(AT_ONCE) {
+    for named in named.chunks(MAX_PORTION_UTTERANCES) {
         let features: Vec<Option<Features>> = named
             .par_iter()
             .map(|(_, utterance)| raw_features(model, &segments, utterance))
@@ -59,12 +59,12 @@ fn raw_features(
         Err(error) if Reason::of_audio(&error).is_some() => return Ok(None),
         Err(error) => {
             let told = format!("utterance {:?}: {error}", utterance.id);
-            return Err(Failure::Infrastructure(told).into());
+            return Err(CommandError::Infrastructure(told).into());
         }
     };
     match model.front_end().raw_features(&recording) {
         Ok(features) => Ok(Some(features)),
         Err(error) if Reason::of_front_end(&error).is_some() => Ok(None),
-        Err(error) => Err(Failure::Data(format!("{}: {error}", utterance.id)).into()),
+        Err(error) => Err(CommandError::Data(format!("{}: {error}", utterance.id)).into()),
     }
 }

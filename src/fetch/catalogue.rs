@@ -3,7 +3,7 @@
 
 /// An archive of a corpus, or of a part of one.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct Archive {
     pub name: &'static str,
     pub url: &'static str,
     pub checksum: Checksum,
@@ -26,8 +26,8 @@ pub enum Checksum {
 
 const CC_BY: &str = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)";
 
-const fn librispeech(name: &'static str, url: &'static str, sum: &'static str) -> Entry {
-    Entry {
+const fn librispeech(name: &'static str, url: &'static str, sum: &'static str) -> Archive {
+    Archive {
         name,
         url,
         checksum: Checksum::Sha256(sum),
@@ -38,8 +38,8 @@ const fn librispeech(name: &'static str, url: &'static str, sum: &'static str) -
     }
 }
 
-const fn mini_librispeech(name: &'static str, url: &'static str) -> Entry {
-    Entry {
+const fn mini_librispeech(name: &'static str, url: &'static str) -> Archive {
+    Archive {
         name,
         url,
         checksum: Checksum::Unpublished,
@@ -50,8 +50,8 @@ const fn mini_librispeech(name: &'static str, url: &'static str) -> Entry {
     }
 }
 
-const fn speech_commands(name: &'static str, url: &'static str, sum: &'static str) -> Entry {
-    Entry {
+const fn speech_commands(name: &'static str, url: &'static str, sum: &'static str) -> Archive {
+    Archive {
         name,
         url,
         checksum: Checksum::Sha256(sum),
@@ -62,8 +62,8 @@ const fn speech_commands(name: &'static str, url: &'static str, sum: &'static st
     }
 }
 
-pub const ENTRIES: [Entry; 14] = [
-    Entry {
+pub const ARCHIVES: [Archive; 14] = [
+    Archive {
         name: "an4",
         url: "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz",
         checksum: Checksum::Unpublished,
@@ -72,7 +72,7 @@ pub const ENTRIES: [Entry; 14] = [
         format: "an4",
         folder: "an4",
     },
-    Entry {
+    Archive {
         name: "fsdd",
         // Made by the host on demand, so that its bytes may change while its contents do not.
         url: "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz",
@@ -92,7 +92,7 @@ pub const ENTRIES: [Entry; 14] = [
         "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
         "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
     ),
-    Entry {
+    Archive {
         name: "ljspeech",
         url: "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
         checksum: Checksum::Sha256(
@@ -148,6 +148,6 @@ pub const ENTRIES: [Entry; 14] = [
     ),
 ];
 
-pub fn find(name: &str) -> Option<Entry> {
-    ENTRIES.into_iter().find(|entry| entry.name == name)
+pub fn find(name: &str) -> Option<Archive> {
+    ARCHIVES.into_iter().find(|entry| entry.name == name)
 }

@@ -12,15 +12,15 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use ureq::{Agent, http::header};
 
-use crate::exit::{Context as _, Error, Failure, Result};
+use crate::exit::{CommandError, Context as _, Error, Result};
 
 /// Attempts in a row that bring nothing.
-const ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 /// Largest archive.
-const MOST_BYTES: u64 = 256 << 30;
+const MAX_ARCHIVE_BYTES: u64 = 256 << 30;
 
 /// What to get.
-pub struct Source<'a> {
+pub struct Download<'a> {
     pub url: &'a str,
     /// SHA-256 in hexadecimal, if it is known.
     pub checksum: Option<&'a str>,
@@ -29,7 +29,7 @@ pub struct Source<'a> {
 /// Gets `source` as `target` and gives its SHA-256. What an earlier call has got of it lies beside, and is
 /// not got again. `progress` is told how much is there, and of how much.
 pub fn download(
-    source: &Source<'_>,
+    source: &Download<'_>,
     target: &Path,
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<String> {
@@ -48,18 +48,18 @@ pub fn download(
         let before = length(&part);
         match piece(&agent, source.url, &part, &mut progress) {
             Ok(()) => break,
-            Err(Stopped::For(reason)) => return Err(reason),
-            Err(Stopped::Broken(reason)) => {
+            Err(AttemptError::For(reason)) => return Err(reason),
+            Err(AttemptError::Broken(reason)) => {
                 fruitless = if length(&part) > before {
                     0
                 } else {
                     fruitless + 1
                 };
-                if fruitless == ATTEMPTS {
+                if fruitless == MAX_ATTEMPTS {
                     let kept = length(&part);
                     return Err(reason).with_context(|| {
                         format!(
-                            "{}: given up after {ATTEMPTS} attempts; {kept} bytes are kept, and the same command goes on from there",
+                            "{}: given up after {MAX_ATTEMPTS} attempts; {kept} bytes are kept, and the same command goes on from there",
                             source.url
                         )
                     });
@@ -79,14 +79,14 @@ pub fn download(
             "{}: what came has the SHA-256 {found} and should have {expected}: it is not kept; try again, or ask the publisher",
             source.url
         );
-        return Err(Failure::Data(told).into());
+        return Err(CommandError::Data(told).into());
     }
     fs::rename(&part, target).with_context(|| format!("cannot write {}", target.display()))?;
     let _ = fs::remove_file(beside(&part, "etag"));
     Ok(found)
 }
 
-enum Stopped {
+enum AttemptError {
     /// The connection; another attempt may bring the rest.
     Broken(Error),
     /// What no attempt mends.
@@ -99,10 +99,10 @@ fn piece(
     url: &str,
     part: &Path,
     progress: &mut impl FnMut(u64, Option<u64>),
-) -> Result<(), Stopped> {
-    let broken = |error: Error| Stopped::Broken(error);
-    let away = |told: String| Error::from(Failure::Infrastructure(told));
-    let fatal = |error: Error| Stopped::For(error);
+) -> Result<(), AttemptError> {
+    let broken = |error: Error| AttemptError::Broken(error);
+    let away = |told: String| Error::from(CommandError::Infrastructure(told));
+    let fatal = |error: Error| AttemptError::For(error);
     let held = length(part);
     let tag = beside(part, "etag");
     let mut request = agent.get(url);
@@ -155,18 +155,18 @@ fn piece(
         }
         _ => {
             let told = format!("{url}: the server answers {status}; is the corpus still there?");
-            return Err(fatal(Failure::Data(told).into()));
+            return Err(fatal(CommandError::Data(told).into()));
         }
     };
-    if total.is_some_and(|total| total > MOST_BYTES) {
+    if total.is_some_and(|total| total > MAX_ARCHIVE_BYTES) {
         let told = format!(
-            "{url}: {} bytes are more than {MOST_BYTES}",
+            "{url}: {} bytes are more than {MAX_ARCHIVE_BYTES}",
             total.unwrap_or_default()
         );
-        return Err(fatal(Failure::Data(told).into()));
+        return Err(fatal(CommandError::Data(told).into()));
     }
     let unwritable = |error: io::Error| {
-        Stopped::For(Error::from(error).context(format!("cannot write {}", part.display())))
+        AttemptError::For(Error::from(error).context(format!("cannot write {}", part.display())))
     };
     if begin == 0 {
         match field(header::ETAG) {
@@ -196,9 +196,9 @@ fn piece(
         };
         file.write_all(&buffer[..read]).map_err(unwritable)?;
         at += read as u64;
-        if at > MOST_BYTES {
-            let told = format!("{url}: it has more than {MOST_BYTES} bytes");
-            return Err(fatal(Failure::Data(told).into()));
+        if at > MAX_ARCHIVE_BYTES {
+            let told = format!("{url}: it has more than {MAX_ARCHIVE_BYTES} bytes");
+            return Err(fatal(CommandError::Data(told).into()));
         }
         progress(at, total);
     }

@@ -12,13 +12,13 @@ use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, EntryType};
 
-use crate::exit::{Context as _, Error, Failure, Result};
+use crate::exit::{CommandError, Context as _, Error, Result};
 
 /// Times its size that an archive may unpack to: recordings are packed to a half or a third. A little is
 /// always allowed.
-const EXPANSION: u64 = 40;
-const ALWAYS: u64 = 64 << 20;
-const MOST_ENTRIES: u64 = 5_000_000;
+const MAX_EXPANSION: u64 = 40;
+const ALWAYS_ALLOWED_BYTES: u64 = 64 << 20;
+const MAX_ENTRIES: u64 = 5_000_000;
 
 /// What came out of an archive.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub struct Unpacked {
 /// appears when all of it is there.
 ///
 /// # Errors
-/// [`Failure::Data`] for what is wrong with the archive; others, such as a full disk's, leave it as good as it was.
+/// [`CommandError::Data`] for what is wrong with the archive; others, such as a full disk's, leave it as good as it was.
 pub fn unpack(archive: &Path, folder: &Path) -> Result<Unpacked> {
     let mut name = folder.as_os_str().to_owned();
     name.push(".unpacking");
@@ -48,7 +48,7 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<Unpacked> {
 }
 
 fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
-    let wrong = |what: String| Failure::Data(format!("{}: {what}", archive.display()));
+    let wrong = |what: String| CommandError::Data(format!("{}: {what}", archive.display()));
     let file = File::open(archive).with_context(|| format!("cannot read {}", archive.display()))?;
     let size = file.metadata()?.len();
     let mut start = [0; 3];
@@ -59,7 +59,7 @@ fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
         b"BZh" => Box::new(MultiBzDecoder::new(packed)),
         _ => Box::new(packed),
     };
-    let limit = size.saturating_mul(EXPANSION) + ALWAYS;
+    let limit = size.saturating_mul(MAX_EXPANSION) + ALWAYS_ALLOWED_BYTES;
     let mut tar = Archive::new(Limited {
         from: plain,
         left: limit,
@@ -69,8 +69,8 @@ fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
     for (number, entry) in (1..).zip(tar.entries()?) {
         let damaged = |error: io::Error| wrong(format!("entry {number}: {error}"));
         let mut entry = entry.map_err(damaged)?;
-        if number > MOST_ENTRIES {
-            return Err(wrong(format!("it has more than {MOST_ENTRIES} entries")).into());
+        if number > MAX_ENTRIES {
+            return Err(wrong(format!("it has more than {MAX_ENTRIES} entries")).into());
         }
         let name = entry.path().map_err(damaged)?.into_owned();
         let kind = entry.header().entry_type();

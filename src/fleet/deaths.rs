@@ -5,17 +5,17 @@ use std::{
     time::Duration,
 };
 
-use proto::text::printable;
 use rustix::process::Signal;
+use speech::escape::escape_within;
 use tokio::time::Instant;
 
 /// A worker that dies without having finished anything is started again so often. One that has worked in between
 /// begins with a fresh count: the limit is for those that have a reason to die each time.
-pub const RESTARTS: u32 = 5;
+pub const MAX_RESTARTS: u32 = 5;
 /// Deaths longer ago than this do not count either: a worker may have been idle.
-const FORGOTTEN: Duration = Duration::from_secs(3600);
+const DEATHS_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// From the second restart in a row on, the pause before it doubles from this.
-const PAUSE: Duration = Duration::from_millis(500);
+const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Deaths of a worker in a row, in which it finished nothing.
 #[derive(Debug, Default)]
@@ -34,18 +34,18 @@ impl Deaths {
         if worked {
             self.0.clear();
         }
-        let long_ago = |at: &Instant| now.saturating_duration_since(*at) >= FORGOTTEN;
+        let long_ago = |at: &Instant| now.saturating_duration_since(*at) >= DEATHS_FORGOTTEN_AFTER;
         while self.0.front().is_some_and(long_ago) {
             self.0.pop_front();
         }
         self.0.push_back(now);
         let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        if count > RESTARTS {
+        if count > MAX_RESTARTS {
             return Sequel::End;
         }
         let pause = match count {
             0 | 1 => Duration::ZERO,
-            more => PAUSE * 2_u32.pow(more - 2),
+            more => FIRST_RESTART_PAUSE * 2_u32.pow(more - 2),
         };
         Sequel::Again { count, pause }
     }
@@ -54,7 +54,7 @@ impl Deaths {
 /// How a worker ended, what that means, and what can be done. `for_memory`: the kernel has meanwhile killed a process
 /// of this control group for memory.
 pub fn explained(status: ExitStatus, for_memory: bool) -> String {
-    const LESS: &str = "fewer workers (`--workers`), fewer threads or a smaller `train.micro_batch` need less memory";
+    const LESS_MEMORY: &str = "fewer workers (`--workers`), fewer threads or a smaller `train.micro_batch` need less memory";
     let Some(number) = status.signal() else {
         return match status.code() {
             Some(75) => "it could not go on (exit code 75)".to_owned(),
@@ -68,9 +68,9 @@ pub fn explained(status: ExitStatus, for_memory: bool) -> String {
     let name = name.map_or_else(|| format!("signal {number}"), str::to_owned);
     if number == Signal::KILL.as_raw() {
         return match for_memory {
-            true => format!("the kernel killed it because memory ran out ({name}); {LESS}"),
+            true => format!("the kernel killed it because memory ran out ({name}); {LESS_MEMORY}"),
             false => format!(
-                "it was killed ({name}), as the kernel does when memory runs out (`dmesg` or `journalctl -k` tells) or as somebody has; {LESS}"
+                "it was killed ({name}), as the kernel does when memory runs out (`dmesg` or `journalctl -k` tells) or as somebody has; {LESS_MEMORY}"
             ),
         };
     }
@@ -100,14 +100,15 @@ pub struct LastWords {
 }
 
 impl LastWords {
-    const KEPT: usize = 16;
-    const LENGTH: usize = 500;
+    const KEPT_LINES: usize = 16;
+    const MAX_LINE_CHARACTERS: usize = 500;
 
     pub fn hear(&mut self, line: &str) {
-        if self.lines.len() == Self::KEPT {
+        if self.lines.len() == Self::KEPT_LINES {
             self.lines.pop_front();
         }
-        self.lines.push_back(printable(line, Self::LENGTH));
+        self.lines
+            .push_back(escape_within(line, Self::MAX_LINE_CHARACTERS));
     }
 
     /// The error or the panic among them. What else it said is no reason to end.

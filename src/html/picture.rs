@@ -11,7 +11,7 @@ const ANCHORS: [[u8; 3]; 5] = [
 ];
 
 /// Widest and highest picture: what is larger says nothing to an eye, and memory follows from it.
-const MOST: usize = 4096;
+const MAX_PICTURE_SIDE: usize = 4096;
 
 /// An image of `columns` by `rows`, the first row on top, of values from 0 (dark) to 1 (bright);
 /// each is shown as a rectangle of `scale` pixels. `None` where there is nothing to show, or too much.
@@ -22,7 +22,7 @@ pub fn heat(
     value: impl Fn(usize, usize) -> f32,
     what: &str,
 ) -> Option<String> {
-    if !(1..=MOST).contains(&rows) || !(1..=MOST).contains(&columns) {
+    if !(1..=MAX_PICTURE_SIDE).contains(&rows) || !(1..=MAX_PICTURE_SIDE).contains(&columns) {
         return None;
     }
     let mut pixels = Vec::with_capacity(rows * (columns + 1));

@@ -4,14 +4,14 @@ use coordinator::records::report::Report;
 use proto::v1::{Cause, JobStatus, State};
 
 use crate::{
-    exit::{Failure, Result},
-    output::{self, Format},
+    exit::{CommandError, Result},
+    output::{self, OutputFormat},
     summary,
 };
 
 /// Prints what came of a job, by the text of its report, and turns a job that did not succeed into an
 /// error.
-pub fn conclude(job: &JobStatus, report: &str, format: Format) -> Result<()> {
+pub fn conclude(job: &JobStatus, report: &str, format: OutputFormat) -> Result<()> {
     let report = serde_json::from_str::<Report>(report);
     if let Ok(report) = &report {
         output::print(format, report, |report| summary::text(report, &job.run_dir))?;
@@ -20,14 +20,14 @@ pub fn conclude(job: &JobStatus, report: &str, format: Format) -> Result<()> {
 }
 
 /// A job that did not succeed as an error, by what it calls for.
-pub fn judge(job: &JobStatus) -> Result<(), Failure> {
+pub fn judge(job: &JobStatus) -> Result<(), CommandError> {
     match job.state() {
         State::Succeeded => Ok(()),
-        State::Cancelled => Err(Failure::Job(format!("job {} was cancelled", job.id))),
+        State::Cancelled => Err(CommandError::Job(format!("job {} was cancelled", job.id))),
         _ => Err(match job.cause() {
-            Cause::Infrastructure => Failure::Infrastructure(job.error.clone()),
-            Cause::Data => Failure::Data(job.error.clone()),
-            Cause::Training | Cause::Unspecified => Failure::Job(job.error.clone()),
+            Cause::Infrastructure => CommandError::Infrastructure(job.error.clone()),
+            Cause::Data => CommandError::Data(job.error.clone()),
+            Cause::Training | Cause::Unspecified => CommandError::Job(job.error.clone()),
         }),
     }
 }

@@ -12,15 +12,15 @@ use coordinator::{
 
 use crate::{
     args::Resume,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
 };
 
 /// Where runs go that are told no place.
-const RUNS: &str = "runs";
+const RUNS_FOLDER: &str = "runs";
 
 /// What `train` is to do.
 #[derive(Debug, PartialEq)]
-pub enum Start {
+pub enum RunStart {
     /// In a directory that holds nothing yet.
     Fresh(PathBuf),
     /// Go on with the run in this directory.
@@ -32,7 +32,7 @@ pub enum Start {
 /// Makes the directory of a run of `name` that is told no place: named after the time too, and numbered
 /// where that is taken. No other program gets the same one.
 pub fn fresh(name: &str) -> Result<PathBuf> {
-    fresh_in(Path::new(RUNS), name, jiff::Timestamp::now())
+    fresh_in(Path::new(RUNS_FOLDER), name, jiff::Timestamp::now())
 }
 
 fn fresh_in(runs: &Path, name: &str, now: jiff::Timestamp) -> Result<PathBuf> {
@@ -59,23 +59,23 @@ pub fn find(
     out: Option<&Path>,
     resume: Option<Resume>,
     allow_change: bool,
-) -> Result<Start> {
+) -> Result<RunStart> {
     match (out, resume) {
-        (Some(out), None) => Ok(Start::Fresh(out.to_owned())),
-        (None, None) => Ok(Start::Fresh(fresh(&job.name)?)),
+        (Some(out), None) => Ok(RunStart::Fresh(out.to_owned())),
+        (None, None) => Ok(RunStart::Fresh(fresh(&job.name)?)),
         (Some(out), Some(when)) => in_directory(job, out, when, allow_change),
-        (None, Some(when)) => match (newest(job, Path::new(RUNS), allow_change)?, when) {
-            (Search::Found(dir, run), when) => Ok(judged(job, dir, &run, when)),
-            (Search::Other(_), Resume::Auto) => Ok(Start::Fresh(fresh(&job.name)?)),
-            (Search::Other(told), Resume::Now) => Err(Failure::Data(told).into()),
+        (None, Some(when)) => match (newest(job, Path::new(RUNS_FOLDER), allow_change)?, when) {
+            (RunSearch::Found(dir, run), when) => Ok(judged(job, dir, &run, when)),
+            (RunSearch::Other(_), Resume::Auto) => Ok(RunStart::Fresh(fresh(&job.name)?)),
+            (RunSearch::Other(told), Resume::Now) => Err(CommandError::Data(told).into()),
         },
     }
 }
 
-fn in_directory(job: &Job, out: &Path, when: Resume, allow_change: bool) -> Result<Start> {
+fn in_directory(job: &Job, out: &Path, when: Resume, allow_change: bool) -> Result<RunStart> {
     let Some(run) = RunDirectory::look(out)? else {
         return match when {
-            Resume::Auto => Ok(Start::Fresh(out.to_owned())),
+            Resume::Auto => Ok(RunStart::Fresh(out.to_owned())),
             Resume::Now => Err(StoreError::NoRun {
                 dir: out.to_owned(),
             }
@@ -91,15 +91,15 @@ fn in_directory(job: &Job, out: &Path, when: Resume, allow_change: bool) -> Resu
 }
 
 /// A finished run is an error only where somebody wants to go on with it now; the store says so.
-fn judged(job: &Job, dir: PathBuf, run: &RunDirectory, when: Resume) -> Start {
+fn judged(job: &Job, dir: PathBuf, run: &RunDirectory, when: Resume) -> RunStart {
     match when {
-        Resume::Auto if run.is_over(job) => Start::Finished(dir),
-        _ => Start::GoOn(dir),
+        Resume::Auto if run.is_over(job) => RunStart::Finished(dir),
+        _ => RunStart::GoOn(dir),
     }
 }
 
 /// What was found below `runs/`.
-enum Search {
+enum RunSearch {
     Found(PathBuf, Box<RunDirectory>),
     /// Why there is none, for a person.
     Other(String),
@@ -117,9 +117,9 @@ enum Fit {
 
 /// The newest run of `job` in `runs`: one of the very same job before one with other epochs, and that before
 /// one that would be changed.
-fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
+fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<RunSearch> {
     let none = || {
-        Search::Other(format!(
+        RunSearch::Other(format!(
             "there is no run of `{}` in {}/ to resume; name its directory with `--out`",
             job.name,
             runs.display()
@@ -130,9 +130,9 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(none()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", runs.display())),
     };
-    let mut found: Vec<(Fit, Begun, PathBuf, RunDirectory)> = Vec::new();
+    let mut found: Vec<(Fit, StartTime, PathBuf, RunDirectory)> = Vec::new();
     // Runs that are not meant, or cannot go on with this job: the newest one tells why.
-    let mut other: Option<(bool, Begun, String)> = None;
+    let mut other: Option<(bool, StartTime, String)> = None;
     for entry in entries {
         let dir = entry
             .with_context(|| format!("cannot read {}", runs.display()))?
@@ -141,7 +141,7 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
         let Ok(Some(run)) = RunDirectory::look(&dir) else {
             continue;
         };
-        let begun = Begun::of(&dir, &run);
+        let begun = StartTime::of(&dir, &run);
         let changes = run.changes(job);
         let named = run.job.name == job.name;
         let refused = changes::check(&changes, allow_change && named).err();
@@ -161,7 +161,7 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
             ),
             (false, _) => continue,
         };
-        let newer = |(before_named, before, _): &(bool, Begun, String)| {
+        let newer = |(before_named, before, _): &(bool, StartTime, String)| {
             (named, &begun) > (*before_named, before)
         };
         if other.as_ref().is_none_or(newer) {
@@ -172,8 +172,8 @@ fn newest(job: &Job, runs: &Path, allow_change: bool) -> Result<Search> {
         .into_iter()
         .max_by(|one, two| (one.0, &one.1).cmp(&(two.0, &two.1)));
     Ok(match (best, other) {
-        (Some((_, _, dir, run)), _) => Search::Found(dir, Box::new(run)),
-        (None, Some((_, _, why))) => Search::Other(why),
+        (Some((_, _, dir, run)), _) => RunSearch::Found(dir, Box::new(run)),
+        (None, Some((_, _, why))) => RunSearch::Other(why),
         (None, None) => none(),
     })
 }
@@ -191,13 +191,13 @@ fn fit(changes: &[(changes::Change, changes::Effect)]) -> Fit {
 /// When a run began: the second and the number that its directory is named after, or else when its job was
 /// submitted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Begun {
+struct StartTime {
     second: i64,
     number: u32,
     submitted: jiff::Timestamp,
 }
 
-impl Begun {
+impl StartTime {
     fn of(dir: &Path, run: &RunDirectory) -> Self {
         let submitted = run.entry.submitted_at;
         let file = dir.file_name().unwrap_or_default().to_string_lossy();
@@ -251,8 +251,8 @@ mod tests {
 
     fn chosen(runs: &Path, job: &Job, allow_change: bool) -> String {
         match newest(job, runs, allow_change).unwrap() {
-            Search::Found(dir, _) => dir.file_name().unwrap().to_string_lossy().into_owned(),
-            Search::Other(why) => why,
+            RunSearch::Found(dir, _) => dir.file_name().unwrap().to_string_lossy().into_owned(),
+            RunSearch::Other(why) => why,
         }
     }
 
@@ -345,18 +345,18 @@ mod tests {
         let four = job("tiny", &["train.epochs=4"]);
         assert_eq!(
             start(&four, Resume::Auto).unwrap(),
-            Start::Fresh(out.clone())
+            RunStart::Fresh(out.clone())
         );
         assert!(start(&four, Resume::Now).is_err());
         begun(&out, &four, JobState::Running);
         // A run without a checkpoint begins anew, whatever the job.
         let other = start(&job("tiny", &["train.seed=9"]), Resume::Auto);
-        assert_eq!(other.unwrap(), Start::GoOn(out.clone()));
+        assert_eq!(other.unwrap(), RunStart::GoOn(out.clone()));
         fs::create_dir(out.join("checkpoints")).unwrap();
         fs::write(out.join("checkpoints/step-00000001.safetensors"), "").unwrap();
         assert_eq!(
             start(&four, Resume::Auto).unwrap(),
-            Start::GoOn(out.clone())
+            RunStart::GoOn(out.clone())
         );
         let layout = Layout::Single {
             run_dir: out.clone(),
@@ -368,10 +368,13 @@ mod tests {
         drop(store);
         assert_eq!(
             start(&four, Resume::Auto).unwrap(),
-            Start::Finished(out.clone())
+            RunStart::Finished(out.clone())
         );
         let six = job("tiny", &["train.epochs=6"]);
-        assert_eq!(start(&six, Resume::Auto).unwrap(), Start::GoOn(out.clone()));
+        assert_eq!(
+            start(&six, Resume::Auto).unwrap(),
+            RunStart::GoOn(out.clone())
+        );
         assert!(start(&job("tiny", &["train.seed=9"]), Resume::Auto).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! How a job stands, for people and for scripts.
 
+use speech::escape::escape;
 use std::collections::BTreeMap;
 
 use coordinator::records::report::Report;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{client, exit::Result, output, summary};
 
 /// Prints how a job stands; `report` is the text of its report, empty where there is none.
-pub fn show(job: &JobStatus, report: &str, format: output::Format) -> Result<()> {
+pub fn show(job: &JobStatus, report: &str, format: output::OutputFormat) -> Result<()> {
     let json = json(job, report);
     output::print(format, &json, |_| text(job, report))
 }
@@ -27,7 +28,7 @@ fn text(job: &JobStatus, report: &str) -> String {
             .map_or(String::new(), |loss| format!(", loss {loss:.4}")),
     )];
     if !job.waiting_for.is_empty() {
-        lines.push(format!("waits for    {}", output::shown(&job.waiting_for)));
+        lines.push(format!("waits for    {}", escape(&job.waiting_for)));
     }
     if !job.error.is_empty() {
         lines.push(format!("error: {}", job.error));

@@ -11,8 +11,8 @@ use speech::{
     manifest::Manifest,
     score::{
         bootstrap::{self, Difference},
-        details::{Details, Line, Rate, Recognised, Unit},
-        significance::{self, Name, Test},
+        details::{Details, ErrorUnit, Rate, Recognised, UtteranceRecord},
+        significance::{self, TestName, TestResult},
     },
     tolerance::MaxBad,
 };
@@ -21,7 +21,7 @@ use worker::{compute::Compute, inference::Model};
 use crate::{
     args, device,
     evaluation::{Efficiency, measure},
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output::{self, percent},
 };
 
@@ -30,13 +30,13 @@ const SIGNIFICANT: f64 = 0.05;
 
 #[derive(Debug, Serialize)]
 struct Comparison {
-    unit: Unit,
+    unit: ErrorUnit,
     first: Side,
     second: Side,
     /// The difference of the error rates; absent where one of them is undefined.
     difference: Option<Difference>,
     /// Absent for fewer than two utterances.
-    test: Option<Test>,
+    test: Option<TestResult>,
     significant: bool,
     /// Utterances that are on one side alone.
     #[serde(skip_serializing_if = "LeftOut::is_empty")]
@@ -55,10 +55,10 @@ struct Side {
 }
 
 /// What one side said.
-struct Heard {
+struct SystemResult {
     recognised: Vec<Recognised>,
     /// Absent where it was read from a file that does not say it.
-    unit: Option<Unit>,
+    unit: Option<ErrorUnit>,
     efficiency: Option<Efficiency>,
 }
 
@@ -74,14 +74,16 @@ pub fn run(args: args::Compare) -> Result<()> {
         _ => read(path),
     };
     let (mut first, mut second) = (hear(&args.first)?, hear(&args.second)?);
-    let unit = unit([&first, &second], args.unit.map(args::ErrorUnit::unit))?;
+    let unit = unit([&first, &second], args.unit)?;
     let left_out = meet(&mut first.recognised, &mut second.recognised, max_bad)?;
     let samples = [&first.recognised, &second.recognised].map(|all| unit.samples(all));
     let test = match unit {
-        Unit::Utterances => Some(significance::mcnemar(&samples[0], &samples[1])),
-        Unit::Words | Unit::Characters => significance::matched_pairs(&samples[0], &samples[1]),
+        ErrorUnit::Utterances => Some(significance::mcnemar(&samples[0], &samples[1])),
+        ErrorUnit::Words | ErrorUnit::Characters => {
+            significance::matched_pairs(&samples[0], &samples[1])
+        }
     };
-    let side = |path: &Path, heard: Heard| Side {
+    let side = |path: &Path, heard: SystemResult| Side {
         name: path.display().to_string(),
         rate: Details::new(&heard.recognised, unit).all,
         efficiency: heard.efficiency,
@@ -104,18 +106,18 @@ fn model(
     manifest: Option<&Path>,
     compute: &Compute,
     max_bad: MaxBad,
-) -> Result<Heard> {
+) -> Result<SystemResult> {
     let Some(manifest) = manifest else {
         let message = format!(
             "{} is a model: `--manifest` says what to measure it on",
             path.display()
         );
-        return Err(Failure::Usage(message).into());
+        return Err(CommandError::Usage(message).into());
     };
     let model = Model::load(path, compute)?;
     let lines = Manifest::read_with(manifest, max_bad)?;
     let measured = measure(&model, lines, manifest, max_bad)?;
-    Ok(Heard {
+    Ok(SystemResult {
         efficiency: Some(Efficiency::of(path, &model, &measured, compute)),
         unit: Some(measured.unit),
         recognised: measured.recognised,
@@ -123,17 +125,17 @@ fn model(
 }
 
 /// Reads what `evaluate --utterances` wrote.
-fn read(path: &Path) -> Result<Heard> {
-    let at = |reason: String| Failure::Data(format!("{}: {reason}", path.display()));
+fn read(path: &Path) -> Result<SystemResult> {
+    let at = |reason: String| CommandError::Data(format!("{}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| at(error.to_string()))?;
-    let mut heard = Heard {
+    let mut heard = SystemResult {
         recognised: Vec::new(),
         unit: None,
         efficiency: None,
     };
     let lines = text.lines().zip(1..);
     for (line, number) in lines.filter(|(line, _)| !line.trim().is_empty()) {
-        let Line { recognised, unit } =
+        let UtteranceRecord { recognised, unit } =
             serde_json::from_str(line).map_err(|error| at(format!("line {number}: {error}")))?;
         if !heard.recognised.is_empty() && unit != heard.unit {
             let told = format!("line {number} is of another kind of model than those before it");
@@ -146,21 +148,21 @@ fn read(path: &Path) -> Result<Heard> {
 }
 
 /// What errors are counted in: what was typed, or else what the sides say.
-fn unit(sides: [&Heard; 2], typed: Option<Unit>) -> Result<Unit> {
+fn unit(sides: [&SystemResult; 2], typed: Option<ErrorUnit>) -> Result<ErrorUnit> {
     if let Some(unit) = typed {
         return Ok(unit);
     }
     match sides.map(|side| side.unit) {
         [Some(one), Some(other)] if one != other => {
             let message = "one model recognises keywords and the other transcribes: say with --unit what their errors are counted in";
-            Err(Failure::Usage(message.to_owned()).into())
+            Err(CommandError::Usage(message.to_owned()).into())
         }
         [Some(unit), _] | [_, Some(unit)] => Ok(unit),
         [None, None] => {
             output::message(
                 "neither file says what errors are counted in, as older ones do not: words are; --unit says otherwise",
             );
-            Ok(Unit::Words)
+            Ok(ErrorUnit::Words)
         }
     }
 }
@@ -172,7 +174,7 @@ fn meet(
     second: &mut Vec<Recognised>,
     max_bad: MaxBad,
 ) -> Result<LeftOut> {
-    let refuse = |reason: String| Err(Failure::Data(reason).into());
+    let refuse = |reason: String| Err(CommandError::Data(reason).into());
     let mut by_id = BTreeMap::new();
     for one in second.drain(..) {
         if let Some(twice) = by_id.insert(one.id.clone(), one) {
@@ -262,8 +264,8 @@ fn text(comparison: &Comparison) -> String {
     }
     if let Some(test) = comparison.test {
         let name = match test.name {
-            Name::MatchedPairs => "matched pairs",
-            Name::Mcnemar => "McNemar",
+            TestName::MatchedPairs => "matched pairs",
+            TestName::Mcnemar => "McNemar",
         };
         let verdict = match comparison.significant {
             true => "more than chance, at 5 %",
@@ -283,18 +285,18 @@ mod tests {
 
     #[test]
     fn errors_are_counted_in_what_the_sides_say_unless_it_is_typed() {
-        let side = |unit| Heard {
+        let side = |unit| SystemResult {
             recognised: Vec::new(),
             unit,
             efficiency: None,
         };
         let of = |first, second, typed| unit([&side(first), &side(second)], typed);
-        let (words, whole) = (Some(Unit::Words), Some(Unit::Utterances));
-        assert_eq!(of(whole, whole, None).unwrap(), Unit::Utterances);
-        assert_eq!(of(None, whole, None).unwrap(), Unit::Utterances);
-        assert_eq!(of(None, None, None).unwrap(), Unit::Words);
+        let (words, whole) = (Some(ErrorUnit::Words), Some(ErrorUnit::Utterances));
+        assert_eq!(of(whole, whole, None).unwrap(), ErrorUnit::Utterances);
+        assert_eq!(of(None, whole, None).unwrap(), ErrorUnit::Utterances);
+        assert_eq!(of(None, None, None).unwrap(), ErrorUnit::Words);
         assert!(of(words, whole, None).is_err());
-        assert_eq!(of(words, whole, whole).unwrap(), Unit::Utterances);
+        assert_eq!(of(words, whole, whole).unwrap(), ErrorUnit::Utterances);
     }
 
     #[test]
@@ -303,9 +305,9 @@ mod tests {
         let path = folder.path().join("heard.jsonl");
         let line = |unit| {
             let recognised = recognised("a", "one");
-            serde_json::to_string(&Line { recognised, unit }).unwrap()
+            serde_json::to_string(&UtteranceRecord { recognised, unit }).unwrap()
         };
-        let whole = Some(Unit::Utterances);
+        let whole = Some(ErrorUnit::Utterances);
         for unit in [None, whole] {
             std::fs::write(&path, format!("{}\n\n{}\n", line(unit), line(unit))).unwrap();
             let heard = read(&path).unwrap();

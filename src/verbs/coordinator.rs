@@ -10,15 +10,15 @@ use speech::output_file;
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output, process, runtime,
     signals::Signals,
 };
 
 /// A checkpoint of everything and the farewells take no longer than this.
-const GRACE: Duration = Duration::from_secs(4);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(4);
 
-pub fn run(args: args::Coordinator) -> Result<()> {
+pub fn run(args: args::CoordinatorArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }
@@ -38,7 +38,7 @@ pub fn run(args: args::Coordinator) -> Result<()> {
             // The name that it is to listen on may be looked up for a while.
             signal = signals.next() => {
                 let told = "the coordinator was stopped before it began".to_owned();
-                return Err(Failure::Signal { signal, told }.into());
+                return Err(CommandError::Signal { signal, told }.into());
             }
         };
         let addr = running.addr();
@@ -58,13 +58,13 @@ pub fn run(args: args::Coordinator) -> Result<()> {
             "{signal}: writing a checkpoint and saying goodbye"
         ));
         tokio::select! {
-            () = running.shutdown(GRACE) => {}
+            () = running.shutdown(SHUTDOWN_GRACE) => {}
             // Twice means now.
             _ = signals.insisted() => {}
         }
         let told =
             "the coordinator has stopped; queued and running jobs go on when it is started again"
                 .to_owned();
-        Err(Failure::Signal { signal, told }.into())
+        Err(CommandError::Signal { signal, told }.into())
     })
 }

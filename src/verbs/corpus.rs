@@ -5,13 +5,13 @@ mod import;
 mod inspect;
 mod synthesize;
 
-use crate::{args::Corpus, exit::Result};
+use crate::{args::CorpusCommand, exit::Result};
 
-pub fn run(verb: Corpus) -> Result<()> {
+pub fn run(verb: CorpusCommand) -> Result<()> {
     match verb {
-        Corpus::Fetch(args) => fetch::run(args),
-        Corpus::Import(args) => import::run(args),
-        Corpus::Synthesize(args) => synthesize::run(args),
-        Corpus::Inspect(args) => inspect::run(args),
+        CorpusCommand::Fetch(args) => fetch::run(args),
+        CorpusCommand::Import(args) => import::run(args),
+        CorpusCommand::Synthesize(args) => synthesize::run(args),
+        CorpusCommand::Inspect(args) => inspect::run(args),
     }
 }

@@ -14,10 +14,10 @@ use crate::{
 };
 
 #[derive(Debug, Serialize)]
-struct Findings {
+struct DoctorReport {
     version: &'static str,
     cores: Cores,
-    memory: Option<Memory>,
+    memory: Option<MemoryReport>,
     adapters: Vec<AdapterInfo>,
     auto: Pick,
     cpu: Pick,
@@ -35,7 +35,7 @@ struct Cores {
 }
 
 #[derive(Debug, Serialize)]
-struct Memory {
+struct MemoryReport {
     total_bytes: u64,
     available_bytes: u64,
     /// What this process's control group may use, where it is bounded: a container, a unit, a batch job.
@@ -57,7 +57,7 @@ pub fn run(args: args::Doctor) -> Result<()> {
         })
     };
     let default_workers = cores::default_workers();
-    let findings = Findings {
+    let findings = DoctorReport {
         version: env!("CARGO_PKG_VERSION"),
         cores: Cores {
             physical: cores::physical(),
@@ -74,7 +74,7 @@ pub fn run(args: args::Doctor) -> Result<()> {
     output::print(args.output.format, &findings, text)
 }
 
-fn text(findings: &Findings) -> String {
+fn text(findings: &DoctorReport) -> String {
     let mut text = format!("unisono {}\n", findings.version);
     let Cores { physical, logical } = findings.cores;
     let _ = writeln!(text, "cores     {physical} physical, {logical} logical");
@@ -118,7 +118,7 @@ fn text(findings: &Findings) -> String {
     text
 }
 
-fn memory() -> Option<Memory> {
+fn memory() -> Option<MemoryReport> {
     let described = std::fs::read_to_string("/proc/meminfo").ok()?;
     let field = |name: &str| {
         let line = described
@@ -136,10 +136,10 @@ fn memory() -> Option<Memory> {
 }
 
 /// A bound beyond what the machine has bounds nothing.
-fn bounded(total_bytes: u64, available_bytes: u64, limit: Option<Limit>) -> Memory {
+fn bounded(total_bytes: u64, available_bytes: u64, limit: Option<Limit>) -> MemoryReport {
     let limit = limit.filter(|limit| limit.bytes < total_bytes);
     let allowed = limit.map_or(u64::MAX, |limit| limit.bytes.saturating_sub(limit.used));
-    Memory {
+    MemoryReport {
         total_bytes,
         available_bytes: available_bytes.min(allowed),
         limit_bytes: limit.map(|limit| limit.bytes),

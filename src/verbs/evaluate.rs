@@ -11,7 +11,7 @@ use speech::{
     output_file::OutputFiles,
     score::{
         Score,
-        details::{Details, Line, Rate, Unit},
+        details::{Details, ErrorUnit, Rate, UtteranceRecord},
     },
     unknown_text::UnknownText,
 };
@@ -26,9 +26,9 @@ use crate::{
 use report::{Outputs, Shown};
 
 /// Utterances that a report shows.
-const SHOWN: usize = 12;
+const MAX_SHOWN_UTTERANCES: usize = 12;
 /// Speakers, lengths and mistakes that a terminal is told of.
-const TOLD: usize = 5;
+const MAX_LISTED_ROWS: usize = 5;
 
 #[derive(Debug, Serialize)]
 pub struct Evaluation {
@@ -74,7 +74,7 @@ pub fn run(args: args::Evaluate) -> Result<()> {
         let mut lines = String::new();
         for recognised in measured.recognised.iter().cloned() {
             let unit = Some(measured.unit);
-            lines += &serde_json::to_string(&Line { recognised, unit })?;
+            lines += &serde_json::to_string(&UtteranceRecord { recognised, unit })?;
             lines.push('\n');
         }
         texts.push(lines);
@@ -100,7 +100,7 @@ fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
         let losses = loss(b).unwrap_or(0.0).total_cmp(&loss(a).unwrap_or(0.0));
         errors.then(losses).then(a.cmp(&b))
     });
-    order.truncate(SHOWN);
+    order.truncate(MAX_SHOWN_UTTERANCES);
     let utterances: Vec<_> = order
         .iter()
         .map(|&place| measured.utterances[place].clone())
@@ -120,9 +120,9 @@ fn worst<'a>(model: &Model, measured: &'a Measured) -> Result<Vec<Shown<'a>>> {
 }
 
 /// What the model's outputs are called.
-fn outputs_of(model: &Model, unit: Unit) -> Outputs {
+fn outputs_of(model: &Model, unit: ErrorUnit) -> Outputs {
     let vocabulary = &model.recipe().vocabulary;
-    let blank = (unit != Unit::Utterances).then(|| "blank".to_owned());
+    let blank = (unit != ErrorUnit::Utterances).then(|| "blank".to_owned());
     let units = vocabulary.units.iter().map(|unit| match unit.as_str() {
         " " => "space".to_owned(),
         unit => unit.to_owned(),
@@ -141,8 +141,8 @@ fn text(evaluation: &Evaluation) -> String {
     } = evaluation;
     let mut lines = vec![evaluation.score.to_string()];
     let named = match details.unit {
-        Unit::Utterances => "wrong",
-        Unit::Words | Unit::Characters => "WER",
+        ErrorUnit::Utterances => "wrong",
+        ErrorUnit::Words | ErrorUnit::Characters => "WER",
     };
     if let Some(greedy) = &evaluation.greedy {
         let shown = |rate: Option<f64>| rate.map_or("undefined".to_owned(), percent);
@@ -159,7 +159,7 @@ fn text(evaluation: &Evaluation) -> String {
         }
     }
     let rates = |title: &str, rates: &[Rate]| {
-        let told = rates.iter().take(TOLD).map(|rate| {
+        let told = rates.iter().take(MAX_LISTED_ROWS).map(|rate| {
             let value = rate.rate.map_or("undefined".to_owned(), percent);
             format!("{} {value}", rate.name)
         });
@@ -171,8 +171,8 @@ fn text(evaluation: &Evaluation) -> String {
     if details.lengths.len() > 1 {
         lines.push(rates("by length", &details.lengths));
     }
-    if details.unit == Unit::Words && !details.substituted.is_empty() {
-        let told = details.substituted.iter().take(TOLD);
+    if details.unit == ErrorUnit::Words && !details.substituted.is_empty() {
+        let told = details.substituted.iter().take(MAX_LISTED_ROWS);
         let told: Vec<String> = told
             .map(|it| format!("{} -> {} ({})", it.reference, it.hypothesis, it.count))
             .collect();

@@ -6,7 +6,7 @@ use coordinator::job::reference::{self, Key, Section};
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output,
 };
 
@@ -22,7 +22,7 @@ pub fn run(args: args::Explain) -> Result<()> {
 }
 
 /// The section of this name, or the key of this name in its section alone.
-fn named(sections: &[Section], wanted: &str) -> Result<Vec<Section>, Failure> {
+fn named(sections: &[Section], wanted: &str) -> Result<Vec<Section>, CommandError> {
     let of_key = |section: &Section| {
         let mut section = section.clone();
         let name = section.name.clone();
@@ -42,7 +42,7 @@ fn named(sections: &[Section], wanted: &str) -> Result<Vec<Section>, Failure> {
         keys.chain([section.name.clone()])
     });
     let nearest = keys.min_by_key(|known| strsim::damerau_levenshtein(wanted, known));
-    Err(Failure::Usage(format!(
+    Err(CommandError::Usage(format!(
         "a job has no key or section {wanted:?}; did you mean `{}`?",
         nearest.unwrap_or_default()
     )))

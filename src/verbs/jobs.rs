@@ -2,10 +2,11 @@
 
 use proto::v1::{JobStatus, PruneRequest, PruneResponse};
 use serde_json::{Value, json};
+use speech::escape::escape;
 
 use crate::{args, client, exit::Result, jobs::view, output, runtime};
 
-pub fn run(args: args::Jobs) -> Result<()> {
+pub fn run(args: args::JobsArgs) -> Result<()> {
     if let Some(days) = args.prune {
         return prune(&args, days);
     }
@@ -31,7 +32,7 @@ pub fn run(args: args::Jobs) -> Result<()> {
     })
 }
 
-fn prune(args: &args::Jobs, days: u32) -> Result<()> {
+fn prune(args: &args::JobsArgs, days: u32) -> Result<()> {
     let pruned = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let seconds = 86_400 * u64::from(days);
@@ -57,6 +58,6 @@ fn row(job: &JobStatus) -> Vec<String> {
         format!("{}/{}", job.step, job.steps),
         job.loss.map_or("-".to_owned(), |loss| format!("{loss:.4}")),
         job.submitted_at.clone(),
-        output::shown(&job.waiting_for).into_owned(),
+        escape(&job.waiting_for).into_owned(),
     ]
 }

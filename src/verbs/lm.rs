@@ -17,7 +17,7 @@ use speech::{
 
 use crate::{
     args,
-    exit::{Error, Failure, Result},
+    exit::{CommandError, Error, Result},
     jobs::file,
     model_folder, output,
 };
@@ -30,7 +30,7 @@ pub fn run(verb: args::Lm) -> Result<()> {
 }
 
 #[derive(Debug, Serialize)]
-struct Made {
+struct TrainedReport {
     out: PathBuf,
     sentences: u64,
     words: u64,
@@ -68,7 +68,7 @@ fn train(args: &args::LmTrain) -> Result<()> {
     }
     let trained = lm::train(&sentences, args.order)?;
     output.write(&[&|mut out| trained.model.write_to(&mut out)])?;
-    let made = Made {
+    let made = TrainedReport {
         out: args.out.clone(),
         sentences: trained.sentences,
         words: trained.words,
@@ -101,7 +101,7 @@ fn train(args: &args::LmTrain) -> Result<()> {
 }
 
 #[derive(Debug, Serialize)]
-struct Scored {
+struct PerplexityReport {
     #[serde(flatten)]
     counts: Perplexity,
     /// With the words that the model lacks, at what it gives the unknown word, and without them.
@@ -128,7 +128,7 @@ fn score(args: &args::LmScore) -> Result<()> {
         }
         (None, None) => {}
     }
-    let scored = Scored {
+    let scored = PerplexityReport {
         counts,
         perplexity: counts.with_oov(),
         perplexity_without_oov: counts.without_oov(),
@@ -171,14 +171,17 @@ fn normalized(like: &Option<TextConfig>, sentence: &str) -> String {
     }
 }
 
-fn reserved(place: &str, word: &str) -> Failure {
-    Failure::Data(format!(
+fn reserved(place: &str, word: &str) -> CommandError {
+    CommandError::Data(format!(
         "{place}: the word {word:?} stands for something else in language models; take it out"
     ))
 }
 
 /// Gives each line of a text that is not blank, and its number. The file may be packed with gzip.
-fn each_line(path: &Path, mut take: impl FnMut(u64, &str) -> Result<(), Failure>) -> Result<()> {
+fn each_line(
+    path: &Path,
+    mut take: impl FnMut(u64, &str) -> Result<(), CommandError>,
+) -> Result<()> {
     let file = File::open(path).map_err(|error| unreadable(path, error))?;
     let mut reader =
         text_file::utf8(BufReader::new(file)).map_err(|error| unreadable(path, error))?;
@@ -191,7 +194,7 @@ fn each_line(path: &Path, mut take: impl FnMut(u64, &str) -> Result<(), Failure>
         }
         let Ok(text) = std::str::from_utf8(&line) else {
             let told = format!("{}:{number}: the line is not UTF-8", path.display());
-            return Err(Failure::Data(told).into());
+            return Err(CommandError::Data(told).into());
         };
         // Files that were put together have one in the middle.
         let text = text.trim_start_matches(text_file::BYTE_ORDER_MARK).trim();
@@ -208,7 +211,7 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
     let told = format!("cannot read {}", path.display());
     match error.kind() {
         InvalidData | InvalidInput | UnexpectedEof => {
-            Failure::Data(format!("{told}: {error}")).into()
+            CommandError::Data(format!("{told}: {error}")).into()
         }
         _ => Error::from(error).context(told),
     }

@@ -9,10 +9,10 @@ use tokio_stream::StreamExt as _;
 use crate::{
     args, client,
     exit::{Error, Result},
-    follow::{self, News, PATIENCE, Since, What},
+    follow::{self, MAX_COORDINATOR_ABSENCE, Since, Update, What},
     jobs::outcome,
     narrate,
-    output::{self, Format},
+    output::{self, OutputFormat},
     runtime,
 };
 
@@ -20,20 +20,20 @@ pub fn run(args: args::Logs) -> Result<()> {
     runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let id = client::status(&mut client, args.id.clone()).await?.id;
-        let mut printer = Printer {
+        let mut printer = EventPrinter {
             format: args.output.format,
             synthetic: false,
             failed: None,
         };
         if args.follow {
             let show = |news| match news {
-                News::Line(line) => printer.print(line),
-                News::Event(_) | News::Step(_) => {}
+                Update::Line(line) => printer.print(line),
+                Update::Event(_) | Update::Step(_) => {}
             };
-            let wanted = follow::Wanted {
+            let wanted = follow::FollowRequest {
                 what: What::Lines,
                 since: Since::FirstLine,
-                patience: PATIENCE,
+                patience: MAX_COORDINATOR_ABSENCE,
             };
             let ended = follow::follow(&mut client, &id, wanted, show).await;
             printer.failed.map_or(Ok(()), Err)?;
@@ -58,19 +58,19 @@ pub fn run(args: args::Logs) -> Result<()> {
     })
 }
 
-struct Printer {
-    format: Format,
+struct EventPrinter {
+    format: OutputFormat,
     /// The corpus is synthetic speech, as the job's first events say.
     synthetic: bool,
     /// Standard output cannot be written any more.
     failed: Option<Error>,
 }
 
-impl Printer {
+impl EventPrinter {
     fn print(&mut self, line: String) {
         let record = serde_json::from_str::<Record>(&line);
         let text = match (self.format, record) {
-            (Format::Text, Ok(record)) => {
+            (OutputFormat::Text, Ok(record)) => {
                 if let Event::Prepared { synthetic, .. } = &record.event {
                     self.synthetic = *synthetic;
                 }

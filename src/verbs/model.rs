@@ -12,14 +12,14 @@ use speech::{
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     jobs::file,
     model_folder, output,
 };
 
 /// A layer, and what it costs.
 #[derive(Debug, Serialize)]
-struct Layer {
+struct LayerReport {
     name: String,
     does: String,
     /// Values of a row.
@@ -34,12 +34,12 @@ struct Layer {
 }
 
 #[derive(Debug, Serialize)]
-struct Summary {
+struct ModelReport {
     kind: &'static str,
     /// Features of a frame.
     inputs: usize,
     outputs: usize,
-    layers: Vec<Layer>,
+    layers: Vec<LayerReport>,
     parameters: usize,
     /// The size of the parameters, as they are kept and computed with.
     bytes: usize,
@@ -50,7 +50,7 @@ struct Summary {
     multiply_adds_per_utterance: usize,
 }
 
-pub fn run(args: args::Model) -> Result<()> {
+pub fn run(args: args::ModelArgs) -> Result<()> {
     let (spec, features) = if args.what.is_dir() {
         of_model(&args.what)?
     } else {
@@ -66,13 +66,13 @@ fn of_model(folder: &Path) -> Result<(ModelSpec, FeaturesConfig)> {
 }
 
 /// The outputs follow from the training manifest's transcripts, unless they were given.
-fn of_job(args: &args::Model) -> Result<(ModelSpec, FeaturesConfig)> {
+fn of_job(args: &args::ModelArgs) -> Result<(ModelSpec, FeaturesConfig)> {
     let job = file::read(&args.what, &args.sets)?;
     let outputs = match (args.outputs, &job.corpus.train) {
         (Some(outputs), _) => outputs as usize,
         (None, Some(path)) => {
             let vocabulary = corpus::vocabulary(&job, path).map_err(|error| {
-                Failure::Data(format!(
+                CommandError::Data(format!(
                     "{error}; without the corpus, say with --outputs how many outputs there are"
                 ))
             })?;
@@ -81,14 +81,14 @@ fn of_job(args: &args::Model) -> Result<(ModelSpec, FeaturesConfig)> {
         (None, None) => {
             let told =
                 "the job makes its corpus itself; say with --outputs how many outputs there are";
-            return Err(Failure::Usage(told.to_owned()).into());
+            return Err(CommandError::Usage(told.to_owned()).into());
         }
     };
     let inputs = FrontEnd::new(&job.features, None)?.dims();
     Ok((ModelSpec::new(&job.model, inputs, outputs), job.features))
 }
 
-fn summarise(spec: &ModelSpec, features: &FeaturesConfig) -> Result<Summary> {
+fn summarise(spec: &ModelSpec, features: &FeaturesConfig) -> Result<ModelReport> {
     /// Long enough that the ends do not count.
     const SECONDS: u32 = 1000;
     let mut features = features.clone();
@@ -100,7 +100,7 @@ fn summarise(spec: &ModelSpec, features: &FeaturesConfig) -> Result<Summary> {
     // Whole milliseconds from frame to frame, whatever is lost at the end.
     let frames_per_second = (frames as f64 / f64::from(SECONDS) * 10.0).round() / 10.0;
     let (second, utterance) = spec.multiply_adds(frames_per_second);
-    let layer = |row: Row| Layer {
+    let layer = |row: Row| LayerReport {
         name: row.name,
         does: row.does,
         width: row.width,
@@ -113,7 +113,7 @@ fn summarise(spec: &ModelSpec, features: &FeaturesConfig) -> Result<Summary> {
         parameters: row.parameters,
         multiply_adds: row.multiply_adds,
     };
-    Ok(Summary {
+    Ok(ModelReport {
         kind: spec.config.kind.name(),
         inputs: spec.inputs,
         outputs: spec.outputs,
@@ -127,7 +127,7 @@ fn summarise(spec: &ModelSpec, features: &FeaturesConfig) -> Result<Summary> {
     })
 }
 
-fn text(summary: &Summary) -> String {
+fn text(summary: &ModelReport) -> String {
     let rows = summary.layers.iter().map(|layer| {
         vec![
             layer.name.clone(),

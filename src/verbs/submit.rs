@@ -5,11 +5,11 @@ use serde_json::json;
 
 use crate::{
     args, client,
-    exit::{Context as _, Failure, Result},
-    follow::{self, PATIENCE, Since, What},
+    exit::{CommandError, Context as _, Result},
+    follow::{self, MAX_COORDINATOR_ABSENCE, Since, What},
     jobs::{file, outcome},
     output,
-    progress::Progress,
+    progress::ProgressView,
     runtime,
     signals::Signals,
 };
@@ -31,15 +31,15 @@ pub fn run(args: args::Submit) -> Result<()> {
         }
         output::message(&format!("submitted {id}"));
         let mut signals = Signals::listen()?;
-        let mut progress = Progress::new(epochs);
-        let wanted = follow::Wanted {
+        let mut progress = ProgressView::new(epochs);
+        let wanted = follow::FollowRequest {
             what: What::Everything,
             since: Since::FirstLine,
-            patience: PATIENCE,
+            patience: MAX_COORDINATOR_ABSENCE,
         };
         let ended = tokio::select! {
             ended = follow::follow(&mut client, &id, wanted, |news| progress.show(news)) => ended,
-            signal = signals.next() => Err(Failure::Signal {
+            signal = signals.next() => Err(CommandError::Signal {
                 signal,
                 told: format!(
                     "job {id} goes on without you: `unisono logs -f {id}` follows it, `unisono cancel {id}` stops it"

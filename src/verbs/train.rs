@@ -15,26 +15,26 @@ use speech::error_class::Class;
 
 use crate::{
     args, cache_folder, client,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     fleet::{self, Fleet},
     follow::{self, Since, What},
-    jobs::{outcome, runs::Start},
+    jobs::{outcome, runs::RunStart},
     output,
-    progress::Progress,
+    progress::ProgressView,
     runtime,
     signals::Signals,
     summary,
 };
-use plan::Plan;
+use plan::TrainPlan;
 
 /// From Ctrl-C to the last checkpoint; with the workers' farewell it stays below five seconds.
-const CHECKPOINT: Duration = Duration::from_millis(3500);
-const FAREWELL: Duration = Duration::from_secs(1);
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(3500);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub fn run(args: args::Train) -> Result<()> {
-    let plan = Plan::new(&args)?;
+    let plan = TrainPlan::new(&args)?;
     let format = args.output.format;
-    if let Start::Finished(dir) = &plan.start {
+    if let RunStart::Finished(dir) = &plan.start {
         output::message(&format!(
             "{} has been trained in {} already",
             plan.job.name,
@@ -85,7 +85,7 @@ pub fn run(args: args::Train) -> Result<()> {
 }
 
 async fn lead(
-    plan: &Plan,
+    plan: &TrainPlan,
     args: &args::Train,
     cache: Option<PathBuf>,
     mut running: Running,
@@ -97,16 +97,16 @@ async fn lead(
     let url = format!("http://{}", running.addr());
     let mut jobs = client::connect(&url).await?;
     let id = client::status(&mut jobs, None).await?.id;
-    let mut fleet = Fleet::start(fleet::Spec {
+    let mut fleet = Fleet::start(fleet::FleetSpec {
         coordinator: url,
         jobs: jobs.clone(),
         cache,
         workers: plan.workers,
         threads: plan.threads,
-        device: args.device.name(),
+        device: args.device,
     })
     .context("cannot start the workers")?;
-    let mut progress = Progress::new(plan.job.train.epochs);
+    let mut progress = ProgressView::new(plan.job.train.epochs);
     let since = match plan.is_fresh() {
         true => Since::FirstLine,
         false => Since::CurrentStart,
@@ -120,35 +120,35 @@ async fn lead(
         }
     };
     progress.finish();
-    if let Err(Failure::Signal { signal, .. }) = &ended {
+    if let Err(CommandError::Signal { signal, .. }) = &ended {
         output::message(&format!(
             "{signal}: writing a checkpoint; once more ends at once"
         ));
         fleet.dismiss();
         tokio::select! {
-            () = running.shutdown(CHECKPOINT) => fleet.end(FAREWELL).await,
+            () = running.shutdown(CHECKPOINT_TIMEOUT) => fleet.end(FAREWELL_TIMEOUT).await,
             _ = signals.insisted() => fleet.end(Duration::ZERO).await,
         }
         let told = format!("interrupted; go on with\n  {}", plan.resume_command(args));
-        return Err(Failure::Signal {
+        return Err(CommandError::Signal {
             signal: *signal,
             told,
         }
         .into());
     }
-    if let Err(lost @ (Failure::Infrastructure(_) | Failure::Data(_))) = &ended {
+    if let Err(lost @ (CommandError::Infrastructure(_) | CommandError::Data(_))) = &ended {
         let cause = match lost {
-            Failure::Data(_) => Class::Data,
+            CommandError::Data(_) => Class::Data,
             _ => Class::Infrastructure,
         };
         // So that the run is written down as one that failed, with the reason, and not as one that goes on. One that
         // has ended already stays as it is.
         let given_up = running.give_up(lost.to_string(), cause);
-        let _ = tokio::time::timeout(CHECKPOINT, given_up).await;
+        let _ = tokio::time::timeout(CHECKPOINT_TIMEOUT, given_up).await;
     }
     // The coordinator's goodbye ends the workers.
-    running.shutdown(CHECKPOINT).await;
-    fleet.end(FAREWELL).await;
+    running.shutdown(CHECKPOINT_TIMEOUT).await;
+    fleet.end(FAREWELL_TIMEOUT).await;
     Ok(ended?)
 }
 
@@ -166,15 +166,15 @@ fn cache_folder(args: &args::Train) -> Option<PathBuf> {
 
 /// Shows what goes on until the job ends, or something ends it.
 async fn watch(
-    jobs: &mut client::Jobs,
+    jobs: &mut client::CoordinatorClient,
     id: &str,
     since: Since,
     fleet: &mut Fleet,
-    progress: &mut Progress,
+    progress: &mut ProgressView,
     signals: &mut Signals,
-) -> Result<JobStatus, Failure> {
+) -> Result<JobStatus, CommandError> {
     let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
-    let wanted = follow::Wanted {
+    let wanted = follow::FollowRequest {
         what: What::Everything,
         since,
         patience: Duration::ZERO,
@@ -187,12 +187,12 @@ async fn watch(
         tokio::select! {
             biased;
             signal = signals.next() => {
-                return Err(Failure::Signal { signal, told: String::new() });
+                return Err(CommandError::Signal { signal, told: String::new() });
             }
             Some(one) = news.recv() => progress.show(one),
             one = fleet.next() => match one {
-                fleet::News::Said(text) => progress.message(&text),
-                fleet::News::Lost(failure) => return Err(failure),
+                fleet::FleetEvent::Said(text) => progress.message(&text),
+                fleet::FleetEvent::Lost(failure) => return Err(failure),
             },
             ended = &mut following => {
                 while let Ok(one) = news.try_recv() {

@@ -9,14 +9,14 @@ mod sources;
 
 use crate::{
     args, decoding, device,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
 };
 
 pub fn run(args: args::Transcribe) -> Result<()> {
     let format = sources::raw_format(&args)?;
     if args.format == args::TranscriptFormat::Srt && args.files.len() > 1 {
         let told = "subtitles are of one recording: give one file at a time";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     }
     let stdin = args
         .files
@@ -24,7 +24,7 @@ pub fn run(args: args::Transcribe) -> Result<()> {
         .filter(|path| sources::is_stdin(path))
         .count();
     if stdin > 1 {
-        return Err(Failure::Usage("standard input can be read once".to_owned()).into());
+        return Err(CommandError::Usage("standard input can be read once".to_owned()).into());
     }
     let (mut model, _) = device::open(&args.model, args.device)?;
     decoding::set(&mut model, &args.decoding, args.max_bad.unwrap_or_default())?;

@@ -23,7 +23,7 @@ use speech::manifest::Manifest;
 
 use crate::{
     args, client, cores,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     jobs::{file, outcome, runs},
     output::{self, duration},
     runtime,
@@ -31,22 +31,22 @@ use crate::{
     summary,
 };
 use chaos::{Injected, Schedule};
-use run::Outcome;
+use run::RunResult;
 
 /// What came of all runs.
 #[derive(Debug, Serialize)]
-struct Findings {
+struct VerifyReport {
     job: String,
     equal: bool,
     seed: u64,
     /// The weights' digest of the first run.
     reference_sha256: Option<String>,
-    runs: Vec<Finding>,
+    runs: Vec<SizeResult>,
 }
 
 /// What came of one run.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct SizeResult {
     workers: usize,
     chaos: bool,
     weights_sha256: Option<String>,
@@ -70,7 +70,9 @@ pub fn run(args: args::Verify) -> Result<()> {
             let job = file::read(job, &args.sets)?;
             one_job(args, job)
         }
-        (None, None) => Err(Failure::Usage("name a job, or `--random-jobs N`".to_owned()).into()),
+        (None, None) => {
+            Err(CommandError::Usage("name a job, or `--random-jobs N`".to_owned()).into())
+        }
     }
 }
 
@@ -82,10 +84,14 @@ fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
     check(&args.workers, &out)?;
     if args.workers.len() < 2 {
         let told = "there is nothing to compare: give two sizes or more, `--workers 1,3`";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     }
     let findings = runtime::block_on(random::compare_sizes(&args, count, &out))?;
-    output::print(args.output.format, &findings, random::Findings::text)?;
+    output::print(
+        args.output.format,
+        &findings,
+        random::RandomJobsReport::text,
+    )?;
     if findings.equal {
         return Ok(());
     }
@@ -93,7 +99,7 @@ fn random_jobs(args: args::Verify, count: u32) -> Result<()> {
         "the sizes did not end alike; the jobs and runs that differ are kept in {}",
         out.display()
     );
-    Err(Failure::Job(told).into())
+    Err(CommandError::Job(told).into())
 }
 
 fn one_job(args: args::Verify, job: Job) -> Result<()> {
@@ -108,21 +114,21 @@ fn one_job(args: args::Verify, job: Job) -> Result<()> {
     let verification = Verification { args, job, out };
     let format = verification.args.output.format;
     let (findings, failed) = runtime::block_on(verification.run())?;
-    output::print(format, &findings, Findings::text)?;
+    output::print(format, &findings, VerifyReport::text)?;
     failed?;
     if findings.equal {
         return Ok(());
     }
     let told = "the runs did not end with the same bits; the rows that are not \"same\" differ from the first one";
-    Err(Failure::Job(told.to_owned()).into())
+    Err(CommandError::Job(told.to_owned()).into())
 }
 
 /// Each size has a folder of its own, and what lay there would be taken up.
-fn check(sizes: &[u32], out: &Path) -> Result<(), Failure> {
+fn check(sizes: &[u32], out: &Path) -> Result<(), CommandError> {
     let distinct: BTreeSet<u32> = sizes.iter().copied().collect();
     if distinct.len() < sizes.len() {
         let told = "`--workers` names a size twice; name each once".to_owned();
-        return Err(Failure::Usage(told));
+        return Err(CommandError::Usage(told));
     }
     let empty = std::fs::read_dir(out).map(|mut entries| entries.next().is_none());
     let what = match empty {
@@ -132,7 +138,7 @@ fn check(sizes: &[u32], out: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == NotFound && out.symlink_metadata().is_err() => return Ok(()),
         Err(error) => format!("is no directory that can be used ({error})"),
     };
-    Err(Failure::Data(format!(
+    Err(CommandError::Data(format!(
         "{} {what}; choose another directory with `--out`",
         out.display()
     )))
@@ -146,9 +152,9 @@ struct Verification {
 
 impl Verification {
     /// Every run, up to the first that fails, and how that one did.
-    async fn run(&self) -> Result<(Findings, Result<(), Failure>)> {
+    async fn run(&self) -> Result<(VerifyReport, Result<(), CommandError>)> {
         let mut signals = Signals::listen()?;
-        let mut findings = Findings::new(&self.job.name, self.args.seed);
+        let mut findings = VerifyReport::new(&self.job.name, self.args.seed);
         for (size, chaos) in self.runs() {
             // Faults come with steps, and how many there are the first run has told.
             let steps = findings.runs.first().map_or(0, |run| run.steps);
@@ -174,19 +180,19 @@ impl Verification {
         &self,
         workers: usize,
         schedule: Option<Schedule>,
-        findings: &mut Findings,
+        findings: &mut VerifyReport,
         signals: &mut Signals,
-    ) -> Result<Result<(), Failure>> {
+    ) -> Result<Result<(), CommandError>> {
         let chaos = schedule.is_some();
         let dir = self.dir(workers, chaos)?;
         output::message(&self.announcement(workers, chaos, &dir));
         let threads = self.args.threads.map(|threads| threads as usize);
-        let plan = run::Plan {
-            cluster: cluster::Spec {
+        let plan = run::RunPlan {
+            cluster: cluster::ClusterSpec {
                 dir,
                 workers,
                 threads: threads.unwrap_or_else(|| cores::threads_each(workers)),
-                device: self.args.device.name(),
+                device: self.args.device,
                 cache: self.args.cache_dir.clone(),
             },
             request: request(&self.job)?,
@@ -196,7 +202,7 @@ impl Verification {
         };
         let outcome = run::run(plan, signals).await?;
         let judged = outcome::judge(&outcome.job);
-        let finding = Finding::new(workers, chaos, &outcome);
+        let finding = SizeResult::new(workers, chaos, &outcome);
         if let Some(told) = finding.too_short() {
             output::message(&told);
         }
@@ -223,8 +229,8 @@ impl Verification {
     }
 }
 
-impl Finding {
-    fn new(workers: usize, chaos: bool, outcome: &Outcome) -> Self {
+impl SizeResult {
+    fn new(workers: usize, chaos: bool, outcome: &RunResult) -> Self {
         let job = &outcome.job;
         let report = std::fs::read(Path::new(&job.run_dir).join(REPORT)).unwrap_or_default();
         let report: Report = serde_json::from_slice(&report).unwrap_or_default();
@@ -270,7 +276,7 @@ impl Finding {
         vec![
             self.workers.to_string(),
             if self.chaos { "yes" } else { "no" }.to_owned(),
-            hash.chars().take(SHOWN).collect(),
+            hash.chars().take(HASH_DIGITS).collect(),
             if self.equal { "same" } else { "DIFFERS" }.to_owned(),
             self.status.to_owned(),
             duration(self.seconds),
@@ -293,9 +299,9 @@ fn counted(workers: usize) -> String {
 }
 
 /// Digits of a hash in the table; the whole one stands below it.
-const SHOWN: usize = 12;
+const HASH_DIGITS: usize = 12;
 
-impl Findings {
+impl VerifyReport {
     fn new(job: &str, seed: u64) -> Self {
         Self {
             job: job.to_owned(),
@@ -307,7 +313,7 @@ impl Findings {
     }
 
     /// Compares a run with the first one. One without weights equals nothing.
-    fn add(&mut self, mut run: Finding) {
+    fn add(&mut self, mut run: SizeResult) {
         if self.runs.is_empty() {
             self.reference_sha256.clone_from(&run.weights_sha256);
         }
@@ -317,12 +323,12 @@ impl Findings {
     }
 
     fn text(&self) -> String {
-        let rows = self.runs.iter().map(Finding::row).collect();
+        let rows = self.runs.iter().map(SizeResult::row).collect();
         let header = [
             "workers", "chaos", "weights", "bits", "status", "time", "lives", "injected",
         ];
         let mut lines = vec![output::table(&header, rows)];
-        lines.extend(self.runs.iter().filter_map(Finding::faults));
+        lines.extend(self.runs.iter().filter_map(SizeResult::faults));
         if let (true, Some(hash)) = (self.equal, &self.reference_sha256) {
             let injected: u32 = self.runs.iter().map(|run| run.injected.total()).sum();
             lines.push(format!(
@@ -338,8 +344,8 @@ impl Findings {
 mod tests {
     use super::*;
 
-    fn finding(weights: Option<&str>) -> Finding {
-        Finding {
+    fn finding(weights: Option<&str>) -> SizeResult {
+        SizeResult {
             workers: 1,
             chaos: true,
             weights_sha256: weights.map(str::to_owned),
@@ -353,8 +359,8 @@ mod tests {
         }
     }
 
-    fn compared(hashes: &[Option<&str>]) -> Findings {
-        let mut findings = Findings::new("job", 1);
+    fn compared(hashes: &[Option<&str>]) -> VerifyReport {
+        let mut findings = VerifyReport::new("job", 1);
         for hash in hashes {
             findings.add(finding(*hash));
         }

@@ -11,13 +11,13 @@ use worker::{
 };
 
 use crate::{
-    args, cache_folder, cores, device,
-    exit::{Failure, Result},
+    args, cache_folder, cores,
+    exit::{CommandError, Result},
     output, process, runtime,
     signals::Signals,
 };
 
-pub fn run(args: args::Worker) -> Result<()> {
+pub fn run(args: args::WorkerArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }
@@ -25,7 +25,7 @@ pub fn run(args: args::Worker) -> Result<()> {
         .threads
         .map_or_else(cores::logical, |threads| threads as usize);
     compute::set_threads(threads)?;
-    let compute = Compute::open(device::choice(args.device))?;
+    let compute = Compute::open(args.device)?;
     output::message(&format!(
         "computes on {} ({threads} thread{})",
         compute.reason,
@@ -57,7 +57,7 @@ pub fn run(args: args::Worker) -> Result<()> {
             _ = signals.insisted() => {}
         }
         let told = format!("left the coordinator after {signal}");
-        Err(Failure::Signal { signal, told }.into())
+        Err(CommandError::Signal { signal, told }.into())
     })
 }
 

@@ -15,10 +15,8 @@ mod parts;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::{
-    text::printable,
-    v1::{self, Parting},
-};
+use proto::v1::{self, Parting};
+use speech::escape::escape_within;
 use tokio::sync::watch;
 
 pub use error::SessionError;
@@ -186,7 +184,7 @@ impl Session {
             }
             Some(v1::join_response::Outcome::Refusal(refusal)) => Err(SessionError::Refused {
                 url: url.clone(),
-                reason: printable(&refusal.reason, REASON),
+                reason: escape_within(&refusal.reason, REASON),
                 may_pass: refusal.may_pass,
             }),
             None => Err(self.contact.failed(CallError::Nonsense {

@@ -12,8 +12,8 @@ use proto::{
     PROGRAM_VERSION,
     contribution::{Key, PassKind},
     shared_memory::{SharedMemory, SharedMemoryHandle},
-    text::printable,
 };
+use speech::escape::escape_within;
 
 use super::error::Refused;
 use crate::leases::WorkerId;
@@ -43,13 +43,13 @@ pub struct Introduction {
 }
 
 impl Introduction {
-    fn printable(self) -> Self {
+    fn escaped(self) -> Self {
         const MAX_NAME_CHARS: usize = 128;
         const MAX_CLASS_CHARS: usize = 512;
         Self {
-            name: printable(&self.name, MAX_NAME_CHARS),
-            program_version: printable(&self.program_version, MAX_NAME_CHARS),
-            compute_class: printable(&self.compute_class, MAX_CLASS_CHARS),
+            name: escape_within(&self.name, MAX_NAME_CHARS),
+            program_version: escape_within(&self.program_version, MAX_NAME_CHARS),
+            compute_class: escape_within(&self.compute_class, MAX_CLASS_CHARS),
             threads: self.threads,
         }
     }
@@ -85,7 +85,7 @@ impl WorkerRegistry {
     /// Admits a worker of the same program version and gives it its number. What it says of itself is made
     /// fit to be printed: whoever reaches the port chooses it.
     pub fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
-        let introduction = introduction.printable();
+        let introduction = introduction.escaped();
         if introduction.program_version != PROGRAM_VERSION {
             return Err(Refused::Version {
                 what: format!("worker {}", introduction.name),

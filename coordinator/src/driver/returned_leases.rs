@@ -1,7 +1,8 @@
 //! Leases that workers return undone: files may be out of reach for a while, or for good. When that ends a run is
 //! [`crate::run`]'s to decide, unless the worker says that the data is at fault.
 
-use proto::{contribution::Key, text::printable};
+use proto::contribution::Key;
+use speech::escape::escape_within;
 
 use super::{Driver, MAX_REASON_CHARS, RunError};
 use crate::{
@@ -27,7 +28,7 @@ impl Driver {
             name: self.registry.name(worker),
             step: key.step,
             node: key.node.to_string(),
-            reason: printable(&reason, MAX_REASON_CHARS),
+            reason: escape_within(&reason, MAX_REASON_CHARS),
         };
         let current = self.is_current(&key);
         self.tell(Input::GivenBack { worker, key });

@@ -9,8 +9,8 @@ use std::{
 use proto::{
     contribution::{Contribution, Key, PassKind},
     pieces::PART_BYTES,
-    text::printable,
 };
+use speech::escape::escape_within;
 
 use super::{
     ADD_INLINE_ELEMENTS, ActiveRun, Driver, HandedIn, LastCauses, MAX_REASON_CHARS, StartedRun,
@@ -293,7 +293,7 @@ impl Driver {
                 worker,
                 micro_batch: quarantined.micro_batch,
                 utterances: quarantined.utterances.clone(),
-                reason: printable(&quarantined.reason, MAX_REASON_CHARS),
+                reason: escape_within(&quarantined.reason, MAX_REASON_CHARS),
             });
         }
         let Some(run) = &mut self.run else { return };

@@ -7,20 +7,20 @@ use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::coded::Unpacker;
-use super::form::{Form, byte_range, bytes_at, mixer, plain};
 use super::layout::Layout;
 use super::mixing::Mixer;
+use super::stored_as::{StoredAs, byte_range, bytes_at, mixer, plain};
 use super::{AudioError, open};
 
 /// Seconds of a block, about.
-const SECONDS: u64 = 10;
+const BLOCK_SECONDS: u64 = 10;
 
 /// A recording that is being read.
-pub struct Blocks(Inner);
+pub struct AudioBlocks(BlockReader);
 
-enum Inner {
+enum BlockReader {
     Plain {
-        file: Box<dyn Source>,
+        file: Box<dyn ReadSeek>,
         layout: Layout,
         mixer: Mixer,
         path: PathBuf,
@@ -30,10 +30,10 @@ enum Inner {
     Coded(Box<Unpacker<'static>>),
 }
 
-trait Source: Read + Seek + Send {}
-impl<T: Read + Seek + Send> Source for T {}
+trait ReadSeek: Read + Seek + Send {}
+impl<T: Read + Seek + Send> ReadSeek for T {}
 
-impl Blocks {
+impl AudioBlocks {
     /// Opens the file at `path`: its channel `channel`, counted from 0, or the mean of all.
     ///
     /// # Errors
@@ -52,24 +52,24 @@ impl Blocks {
         Self::new(Cursor::new(bytes), length, channel, Path::new(name))
     }
 
-    fn new<S: Source + 'static>(
+    fn new<S: ReadSeek + 'static>(
         mut file: S,
         length: u64,
         channel: Option<u16>,
         path: &Path,
     ) -> Result<Self, AudioError> {
-        Ok(Self(match Form::of(&mut file, length, path)? {
-            Form::Plain(layout) => Inner::Plain {
+        Ok(Self(match StoredAs::of(&mut file, length, path)? {
+            StoredAs::Plain(layout) => BlockReader::Plain {
                 mixer: mixer(&layout, channel, path)?,
                 file: Box::new(file),
                 layout,
                 path: path.to_owned(),
                 at: 0,
             },
-            Form::Coded(container, at) => {
+            StoredAs::Coded(container, at) => {
                 let bytes = Cow::Owned(bytes_at(&mut file, at, path)?);
                 let unpacker = Unpacker::open(container, bytes, channel, path)?;
-                Inner::Coded(Box::new(unpacker))
+                BlockReader::Coded(Box::new(unpacker))
             }
         }))
     }
@@ -77,16 +77,16 @@ impl Blocks {
     /// In Hz.
     pub fn rate(&self) -> u32 {
         match &self.0 {
-            Inner::Plain { layout, .. } => layout.sample_rate,
-            Inner::Coded(unpacker) => unpacker.rate(),
+            BlockReader::Plain { layout, .. } => layout.sample_rate,
+            BlockReader::Coded(unpacker) => unpacker.rate(),
         }
     }
 
     /// Whether channels of opposite phase have cancelled in what was read.
     pub fn cancels(&self) -> bool {
         match &self.0 {
-            Inner::Plain { mixer, .. } => mixer.cancels(),
-            Inner::Coded(unpacker) => unpacker.cancels(),
+            BlockReader::Plain { mixer, .. } => mixer.cancels(),
+            BlockReader::Coded(unpacker) => unpacker.cancels(),
         }
     }
 
@@ -96,14 +96,14 @@ impl Blocks {
     /// When they cannot be read or decoded.
     pub fn read(&mut self) -> Result<Option<Vec<f32>>, AudioError> {
         match &mut self.0 {
-            Inner::Plain {
+            BlockReader::Plain {
                 file,
                 layout,
                 mixer,
                 path,
                 at,
             } => {
-                let end = *at + SECONDS * u64::from(layout.sample_rate);
+                let end = *at + BLOCK_SECONDS * u64::from(layout.sample_rate);
                 let part = *at..end.min(layout.frames());
                 if part.is_empty() {
                     return Ok(None);
@@ -112,8 +112,8 @@ impl Blocks {
                 *at = part.end;
                 plain(&bytes, layout, mixer, path).map(|audio| Some(audio.samples))
             }
-            Inner::Coded(unpacker) => {
-                let enough = (SECONDS * u64::from(unpacker.rate())) as usize;
+            BlockReader::Coded(unpacker) => {
+                let enough = (BLOCK_SECONDS * u64::from(unpacker.rate())) as usize;
                 let mut samples = Vec::new();
                 while samples.len() < enough {
                     let Some((_, block)) = unpacker.next()? else {

@@ -3,11 +3,11 @@
 use std::io::{Read, Seek};
 
 use super::AudioError;
-use super::input::Input;
-use super::layout::{Encoding, Layout, Order, is_placeholder};
+use super::input::HeaderInput;
+use super::layout::{ByteOrder, Layout, SampleEncoding, is_placeholder};
 
 /// The layout of an AIFF or AIFC file.
-pub(super) fn aiff<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, AudioError> {
+pub(super) fn aiff<R: Read + Seek>(input: &mut HeaderInput<'_, R>) -> Result<Layout, AudioError> {
     let head = input.array::<12>(0)?;
     let announced = u64::from(u32_at(&head, 4)) + 8;
     let is_compressed = &head[8..] == b"AIFC";
@@ -56,13 +56,13 @@ pub(super) fn aiff<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, A
 struct Common {
     channels: u16,
     frames: u64,
-    encoding: Encoding,
+    encoding: SampleEncoding,
     rate: u32,
 }
 
 impl Common {
     fn read<R: Read + Seek>(
-        input: &mut Input<'_, R>,
+        input: &mut HeaderInput<'_, R>,
         at: u64,
         size: u64,
         is_compressed: bool,
@@ -78,21 +78,21 @@ impl Common {
             false => *b"NONE",
         };
         let bytes = bits.div_ceil(8);
-        let integer = |bytes, order| Encoding::Integer { bytes, order };
+        let integer = |bytes, order| SampleEncoding::Integer { bytes, order };
         let encoding = match (&kind, bytes) {
-            (b"NONE" | b"twos" | b"in24" | b"in32", 1..=4) => integer(bytes, Order::Big),
-            (b"sowt" | b"42ni" | b"23ni", 1..=4) => integer(bytes, Order::Little),
-            (b"raw ", 1) => Encoding::Unsigned8,
-            (b"fl32" | b"FL32", _) => Encoding::Float {
+            (b"NONE" | b"twos" | b"in24" | b"in32", 1..=4) => integer(bytes, ByteOrder::Big),
+            (b"sowt" | b"42ni" | b"23ni", 1..=4) => integer(bytes, ByteOrder::Little),
+            (b"raw ", 1) => SampleEncoding::Unsigned8,
+            (b"fl32" | b"FL32", _) => SampleEncoding::Float {
                 bytes: 4,
-                order: Order::Big,
+                order: ByteOrder::Big,
             },
-            (b"fl64" | b"FL64", _) => Encoding::Float {
+            (b"fl64" | b"FL64", _) => SampleEncoding::Float {
                 bytes: 8,
-                order: Order::Big,
+                order: ByteOrder::Big,
             },
-            (b"ulaw" | b"ULAW", _) => Encoding::MuLaw,
-            (b"alaw" | b"ALAW", _) => Encoding::ALaw,
+            (b"ulaw" | b"ULAW", _) => SampleEncoding::MuLaw,
+            (b"alaw" | b"ALAW", _) => SampleEncoding::ALaw,
             (b"NONE" | b"twos" | b"sowt" | b"raw ", _) => {
                 return Err(input.unsupported(format!("AIFF with {bits}-bit PCM")));
             }
@@ -133,7 +133,9 @@ fn extended(bytes: &[u8]) -> f64 {
 }
 
 /// The plain samples of a Core Audio file; `None` where it has samples of another kind.
-pub(super) fn caf<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Option<Layout>, AudioError> {
+pub(super) fn caf<R: Read + Seek>(
+    input: &mut HeaderInput<'_, R>,
+) -> Result<Option<Layout>, AudioError> {
     let mut format: Option<Layout> = None;
     let mut at = 8u64;
     while at.saturating_add(12) <= input.length {
@@ -145,9 +147,9 @@ pub(super) fn caf<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Option<Lay
                 let desc = input.array::<32>(at)?;
                 let rate = f64::from_bits(i64_at(&desc, 0) as u64);
                 let order = if u32_at(&desc, 12) & 2 == 0 {
-                    Order::Big
+                    ByteOrder::Big
                 } else {
-                    Order::Little
+                    ByteOrder::Little
                 };
                 let is_float = u32_at(&desc, 12) & 1 != 0;
                 let (packet, channels) = (u32_at(&desc, 16), u32_at(&desc, 24));
@@ -157,10 +159,10 @@ pub(super) fn caf<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Option<Lay
                 }
                 let bytes = (packet / u32::from(channels)) as u16;
                 let encoding = match (&desc[8..12], bytes) {
-                    (b"lpcm", 4 | 8) if is_float => Encoding::Float { bytes, order },
-                    (b"lpcm", 1..=4) if !is_float => Encoding::Integer { bytes, order },
-                    (b"ulaw", 1) => Encoding::MuLaw,
-                    (b"alaw", 1) => Encoding::ALaw,
+                    (b"lpcm", 4 | 8) if is_float => SampleEncoding::Float { bytes, order },
+                    (b"lpcm", 1..=4) if !is_float => SampleEncoding::Integer { bytes, order },
+                    (b"ulaw", 1) => SampleEncoding::MuLaw,
+                    (b"alaw", 1) => SampleEncoding::ALaw,
                     (b"lpcm" | b"ulaw" | b"alaw", _) => {
                         let told =
                             format!("CAF with samples of {packet} bytes in {channels} channels");
@@ -207,19 +209,19 @@ pub(super) fn caf<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Option<Lay
 }
 
 /// The layout of an AU file, as Sun and NeXT wrote them.
-pub(super) fn au<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, AudioError> {
+pub(super) fn au<R: Read + Seek>(input: &mut HeaderInput<'_, R>) -> Result<Layout, AudioError> {
     let head = input.array::<24>(0)?;
     let [data_at, bytes, kind, rate, channels] = [4, 8, 12, 16, 20].map(|at| u32_at(&head, at));
-    let order = Order::Big;
+    let order = ByteOrder::Big;
     let encoding = match kind {
-        1 => Encoding::MuLaw,
-        2..=5 => Encoding::Integer {
+        1 => SampleEncoding::MuLaw,
+        2..=5 => SampleEncoding::Integer {
             bytes: (kind - 1) as u16,
             order,
         },
-        6 => Encoding::Float { bytes: 4, order },
-        7 => Encoding::Float { bytes: 8, order },
-        27 => Encoding::ALaw,
+        6 => SampleEncoding::Float { bytes: 4, order },
+        7 => SampleEncoding::Float { bytes: 8, order },
+        27 => SampleEncoding::ALaw,
         other => return Err(input.unsupported(format!("AU with encoding {other}"))),
     };
     let channels = match u16::try_from(channels) {
@@ -243,7 +245,7 @@ pub(super) fn au<R: Read + Seek>(input: &mut Input<'_, R>) -> Result<Layout, Aud
 
 /// `layout` with the `bytes` bytes of samples that were announced; `u64::MAX` for those up to the end of the file.
 fn bounded<R: Read + Seek>(
-    input: &Input<'_, R>,
+    input: &HeaderInput<'_, R>,
     layout: Layout,
     bytes: u64,
 ) -> Result<Layout, AudioError> {

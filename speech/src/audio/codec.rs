@@ -9,20 +9,20 @@ use symphonia::core::errors::Error;
 use symphonia::core::packet::Packet;
 
 use super::RATES;
-use super::opus::{self, Head, OpusDecoder};
-use super::problem::Problem;
+use super::decode_problem::DecodeProblem;
+use super::opus::{self, OpusDecoder, OpusHeader};
 
-pub(super) enum Decoder {
+pub(super) enum PacketDecoder {
     Symphonia(Box<dyn AudioDecoder>),
     Opus(Box<OpusDecoder>),
 }
 
-impl Decoder {
-    pub(super) fn new(parameters: &AudioCodecParameters) -> Result<Self, Problem> {
+impl PacketDecoder {
+    pub(super) fn new(parameters: &AudioCodecParameters) -> Result<Self, DecodeProblem> {
         if parameters.codec == CODEC_ID_OPUS {
-            let head = Head::parse(parameters.extra_data.as_deref().unwrap_or_default());
+            let head = OpusHeader::parse(parameters.extra_data.as_deref().unwrap_or_default());
             let decoder = head.and_then(OpusDecoder::new);
-            let decoder = decoder.map_err(Problem::Unsupported)?;
+            let decoder = decoder.map_err(DecodeProblem::Unsupported)?;
             return Ok(Self::Opus(Box::new(decoder)));
         }
         // What is to be left out is counted by who takes packets.
@@ -30,7 +30,7 @@ impl Decoder {
         match symphonia::default::get_codecs().make_audio_decoder(parameters, &options) {
             Ok(decoder) => Ok(Self::Symphonia(decoder)),
             Err(Error::Unsupported(_)) if parameters.codec == CODEC_ID_AAC => {
-                Err(Problem::Unsupported(
+                Err(DecodeProblem::Unsupported(
                     "AAC other than the profile LC in one or two channels (such as HE-AAC)"
                         .to_owned(),
                 ))
@@ -53,23 +53,23 @@ impl Decoder {
         packet: &Packet,
         form: (u32, u16),
         planes: &mut Vec<Vec<f32>>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), DecodeProblem> {
         let decoder = match self {
             Self::Opus(decoder) => {
                 let decoded = decoder.decode(&packet.data, planes);
                 return decoded
-                    .map_err(|error| Problem::Damaged(format!("a packet of Opus: {error}")));
+                    .map_err(|error| DecodeProblem::Damaged(format!("a packet of Opus: {error}")));
             }
             Self::Symphonia(decoder) => decoder,
         };
         let decoded = match decoder.decode(packet) {
             Ok(decoded) => decoded,
-            Err(Error::DecodeError(what)) => return Err(Problem::Damaged(what.to_owned())),
+            Err(Error::DecodeError(what)) => return Err(DecodeProblem::Damaged(what.to_owned())),
             Err(error) => return Err(error.into()),
         };
         let spec = decoded.spec();
         if (spec.rate(), spec.channels().count()) != (form.0, usize::from(form.1)) {
-            return Err(Problem::Unsupported(
+            return Err(DecodeProblem::Unsupported(
                 "a recording whose sampling rate or channels change on the way".into(),
             ));
         }
@@ -79,20 +79,22 @@ impl Decoder {
 }
 
 /// Rate, channels and delay of what `parameters` describe.
-pub(super) fn form(parameters: &AudioCodecParameters) -> Result<(u32, u16, u64), Problem> {
+pub(super) fn form(parameters: &AudioCodecParameters) -> Result<(u32, u16, u64), DecodeProblem> {
     if parameters.codec == CODEC_ID_OPUS {
-        let head = Head::parse(parameters.extra_data.as_deref().unwrap_or_default());
-        let head = head.map_err(Problem::Unsupported)?;
+        let head = OpusHeader::parse(parameters.extra_data.as_deref().unwrap_or_default());
+        let head = head.map_err(DecodeProblem::Unsupported)?;
         return Ok((opus::RATE, head.channels, head.skip));
     }
     let rate = parameters.sample_rate.unwrap_or_default();
     if !RATES.contains(&rate) {
-        return Err(Problem::Rate(rate));
+        return Err(DecodeProblem::Rate(rate));
     }
     let channels = parameters.channels.as_ref().map_or(0, Channels::count);
     let channels = u16::try_from(channels)
         .ok()
         .filter(|channels| *channels > 0)
-        .ok_or_else(|| Problem::Malformed("it does not say how many channels it has".into()))?;
+        .ok_or_else(|| {
+            DecodeProblem::Malformed("it does not say how many channels it has".into())
+        })?;
     Ok((rate, channels, 0))
 }

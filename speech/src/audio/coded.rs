@@ -9,23 +9,23 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::decode_problem::{DecodeProblem, guarded};
 use super::mixing::Mixer;
-use super::problem::{Problem, guarded};
-use super::stream::Stream;
-use super::{Audio, AudioError, AudioInfo, Heard, is_amplitude};
+use super::packet_stream::PacketStream;
+use super::{Audio, AudioError, AudioInfo, DecodedAudio, is_amplitude};
 
 pub(super) use super::track::Container;
 
 /// Largest file: it is held in memory.
-pub(super) const MOST_BYTES: u64 = 2 << 30;
+pub(super) const MAX_DECODED_BYTES: u64 = 2 << 30;
 
 /// Longest recording.
-const MOST_SECONDS: u64 = 24 * 3600;
+const MAX_SECONDS: u64 = 24 * 3600;
 
 /// Samples of all channels that a byte may become, so that a small file cannot fill the memory: twice what
 /// FLAC needs for silence in its usual blocks. A few more are always allowed.
-const EXPANSION: u64 = 1024;
-const ALWAYS: u64 = 1 << 20;
+const MAX_EXPANSION: u64 = 1024;
+const ALWAYS_ALLOWED_BYTES: u64 = 1 << 20;
 
 /// What the packets in `bytes` say. They are decoded where their container does not tell how many samples each has;
 /// otherwise the first one is, so that what cannot be decoded is found.
@@ -35,7 +35,7 @@ pub(super) fn inspect(
     path: &Path,
 ) -> Result<AudioInfo, AudioError> {
     let inspected = guarded(|| {
-        let mut stream = Stream::open(container, Cow::Borrowed(bytes))?;
+        let mut stream = PacketStream::open(container, Cow::Borrowed(bytes))?;
         let most = most(&stream, bytes.len());
         let mut frames = 0u64;
         let mut is_first = true;
@@ -48,7 +48,7 @@ pub(super) fn inspect(
             let sound = stream.sound(&unit, decodes)?;
             frames += sound.end - sound.start;
             if frames > most {
-                return Err(Problem::TooLong);
+                return Err(DecodeProblem::TooLong);
             }
             stream.within(frames)?;
         }
@@ -62,9 +62,9 @@ pub(super) fn inspect(
     inspected.map_err(|problem| problem.of(path))
 }
 
-fn most(stream: &Stream<'_>, bytes: usize) -> u64 {
-    let most = (bytes as u64 * EXPANSION + ALWAYS) / u64::from(stream.channels);
-    most.min(MOST_SECONDS * u64::from(stream.rate))
+fn most(stream: &PacketStream<'_>, bytes: usize) -> u64 {
+    let most = (bytes as u64 * MAX_EXPANSION + ALWAYS_ALLOWED_BYTES) / u64::from(stream.channels);
+    most.min(MAX_SECONDS * u64::from(stream.rate))
 }
 
 /// The samples `part` of what is in `bytes`, or all of them, of `channel` or the mean of all. Nothing is decoded
@@ -75,7 +75,7 @@ pub(super) fn decode(
     part: Option<Range<u64>>,
     channel: Option<u16>,
     path: &Path,
-) -> Result<Heard, AudioError> {
+) -> Result<DecodedAudio, AudioError> {
     let bytes = Cow::Borrowed(bytes);
     let mut unpacker = Unpacker::open(container, bytes, channel, path)?;
     let wanted = part.clone().unwrap_or(0..u64::MAX);
@@ -92,19 +92,19 @@ pub(super) fn decode(
     if let Some(part) = part
         && (part.is_empty() || unpacker.at < part.end)
     {
-        return Err(Problem::Segment(part, unpacker.at).of(path));
+        return Err(DecodeProblem::Segment(part, unpacker.at).of(path));
     }
     let cancels = unpacker.mixer.cancels();
     let audio = Audio {
         sample_rate: unpacker.rate(),
         samples,
     };
-    Ok(Heard { audio, cancels })
+    Ok(DecodedAudio { audio, cancels })
 }
 
 /// A packed recording that is unpacked block by block, to one channel.
 pub(super) struct Unpacker<'a> {
-    stream: Stream<'a>,
+    stream: PacketStream<'a>,
     mixer: Mixer,
     path: PathBuf,
     most: u64,
@@ -122,10 +122,10 @@ impl<'a> Unpacker<'a> {
     ) -> Result<Self, AudioError> {
         let length = bytes.len();
         let opened = guarded(|| {
-            let stream = Stream::open(container, bytes)?;
+            let stream = PacketStream::open(container, bytes)?;
             let channels = stream.channels;
             if let Some(channel) = channel.filter(|channel| *channel >= channels) {
-                return Err(Problem::NoChannel { channel, channels });
+                return Err(DecodeProblem::NoChannel { channel, channels });
             }
             Ok(stream)
         });
@@ -166,7 +166,7 @@ impl<'a> Unpacker<'a> {
         block.map_err(|problem| problem.of(&self.path))
     }
 
-    fn block(&mut self) -> Result<Option<(u64, Vec<f32>)>, Problem> {
+    fn block(&mut self) -> Result<Option<(u64, Vec<f32>)>, DecodeProblem> {
         let Some(unit) = self.stream.next_unit()? else {
             self.stream.finish(self.at)?;
             return Ok(None);
@@ -176,7 +176,7 @@ impl<'a> Unpacker<'a> {
         let first = self.at;
         let end = first + (sound.end - sound.start);
         if end > self.most {
-            return Err(Problem::TooLong);
+            return Err(DecodeProblem::TooLong);
         }
         self.stream.within(end)?;
         let mut samples = Vec::with_capacity((end - first) as usize);
@@ -184,7 +184,10 @@ impl<'a> Unpacker<'a> {
         for frame in sound {
             let value = self.mixer.planar(planes, frame as usize);
             if !is_amplitude(value) {
-                return Err(Problem::BadSample(first as usize + samples.len(), value));
+                return Err(DecodeProblem::BadSample(
+                    first as usize + samples.len(),
+                    value,
+                ));
             }
             samples.push(value);
         }

@@ -61,7 +61,7 @@ pub enum AudioError {
     },
     #[error("{}: it unpacks to more than a recording of its size can hold, or to more than a day: cut it", path.display())]
     TooLong { path: PathBuf },
-    #[error("{}: {bytes} bytes are more than the {} that a packed recording may have: cut it, or unpack it to WAV", path.display(), coded::MOST_BYTES)]
+    #[error("{}: {bytes} bytes are more than the {} that a packed recording may have: cut it, or unpack it to WAV", path.display(), coded::MAX_DECODED_BYTES)]
     TooLarge { path: PathBuf, bytes: u64 },
     #[error("{}: samples {} to {} of {held} are no segment: mend its `offset` or its `duration`", path.display(), part.start, part.end)]
     Segment {

@@ -5,7 +5,7 @@ use super::{AudioInfo, RATES, mpeg};
 
 /// Bytes at the end of a file among which its last frame is looked for: the longest frame there can be at eight
 /// channels of 32 bits in the usual blocks.
-pub(super) const TAIL: usize = 1 << 18;
+pub(super) const TAIL_BYTES: usize = 1 << 18;
 
 /// What the header of a FLAC file, the first 42 bytes of it, says; `None` where that is not how long it
 /// lasts. FLAC's specification wants this block to be the first.

@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::{AudioError, RATES, error::read_error, layout::Layout};
 
-pub(super) struct Input<'a, R> {
+pub(super) struct HeaderInput<'a, R> {
     pub(super) file: &'a mut R,
     /// Bytes of the file.
     pub(super) length: u64,
     pub(super) path: &'a Path,
 }
 
-impl<R: Read + Seek> Input<'_, R> {
+impl<R: Read + Seek> HeaderInput<'_, R> {
     /// The `N` bytes at `at`; where the file ends before, it was cut short.
     pub(super) fn array<const N: usize>(&mut self, at: u64) -> Result<[u8; N], AudioError> {
         let mut bytes = [0; N];

@@ -5,19 +5,19 @@ use super::adpcm::Adpcm;
 
 /// How one sample is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(super) enum SampleEncoding {
     /// A byte, 128 for silence.
     Unsigned8,
     /// Two's complement, 1 to 4 bytes. Fewer bits are left-justified in them, so that full scale stays full
     /// scale.
     Integer {
         bytes: u16,
-        order: Order,
+        order: ByteOrder,
     },
     /// IEEE 754, of 4 or 8 bytes.
     Float {
         bytes: u16,
-        order: Order,
+        order: ByteOrder,
     },
     /// G.711, a byte.
     MuLaw,
@@ -26,14 +26,14 @@ pub(super) enum Encoding {
 
 /// Which byte of a sample comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ByteOrder {
     /// The least significant.
     Little,
     /// The most significant.
     Big,
 }
 
-impl Encoding {
+impl SampleEncoding {
     pub(super) fn bytes(self) -> u16 {
         match self {
             Self::Integer { bytes, .. } | Self::Float { bytes, .. } => bytes,
@@ -45,7 +45,7 @@ impl Encoding {
 /// Samples in a file that agree with its length: `data_at + data_bytes` is inside it, and is whole frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    pub(super) encoding: Encoding,
+    pub(super) encoding: SampleEncoding,
     pub(super) channels: u16,
     /// In Hz.
     pub(super) sample_rate: u32,

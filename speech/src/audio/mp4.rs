@@ -3,7 +3,7 @@
 
 /// What an MP4 file says of its first track of sound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Track {
+pub(super) struct Mp4Track {
     /// Where the sound begins, in ticks; 0 where no edit list says it.
     pub(super) begins: u64,
     /// Ticks a second.
@@ -13,7 +13,7 @@ pub(super) struct Track {
 }
 
 /// The first track of sound in `bytes`; none where its boxes are not there.
-pub(super) fn track(bytes: &[u8]) -> Option<Track> {
+pub(super) fn track(bytes: &[u8]) -> Option<Mp4Track> {
     let movie = child(bytes, b"moov")?;
     boxes(movie)
         .filter(|(name, _)| name == b"trak")
@@ -25,7 +25,7 @@ pub(super) fn has_index(bytes: &[u8]) -> bool {
     child(bytes, b"moov").is_some()
 }
 
-fn sound(track: &[u8]) -> Option<Track> {
+fn sound(track: &[u8]) -> Option<Mp4Track> {
     let media = child(track, b"mdia")?;
     if child(media, b"hdlr")?.get(8..12)? != b"soun" {
         return None;
@@ -40,7 +40,7 @@ fn sound(track: &[u8]) -> Option<Track> {
     let begins = child(track, b"edts")
         .and_then(|edits| child(edits, b"elst"))
         .and_then(begins);
-    Some(Track {
+    Some(Mp4Track {
         begins: begins.unwrap_or_default(),
         ticks,
         codec,

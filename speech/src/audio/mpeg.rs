@@ -41,7 +41,7 @@ const RATES: [[u16; 15]; 5] = [
 ];
 
 /// Frames in a row that a stream has to begin with behind foreign bytes.
-const CONVINCING: usize = 3;
+const FRAMES_IN_A_ROW: usize = 3;
 
 impl Header {
     /// The header of the frame that `bytes` begin with; `None` where they are none, or of a bit rate that is left open.
@@ -162,7 +162,7 @@ impl Tag {
 
 /// A run of frames that one encoder wrote, or what cannot be told apart from that.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct MpegRun {
     /// Its frames among those of the file.
     pub(super) frames: Range<usize>,
     /// Which of its samples are sound.
@@ -178,12 +178,12 @@ pub(super) struct Frames {
     /// Where each frame lies.
     starts: Vec<u64>,
     sizes: Vec<u16>,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<MpegRun>,
 }
 
 /// Why `bytes` cannot be read as one recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum MpegFault {
     /// No frames.
     None,
     /// Sampling rate or number of channels change on the way.
@@ -193,7 +193,7 @@ pub(super) enum Fault {
 }
 
 impl Frames {
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, Fault> {
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, MpegFault> {
         let mut scan = Scan {
             bytes,
             at: 0,
@@ -209,7 +209,7 @@ impl Frames {
                 parts: Vec::new(),
             });
             if header.channels != frames.header.channels {
-                return Err(Fault::Changes);
+                return Err(MpegFault::Changes);
             }
             let tag = Tag::of(&bytes[at..at + header.bytes], &header);
             if tag.is_some() || tags.is_empty() {
@@ -220,7 +220,7 @@ impl Frames {
                 frames.sizes.push(header.bytes as u16);
             }
         }
-        let mut frames = frames.ok_or(Fault::None)?;
+        let mut frames = frames.ok_or(MpegFault::None)?;
         for (index, (first, tag)) in tags.iter().enumerate() {
             let end = tags
                 .get(index + 1)
@@ -231,11 +231,11 @@ impl Frames {
     }
 
     /// Adds the part of the frames `range`, whose tag is `tag`.
-    fn part(&mut self, range: Range<usize>, tag: Option<Tag>) -> Result<(), Fault> {
+    fn part(&mut self, range: Range<usize>, tag: Option<Tag>) -> Result<(), MpegFault> {
         let each = self.header.samples;
         let held = range.len() as u64;
         let Some(tag) = tag else {
-            self.parts.push(Part {
+            self.parts.push(MpegRun {
                 sound: 0..held * each,
                 frames: range,
                 is_tagged: false,
@@ -245,14 +245,14 @@ impl Frames {
         let announced = tag.frames.unwrap_or(held);
         // Encoders do and do not count the frame that the tag is in.
         if held + 1 < announced {
-            return Err(Fault::CutShort { announced, held });
+            return Err(MpegFault::CutShort { announced, held });
         }
         let own = range.start + announced.min(held) as usize;
         let padded = (announced * each)
             .saturating_sub(tag.padding)
             .min(announced.min(held) * each);
         let sound = tag.delay.min(padded)..padded;
-        self.parts.push(Part {
+        self.parts.push(MpegRun {
             frames: range.start..own,
             sound,
             is_tagged: true,
@@ -292,7 +292,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     /// The next frame and where it is; none at the end. What is left of a frame there is passed over.
-    fn next(&mut self) -> Result<Option<(usize, Header)>, Fault> {
+    fn next(&mut self) -> Result<Option<(usize, Header)>, MpegFault> {
         self.skip_tags();
         let here = self.header(self.at);
         let found = match (self.known, here) {
@@ -304,7 +304,7 @@ impl Scan<'_> {
             return Ok(None);
         };
         if self.known.is_some_and(|kind| kind != header.kind) {
-            return Err(Fault::Changes);
+            return Err(MpegFault::Changes);
         }
         self.known = Some(header.kind);
         self.at = at + header.bytes;
@@ -333,7 +333,7 @@ impl Scan<'_> {
 
     fn convinces(&self, mut at: usize, first: &Header) -> bool {
         let is_known = self.known == Some(first.kind);
-        for count in 0..CONVINCING {
+        for count in 0..FRAMES_IN_A_ROW {
             let rest = self.bytes.get(at..).unwrap_or_default();
             match self.header(at) {
                 Some(header) if header.kind == first.kind => at += header.bytes,

@@ -7,7 +7,7 @@ use ropus::{Channels, DecodeMode, Decoder};
 pub(super) const RATE: u32 = 48_000;
 
 /// Samples of one channel in the longest packet, 120 ms.
-const LONGEST: usize = 5760;
+const MAX_PACKET_SAMPLES: usize = 5760;
 
 /// Samples of one channel that the decoder makes of `packet`; `None` where it is no packet of Opus.
 pub(super) fn samples(packet: &[u8]) -> Option<u64> {
@@ -24,12 +24,14 @@ pub(super) fn samples(packet: &[u8]) -> Option<u64> {
         _ => u64::from(*packet.get(1)? & 0x3f),
     };
     let samples = each * frames;
-    (1..=LONGEST as u64).contains(&samples).then_some(samples)
+    (1..=MAX_PACKET_SAMPLES as u64)
+        .contains(&samples)
+        .then_some(samples)
 }
 
 /// What the identification header says that is needed here (RFC 7845, 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct OpusHeader {
     pub(super) channels: u16,
     /// Samples at the beginning that are left out.
     pub(super) skip: u64,
@@ -37,7 +39,7 @@ pub(super) struct Head {
     gain: i16,
 }
 
-impl Head {
+impl OpusHeader {
     /// # Errors
     /// What is not decoded, in words.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
@@ -78,7 +80,7 @@ pub(super) struct OpusDecoder {
 impl OpusDecoder {
     /// # Errors
     /// When the decoder cannot be made, in words.
-    pub(super) fn new(head: Head) -> Result<Self, String> {
+    pub(super) fn new(head: OpusHeader) -> Result<Self, String> {
         let channels = match head.channels {
             1 => Channels::Mono,
             _ => Channels::Stereo,
@@ -91,7 +93,7 @@ impl OpusDecoder {
         Ok(Self {
             decoder,
             channels,
-            interleaved: vec![0.0; LONGEST * channels],
+            interleaved: vec![0.0; MAX_PACKET_SAMPLES * channels],
         })
     }
 
@@ -130,14 +132,14 @@ mod tests {
     fn a_header_says_the_same_in_ogg_and_in_mp4() {
         let ogg = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\xff\xff\0";
         let mp4 = b"OpusHead\0\x02\x01\x38\0\0\xbb\x80\xff\xff\0";
-        let wanted = Head {
+        let wanted = OpusHeader {
             channels: 2,
             skip: 312,
             gain: -1,
         };
-        assert_eq!(Head::parse(ogg), Ok(wanted));
-        assert_eq!(Head::parse(&from_mp4(mp4)), Ok(wanted));
-        assert!(Head::parse(&ogg[..18]).is_err());
+        assert_eq!(OpusHeader::parse(ogg), Ok(wanted));
+        assert_eq!(OpusHeader::parse(&from_mp4(mp4)), Ok(wanted));
+        assert!(OpusHeader::parse(&ogg[..18]).is_err());
     }
 
     #[test]

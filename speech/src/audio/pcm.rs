@@ -1,39 +1,39 @@
 //! Samples as they are stored, one after the other, to amplitudes. Knows no headers.
 
-use super::layout::{Encoding, Order};
+use super::layout::{ByteOrder, SampleEncoding};
 
 /// The samples in `data`, interleaved and on the scale of `[-1, 1]`; `data` is whole samples.
-pub(super) fn samples(data: &[u8], encoding: Encoding) -> Vec<f32> {
-    use Order::{Big, Little};
+pub(super) fn samples(data: &[u8], encoding: SampleEncoding) -> Vec<f32> {
+    use ByteOrder::{Big, Little};
     match encoding {
-        Encoding::Unsigned8 => {
+        SampleEncoding::Unsigned8 => {
             let centred = data.iter().map(|&byte| f32::from(byte) - 128.0);
             centred.map(|value| value * (1.0 / 128.0)).collect()
         }
-        Encoding::MuLaw => data.iter().map(|&code| scaled(mu_law(code))).collect(),
-        Encoding::ALaw => data.iter().map(|&code| scaled(a_law(code))).collect(),
-        Encoding::Integer { bytes: 2, order } => match order {
+        SampleEncoding::MuLaw => data.iter().map(|&code| scaled(mu_law(code))).collect(),
+        SampleEncoding::ALaw => data.iter().map(|&code| scaled(a_law(code))).collect(),
+        SampleEncoding::Integer { bytes: 2, order } => match order {
             Little => each(data, |bytes| scaled(i16::from_le_bytes(bytes))),
             Big => each(data, |bytes| scaled(i16::from_be_bytes(bytes))),
         },
         // Left-justified in 32 bits, so that the scale is one and the same. Only 32 bits are rounded, once, by
         // the conversion.
-        Encoding::Integer { bytes: 1, .. } => {
+        SampleEncoding::Integer { bytes: 1, .. } => {
             each(data, |[a]| wide(i32::from_be_bytes([a, 0, 0, 0])))
         }
-        Encoding::Integer { bytes: 3, order } => match order {
+        SampleEncoding::Integer { bytes: 3, order } => match order {
             Little => each(data, |[a, b, c]| wide(i32::from_le_bytes([0, a, b, c]))),
             Big => each(data, |[a, b, c]| wide(i32::from_be_bytes([a, b, c, 0]))),
         },
-        Encoding::Integer { order, .. } => match order {
+        SampleEncoding::Integer { order, .. } => match order {
             Little => each(data, |bytes| wide(i32::from_le_bytes(bytes))),
             Big => each(data, |bytes| wide(i32::from_be_bytes(bytes))),
         },
-        Encoding::Float { bytes: 8, order } => match order {
+        SampleEncoding::Float { bytes: 8, order } => match order {
             Little => each(data, |bytes| f64::from_le_bytes(bytes) as f32),
             Big => each(data, |bytes| f64::from_be_bytes(bytes) as f32),
         },
-        Encoding::Float { order, .. } => match order {
+        SampleEncoding::Float { order, .. } => match order {
             Little => each(data, f32::from_le_bytes),
             Big => each(data, f32::from_be_bytes),
         },

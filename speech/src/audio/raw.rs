@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::error_class::{self, Class, Classify};
@@ -14,8 +15,9 @@ use super::{RATES, is_amplitude};
 const BLOCK: usize = 1 << 16;
 
 /// How a sample is written, and how many bytes it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawEncoding {
     U8,
     S16le,
     S16be,
@@ -27,7 +29,7 @@ pub enum Encoding {
 /// What samples without a header mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawFormat {
-    pub encoding: Encoding,
+    pub encoding: RawEncoding,
     pub rate: u32,
     pub channels: u16,
 }
@@ -58,7 +60,7 @@ impl Classify for RawError {
     }
 }
 
-impl Encoding {
+impl RawEncoding {
     const fn bytes(self) -> usize {
         match self {
             Self::U8 => 1,
@@ -200,7 +202,7 @@ mod tests {
         }
     }
 
-    fn all(bytes: &[u8], encoding: Encoding, channels: u16) -> Result<Vec<f32>, RawError> {
+    fn all(bytes: &[u8], encoding: RawEncoding, channels: u16) -> Result<Vec<f32>, RawError> {
         let format = RawFormat {
             encoding,
             rate: 8000,
@@ -217,16 +219,16 @@ mod tests {
     #[test]
     fn every_encoding_is_read_on_the_same_scale() {
         for (encoding, bytes) in [
-            (Encoding::U8, vec![0x00, 0x80, 0xc0]),
-            (Encoding::S16le, vec![0x00, 0x80, 0x00, 0x00, 0x00, 0x40]),
-            (Encoding::S16be, vec![0x80, 0x00, 0x00, 0x00, 0x40, 0x00]),
-            (Encoding::S24le, vec![0, 0, 0x80, 0, 0, 0, 0, 0, 0x40]),
+            (RawEncoding::U8, vec![0x00, 0x80, 0xc0]),
+            (RawEncoding::S16le, vec![0x00, 0x80, 0x00, 0x00, 0x00, 0x40]),
+            (RawEncoding::S16be, vec![0x80, 0x00, 0x00, 0x00, 0x40, 0x00]),
+            (RawEncoding::S24le, vec![0, 0, 0x80, 0, 0, 0, 0, 0, 0x40]),
             (
-                Encoding::S32le,
+                RawEncoding::S32le,
                 vec![0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0x40],
             ),
             (
-                Encoding::F32le,
+                RawEncoding::F32le,
                 [-1.0f32, 0.0, 0.5]
                     .iter()
                     .flat_map(|x| x.to_le_bytes())
@@ -248,9 +250,9 @@ mod tests {
             .flat_map(|x| x.to_le_bytes())
             .collect();
         let wanted = [200.0 / 32_768.0, 0.0];
-        assert_eq!(all(&bytes, Encoding::S16le, 2).unwrap(), wanted);
+        assert_eq!(all(&bytes, RawEncoding::S16le, 2).unwrap(), wanted);
         assert_eq!(
-            all(&[&bytes[..], &[7, 7, 7]].concat(), Encoding::S16le, 2).unwrap(),
+            all(&[&bytes[..], &[7, 7, 7]].concat(), RawEncoding::S16le, 2).unwrap(),
             wanted
         );
     }
@@ -262,7 +264,7 @@ mod tests {
             .flat_map(|x| x.to_le_bytes())
             .collect();
         let format = RawFormat {
-            encoding: Encoding::S16le,
+            encoding: RawEncoding::S16le,
             rate: 8000,
             channels: 2,
         };
@@ -282,16 +284,16 @@ mod tests {
             .iter()
             .flat_map(|x| x.to_le_bytes())
             .collect();
-        let message = all(&bad, Encoding::F32le, 1).unwrap_err().to_string();
+        let message = all(&bad, RawEncoding::F32le, 1).unwrap_err().to_string();
         assert!(message.starts_with("a pipe: sample 1 is NaN"), "{message}");
         assert!(
-            all(&[], Encoding::U8, 0)
+            all(&[], RawEncoding::U8, 0)
                 .unwrap_err()
                 .to_string()
                 .contains("0 channels")
         );
         let format = RawFormat {
-            encoding: Encoding::U8,
+            encoding: RawEncoding::U8,
             rate: 1,
             channels: 1,
         };

@@ -10,37 +10,37 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::blocks::Blocks;
-use super::{Audio, AudioError, AudioInfo, Heard, inspect, is_plain_file, read_part};
+use super::blocks::AudioBlocks;
+use super::{Audio, AudioError, AudioInfo, DecodedAudio, inspect, is_plain_file, read_part};
 use crate::manifest::Utterance;
 
 /// Bytes of all unpacked copies together; the one that was made first goes first.
-const MOST_BYTES: u64 = 8 << 30;
+const MAX_DECODED_BYTES: u64 = 8 << 30;
 
 /// A recording, and the channel of it that is heard, or all of them.
-type Source = (PathBuf, Option<u16>);
+type RecordingChannel = (PathBuf, Option<u16>);
 
 /// Reads segments of recordings, from any number of threads.
 pub struct Segments {
-    recordings: BTreeMap<Source, Recording>,
+    recordings: BTreeMap<RecordingChannel, SharedRecording>,
     /// The copies, in the order in which they were made, and their bytes.
-    copies: Mutex<VecDeque<(Source, u64)>>,
+    copies: Mutex<VecDeque<(RecordingChannel, u64)>>,
 }
 
 /// A recording in which several segments lie.
-struct Recording {
-    state: Mutex<State>,
+struct SharedRecording {
+    state: Mutex<RecordingState>,
 }
 
-struct State {
+struct RecordingState {
     /// How often it will be read yet.
     uses: usize,
     info: Option<AudioInfo>,
-    place: Place,
+    place: SampleAccess,
 }
 
 #[derive(Clone)]
-enum Place {
+enum SampleAccess {
     Unknown,
     /// In the file itself: its samples can be sought, or it cannot be unpacked beside it.
     Itself,
@@ -59,19 +59,19 @@ impl Segments {
     /// For segments of the recordings `paths` and their channels, each named as often as it will be read; what is
     /// named once is not worth a copy.
     pub fn of<'a>(paths: impl IntoIterator<Item = (&'a Path, Option<u16>)>) -> Self {
-        let mut uses: BTreeMap<Source, usize> = BTreeMap::new();
+        let mut uses: BTreeMap<RecordingChannel, usize> = BTreeMap::new();
         for (path, channel) in paths {
             *uses.entry((path.to_owned(), channel)).or_default() += 1;
         }
         let recordings = uses.into_iter().filter(|(_, uses)| *uses > 1);
         let recordings = recordings.map(|(path, uses)| {
-            let state = State {
+            let state = RecordingState {
                 uses,
                 info: None,
-                place: Place::Unknown,
+                place: SampleAccess::Unknown,
             };
             let state = Mutex::new(state);
-            (path, Recording { state })
+            (path, SharedRecording { state })
         });
         Self {
             recordings: recordings.collect(),
@@ -83,7 +83,7 @@ impl Segments {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn utterance(&self, utterance: &Utterance) -> Result<Heard, AudioError> {
+    pub fn utterance(&self, utterance: &Utterance) -> Result<DecodedAudio, AudioError> {
         let path = utterance.audio.as_path();
         let key = (path.to_owned(), utterance.channel);
         let info = match self.recordings.get(&key) {
@@ -109,7 +109,7 @@ impl Segments {
         path: &Path,
         part: Option<Range<u64>>,
         channel: Option<u16>,
-    ) -> Result<Heard, AudioError> {
+    ) -> Result<DecodedAudio, AudioError> {
         let key = (path.to_owned(), channel);
         let Some(recording) = self.recordings.get(&key) else {
             return read_part(path, part, channel);
@@ -117,57 +117,57 @@ impl Segments {
         let place = {
             // Held while it is unpacked: others that want a segment of it wait rather than unpack it as well.
             let mut state = lock(&recording.state);
-            if let Place::Unknown = state.place {
+            if let SampleAccess::Unknown = state.place {
                 state.place = self.place(&key, state.uses);
             }
             state.uses = state.uses.saturating_sub(1);
             let place = state.place.clone();
             if state.uses == 0 {
-                state.place = Place::Unknown;
+                state.place = SampleAccess::Unknown;
                 drop(state);
                 self.forget(&key);
             }
             place
         };
         match place {
-            Place::Copy(copy) => copy.read(part, path),
+            SampleAccess::Copy(copy) => copy.read(part, path),
             _ => read_part(path, part, channel),
         }
     }
 
-    fn place(&self, key: &Source, uses: usize) -> Place {
+    fn place(&self, key: &RecordingChannel, uses: usize) -> SampleAccess {
         let (path, channel) = key;
         if uses < 2 || is_plain_file(path) {
-            return Place::Itself;
+            return SampleAccess::Itself;
         }
         // A recording that is damaged is read segment by segment: those before the damage are sound.
-        let Some(copy) = Blocks::open(path, *channel)
+        let Some(copy) = AudioBlocks::open(path, *channel)
             .ok()
             .and_then(|blocks| Copy::of(blocks).ok())
         else {
-            return Place::Itself;
+            return SampleAccess::Itself;
         };
         let mut copies = lock(&self.copies);
         copies.push_back((key.clone(), copy.bytes()));
         let mut held: u64 = copies.iter().map(|(_, bytes)| bytes).sum();
-        while held > MOST_BYTES
+        while held > MAX_DECODED_BYTES
             && let Some((oldest, bytes)) = copies.pop_front()
         {
             held -= bytes;
             if oldest == *key {
-                return Place::Itself;
+                return SampleAccess::Itself;
             }
             // One that is being made at this moment holds its own lock and is not waited for.
             if let Some(recording) = self.recordings.get(&oldest)
                 && let Ok(mut state) = recording.state.try_lock()
             {
-                state.place = Place::Unknown;
+                state.place = SampleAccess::Unknown;
             }
         }
-        Place::Copy(Arc::new(copy))
+        SampleAccess::Copy(Arc::new(copy))
     }
 
-    fn forget(&self, key: &Source) {
+    fn forget(&self, key: &RecordingChannel) {
         lock(&self.copies).retain(|(held, _)| held != key);
     }
 }
@@ -195,12 +195,12 @@ impl From<io::Error> for NoCopy {
 }
 
 impl Copy {
-    fn of(mut blocks: Blocks) -> Result<Self, NoCopy> {
+    fn of(mut blocks: AudioBlocks) -> Result<Self, NoCopy> {
         let mut file = BufWriter::new(tempfile::tempfile()?);
         let mut samples = 0;
         while let Some(block) = blocks.read()? {
             samples += block.len() as u64;
-            if 4 * samples > MOST_BYTES {
+            if 4 * samples > MAX_DECODED_BYTES {
                 return Err(NoCopy::Disk);
             }
             for value in block {
@@ -219,7 +219,7 @@ impl Copy {
         4 * self.samples
     }
 
-    fn read(&self, part: Option<Range<u64>>, path: &Path) -> Result<Heard, AudioError> {
+    fn read(&self, part: Option<Range<u64>>, path: &Path) -> Result<DecodedAudio, AudioError> {
         let part = part.unwrap_or(0..self.samples);
         if part.is_empty() || part.end > self.samples {
             return Err(AudioError::Segment {
@@ -235,7 +235,7 @@ impl Copy {
             source,
         })?;
         let (values, _) = bytes.as_chunks();
-        Ok(Heard {
+        Ok(DecodedAudio {
             audio: Audio {
                 sample_rate: self.rate,
                 samples: values

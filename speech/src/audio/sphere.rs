@@ -6,11 +6,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::error::read_error;
-use super::layout::{Encoding, Layout, Order};
+use super::layout::{ByteOrder, Layout, SampleEncoding};
 use super::{AudioError, RATES};
 
 /// A header is 1,024 bytes, or a multiple for those who had much to say.
-const LONGEST: u64 = 64 << 10;
+const MAX_HEADER_BYTES: u64 = 64 << 10;
 
 pub(super) fn read(
     file: &mut (impl Read + Seek),
@@ -23,12 +23,12 @@ pub(super) fn read(
     };
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0))
-        .and_then(|_| file.take(LONGEST).read_to_end(&mut head))
+        .and_then(|_| file.take(MAX_HEADER_BYTES).read_to_end(&mut head))
         .map_err(|source| read_error(path, source))?;
     let size: u64 = std::str::from_utf8(head.get(8..16).unwrap_or_default())
         .ok()
         .and_then(|text| text.trim().parse().ok())
-        .filter(|size| (16..=LONGEST).contains(size))
+        .filter(|size| (16..=MAX_HEADER_BYTES).contains(size))
         .ok_or_else(|| malformed("its second line is not the length of a SPHERE header".into()))?;
     if size > length {
         return Err(AudioError::Truncated {
@@ -73,16 +73,16 @@ pub(super) fn read(
     let coding = fields.get("sample_coding").copied().unwrap_or("pcm");
     let order = fields.get("sample_byte_format").copied();
     let encoding = match (coding, number("sample_n_bytes")?, order) {
-        ("pcm", Some(2), Some("01")) => Encoding::Integer {
+        ("pcm", Some(2), Some("01")) => SampleEncoding::Integer {
             bytes: 2,
-            order: Order::Little,
+            order: ByteOrder::Little,
         },
-        ("pcm", Some(2), Some("10")) => Encoding::Integer {
+        ("pcm", Some(2), Some("10")) => SampleEncoding::Integer {
             bytes: 2,
-            order: Order::Big,
+            order: ByteOrder::Big,
         },
-        ("ulaw" | "mu-law", None | Some(1), _) => Encoding::MuLaw,
-        ("alaw", None | Some(1), _) => Encoding::ALaw,
+        ("ulaw" | "mu-law", None | Some(1), _) => SampleEncoding::MuLaw,
+        ("alaw", None | Some(1), _) => SampleEncoding::ALaw,
         (coding, bytes, order) => {
             return Err(AudioError::Unsupported {
                 path: path.into(),

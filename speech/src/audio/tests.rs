@@ -404,7 +404,7 @@ fn a_channel_can_be_read_alone_and_cancelling_ones_are_noticed() {
     assert_eq!(right.audio.samples, turned);
     let error = decode_part("t.wav", &file, None, Some(2)).expect_err("no third");
     assert!(error.to_string().contains("channel 2"), "{error}");
-    let mut blocks = Blocks::of_bytes("t.wav", file, None).expect("a good file");
+    let mut blocks = AudioBlocks::of_bytes("t.wav", file, None).expect("a good file");
     while blocks.read().expect("sound").is_some() {}
     assert!(blocks.cancels());
 }

@@ -12,9 +12,9 @@ use symphonia::default::formats::{
 };
 
 use super::adpcm::Adpcm;
+use super::decode_problem::DecodeProblem;
 use super::mp4;
-use super::problem::Problem;
-use super::unread;
+use super::unsupported;
 
 /// What a file is taken apart as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,10 @@ pub(super) struct Track {
 
 impl Track {
     /// The first of sound.
-    pub(super) fn of(reader: &dyn FormatReader) -> Result<Self, Problem> {
-        let none =
-            || Problem::Unsupported("a file without a track of sound in a known form".to_owned());
+    pub(super) fn of(reader: &dyn FormatReader) -> Result<Self, DecodeProblem> {
+        let none = || {
+            DecodeProblem::Unsupported("a file without a track of sound in a known form".to_owned())
+        };
         let track = reader.first_track(TrackType::Audio).ok_or_else(none)?;
         let parameters = track.codec_params.as_ref().and_then(|found| found.audio());
         let parameters = parameters.ok_or_else(none)?;
@@ -66,16 +67,16 @@ impl Track {
 pub(super) fn open<'a>(
     container: Container,
     bytes: Cow<'a, [u8]>,
-    movie: Option<&mp4::Track>,
-) -> Result<Box<dyn FormatReader + 'a>, Problem> {
+    movie: Option<&mp4::Mp4Track>,
+) -> Result<Box<dyn FormatReader + 'a>, DecodeProblem> {
     if container == Container::Mp4 && !mp4::has_index(&bytes) {
-        return Err(Problem::Malformed(
+        return Err(DecodeProblem::Malformed(
             "its index (the box `moov`) is missing: the recording was not finished, or the file was cut short"
                 .to_owned(),
         ));
     }
-    if let Some(name) = unread::name(container, &bytes, movie) {
-        return Err(Problem::Unsupported(name));
+    if let Some(name) = unsupported::name(container, &bytes, movie) {
+        return Err(DecodeProblem::Unsupported(name));
     }
     let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let options = FormatOptions::default();

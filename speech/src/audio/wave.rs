@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::AudioError;
 use super::adpcm::{Adpcm, Predictor};
-use super::input::Input;
-use super::layout::{Encoding, Layout, Order, Stored, is_placeholder};
+use super::input::HeaderInput;
+use super::layout::{ByteOrder, Layout, SampleEncoding, Stored, is_placeholder};
 
 /// How the heads of chunks are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ const WAVE64_TAIL: [u8; 12] = [
 ];
 
 /// What the fmt chunk says.
-enum Format {
-    Plain(Encoding),
+enum FmtChunk {
+    Plain(SampleEncoding),
     Adpcm(Adpcm),
     Mpeg,
 }
@@ -43,10 +43,10 @@ struct Chunk {
 
 /// What the header at the beginning of `input` leads to.
 pub(super) fn read<R: Read + Seek>(
-    input: &mut Input<'_, R>,
+    input: &mut HeaderInput<'_, R>,
     dialect: Dialect,
 ) -> Result<Stored, AudioError> {
-    let mut walk = Walk { input, dialect };
+    let mut walk = ChunkReader { input, dialect };
     let (mut at, announced) = walk.head()?;
     let mut sizes: Option<[u64; 2]> = None;
     let mut announced = announced;
@@ -85,12 +85,12 @@ pub(super) fn read<R: Read + Seek>(
     }
 }
 
-struct Walk<'a, 'b, R> {
-    input: &'a mut Input<'b, R>,
+struct ChunkReader<'a, 'b, R> {
+    input: &'a mut HeaderInput<'b, R>,
     dialect: Dialect,
 }
 
-impl<R: Read + Seek> Walk<'_, '_, R> {
+impl<R: Read + Seek> ChunkReader<'_, '_, R> {
     /// Where the first chunk begins, and how long the file is as announced.
     fn head(&mut self) -> Result<(u64, u64), AudioError> {
         if self.dialect == Dialect::Wave64 {
@@ -145,7 +145,11 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
     }
 
     /// Encoding, channels and rate from the fmt chunk.
-    fn format(&mut self, chunk: &Chunk, announced: u64) -> Result<(Format, u16, u32), AudioError> {
+    fn format(
+        &mut self,
+        chunk: &Chunk,
+        announced: u64,
+    ) -> Result<(FmtChunk, u16, u32), AudioError> {
         if chunk.size < 16 {
             let told = format!("a fmt chunk of {} bytes", chunk.size);
             return Err(self.input.malformed(told));
@@ -192,10 +196,10 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
                 }
                 let told = |reason| self.input.malformed(reason);
                 Adpcm::new(predictor, channels, bits, block)
-                    .map(Format::Adpcm)
+                    .map(FmtChunk::Adpcm)
                     .map_err(told)
             }
-            0x50 | 0x55 => Ok(Format::Mpeg),
+            0x50 | 0x55 => Ok(FmtChunk::Mpeg),
             tag => self.encoding(tag, bits),
         }?;
         Ok((format, channels, self.input.rate(f64::from(rate))?))
@@ -204,28 +208,28 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
     /// The encoding of samples in containers of `bits` bits. The bits decide and not the block align, which writers
     /// get wrong
     /// and hardly a reader looks at.
-    fn encoding(&self, tag: u16, bits: u16) -> Result<Format, AudioError> {
+    fn encoding(&self, tag: u16, bits: u16) -> Result<FmtChunk, AudioError> {
         let order = if self.dialect == Dialect::Rifx {
-            Order::Big
+            ByteOrder::Big
         } else {
-            Order::Little
+            ByteOrder::Little
         };
         if bits == 0 && matches!(tag, 1 | 3 | 6 | 7) {
             return Err(self.input.malformed("its samples have zero bits"));
         }
         let bytes = bits.div_ceil(8);
         let encoding = match (tag, bytes) {
-            (1, 1) => Encoding::Unsigned8,
-            (1, 2..=4) => Encoding::Integer { bytes, order },
-            (3, 4 | 8) if bits == 8 * bytes => Encoding::Float { bytes, order },
-            (6, 1) => Encoding::ALaw,
-            (7, 1) => Encoding::MuLaw,
+            (1, 1) => SampleEncoding::Unsigned8,
+            (1, 2..=4) => SampleEncoding::Integer { bytes, order },
+            (3, 4 | 8) if bits == 8 * bytes => SampleEncoding::Float { bytes, order },
+            (6, 1) => SampleEncoding::ALaw,
+            (7, 1) => SampleEncoding::MuLaw,
             (1, _) => return Err(self.input.unsupported(format!("WAV with {bits}-bit PCM"))),
             (3, _) => return Err(self.input.unsupported(format!("WAV with {bits}-bit float"))),
             (6 | 7, _) => return Err(self.input.unsupported(format!("WAV with {bits}-bit G.711"))),
             _ => return Err(self.input.unsupported(format!("WAV with {}", name(tag)))),
         };
-        Ok(Format::Plain(encoding))
+        Ok(FmtChunk::Plain(encoding))
     }
 
     /// The bytes of the samples, of which the data chunk at `at` announces `size`.
@@ -278,7 +282,7 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
 
     fn stored(
         &self,
-        format: Format,
+        format: FmtChunk,
         channels: u16,
         sample_rate: u32,
         held: Range<u64>,
@@ -287,7 +291,7 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
             path: self.input.path.into(),
         };
         match format {
-            Format::Plain(encoding) => {
+            FmtChunk::Plain(encoding) => {
                 let layout = Layout {
                     encoding,
                     channels,
@@ -298,8 +302,8 @@ impl<R: Read + Seek> Walk<'_, '_, R> {
                 Ok(Stored::Plain(self.input.whole_frames(layout)?))
             }
             _ if held.is_empty() => Err(none()),
-            Format::Adpcm(adpcm) => Ok(Stored::Adpcm(adpcm.at_rate(sample_rate), held)),
-            Format::Mpeg => Ok(Stored::Mpeg(held)),
+            FmtChunk::Adpcm(adpcm) => Ok(Stored::Adpcm(adpcm.at_rate(sample_rate), held)),
+            FmtChunk::Mpeg => Ok(Stored::Mpeg(held)),
         }
     }
 

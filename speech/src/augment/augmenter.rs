@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use super::{AugmentConfig, AugmentError, noise, refuse, room::Room, spec_augment, speed::Speed};
+use super::{
+    AugmentConfig, AugmentError, noise, refuse, room::Room, spec_augment, speed::SpeedFilter,
+};
 use crate::features::mel::MelBank;
 use crate::features::{Features, FeaturesConfig};
 use crate::front_end::{FeatureOverrides, FrontEnd, FrontEndError, Scaling};
@@ -21,7 +23,7 @@ const ROOM_COUNT: u64 = 64;
 
 /// Fourth tags: what a stream below (epoch, utterance) is for.
 #[derive(Clone, Copy)]
-enum Kind {
+enum RandomPurpose {
     Speed = 1,
     Tempo,
     Warp,
@@ -40,7 +42,7 @@ pub struct Occasion {
 
 /// A recording before anything has befallen it.
 #[derive(Clone, Copy)]
-pub struct Recording<'a> {
+pub struct AugmentInput<'a> {
     /// See [`FrontEnd::samples`].
     pub samples: &'a [f32],
     /// Whose voice it is; see [`FrontEnd::features_of`].
@@ -56,7 +58,7 @@ pub struct Augmenter {
     seed: u64,
     stack: usize,
     rate: u32,
-    speeds: Vec<Option<Speed>>,
+    speeds: Vec<Option<SpeedFilter>>,
     /// One for each hundredth of the range; `None` where the axis stays as it is.
     warps: Vec<Option<MelBank>>,
     /// Made when they are first drawn.
@@ -98,7 +100,7 @@ impl Augmenter {
             speeds: config
                 .speed
                 .iter()
-                .map(|&factor| Speed::new(factor))
+                .map(|&factor| SpeedFilter::new(factor))
                 .collect(),
             warps: (low..=high).map(bank).collect::<Result<_, _>>()?,
             rooms: (0..ROOM_COUNT).map(|_| OnceLock::new()).collect(),
@@ -128,17 +130,17 @@ impl Augmenter {
     pub fn features(
         &self,
         front_end: &FrontEnd,
-        recording: Recording<'_>,
+        recording: AugmentInput<'_>,
         on: Occasion,
         needed: usize,
     ) -> Result<Features, FrontEndError> {
-        let Recording {
+        let AugmentInput {
             samples,
             speaker,
             others,
         } = recording;
         let mut overrides = front_end.overrides(speaker);
-        let mut stream = self.stream(on, Kind::Warp);
+        let mut stream = self.stream(on, RandomPurpose::Warp);
         overrides.bank = self.warps[stream.below(self.warps.len() as u64) as usize].as_ref();
 
         let (speed, tempo) = self.pace(on);
@@ -155,18 +157,21 @@ impl Augmenter {
             }
         }
 
-        let mut stream = self.stream(on, Kind::Room);
+        let mut stream = self.stream(on, RandomPurpose::Room);
         if stream.uniform() < self.config.reverb {
             samples = Cow::Owned(self.room(stream.below(ROOM_COUNT)).sound(&samples));
         }
-        let mut stream = self.stream(on, Kind::Noise);
+        let mut stream = self.stream(on, RandomPurpose::Noise);
         if stream.uniform() < self.config.noise {
             let kinds = &self.config.noise_kinds;
             let kind = kinds[stream.below(kinds.len() as u64) as usize];
             let snr_db = within(self.config.noise_snr_db, &mut stream);
             noise::add(samples.to_mut(), kind, snr_db, others, &mut stream);
         }
-        let gain_db = within(self.config.gain_db, &mut self.stream(on, Kind::Gain));
+        let gain_db = within(
+            self.config.gain_db,
+            &mut self.stream(on, RandomPurpose::Gain),
+        );
         if gain_db != 0.0 {
             let gain = 10f64.powf(gain_db / 20.0) as f32;
             samples
@@ -177,15 +182,18 @@ impl Augmenter {
         front_end.compute(&samples, &overrides)
     }
 
-    fn pace(&self, on: Occasion) -> (Option<&Speed>, f64) {
+    fn pace(&self, on: Occasion) -> (Option<&SpeedFilter>, f64) {
         let speed = match self.speeds.len() as u64 {
             0 => None,
             factors => {
-                let drawn = self.stream(on, Kind::Speed).below(factors);
+                let drawn = self.stream(on, RandomPurpose::Speed).below(factors);
                 self.speeds[drawn as usize].as_ref()
             }
         };
-        let tempo = within(self.config.tempo, &mut self.stream(on, Kind::Tempo));
+        let tempo = within(
+            self.config.tempo,
+            &mut self.stream(on, RandomPurpose::Tempo),
+        );
         (speed, tempo)
     }
 
@@ -197,7 +205,7 @@ impl Augmenter {
         })
     }
 
-    fn stream(&self, on: Occasion, kind: Kind) -> Stream {
+    fn stream(&self, on: Occasion, kind: RandomPurpose) -> Stream {
         let (epoch, utterance) = (u64::from(on.epoch), u64::from(on.utterance));
         Stream::new(self.seed, &[AUGMENTATION, epoch, utterance, kind as u64])
     }

@@ -19,7 +19,7 @@ pub enum NoiseKind {
 }
 
 /// The most voices of babble.
-const VOICES: u64 = 6;
+const MAX_BABBLE_SPEAKERS: u64 = 6;
 
 /// Adds noise to `samples`, whose mean square becomes the noise's times `10^(snr_db / 10)`. Into silence
 /// nothing is added. `others` are recordings at the same rate.
@@ -96,7 +96,7 @@ fn babble(samples: usize, others: &[&[f32]], stream: &mut Stream) -> Option<Vec<
         return None;
     }
     let mut noise = vec![0.0; samples];
-    for _ in 0..1 + stream.below(VOICES) {
+    for _ in 0..1 + stream.below(MAX_BABBLE_SPEAKERS) {
         let voice = audible[stream.below(audible.len() as u64) as usize];
         let scale = 1.0 / mean_square(voice).sqrt() as f32;
         let start = stream.below(voice.len() as u64) as usize;

@@ -11,7 +11,7 @@ use super::noise::mean_square;
 use crate::random::Stream;
 
 /// The speed of sound, in metres a second.
-const VELOCITY: f64 = 343.0;
+const SPEED_OF_SOUND: f64 = 343.0;
 
 /// A room as a filter.
 pub(super) struct Room {
@@ -25,13 +25,13 @@ pub(super) struct Room {
 
 /// Walls, mouth and microphone, in metres.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RoomGeometry {
     size: [f64; 3],
     mouth: [f64; 3],
     ear: [f64; 3],
 }
 
-impl Place {
+impl RoomGeometry {
     /// A living room or an office; mouth and microphone at least half a metre from every wall.
     fn draw(stream: &mut Stream) -> Self {
         let size =
@@ -57,7 +57,7 @@ impl Place {
 impl Room {
     /// A room with a reverberation time (T60) of `seconds`, heard at `rate` Hz.
     pub(super) fn draw(seconds: f64, rate: u32, stream: &mut Stream) -> Self {
-        Self::new(&response(&Place::draw(stream), seconds, rate))
+        Self::new(&response(&RoomGeometry::draw(stream), seconds, rate))
     }
 
     fn new(response: &[f32]) -> Self {
@@ -113,14 +113,14 @@ impl Room {
 ///
 /// All walls reflect alike, and so much that the room's T60 is `seconds` by Eyring's formula. Images arrive
 /// at the nearest sample, as in the paper.
-fn response(place: &Place, seconds: f64, rate: u32) -> Vec<f32> {
+fn response(place: &RoomGeometry, seconds: f64, rate: u32) -> Vec<f32> {
     let rate = f64::from(rate);
     // 24 ln(10) / velocity: the 0.161 of Sabine's and Eyring's formulas.
-    let constant = 24.0 * std::f64::consts::LN_10 / VELOCITY;
+    let constant = 24.0 * std::f64::consts::LN_10 / SPEED_OF_SOUND;
     let absorbed = 1.0 - (-constant * place.volume() / (place.surface() * seconds)).exp();
     let reflected = (1.0 - absorbed).sqrt();
     let direct = distance(place.mouth, place.ear);
-    let reach = direct + VELOCITY * seconds;
+    let reach = direct + SPEED_OF_SOUND * seconds;
     let taps = (seconds * rate).ceil() as usize + 1;
     let mut response = vec![0.0f64; taps];
 
@@ -148,7 +148,7 @@ fn response(place: &Place, seconds: f64, rate: u32) -> Vec<f32> {
             }
             for &(z, walls_z) in &up {
                 let far = (flat + z * z).sqrt();
-                let at = ((far - direct) / VELOCITY * rate).round() as usize;
+                let at = ((far - direct) / SPEED_OF_SOUND * rate).round() as usize;
                 if let Some(tap) = response.get_mut(at) {
                     *tap += reflected.powi(walls_x + walls_y + walls_z) / far.max(0.1);
                 }
@@ -180,7 +180,7 @@ fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place {
+    const GEOMETRY: RoomGeometry = RoomGeometry {
         size: [5.0, 4.0, 3.0],
         mouth: [1.0, 1.5, 1.6],
         ear: [3.5, 2.0, 1.2],
@@ -188,17 +188,17 @@ mod tests {
 
     #[test]
     fn the_first_echoes_come_from_where_the_mirrored_mouths_are() {
-        let response = response(&PLACE, 0.3, 16_000);
-        let direct = distance(PLACE.mouth, PLACE.ear);
+        let response = response(&GEOMETRY, 0.3, 16_000);
+        let direct = distance(GEOMETRY.mouth, GEOMETRY.ear);
         // Behind the wall at x = 0, and below the floor.
         let images = [[-1.0, 1.5, 1.6], [1.0, 1.5, -1.6]];
-        let constant = 24.0 * std::f64::consts::LN_10 / VELOCITY;
+        let constant = 24.0 * std::f64::consts::LN_10 / SPEED_OF_SOUND;
         let reflected = (-constant * 60.0 / (94.0 * 0.3)).exp().sqrt();
         // The high-pass filter leaves an impulse its height, and a low tail behind it.
         assert!((f64::from(response[0]) - 1.0 / direct).abs() < 1e-3 / direct);
         for image in images {
-            let far = distance(image, PLACE.ear);
-            let at = ((far - direct) / VELOCITY * 16_000.0).round() as usize;
+            let far = distance(image, GEOMETRY.ear);
+            let at = ((far - direct) / SPEED_OF_SOUND * 16_000.0).round() as usize;
             let wanted = reflected / far;
             let found = f64::from(response[at] - response[at - 1]);
             assert!(
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn sound_falls_by_sixty_decibels_in_the_time_that_was_asked_for() {
         for seconds in [0.2, 0.4] {
-            let response = response(&PLACE, seconds, 8000);
+            let response = response(&GEOMETRY, seconds, 8000);
             // Schroeder's integral, its slope between 5 and 25 dB below the start.
             let mut left = vec![0.0; response.len() + 1];
             for n in (0..response.len()).rev() {
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn drawn_rooms_hold_what_is_in_them() {
         for seed in 0..200 {
-            let place = Place::draw(&mut Stream::new(seed, &[]));
+            let place = RoomGeometry::draw(&mut Stream::new(seed, &[]));
             for dim in 0..3 {
                 let inside = 0.5..place.size[dim] - 0.49;
                 assert!(inside.contains(&place.mouth[dim]) && inside.contains(&place.ear[dim]));

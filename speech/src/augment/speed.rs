@@ -5,7 +5,7 @@
 use crate::features::spectrum::{LANES, dot};
 
 /// Zero crossings of the filter to either side, at the lower of the two rates.
-const CROSSINGS: f64 = 24.0;
+const ZERO_CROSSINGS: f64 = 24.0;
 /// Where the filter has fallen to half, as a part of the lower Nyquist frequency.
 const EDGE: f64 = 0.95;
 /// The shape of the Kaiser window: stopband 80 dB down.
@@ -13,7 +13,7 @@ const BETA: f64 = 8.0;
 
 /// The filters of one factor.
 #[derive(Debug)]
-pub(super) struct Speed {
+pub(super) struct SpeedFilter {
     /// New samples lie `step / unit` old ones apart.
     step: usize,
     unit: usize,
@@ -22,7 +22,7 @@ pub(super) struct Speed {
     taps: usize,
 }
 
-impl Speed {
+impl SpeedFilter {
     /// `None` where nothing changes. `factor` is rounded to a thousandth.
     pub(super) fn new(factor: f64) -> Option<Self> {
         let thousandths = (factor * 1000.0).round() as usize;
@@ -32,7 +32,7 @@ impl Speed {
         let divisor = gcd(thousandths, 1000);
         let (step, unit) = (thousandths / divisor, 1000 / divisor);
         let band = EDGE * (unit as f64 / step as f64).min(1.0);
-        let reach = CROSSINGS / band;
+        let reach = ZERO_CROSSINGS / band;
         let taps = (2.0 * reach).ceil() as usize;
         let taps = taps.next_multiple_of(LANES);
         let half = (taps / 2) as f64;
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn once_as_fast_is_no_change() {
-        assert!(Speed::new(1.0).is_none());
-        assert!(Speed::new(1.0004).is_none());
+        assert!(SpeedFilter::new(1.0).is_none());
+        assert!(SpeedFilter::new(1.0004).is_none());
     }
 
     #[test]
@@ -135,7 +135,7 @@ mod tests {
             (0.5, 3, 6),
             (2.0, 0, 0),
         ] {
-            let speed = Speed::new(factor).expect("a change");
+            let speed = SpeedFilter::new(factor).expect("a change");
             assert_eq!(speed.length(samples), wanted);
             assert_eq!(speed.play(&vec![0.5; samples]).len(), wanted);
         }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_tone_rises_by_the_factor_and_nothing_else_is_heard() {
         for factor in [0.5, 0.87, 0.9, 1.1, 1.237, 2.0] {
-            let speed = Speed::new(factor).expect("a change");
+            let speed = SpeedFilter::new(factor).expect("a change");
             for frequency in [0.01, 0.11, 0.2] {
                 let played = speed.play(&sine(frequency, 4000));
                 let wanted = sine(frequency * factor, played.len());
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_would_rise_beyond_the_nyquist_frequency_is_gone() {
-        let speed = Speed::new(1.5).expect("a change");
+        let speed = SpeedFilter::new(1.5).expect("a change");
         let played = speed.play(&sine(0.4, 4000));
         let power = played[200..2000].iter().map(|x| x * x).sum::<f32>() / 1800.0;
         assert!(power < 1e-6, "{power}");

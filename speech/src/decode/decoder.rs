@@ -14,7 +14,7 @@ use super::{
 use crate::{
     lexicon::Lexicon,
     lm::NgramModel,
-    text::{Kind, Vocabulary},
+    text::{UnitKind, Vocabulary},
 };
 
 /// A recognised word.
@@ -328,7 +328,7 @@ fn rows(log_probs: &[f32], frames: usize, classes: usize) -> &[f32] {
 
 /// The text of each label; the blank's is empty.
 fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
-    if vocabulary.kind == Kind::Classes {
+    if vocabulary.kind == UnitKind::Classes {
         return Err(DecodeError::Classes);
     }
     let labels = 0..vocabulary.outputs() as u32;
@@ -339,12 +339,12 @@ fn pieces(vocabulary: &Vocabulary) -> Result<Vec<String>, DecodeError> {
 
 /// Whether any word of the lexicon can come out.
 fn check_spellings(lexicon: &Lexicon, vocabulary: &Vocabulary) -> Result<(), DecodeError> {
-    const NAMED: usize = 5;
+    const NAMED_WORDS: usize = 5;
     let words = lexicon.words();
     if words.is_empty() || words.iter().any(|word| vocabulary.can_say(word)) {
         return Ok(());
     }
-    let first = words.iter().take(NAMED);
+    let first = words.iter().take(NAMED_WORDS);
     Err(DecodeError::Unspellable {
         count: words.len(),
         first: first.map(|word| format!("{word:?}")).collect(),

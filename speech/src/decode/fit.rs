@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Words that are named of many.
-const NAMED: usize = 5;
+const NAMED_WORDS: usize = 5;
 
 /// What of a decoder's parts comes from somebody else than the model's training, and is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -198,7 +198,7 @@ fn is_word(text: &str) -> bool {
 }
 
 fn named(words: &[&str]) -> String {
-    let named = words.iter().take(NAMED);
+    let named = words.iter().take(NAMED_WORDS);
     let named: Vec<String> = named.map(|word| format!("{word:?}")).collect();
     named.join(", ")
 }

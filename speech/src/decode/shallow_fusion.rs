@@ -11,7 +11,7 @@ use crate::{
         Lexicon,
         spellings::{ROOT, Spellings},
     },
-    lm::{BEGIN_WORD, END_WORD, NgramModel, State, UNKNOWN, UNKNOWN_WORD, WordId},
+    lm::{BEGIN_WORD, END_WORD, LmState, NgramModel, UNKNOWN, UNKNOWN_WORD, WordId},
 };
 
 /// The trie node of an unfinished word that no word of the trie begins with.
@@ -48,7 +48,7 @@ struct WordModel {
 /// The fusion state of a hypothesis, and what its text has scored so far.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct FusionState {
-    state: State,
+    state: LmState,
     /// The trie node of the unfinished word, or [`NOT_IN_TRIE`].
     trie_node: u32,
     in_word: bool,
@@ -102,7 +102,7 @@ impl ShallowFusion {
             state: self
                 .model
                 .as_ref()
-                .map_or_else(State::default, |words| words.model.begin()),
+                .map_or_else(LmState::default, |words| words.model.begin()),
             trie_node: ROOT,
             in_word: false,
             hot: self.hot.as_ref().map_or(0, HotWords::start),
@@ -226,7 +226,7 @@ impl WordModel {
             } else {
                 0.0
             };
-            scale * model.score(State::default(), number).0 - penalty
+            scale * model.score(LmState::default(), number).0 - penalty
         };
         let mut look_ahead = vec![f64::NEG_INFINITY; spellings.len()];
         // Children are numbered behind their parents.

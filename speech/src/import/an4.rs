@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::List;
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 /// The parts of the corpus, read in this order where they are there.
 const PARTS: [&str; 2] = ["train", "test"];
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
-    let mut found = Found::default();
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
+    let mut found = ImportFindings::default();
     for part in PARTS {
         let fileids = source.join("etc").join(format!("an4_{part}.fileids"));
         if fileids.exists() {
@@ -22,7 +22,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::An4,
+            format: CorpusFormat::An4,
             path: source.to_owned(),
             expected: "etc/an4_train.fileids, etc/an4_train.transcription and wav/ (or those of an4_test) must be in it"
                 .to_owned(),
@@ -35,7 +35,7 @@ fn read_part(
     source: &Path,
     part: &str,
     [fileids, transcription]: [&Path; 2],
-    found: &mut Found,
+    found: &mut ImportFindings,
 ) -> Result<(), ImportError> {
     let (id_list, transcript_list) = (List::read(fileids)?, List::read(transcription)?);
     // Without one of its lines, a list would be beside the wrong lines of the other.
@@ -51,7 +51,7 @@ fn read_part(
     let transcripts: Vec<(usize, String)> = transcript_list.lines().map(trimmed).collect();
     if ids.len() != transcripts.len() {
         return Err(ImportError::Layout {
-            format: Format::An4,
+            format: CorpusFormat::An4,
             path: transcription.to_owned(),
             expected: format!(
                 "{} has {} utterances and the transcription {}; line for line, they must be the same ones",
@@ -79,14 +79,14 @@ fn read_part(
             sphere if !form("wav").exists() && sphere.exists() => sphere,
             _ => form("wav"),
         };
-        Ok(Draft {
+        Ok(UtteranceDraft {
             id: id.clone(),
             audio,
             text,
             speaker: id.rsplit('/').nth(1).map(str::to_owned),
             split: Some(part.to_owned()),
             place: Some(id_list.place(*id_line)),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         })
     });
     found.known.push(fileids.to_owned());

@@ -6,18 +6,18 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, is_file_name};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 /// The splits that its publisher made; without them, what was validated.
 const SPLITS: [&str; 3] = ["train", "dev", "test"];
 /// Lines that a quoted sentence may have.
-const MOST_LINES: usize = 16;
+const SAMPLED_LINES: usize = 16;
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
-    let mut found = Found::default();
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
+    let mut found = ImportFindings::default();
     let clips = source.join("clips");
     for split in SPLITS {
         if let Some(list) = List::read_if_there(&source.join(format!("{split}.tsv")))? {
@@ -31,7 +31,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::CommonVoice,
+            format: CorpusFormat::CommonVoice,
             path: source.to_owned(),
             expected: "train.tsv, dev.tsv and test.tsv, or validated.tsv, and clips/ must be in it, as in the folder of one language"
                 .to_owned(),
@@ -41,10 +41,14 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
 }
 
 /// The lines of one table.
-pub fn parse(list: &List, clips: &Path, split: Option<&str>) -> Result<Found, ImportError> {
+pub fn parse(
+    list: &List,
+    clips: &Path,
+    split: Option<&str>,
+) -> Result<ImportFindings, ImportError> {
     let lines: Vec<(usize, &str)> = list.lines().collect();
     let Some(((first, header), mut rest)) = lines.split_first() else {
-        let mut found = Found::default();
+        let mut found = ImportFindings::default();
         found.take_wrong(list, 0, Vec::new())?;
         return Ok(found);
     };
@@ -100,17 +104,17 @@ pub fn parse(list: &List, clips: &Path, split: Option<&str>) -> Result<Found, Im
             .rsplit_once('.')
             .map_or(file.as_str(), |(stem, _)| stem);
         let speaker = field(client);
-        read.push(Ok(Draft {
+        read.push(Ok(UtteranceDraft {
             id: id.to_owned(),
             audio,
             text: field(sentence),
             speaker: (!speaker.is_empty()).then_some(speaker),
             split: split.map(str::to_owned),
             place: Some(list.place(*line)),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         }));
     }
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     found.take_lines(list, read)?;
     Ok(found)
 }
@@ -127,7 +131,7 @@ fn fields<'a>(
         return (plain, 0);
     }
     let mut joined = text.to_owned();
-    for taken in 0..=behind.len().min(MOST_LINES) {
+    for taken in 0..=behind.len().min(SAMPLED_LINES) {
         if taken > 0 {
             joined.push('\n');
             joined += behind[taken - 1].1;

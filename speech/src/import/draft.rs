@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::found::Found;
-use super::list::{Place, SOUND_EXTENSIONS};
-use super::{Corpus, ImportError, Imported, Options};
+use super::findings::ImportFindings;
+use super::list::{ListPosition, SOUND_EXTENSIONS};
+use super::{ImportError, Imported, ImportedCorpus, Options};
 use crate::audio::{self, AudioError, AudioInfo};
 use crate::manifest::{ROUNDING, Utterance};
 
 /// An utterance whose recording nobody has looked at yet.
 #[derive(Clone, Debug, Default)]
-pub struct Draft {
+pub struct UtteranceDraft {
     pub id: String,
     pub audio: PathBuf,
     /// Seconds at which it begins and ends, where it is a part of its recording; an end of `None` is the
@@ -31,17 +31,17 @@ pub struct Draft {
     pub speaker: Option<String>,
     pub split: Option<String>,
     /// Where it is listed; `None` where the file itself is all there is.
-    pub place: Option<Place>,
+    pub place: Option<ListPosition>,
 }
 
 /// Seconds by which a segment may reach beyond its recording, as Kaldi's `extract-segments` allows.
-const OVERSHOOT: f64 = 0.5;
+const MAX_OVERSHOOT_SECONDS: f64 = 0.5;
 
 /// Extensions of samples without a header, which nobody can read who is not told how they are stored.
-const RAW: [&str; 2] = ["raw", "pcm"];
+const HEADERLESS_EXTENSIONS: [&str; 2] = ["raw", "pcm"];
 
 /// Why a recording cannot be measured.
-enum Fault {
+enum Unmeasurable {
     Missing,
     Unusable(String),
 }
@@ -50,8 +50,11 @@ enum Fault {
 ///
 /// # Errors
 /// When more cannot be used than `options` allow.
-pub(super) fn measure(found: Found, options: Options) -> Result<Corpus, ImportError> {
-    let Found {
+pub(super) fn measure(
+    found: ImportFindings,
+    options: Options,
+) -> Result<ImportedCorpus, ImportError> {
+    let ImportFindings {
         drafts,
         bad: mut left_out,
         passed_over,
@@ -65,11 +68,11 @@ pub(super) fn measure(found: Found, options: Options) -> Result<Corpus, ImportEr
     // In the order of the lists, which follows the disk more often than that of the names.
     let mut files: Vec<(&Path, usize)> = users.into_iter().collect();
     files.sort_by_key(|(_, first)| *first);
-    let infos: BTreeMap<&Path, Result<AudioInfo, Fault>> = files
+    let infos: BTreeMap<&Path, Result<AudioInfo, Unmeasurable>> = files
         .into_par_iter()
         .map(|(path, _)| (path, inspect(path)))
         .collect();
-    let mut firsts: BTreeMap<(Option<&str>, &str), &Draft> = BTreeMap::new();
+    let mut firsts: BTreeMap<(Option<&str>, &str), &UtteranceDraft> = BTreeMap::new();
     let mut utterances = Vec::with_capacity(drafts.len());
     for draft in &drafts {
         let split = draft.split.as_deref().filter(|_| options.splits_apart);
@@ -95,21 +98,21 @@ pub(super) fn measure(found: Found, options: Options) -> Result<Corpus, ImportEr
     if utterances.is_empty() {
         return Err(ImportError::nothing_left(left_out));
     }
-    Ok(Corpus {
+    Ok(ImportedCorpus {
         utterances,
         left_out,
         passed_over: passed_over.into_list(),
     })
 }
 
-fn inspect(path: &Path) -> Result<AudioInfo, Fault> {
+fn inspect(path: &Path) -> Result<AudioInfo, Unmeasurable> {
     audio::inspect(path).map_err(|error| match error {
-        AudioError::Missing { .. } => Fault::Missing,
-        error => Fault::Unusable(error.to_string()),
+        AudioError::Missing { .. } => Unmeasurable::Missing,
+        error => Unmeasurable::Unusable(error.to_string()),
     })
 }
 
-impl Draft {
+impl UtteranceDraft {
     /// Where it comes from.
     fn source(&self) -> String {
         match &self.place {
@@ -132,18 +135,18 @@ impl Draft {
         }
     }
 
-    fn fault(&self, fault: &Fault) -> ImportError {
+    fn fault(&self, fault: &Unmeasurable) -> ImportError {
         match (fault, &self.place) {
-            (Fault::Missing, Some(place)) => ImportError::MissingAudio {
+            (Unmeasurable::Missing, Some(place)) => ImportError::MissingAudio {
                 list: place.list.to_path_buf(),
                 line: place.line,
                 audio: self.audio.clone(),
                 hint: self.hint(),
             },
-            (Fault::Missing, None) => self.problem("it is not there any more".to_owned()),
-            (Fault::Unusable(told), Some(_)) => self.problem(told.clone()),
+            (Unmeasurable::Missing, None) => self.problem("it is not there any more".to_owned()),
+            (Unmeasurable::Unusable(told), Some(_)) => self.problem(told.clone()),
             // It names the file.
-            (Fault::Unusable(told), None) => ImportError::Recording { told: told.clone() },
+            (Unmeasurable::Unusable(told), None) => ImportError::Recording { told: told.clone() },
         }
     }
 
@@ -152,7 +155,9 @@ impl Draft {
         if self.audio.exists() {
             return;
         }
-        let forms = SOUND_EXTENSIONS.iter().filter(|form| !RAW.contains(form));
+        let forms = SOUND_EXTENSIONS
+            .iter()
+            .filter(|form| !HEADERLESS_EXTENSIONS.contains(form));
         let other = forms
             .map(|form| self.audio.with_extension(form))
             .find(|path| path.exists());
@@ -163,7 +168,7 @@ impl Draft {
 
     /// What lies there instead.
     fn hint(&self) -> String {
-        let other = RAW
+        let other = HEADERLESS_EXTENSIONS
             .into_iter()
             .find(|form| self.audio.with_extension(form).exists());
         other.map_or(String::new(), |form| {
@@ -171,7 +176,7 @@ impl Draft {
         })
     }
 
-    fn measured(&self, info: &Result<AudioInfo, Fault>) -> Result<Imported, ImportError> {
+    fn measured(&self, info: &Result<AudioInfo, Unmeasurable>) -> Result<Imported, ImportError> {
         let info = info.as_ref().map_err(|fault| self.fault(fault))?;
         let channel = self.channel_of(info.channels)?;
         let seconds = info.seconds();
@@ -179,7 +184,7 @@ impl Draft {
             None => (0.0, seconds),
             Some((start, end)) => {
                 let end = end.unwrap_or(seconds);
-                if start >= seconds || end > seconds + OVERSHOOT {
+                if start >= seconds || end > seconds + MAX_OVERSHOOT_SECONDS {
                     return Err(self.problem(format!(
                         "the segment from {start} to {end} s is not in its recording, which ends at {seconds:.3} s"
                     )));

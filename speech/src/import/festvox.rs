@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, entries, is_file_name, name};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
     let list = |folder: &Path| folder.join("etc/txt.done.data");
     if list(source).exists() {
         return parse(&List::read(&list(source))?, &source.join("wav"), None);
@@ -16,13 +16,13 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     voices.retain(|voice| list(voice).exists());
     if voices.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::Festvox,
+            format: CorpusFormat::Festvox,
             path: source.to_owned(),
             expected: "etc/txt.done.data and wav/ must be in it, or in the folders in it, one for each voice"
                 .to_owned(),
         });
     }
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     for voice in voices {
         let list = List::read(&list(&voice))?;
         found.extend(parse(&list, &voice.join("wav"), Some(name(&voice)?))?);
@@ -32,23 +32,23 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
 
 /// The lines of `txt.done.data`. Voices read the same sentences under the same ids: theirs begin with the
 /// `voice`, who is the speaker.
-pub fn parse(list: &List, wav: &Path, voice: Option<&str>) -> Result<Found, ImportError> {
+pub fn parse(list: &List, wav: &Path, voice: Option<&str>) -> Result<ImportFindings, ImportError> {
     let drafts = list.lines().map(|(line, text)| {
         let (id, said) = line_of(text.trim())
             .ok_or_else(|| list.problem(line, "the line is not `( ID \"TEXT\" )`"))?;
         if !is_file_name(id) {
             return Err(list.problem(line, format!("the id is {id:?}, which is no file's name")));
         }
-        Ok(Draft {
+        Ok(UtteranceDraft {
             id: voice.map_or_else(|| id.to_owned(), |voice| format!("{voice}/{id}")),
             audio: wav.join(format!("{id}.wav")),
             text: said,
             speaker: voice.map(str::to_owned),
             place: Some(list.place(line)),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         })
     });
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     found.take_lines(list, drafts)?;
     Ok(found)
 }

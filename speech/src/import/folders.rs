@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{folders, name, recordings, stem};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 const SPLITS: [&str; 9] = [
     "train",
@@ -21,14 +21,14 @@ const SPLITS: [&str; 9] = [
     "testing",
 ];
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
-    let mut found = Found::default();
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
+    let mut found = ImportFindings::default();
     for class in folders(source)? {
         read_class(&class, None, &mut found)?;
     }
     // With recordings right below them, they are classes, whatever they are called.
     if found.is_empty() {
-        found = Found::default();
+        found = ImportFindings::default();
         for split in folders(source)? {
             let name = name(&split)?;
             if SPLITS.contains(&name) {
@@ -40,7 +40,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::Folders,
+            format: CorpusFormat::Folders,
             path: source.to_owned(),
             expected:
                 "{class}/{recording}.wav (or any other form of recording) must be in it, or {split}/{class}/{recording}.wav"
@@ -50,7 +50,11 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     Ok(found)
 }
 
-fn read_class(class: &Path, split: Option<&str>, found: &mut Found) -> Result<(), ImportError> {
+fn read_class(
+    class: &Path,
+    split: Option<&str>,
+    found: &mut ImportFindings,
+) -> Result<(), ImportError> {
     let word = name(class)?;
     let mut ids = BTreeSet::new();
     let recordings = recordings(class)?;
@@ -65,12 +69,12 @@ fn read_class(class: &Path, split: Option<&str>, found: &mut Found) -> Result<()
             id = format!("{word}/{}", name(&audio)?);
             ids.insert(id.clone());
         }
-        found.drafts.push(Draft {
+        found.drafts.push(UtteranceDraft {
             id: split.map_or_else(|| id.clone(), |split| format!("{split}/{id}")),
             audio,
             text: word.to_owned(),
             split: split.map(str::to_owned),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         });
     }
     Ok(())

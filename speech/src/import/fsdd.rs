@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::recordings;
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 const WORDS: [&str; 10] = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 ];
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
     let inner = source.join("recordings");
     let folder = if inner.is_dir() {
         inner.as_path()
     } else {
         source
     };
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     for audio in recordings(folder)? {
         let stem = audio
             .file_stem()
             .and_then(|stem| stem.to_str())
             .unwrap_or_default();
-        let Some(name) = Name::parse(stem) else {
+        let Some(name) = RecordingName::parse(stem) else {
             found.known.push(audio.clone());
             found.bad.push(ImportError::File {
                 path: audio,
@@ -32,17 +32,17 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
             });
             continue;
         };
-        found.drafts.push(Draft {
+        found.drafts.push(UtteranceDraft {
             id: stem.to_owned(),
             text: WORDS[name.digit].to_owned(),
             speaker: Some(name.speaker.to_owned()),
             audio: audio.clone(),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         });
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::Fsdd,
+            format: CorpusFormat::Fsdd,
             path: source.to_owned(),
             expected: "{digit}_{speaker}_{index}.wav must be in it or in its folder `recordings`"
                 .to_owned(),
@@ -52,7 +52,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
 }
 
 /// What the name of a recording, which is also its id, says.
-pub(super) struct Name<'a> {
+pub(super) struct RecordingName<'a> {
     /// 0 to 9.
     digit: usize,
     speaker: &'a str,
@@ -60,7 +60,7 @@ pub(super) struct Name<'a> {
     pub(super) index: u32,
 }
 
-impl<'a> Name<'a> {
+impl<'a> RecordingName<'a> {
     pub(super) fn parse(stem: &'a str) -> Option<Self> {
         let (digit, rest) = stem.split_once('_')?;
         let (speaker, index) = rest.rsplit_once('_')?;

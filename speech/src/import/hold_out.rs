@@ -192,7 +192,7 @@ pub fn split<T: Cut>(
     let mut tests = Vec::with_capacity(rules.len());
     let mut below = 0.0;
     for rule in rules {
-        tests.push(Test::new(rule, &mut below, &utterances)?);
+        tests.push(CheckedRule::new(rule, &mut below, &utterances)?);
     }
     let mut rest = Vec::new();
     let mut held: Vec<Vec<T>> = rules.iter().map(|_| Vec::new()).collect();
@@ -214,7 +214,7 @@ pub fn split<T: Cut>(
 }
 
 /// A rule that was checked against the corpus.
-enum Test<'a> {
+enum CheckedRule<'a> {
     Index(&'a [RangeInclusive<u32>]),
     Speaker(&'a BTreeSet<String>),
     /// The share of the hash's range that is this rule's own.
@@ -223,7 +223,7 @@ enum Test<'a> {
     Split(&'a str),
 }
 
-impl<'a> Test<'a> {
+impl<'a> CheckedRule<'a> {
     /// `below` is the part of the hash's range that the fractions before this rule have taken.
     fn new<T: Cut>(
         rule: &'a HoldOut,
@@ -302,7 +302,7 @@ impl<'a> Test<'a> {
 }
 
 fn index(utterance: &Utterance) -> Option<u32> {
-    fsdd::Name::parse(&utterance.id).map(|name| name.index)
+    fsdd::RecordingName::parse(&utterance.id).map(|name| name.index)
 }
 
 /// Where the hash of a name lies in `[0, 1)`.

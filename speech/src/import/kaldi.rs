@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, folders, name};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 /// What Kaldi itself keeps in a data directory.
-const KNOWN: [&str; 18] = [
+const KALDI_FILES: [&str; 18] = [
     "wav.scp",
     "text",
     "segments",
@@ -42,8 +42,8 @@ pub struct Tables {
     pub channels: Option<List>,
 }
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
-    let mut found = Found::default();
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
+    let mut found = ImportFindings::default();
     if source.join("wav.scp").exists() {
         found = read_folder(source, None)?;
     } else {
@@ -56,17 +56,17 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::Kaldi,
+            format: CorpusFormat::Kaldi,
             path: source.to_owned(),
             expected: "wav.scp and text (and segments and utt2spk, if there are any) must be in it, or in the folders in it"
                 .to_owned(),
         });
     }
-    found.known_names = &KNOWN;
+    found.known_names = &KALDI_FILES;
     Ok(found)
 }
 
-fn read_folder(folder: &Path, split: Option<&str>) -> Result<Found, ImportError> {
+fn read_folder(folder: &Path, split: Option<&str>) -> Result<ImportFindings, ImportError> {
     let tables = Tables {
         wav_scp: List::read(&folder.join("wav.scp"))?,
         text: List::read(&folder.join("text"))?,
@@ -91,17 +91,17 @@ fn read_folder(folder: &Path, split: Option<&str>) -> Result<Found, ImportError>
 }
 
 /// What is said of a key, and in which line.
-type Table<'a> = BTreeMap<&'a str, (usize, &'a str)>;
+type KeyedLines<'a> = BTreeMap<&'a str, (usize, &'a str)>;
 
 /// `KEY REST` in each line, for which `check` may find something wrong with the rest. Keys of lines that cannot
 /// be used go to `struck`.
 fn table<'a>(
     list: &'a List,
-    found: &mut Found,
+    found: &mut ImportFindings,
     struck: &mut BTreeSet<&'a str>,
     check: impl Fn(&str, &str) -> Result<(), String>,
-) -> Result<Table<'a>, ImportError> {
-    let mut table = Table::new();
+) -> Result<KeyedLines<'a>, ImportError> {
+    let mut table = KeyedLines::new();
     let mut wrong = Vec::new();
     for (line, text) in list.lines() {
         let text = text.trim();
@@ -144,18 +144,18 @@ impl Tables {
     ///
     /// # Errors
     /// When one of the files is laid out otherwise.
-    pub fn drafts(&self, split: Option<&str>) -> Result<Found, ImportError> {
-        let mut found = Found::default();
+    pub fn drafts(&self, split: Option<&str>) -> Result<ImportFindings, ImportError> {
+        let mut found = ImportFindings::default();
         let mut struck = BTreeSet::new();
         let recordings = table(&self.wav_scp, &mut found, &mut struck, is_a_file)?;
         let texts = table(&self.text, &mut found, &mut BTreeSet::new(), |_, _| Ok(()))?;
         let speakers = match &self.utt2spk {
             Some(list) => table(list, &mut found, &mut BTreeSet::new(), is_something)?,
-            None => Table::new(),
+            None => KeyedLines::new(),
         };
         let sides = match &self.channels {
             Some(list) => table(list, &mut found, &mut BTreeSet::new(), |_, _| Ok(()))?,
-            None => Table::new(),
+            None => KeyedLines::new(),
         };
         let (list, spans) = match &self.segments {
             Some(list) => (list, segments(list, &mut found, &mut struck)?),
@@ -165,7 +165,7 @@ impl Tables {
         for span in &spans {
             used.insert(span.recording);
             match self.draft(list, span, [&recordings, &texts, &speakers]) {
-                Ok(draft) => found.drafts.push(Draft {
+                Ok(draft) => found.drafts.push(UtteranceDraft {
                     // `RECORDING FILE CHANNEL`.
                     side: sides
                         .get(span.recording)
@@ -203,8 +203,8 @@ impl Tables {
         &self,
         list: &List,
         span: &Span,
-        [recordings, texts, speakers]: [&Table; 3],
-    ) -> Result<Draft, ImportError> {
+        [recordings, texts, speakers]: [&KeyedLines; 3],
+    ) -> Result<UtteranceDraft, ImportError> {
         let Span { id, line, .. } = *span;
         let lacks = |what: String| list.problem(line, format!("{id:?} has no {what}"));
         let (_, path) = recordings.get(span.recording).ok_or_else(|| {
@@ -226,7 +226,7 @@ impl Tables {
                 Some((*speaker).to_owned())
             }
         };
-        Ok(Draft {
+        Ok(UtteranceDraft {
             id: id.to_owned(),
             audio: PathBuf::from(path),
             part: span.part,
@@ -235,12 +235,12 @@ impl Tables {
             text: text.split_whitespace().collect::<Vec<_>>().join(" "),
             speaker,
             place: Some(list.place(line)),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         })
     }
 }
 
-fn whole<'a>(recordings: &Table<'a>) -> Vec<Span<'a>> {
+fn whole<'a>(recordings: &KeyedLines<'a>) -> Vec<Span<'a>> {
     let mut spans: Vec<Span> = recordings
         .iter()
         .map(|(id, (line, _))| Span {
@@ -259,7 +259,7 @@ fn whole<'a>(recordings: &Table<'a>) -> Vec<Span<'a>> {
 /// from 0.
 fn segments<'a>(
     list: &'a List,
-    found: &mut Found,
+    found: &mut ImportFindings,
     struck: &mut BTreeSet<&'a str>,
 ) -> Result<Vec<Span<'a>>, ImportError> {
     let mut spans = Vec::new();

@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, folders, name, recordings, stem};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
     let inner = source.join("LibriSpeech");
     let root = if inner.is_dir() { &inner } else { source };
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     // The folder of a subset, or the one that holds them all.
     if has_speakers(root)? {
         read_subset(root, &mut found)?;
@@ -25,7 +25,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
     }
     if found.is_empty() {
         return Err(ImportError::Layout {
-            format: Format::LibriSpeech,
+            format: CorpusFormat::LibriSpeech,
             path: source.to_owned(),
             expected: "{subset}/{speaker}/{chapter}/{speaker}-{chapter}.trans.txt must be in it, as in dev-clean/84/121123/84-121123.trans.txt"
                 .to_owned(),
@@ -45,7 +45,7 @@ fn has_speakers(folder: &Path) -> Result<bool, ImportError> {
     Ok(folders(folder)?.iter().any(number))
 }
 
-fn read_subset(subset: &Path, found: &mut Found) -> Result<(), ImportError> {
+fn read_subset(subset: &Path, found: &mut ImportFindings) -> Result<(), ImportError> {
     let split = name(subset)?.to_owned();
     for speaker in folders(subset)? {
         for chapter in folders(&speaker)? {
@@ -59,7 +59,7 @@ fn read_chapter(
     chapter: &Path,
     speaker: &str,
     split: &str,
-    found: &mut Found,
+    found: &mut ImportFindings,
 ) -> Result<(), ImportError> {
     let prefix = format!("{speaker}-{}", name(chapter)?);
     let path = chapter.join(format!("{prefix}.trans.txt"));
@@ -67,12 +67,12 @@ fn read_chapter(
     match List::read(&path) {
         Err(error) => found.bad.push(error),
         Ok(list) => {
-            let drafts: Vec<Result<Draft, ImportError>> = list
+            let drafts: Vec<Result<UtteranceDraft, ImportError>> = list
                 .lines()
                 .map(|line| draft(&list, line, chapter, &prefix))
                 .collect();
             let drafts = drafts.into_iter().map(|draft| {
-                let draft = Draft {
+                let draft = UtteranceDraft {
                     speaker: Some(speaker.to_owned()),
                     split: Some(split.to_owned()),
                     ..draft?
@@ -100,7 +100,7 @@ fn draft(
     (line, text): (usize, &str),
     chapter: &Path,
     prefix: &str,
-) -> Result<Draft, ImportError> {
+) -> Result<UtteranceDraft, ImportError> {
     let (id, words) = text
         .trim()
         .split_once(char::is_whitespace)
@@ -111,11 +111,11 @@ fn draft(
             format!("the id {id:?} is not one of chapter {prefix}"),
         ));
     }
-    Ok(Draft {
+    Ok(UtteranceDraft {
         id: id.to_owned(),
         audio: chapter.join(format!("{id}.flac")),
         text: words.split_whitespace().collect::<Vec<_>>().join(" "),
         place: Some(list.place(line)),
-        ..Draft::default()
+        ..UtteranceDraft::default()
     })
 }

@@ -83,8 +83,8 @@ impl List {
         }
     }
 
-    pub fn place(&self, line: usize) -> Place {
-        Place {
+    pub fn place(&self, line: usize) -> ListPosition {
+        ListPosition {
             list: Arc::clone(&self.path),
             line,
         }
@@ -93,7 +93,7 @@ impl List {
 
 /// Where something was said.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ListPosition {
     pub list: Arc<Path>,
     pub line: usize,
 }
@@ -128,7 +128,7 @@ pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
 /// The recordings among [`entries`].
 pub fn recordings(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let mut files = entries(folder)?;
-    files.retain(|path| !path.is_dir() && look(path) == Seen::Recording);
+    files.retain(|path| !path.is_dir() && look(path) == FileKind::Recording);
     Ok(files)
 }
 
@@ -171,7 +171,7 @@ const OTHER_EXTENSIONS: [&str; 37] = [
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum FileKind {
     /// Or what is named as one: whether it can be read is found out when it is measured.
     Recording,
     /// No recording, but this.
@@ -192,20 +192,20 @@ fn has_extension(path: &Path, of: &[&'static str]) -> Option<&'static str> {
 
 /// What the file at `path` is: by its bytes, unless its extension says that it is meant to be a recording, or
 /// is that of another kind of file.
-pub fn look(path: &Path) -> Seen {
+pub fn look(path: &Path) -> FileKind {
     if is_named_as_recording(path) {
-        return Seen::Recording;
+        return FileKind::Recording;
     }
     if let Some(extension) = has_extension(path, &OTHER_EXTENSIONS) {
-        return Seen::Other(format!(".{extension}"));
+        return FileKind::Other(format!(".{extension}"));
     }
     match audio::inspect(path) {
-        Err(AudioError::NotAudio { found, .. }) => Seen::Other(found.to_string()),
-        Err(AudioError::Empty { .. }) => Seen::Other("an empty file".to_owned()),
-        Err(AudioError::NotAFile { .. }) => Seen::Other("no regular file".to_owned()),
-        Err(AudioError::Missing { .. }) => Seen::Other("a link that leads nowhere".to_owned()),
-        Err(AudioError::Read { .. }) => Seen::Other("a file that cannot be read".to_owned()),
+        Err(AudioError::NotAudio { found, .. }) => FileKind::Other(found.to_string()),
+        Err(AudioError::Empty { .. }) => FileKind::Other("an empty file".to_owned()),
+        Err(AudioError::NotAFile { .. }) => FileKind::Other("no regular file".to_owned()),
+        Err(AudioError::Missing { .. }) => FileKind::Other("a link that leads nowhere".to_owned()),
+        Err(AudioError::Read { .. }) => FileKind::Other("a file that cannot be read".to_owned()),
         // Damaged or not, it begins as one.
-        Ok(_) | Err(_) => Seen::Recording,
+        Ok(_) | Err(_) => FileKind::Recording,
     }
 }

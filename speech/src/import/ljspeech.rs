@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, is_file_name};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 
 /// All of it is read by one person.
 const SPEAKER: &str = "LJ";
 
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
     let path = source.join("metadata.csv");
     let Some(list) = List::read_if_there(&path)? else {
         return Err(ImportError::Layout {
-            format: Format::LjSpeech,
+            format: CorpusFormat::LjSpeech,
             path: source.to_owned(),
             expected: "metadata.csv and wavs/ must be in it".to_owned(),
         });
@@ -23,7 +23,7 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
 }
 
 /// The lines of `metadata.csv`.
-pub fn parse(list: &List, wavs: &Path) -> Result<Found, ImportError> {
+pub fn parse(list: &List, wavs: &Path) -> Result<ImportFindings, ImportError> {
     let drafts = list.lines().map(|(line, text)| {
         let fields: Vec<&str> = text.split('|').collect();
         // Numbers and abbreviations are spelled in the last one; some who took the layout over leave
@@ -35,16 +35,16 @@ pub fn parse(list: &List, wavs: &Path) -> Result<Found, ImportError> {
         if !is_file_name(id) {
             return Err(list.problem(line, format!("the id is {id:?}, which is no file's name")));
         }
-        Ok(Draft {
+        Ok(UtteranceDraft {
             id: id.to_owned(),
             audio: wavs.join(format!("{id}.wav")),
             text: said.trim().to_owned(),
             speaker: Some(SPEAKER.to_owned()),
             place: Some(list.place(line)),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         })
     });
-    let mut found = Found::default();
+    let mut found = ImportFindings::default();
     found.take_lines(list, drafts)?;
     Ok(found)
 }

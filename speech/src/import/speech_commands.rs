@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::draft::Draft;
-use super::found::Found;
+use super::draft::UtteranceDraft;
+use super::findings::ImportFindings;
 use super::list::{List, folders, name, recordings, stem};
-use super::{Format, ImportError};
+use super::{CorpusFormat, ImportError};
 use crate::audio;
 
 const NOISE: &str = "_background_noise_";
@@ -34,8 +34,8 @@ const SPLITS: [(&str, f64, f64); 3] = [
 ];
 
 /// Every word is a class.
-pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
-    let mut found = Found::default();
+pub(super) fn read(source: &Path) -> Result<ImportFindings, ImportError> {
+    let mut found = ImportFindings::default();
     let listed = [
         ("validation", listed(source, VALIDATION, &mut found)?),
         ("testing", listed(source, TESTING, &mut found)?),
@@ -60,18 +60,18 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
                 .iter()
                 .find(|(_, listed)| listed.contains_key(&path))
                 .map_or("train", |(split, _)| *split);
-            found.drafts.push(Draft {
+            found.drafts.push(UtteranceDraft {
                 id: format!("{word}/{}", stem(&audio)?),
                 text: word.to_owned(),
                 speaker: Some(speaker.to_owned()),
                 split: Some(split.to_owned()),
                 audio: audio.clone(),
-                ..Draft::default()
+                ..UtteranceDraft::default()
             });
         }
     }
     if found.is_empty() {
-        return Err(layout(Format::SpeechCommands, source));
+        return Err(layout(CorpusFormat::SpeechCommands, source));
     }
     let there: BTreeSet<&Path> = found
         .drafts
@@ -101,11 +101,11 @@ pub(super) fn read(source: &Path) -> Result<Found, ImportError> {
 }
 
 /// Ten words, the unknown ones and silence.
-pub(super) fn read_twelve(source: &Path) -> Result<Found, ImportError> {
+pub(super) fn read_twelve(source: &Path) -> Result<ImportFindings, ImportError> {
     let mut found = read(source)?;
     let all = std::mem::take(&mut found.drafts);
     for (split, start, end) in SPLITS {
-        let (wanted, mut others): (Vec<Draft>, Vec<Draft>) = all
+        let (wanted, mut others): (Vec<UtteranceDraft>, Vec<UtteranceDraft>) = all
             .iter()
             .filter(|draft| draft.split.as_deref() == Some(split))
             .cloned()
@@ -119,10 +119,12 @@ pub(super) fn read_twelve(source: &Path) -> Result<Found, ImportError> {
             found.known.push(spare.audio);
         }
         others.sort_by(|a, b| a.id.cmp(&b.id));
-        found.drafts.extend(others.into_iter().map(|draft| Draft {
-            text: UNKNOWN.to_owned(),
-            ..draft
-        }));
+        found
+            .drafts
+            .extend(others.into_iter().map(|draft| UtteranceDraft {
+                text: UNKNOWN.to_owned(),
+                ..draft
+            }));
         silence(source, split, [start, end], tenth, &mut found)?;
     }
     Ok(found)
@@ -134,11 +136,11 @@ fn silence(
     split: &str,
     [start, end]: [f64; 2],
     count: usize,
-    found: &mut Found,
+    found: &mut ImportFindings,
 ) -> Result<(), ImportError> {
     let folder = source.join(NOISE);
     if !folder.is_dir() {
-        return Err(layout(Format::SpeechCommands12, source));
+        return Err(layout(CorpusFormat::SpeechCommands12, source));
     }
     // Places that overlap by half, all of them, in the order of a hash.
     let mut places = Vec::new();
@@ -172,14 +174,14 @@ fn silence(
     }
     places.sort_by_cached_key(|(id, ..)| *blake3::hash(id.as_bytes()).as_bytes());
     if places.is_empty() && count > 0 {
-        return Err(layout(Format::SpeechCommands12, source));
+        return Err(layout(CorpusFormat::SpeechCommands12, source));
     }
     // In a corpus with more words than seconds of noise, some are heard more than once.
     let mut drafts = Vec::with_capacity(count);
     for number in 0..count {
         let (id, audio, at) = &places[number % places.len()];
         let round = number / places.len();
-        drafts.push(Draft {
+        drafts.push(UtteranceDraft {
             id: match round {
                 0 => id.clone(),
                 round => format!("{id}-{round}"),
@@ -189,7 +191,7 @@ fn silence(
             recording: Some(format!("{NOISE}/{}", stem(audio)?)),
             text: SILENCE.to_owned(),
             split: Some(split.to_owned()),
-            ..Draft::default()
+            ..UtteranceDraft::default()
         });
     }
     drafts.sort_by(|a, b| a.id.cmp(&b.id));
@@ -201,10 +203,10 @@ fn silence(
 fn listed(
     source: &Path,
     file: &str,
-    found: &mut Found,
+    found: &mut ImportFindings,
 ) -> Result<BTreeMap<String, usize>, ImportError> {
     let Some(list) = List::read_if_there(&source.join(file))? else {
-        return Err(layout(Format::SpeechCommands, source));
+        return Err(layout(CorpusFormat::SpeechCommands, source));
     };
     let mut listed = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -223,9 +225,9 @@ fn listed(
     Ok(listed)
 }
 
-fn layout(format: Format, source: &Path) -> ImportError {
+fn layout(format: CorpusFormat, source: &Path) -> ImportError {
     let noise = match format {
-        Format::SpeechCommands12 => ", and recordings of noise in _background_noise_/,",
+        CorpusFormat::SpeechCommands12 => ", and recordings of noise in _background_noise_/,",
         _ => "",
     };
     ImportError::Layout {

@@ -15,13 +15,13 @@ const STRICT: Options = Options {
 };
 
 /// All that is there.
-fn all(format: Format, folder: &Path) -> Vec<Imported> {
+fn all(format: CorpusFormat, folder: &Path) -> Vec<Imported> {
     let corpus = read(format, folder, STRICT).unwrap_or_else(|error| panic!("{error}"));
     corpus.utterances
 }
 
 /// The utterances alone.
-fn utterances(format: Format, folder: &Path) -> Vec<Utterance> {
+fn utterances(format: CorpusFormat, folder: &Path) -> Vec<Utterance> {
     let imported = all(format, folder).into_iter();
     imported.map(|one| one.utterance).collect()
 }
@@ -53,7 +53,7 @@ fn an4(ids: &str, transcription: &str, part: &str) -> TempDir {
 }
 
 /// The first thing that is wrong, where nothing may be left out.
-fn message(format: Format, folder: &TempDir) -> String {
+fn message(format: CorpusFormat, folder: &TempDir) -> String {
     let root = folder.path().display().to_string();
     let told = match read(format, folder.path(), STRICT).unwrap_err() {
         ImportError::TooManyBad { first, .. } | ImportError::NothingLeft { first } => {
@@ -71,7 +71,7 @@ const TEXT: &str = "<s> YES </s> (an251-fash-b)\nP I T T  SBURGH </s> (cen1-menk
 #[test]
 fn an4_is_read_in_the_order_of_its_lists() {
     let folder = an4(IDS, TEXT, "an4_train");
-    let utterances = utterances(Format::An4, folder.path());
+    let utterances = utterances(CorpusFormat::An4, folder.path());
     let [first, second] = &utterances[..] else {
         panic!("two utterances")
     };
@@ -101,7 +101,7 @@ fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
         "<s> RUBOUT </s> (an406-fcaw-b)\n",
         "an4_test",
     );
-    assert_eq!(all(Format::An4, test.path()).len(), 1);
+    assert_eq!(all(CorpusFormat::An4, test.path()).len(), 1);
     for file in ["etc/an4_test.fileids", "etc/an4_test.transcription"] {
         fs::copy(test.path().join(file), folder.path().join(file)).unwrap();
     }
@@ -113,12 +113,12 @@ fn an4_with_its_test_part_has_both_and_the_test_part_can_be_held_out() {
         160,
     );
     for rule in ["id:an4test_clstk/", "split:test"] {
-        let all = all(Format::An4, folder.path());
+        let all = all(CorpusFormat::An4, folder.path());
         let (rest, held) = split(all, &[HoldOut::parse(rule).unwrap()]).unwrap();
         let text = held[0][0].utterance.text.as_str();
         assert_eq!((rest.len(), held[0].len(), text), (2, 1, "RUBOUT"));
     }
-    let all = all(Format::An4, folder.path());
+    let all = all(CorpusFormat::An4, folder.path());
     let error = split(all, &[HoldOut::parse("split:dev").unwrap()]).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -134,32 +134,33 @@ fn an4_errors_name_the_file_and_the_line() {
         "an4_train",
     );
     assert_eq!(
-        message(Format::An4, &folder),
+        message(CorpusFormat::An4, &folder),
         "ROOT/etc/an4_train.transcription:2: the transcript is that of \"cen2-menk-b\", but line 2 of \
          ROOT/etc/an4_train.fileids is \"an4_clstk/menk/cen1-menk-b\""
     );
     let folder = an4(IDS, &TEXT.replace(" (cen1-menk-b)", ""), "an4_train");
     assert_eq!(
-        message(Format::An4, &folder),
+        message(CorpusFormat::An4, &folder),
         "ROOT/etc/an4_train.transcription:2: the line is not `<s> WORDS </s> (file-id)`"
     );
     let folder = an4(IDS, "YES (an251-fash-b)\n", "an4_train");
     assert!(
-        message(Format::An4, &folder).contains("fileids has 2 utterances and the transcription 1;")
+        message(CorpusFormat::An4, &folder)
+            .contains("fileids has 2 utterances and the transcription 1;")
     );
 
     let folder = an4(IDS, TEXT, "an4_train");
     let audio = folder.path().join("wav/an4_clstk/menk/cen1-menk-b.wav");
     fs::remove_file(&audio).unwrap();
     let missing = "ROOT/etc/an4_train.fileids:2: the audio ROOT/wav/an4_clstk/menk/cen1-menk-b.wav is missing";
-    assert_eq!(message(Format::An4, &folder), missing);
+    assert_eq!(message(CorpusFormat::An4, &folder), missing);
     fs::write(audio.with_extension("raw"), "samples").unwrap();
     assert_eq!(
-        message(Format::An4, &folder),
+        message(CorpusFormat::An4, &folder),
         format!("{missing} (there is a .raw: samples without a header, convert them to WAV first)")
     );
     fs::write(&audio, "samples").unwrap();
-    let told = message(Format::An4, &folder);
+    let told = message(CorpusFormat::An4, &folder);
     assert!(
         told.starts_with(
             "ROOT/etc/an4_train.fileids:2: ROOT/wav/an4_clstk/menk/cen1-menk-b.wav: not a form of audio that is read (WAV,"
@@ -171,12 +172,13 @@ fn an4_errors_name_the_file_and_the_line() {
     let sphere = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/coded/chirp.sph");
     fs::copy(sphere, audio.with_extension("sph")).unwrap();
     assert_eq!(
-        utterances(Format::An4, folder.path())[1].duration,
+        utterances(CorpusFormat::An4, folder.path())[1].duration,
         500.0 / 16_000.0
     );
     fs::remove_file(folder.path().join("etc/an4_train.transcription")).unwrap();
     assert!(
-        message(Format::An4, &folder).starts_with("cannot read ROOT/etc/an4_train.transcription: ")
+        message(CorpusFormat::An4, &folder)
+            .starts_with("cannot read ROOT/etc/an4_train.transcription: ")
     );
 }
 
@@ -212,17 +214,17 @@ fn fsdd_is_read_from_its_file_names() {
             expected(root, "7_theo_12", 0.5, "seven", "theo"),
         ]
     };
-    assert_eq!(utterances(Format::Fsdd, folder.path()), both(&inner));
-    assert_eq!(utterances(Format::Fsdd, &inner), both(&inner));
+    assert_eq!(utterances(CorpusFormat::Fsdd, folder.path()), both(&inner));
+    assert_eq!(utterances(CorpusFormat::Fsdd, &inner), both(&inner));
 }
 
 #[test]
 fn what_is_not_the_corpus_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let fsdd = "ROOT is not laid out as fsdd is: {digit}_{speaker}_{index}.wav must be in it";
-    assert!(message(Format::Fsdd, &folder).starts_with(fsdd));
+    assert!(message(CorpusFormat::Fsdd, &folder).starts_with(fsdd));
     assert!(
-        message(Format::An4, &folder)
+        message(CorpusFormat::An4, &folder)
             .starts_with("ROOT is not laid out as an4 is: etc/an4_train.fileids,")
     );
     for name in [
@@ -237,12 +239,12 @@ fn what_is_not_the_corpus_is_said_so() {
         let audio = folder.path().join(format!("{name}.wav"));
         write(&audio, 8000, 10);
         assert!(
-            message(Format::Fsdd, &folder)
+            message(CorpusFormat::Fsdd, &folder)
                 .ends_with(".wav: the file's name is not {digit}_{speaker}_{index}.wav")
         );
         fs::remove_file(audio).unwrap();
     }
-    let error = read(Format::Fsdd, &PathBuf::from("no/such/corpus"), STRICT)
+    let error = read(CorpusFormat::Fsdd, &PathBuf::from("no/such/corpus"), STRICT)
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("cannot read no/such/corpus: "), "{error}");
@@ -250,10 +252,10 @@ fn what_is_not_the_corpus_is_said_so() {
 
 #[test]
 fn formats_are_known_by_name() {
-    for format in Format::ALL {
+    for format in CorpusFormat::ALL {
         assert_eq!(format.to_string().parse(), Ok(format));
     }
-    let error = "timit".parse::<Format>().unwrap_err().to_string();
+    let error = "timit".parse::<CorpusFormat>().unwrap_err().to_string();
     assert_eq!(
         error,
         "unknown corpus format \"timit\"; known: an4, common-voice, festvox, folders, fsdd, kaldi, librispeech, \

@@ -9,7 +9,7 @@ use unicode_normalization::char::is_combining_mark;
 use super::{Suspect, Suspicion};
 
 /// Groups that are told.
-const TOLD: usize = 10;
+const NAMED_LOOKALIKES: usize = 10;
 
 /// A suspicion for each group of the distinct `texts`, which come with how often each occurs.
 pub(super) fn find(texts: &BTreeMap<&str, usize>) -> Vec<Suspect> {
@@ -51,8 +51,8 @@ fn told(groups: &BTreeMap<String, Vec<(&str, usize)>>, what: &str) -> Vec<Suspec
             .collect();
         suspect(format!("{what}: {}", named.join(", ")))
     };
-    let more = groups.clone().count().saturating_sub(TOLD);
-    let mut suspects: Vec<Suspect> = groups.take(TOLD).map(named).collect();
+    let more = groups.clone().count().saturating_sub(NAMED_LOOKALIKES);
+    let mut suspects: Vec<Suspect> = groups.take(NAMED_LOOKALIKES).map(named).collect();
     if more > 0 {
         suspects.push(suspect(format!("{what}: {more} more")));
     }

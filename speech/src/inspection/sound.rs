@@ -11,11 +11,11 @@ use crate::audio::{self, Audio};
 use crate::manifest::Utterance;
 
 /// Amplitudes from here on are full scale, whichever encoder rounded them.
-const FULL: f32 = 0.9995;
+const CLIPPING_AMPLITUDE: f32 = 0.9995;
 
 /// What is heard of an utterance.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sound {
+pub struct SoundMeasures {
     pub sample_rate: u32,
     pub seconds: f64,
     /// Greatest amplitude; full scale is 1.
@@ -29,11 +29,14 @@ pub struct Sound {
     pub recording: [u8; 32],
 }
 
-impl Sound {
+impl SoundMeasures {
     /// The fingerprint of the samples `part` of a recording with the digest `whole`.
     fn of(recording: &Audio, part: Range<usize>, whole: [u8; 32]) -> Self {
         let samples = &recording.samples[part.clone()];
-        let full = samples.iter().filter(|value| value.abs() >= FULL).count();
+        let full = samples
+            .iter()
+            .filter(|value| value.abs() >= CLIPPING_AMPLITUDE)
+            .count();
         Self {
             sample_rate: recording.sample_rate,
             seconds: samples.len() as f64 / f64::from(recording.sample_rate),
@@ -62,17 +65,17 @@ fn digest(recording: &Audio, part: Range<usize>) -> [u8; 32] {
 }
 
 /// A recording and its channel, or the mean of all.
-type Source<'a> = (&'a Path, Option<u16>);
+type ChannelRef<'a> = (&'a Path, Option<u16>);
 
 /// Each utterance's sound, or what is wrong with its recording, in the order given.
-pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
-    let mut files: BTreeMap<Source, Vec<usize>> = BTreeMap::new();
+pub fn measure(utterances: &[Utterance]) -> Vec<Result<SoundMeasures, String>> {
+    let mut files: BTreeMap<ChannelRef, Vec<usize>> = BTreeMap::new();
     for (place, utterance) in utterances.iter().enumerate() {
         let source = (utterance.audio.as_path(), utterance.channel);
         files.entry(source).or_default().push(place);
     }
-    let files: Vec<(Source, Vec<usize>)> = files.into_iter().collect();
-    let mut heard: Vec<(usize, Result<Sound, String>)> = files
+    let files: Vec<(ChannelRef, Vec<usize>)> = files.into_iter().collect();
+    let mut heard: Vec<(usize, Result<SoundMeasures, String>)> = files
         .into_par_iter()
         .flat_map_iter(|((path, channel), places)| {
             let recording = audio::read_part(path, None, channel).map(|heard| {
@@ -91,7 +94,11 @@ pub fn listen(utterances: &[Utterance]) -> Vec<Result<Sound, String>> {
     heard.into_iter().map(|(_, sound)| sound).collect()
 }
 
-fn part(utterance: &Utterance, recording: &Audio, whole: [u8; 32]) -> Result<Sound, String> {
+fn part(
+    utterance: &Utterance,
+    recording: &Audio,
+    whole: [u8; 32],
+) -> Result<SoundMeasures, String> {
     let held = recording.samples.len();
     let part = utterance
         .segment(held as u64, recording.sample_rate)
@@ -104,5 +111,5 @@ fn part(utterance: &Utterance, recording: &Audio, whole: [u8; 32]) -> Result<Sou
             utterance.offset
         ));
     }
-    Ok(Sound::of(recording, part, whole))
+    Ok(SoundMeasures::of(recording, part, whole))
 }

@@ -4,31 +4,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::{Sound, Suspect, Suspicion};
+use super::{SoundMeasures, Suspect, Suspicion};
 use crate::manifest::{ROUNDING, Utterance};
 
 /// Words from which on a transcript is a sentence, and to meet it twice is no accident of a small task.
-const SENTENCE: usize = 4;
+const SENTENCE_WORDS: usize = 4;
 /// Names that are told.
-const TOLD: usize = 5;
+const NAMED_SUSPECTS: usize = 5;
 
 /// A manifest that was listened to.
 #[derive(Clone, Copy)]
-pub struct Heard<'a> {
+pub struct InspectedManifest<'a> {
     pub name: &'a str,
     pub utterances: &'a [Utterance],
     /// The sound of each utterance, or what is wrong with its recording; empty where nobody listened.
-    pub sounds: &'a [Result<Sound, String>],
+    pub sounds: &'a [Result<SoundMeasures, String>],
 }
 
 /// What each two of the manifests share: recordings, segments of them, ids, speakers and sentences.
-pub fn shared(manifests: &[Heard]) -> Vec<Suspect> {
+pub fn shared(manifests: &[InspectedManifest]) -> Vec<Suspect> {
     let mut suspects = Vec::new();
     for (place, a) in manifests.iter().enumerate() {
         for b in &manifests[place + 1..] {
             suspects.extend(shared_sound(a, b));
             for (suspicion, what, of) in [
-                (Suspicion::SharedSpeakers, "speakers", speakers as Named),
+                (Suspicion::SharedSpeakers, "speakers", speakers as NamesOf),
                 (Suspicion::SharedTexts, "sentences", sentences),
             ] {
                 let found: Vec<String> = of(a.utterances)
@@ -42,16 +42,16 @@ pub fn shared(manifests: &[Heard]) -> Vec<Suspect> {
     suspects
 }
 
-type Named = fn(&[Utterance]) -> BTreeSet<String>;
+type NamesOf = fn(&[Utterance]) -> BTreeSet<String>;
 
 /// What of `b` is heard in `a` as well, each of its utterances once.
-fn shared_sound(a: &Heard, b: &Heard) -> Vec<Suspect> {
-    let heard = |manifest: &Heard| -> Vec<Option<Sound>> {
+fn shared_sound(a: &InspectedManifest, b: &InspectedManifest) -> Vec<Suspect> {
+    let heard = |manifest: &InspectedManifest| -> Vec<Option<SoundMeasures>> {
         let sounds = manifest
             .sounds
             .iter()
             .map(|sound| sound.as_ref().ok().cloned());
-        let mut sounds: Vec<Option<Sound>> = sounds.collect();
+        let mut sounds: Vec<Option<SoundMeasures>> = sounds.collect();
         sounds.resize(manifest.utterances.len(), None);
         sounds
     };
@@ -150,10 +150,14 @@ pub fn shared_files(manifests: &[(&str, &[Utterance])]) -> Vec<String> {
 fn told(suspicion: Suspicion, what: &str, found: &[String], [a, b]: [&str; 2]) -> Option<Suspect> {
     let examples: Vec<String> = found
         .iter()
-        .take(TOLD)
+        .take(NAMED_SUSPECTS)
         .map(|one| format!("{one:?}"))
         .collect();
-    let more = if found.len() > TOLD { ", …" } else { "" };
+    let more = if found.len() > NAMED_SUSPECTS {
+        ", …"
+    } else {
+        ""
+    };
     (!found.is_empty()).then(|| Suspect {
         suspicion,
         utterance: None,
@@ -177,7 +181,7 @@ fn sentences(utterances: &[Utterance]) -> BTreeSet<String> {
     utterances
         .iter()
         .map(|one| one.text.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.len() >= SENTENCE)
+        .filter(|words| words.len() >= SENTENCE_WORDS)
         .map(|words| words.join(" ").to_lowercase())
         .collect()
 }

@@ -132,7 +132,7 @@ fn what_two_manifests_share_is_told_once() {
             ("valid.jsonl", &valid),
             ("test.jsonl", &test),
         ]
-        .map(|(name, utterances)| Heard {
+        .map(|(name, utterances)| InspectedManifest {
             name,
             utterances,
             sounds: &[],

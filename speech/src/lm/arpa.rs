@@ -17,10 +17,10 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    NgramModel, UNKNOWN, UNKNOWN_WORD, WordId, Words, foreign,
+    NgramModel, UNKNOWN, UNKNOWN_WORD, WordId, WordTable, other_formats,
     sentence::canonical,
-    trie::{Entry, Growing},
-    unusual,
+    trie::{Growing, NgramEntry},
+    warnings,
 };
 use crate::{
     error_class::{self, Class, Classify},
@@ -32,7 +32,7 @@ pub const MAX_ORDER: usize = 16;
 /// Longest line in bytes.
 const MAX_LINE: usize = 1 << 16;
 /// The probability's logarithm that an unknown word has in a model that does not say; KenLM's.
-const UNSAID: f32 = -100.0;
+const MIN_LOG10: f32 = -100.0;
 
 /// What is wrong with a file of n-grams.
 #[derive(Debug, Error)]
@@ -49,7 +49,7 @@ pub enum LmError {
     Line {
         path: PathBuf,
         line: u64,
-        problem: LineProblem,
+        problem: ArpaLineError,
     },
 }
 
@@ -61,7 +61,7 @@ impl Classify for LmError {
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum LineProblem {
+pub enum ArpaLineError {
     #[error("the line is longer than {MAX_LINE} bytes; an n-gram has a line of its own")]
     TooLong,
     #[error("the line is not UTF-8")]
@@ -128,16 +128,16 @@ impl NgramModel {
         let reader = BufReader::with_capacity(1 << 16, reader);
         let mut reader = text_file::utf8(reader).map_err(unreadable)?;
         let mut start = Vec::new();
-        let mut look = (&mut reader).take(foreign::LOOKED_AT);
+        let mut look = (&mut reader).take(other_formats::SNIFF_BYTES);
         look.read_to_end(&mut start).map_err(unreadable)?;
-        if let Some(foreign::Foreign { what, advice }) = foreign::recognise(&start) {
+        if let Some(other_formats::Foreign { what, advice }) = other_formats::recognise(&start) {
             return Err(LmError::Foreign {
                 path: path(),
                 what,
                 advice,
             });
         }
-        let mut lines = Lines {
+        let mut lines = LineReader {
             reader: Cursor::new(start).chain(reader),
             number: 0,
             bytes: Vec::new(),
@@ -146,11 +146,11 @@ impl NgramModel {
             weight_of_zero: None,
         };
         read(&mut lines).map_err(|stopped| match stopped {
-            Stopped::Io(source) => LmError::Read {
+            ReadStop::Io(source) => LmError::Read {
                 path: path(),
                 source,
             },
-            Stopped::At(line, problem) => LmError::Line {
+            ReadStop::At(line, problem) => LmError::Line {
                 path: path(),
                 line,
                 problem,
@@ -159,12 +159,12 @@ impl NgramModel {
     }
 }
 
-enum Stopped {
+enum ReadStop {
     Io(io::Error),
-    At(u64, LineProblem),
+    At(u64, ArpaLineError),
 }
 
-struct Lines<R> {
+struct LineReader<R> {
     reader: R,
     number: u64,
     bytes: Vec<u8>,
@@ -175,28 +175,28 @@ struct Lines<R> {
     weight_of_zero: Option<u64>,
 }
 
-impl<R: BufRead> Lines<R> {
-    fn fail<T>(&self, problem: LineProblem) -> Result<T, Stopped> {
-        Err(Stopped::At(self.number, problem))
+impl<R: BufRead> LineReader<R> {
+    fn fail<T>(&self, problem: ArpaLineError) -> Result<T, ReadStop> {
+        Err(ReadStop::At(self.number, problem))
     }
 
     /// The next line that is not blank, without space around it; none at the end of the file.
-    fn next(&mut self) -> Result<Option<&str>, Stopped> {
+    fn next(&mut self) -> Result<Option<&str>, ReadStop> {
         loop {
             self.bytes.clear();
             let limit = MAX_LINE as u64 + 1;
             let read = (&mut self.reader)
                 .take(limit)
                 .read_until(b'\n', &mut self.bytes);
-            if read.map_err(Stopped::Io)? == 0 {
+            if read.map_err(ReadStop::Io)? == 0 {
                 return Ok(None);
             }
             self.number += 1;
             if self.bytes.len() > MAX_LINE {
-                return self.fail(LineProblem::TooLong);
+                return self.fail(ArpaLineError::TooLong);
             }
             let Ok(line) = std::str::from_utf8(&self.bytes) else {
-                return self.fail(LineProblem::NotUtf8);
+                return self.fail(ArpaLineError::NotUtf8);
             };
             if !without_mark(line).is_empty() {
                 break;
@@ -204,7 +204,7 @@ impl<R: BufRead> Lines<R> {
         }
         match std::str::from_utf8(&self.bytes) {
             Ok(line) => Ok(Some(without_mark(line))),
-            Err(_) => self.fail(LineProblem::NotUtf8),
+            Err(_) => self.fail(ArpaLineError::NotUtf8),
         }
     }
 
@@ -212,17 +212,17 @@ impl<R: BufRead> Lines<R> {
     fn weigh(&mut self, back: f32, is_longest: bool) {
         if is_longest && back != 0.0 {
             self.weight_of_longest.get_or_insert(self.number);
-        } else if back <= UNSAID {
+        } else if back <= MIN_LOG10 {
             self.weight_of_zero.get_or_insert(self.number);
         }
     }
 
     /// Tells of what stands behind the model.
-    fn end(&mut self) -> Result<(), Stopped> {
+    fn end(&mut self) -> Result<(), ReadStop> {
         let found = match self.next() {
-            Err(Stopped::Io(error)) => return Err(Stopped::Io(error)),
+            Err(ReadStop::Io(error)) => return Err(ReadStop::Io(error)),
             Ok(None) => return Ok(()),
-            Err(Stopped::At(..)) => String::new(),
+            Err(ReadStop::At(..)) => String::new(),
             Ok(Some(line)) => format!(" ({:?})", shortened(line)),
         };
         let told = format!(
@@ -241,13 +241,13 @@ fn without_mark(line: &str) -> &str {
         .trim_matches(|c: char| c.is_ascii_whitespace())
 }
 
-fn read<R: BufRead>(lines: &mut Lines<R>) -> Result<NgramModel, Stopped> {
+fn read<R: BufRead>(lines: &mut LineReader<R>) -> Result<NgramModel, ReadStop> {
     let announced = header(lines)?;
     let mut growing = unigrams(lines, &announced)?;
     for length in 2..=announced.len() {
         let entries = section(lines, &announced, length, &growing)?;
         if growing.lengthen(&entries).is_err() {
-            return lines.fail(LineProblem::TooMany);
+            return lines.fail(ArpaLineError::TooMany);
         }
     }
     lines.end()?;
@@ -260,25 +260,27 @@ fn read<R: BufRead>(lines: &mut Lines<R>) -> Result<NgramModel, Stopped> {
         )
     });
     let of_zero = lines.weight_of_zero.map(|line| {
-        format!("line {line} has a backoff weight of zero, which counts as the logarithm {UNSAID}")
+        format!(
+            "line {line} has a backoff weight of zero, which counts as the logarithm {MIN_LOG10}"
+        )
     });
     let of_weights = of_longest.into_iter().chain(of_zero);
     model.remarks = of_file
         .chain(of_weights)
-        .chain(unusual::of_words(&model))
+        .chain(warnings::of_words(&model))
         .collect();
     Ok(model)
 }
 
 /// The counts that the header announces, and the line `\1-grams:` behind them.
-fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<u64>, Stopped> {
+fn header<R: BufRead>(lines: &mut LineReader<R>) -> Result<Vec<u64>, ReadStop> {
     let mut before = None;
     loop {
         match lines.next()? {
             Some("\\data\\") => break,
             Some(line) if line.starts_with('#') => {}
             Some(_) => before = before.or(Some(lines.number)),
-            None => return lines.fail(LineProblem::NoData),
+            None => return lines.fail(ArpaLineError::NoData),
         }
     }
     if let Some(line) = before {
@@ -289,7 +291,7 @@ fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<u64>, Stopped> {
     loop {
         let length = announced.len() + 1;
         let Some(line) = lines.next()? else {
-            return lines.fail(LineProblem::CutShort);
+            return lines.fail(ArpaLineError::CutShort);
         };
         if line == "\\1-grams:" && length > 1 {
             return Ok(announced);
@@ -301,19 +303,19 @@ fn header<R: BufRead>(lines: &mut Lines<R>) -> Result<Vec<u64>, Stopped> {
         });
         match count {
             Some(_) if length > MAX_ORDER => {
-                return lines.fail(LineProblem::TooLongNgrams(length));
+                return lines.fail(ArpaLineError::TooLongNgrams(length));
             }
             Some(count) => announced.push(count),
             None => {
                 let found = shortened(line);
-                return lines.fail(LineProblem::Header { length, found });
+                return lines.fail(ArpaLineError::Header { length, found });
             }
         }
     }
 }
 
 /// An n-gram's line: logarithm, words and the backoff weight's logarithm.
-fn fields(line: &str, length: usize) -> Result<(f32, Vec<&str>, f32), LineProblem> {
+fn fields(line: &str, length: usize) -> Result<(f32, Vec<&str>, f32), ArpaLineError> {
     let fields: Vec<&str> = line
         .split([' ', '\t'])
         .filter(|field| !field.is_empty())
@@ -321,20 +323,20 @@ fn fields(line: &str, length: usize) -> Result<(f32, Vec<&str>, f32), LineProble
         .collect();
     if fields.len() != length + 1 && fields.len() != length + 2 {
         let found = fields.len();
-        return Err(LineProblem::Fields { length, found });
+        return Err(ArpaLineError::Fields { length, found });
     }
     let number = |text: &str| text.parse::<f32>().ok().filter(|value| !value.is_nan());
     // Some programs write a probability of 0 as -inf.
     let log = number(fields[0])
         .filter(|&log| log <= 0.0)
-        .ok_or_else(|| LineProblem::Logarithm(shortened(fields[0])))?
-        .max(UNSAID);
+        .ok_or_else(|| ArpaLineError::Logarithm(shortened(fields[0])))?
+        .max(MIN_LOG10);
     let back = match fields.get(length + 1) {
         None => 0.0,
         Some(text) => number(text)
             .filter(|&back| back < f32::INFINITY)
-            .ok_or_else(|| LineProblem::Backoff(shortened(text)))?
-            .max(UNSAID),
+            .ok_or_else(|| ArpaLineError::Backoff(shortened(text)))?
+            .max(MIN_LOG10),
     };
     Ok((log, fields[1..=length].to_vec(), back))
 }
@@ -349,7 +351,7 @@ fn end_of(announced: &[u64], length: usize) -> String {
 }
 
 /// Whether `line` ends the section of n-grams of `length` words, `found` of which there were.
-fn ends(line: &str, announced: &[u64], length: usize, found: u64) -> Result<bool, LineProblem> {
+fn ends(line: &str, announced: &[u64], length: usize, found: u64) -> Result<bool, ArpaLineError> {
     if !line.starts_with('\\') {
         return Ok(false);
     }
@@ -357,28 +359,28 @@ fn ends(line: &str, announced: &[u64], length: usize, found: u64) -> Result<bool
     // A word may begin so, but a logarithm does not.
     if line != expected {
         let (expected, found) = (format!("a {length}-gram or `{expected}`"), shortened(line));
-        return Err(LineProblem::Section { expected, found });
+        return Err(ArpaLineError::Section { expected, found });
     }
     let announced = announced[length - 1];
     if found == announced {
         return Ok(true);
     }
-    Err(LineProblem::Count {
+    Err(ArpaLineError::Count {
         length,
         announced,
         found,
     })
 }
 
-fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growing, Stopped> {
-    let mut words = Words::default();
+fn unigrams<R: BufRead>(lines: &mut LineReader<R>, announced: &[u64]) -> Result<Growing, ReadStop> {
+    let mut words = WordTable::default();
     words.add(UNKNOWN_WORD);
-    let mut values = vec![(UNSAID, 0.0)];
+    let mut values = vec![(MIN_LOG10, 0.0)];
     let mut seen: HashMap<WordId, u64> = HashMap::new();
     let mut found = 0;
     loop {
         let Some(line) = lines.next()? else {
-            return lines.fail(LineProblem::CutShort);
+            return lines.fail(ArpaLineError::CutShort);
         };
         let parsed = ends(line, announced, 1, found).and_then(|ended| {
             if ended {
@@ -392,7 +394,7 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
             Ok(Some((log, UNKNOWN_WORD, back))) => {
                 values[UNKNOWN as usize] = (log, back);
                 if let Some(first) = seen.insert(UNKNOWN, lines.number) {
-                    return lines.fail(LineProblem::Repeated { first });
+                    return lines.fail(ArpaLineError::Repeated { first });
                 }
             }
             Ok(Some((log, word, back))) => match words.add(word) {
@@ -403,7 +405,7 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
                 None => {
                     let first = words.find(word).and_then(|word| seen.get(&word).copied());
                     let first = first.unwrap_or_default();
-                    return lines.fail(LineProblem::Repeated { first });
+                    return lines.fail(ArpaLineError::Repeated { first });
                 }
             },
             Err(problem) => return lines.fail(problem),
@@ -414,26 +416,26 @@ fn unigrams<R: BufRead>(lines: &mut Lines<R>, announced: &[u64]) -> Result<Growi
     }
     if !seen.contains_key(&UNKNOWN) {
         lines.remarks.push(format!(
-            "`{UNKNOWN_WORD}` is not among the 1-grams: a word that the model lacks has the logarithm {UNSAID}"
+            "`{UNKNOWN_WORD}` is not among the 1-grams: a word that the model lacks has the logarithm {MIN_LOG10}"
         ));
     }
     match Growing::new(words, &values) {
         Ok(growing) => Ok(growing),
-        Err(_) => lines.fail(LineProblem::TooMany),
+        Err(_) => lines.fail(ArpaLineError::TooMany),
     }
 }
 
 /// The n-grams of two words or more, sorted.
 fn section<R: BufRead>(
-    lines: &mut Lines<R>,
+    lines: &mut LineReader<R>,
     announced: &[u64],
     length: usize,
     growing: &Growing,
-) -> Result<Vec<Entry>, Stopped> {
-    let mut entries: Vec<Entry> = Vec::new();
+) -> Result<Vec<NgramEntry>, ReadStop> {
+    let mut entries: Vec<NgramEntry> = Vec::new();
     loop {
         let Some(line) = lines.next()? else {
-            return lines.fail(LineProblem::CutShort);
+            return lines.fail(ArpaLineError::CutShort);
         };
         let parsed = ends(line, announced, length, entries.len() as u64).and_then(|ended| {
             if ended {
@@ -447,43 +449,44 @@ fn section<R: BufRead>(
             Ok(Some(entry)) => {
                 let line = lines.number;
                 lines.weigh(entry.back, length == announced.len());
-                entries.push(Entry { line, ..entry });
+                entries.push(NgramEntry { line, ..entry });
             }
             Err(problem) => return lines.fail(problem),
         }
     }
     entries.sort_unstable_by_key(|entry| (entry.context, entry.word, entry.line));
-    let same = |pair: &&[Entry]| (pair[0].context, pair[0].word) == (pair[1].context, pair[1].word);
+    let same =
+        |pair: &&[NgramEntry]| (pair[0].context, pair[0].word) == (pair[1].context, pair[1].word);
     match entries
         .windows(2)
         .filter(same)
         .min_by_key(|pair| pair[1].line)
     {
         None => Ok(entries),
-        Some(pair) => Err(Stopped::At(
+        Some(pair) => Err(ReadStop::At(
             pair[1].line,
-            LineProblem::Repeated {
+            ArpaLineError::Repeated {
                 first: pair[0].line,
             },
         )),
     }
 }
 
-fn entry(line: &str, length: usize, growing: &Growing) -> Result<Entry, LineProblem> {
+fn entry(line: &str, length: usize, growing: &Growing) -> Result<NgramEntry, ArpaLineError> {
     let (log, names, back) = fields(line, length)?;
     let mut words = [0; MAX_ORDER];
     for (word, name) in words.iter_mut().zip(&names) {
         *word = growing
             .words()
             .find(canonical(name))
-            .ok_or_else(|| LineProblem::UnknownWord(shortened(name)))?;
+            .ok_or_else(|| ArpaLineError::UnknownWord(shortened(name)))?;
     }
     let context = growing
         .find(&words[..length - 1])
-        .ok_or_else(|| LineProblem::NoContext {
+        .ok_or_else(|| ArpaLineError::NoContext {
             context: names[..length - 1].join(" "),
         })?;
-    Ok(Entry {
+    Ok(NgramEntry {
         context,
         word: words[length - 1],
         log,
@@ -494,8 +497,8 @@ fn entry(line: &str, length: usize, growing: &Growing) -> Result<Entry, LineProb
 
 /// So much of what was found as a message has room for.
 fn shortened(text: &str) -> String {
-    const SHOWN: usize = 60;
-    match text.char_indices().nth(SHOWN) {
+    const SHOWN_CHARACTERS: usize = 60;
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -14,7 +14,7 @@ pub(super) struct Marks {
 
 /// Sentences one behind the other, each between its marks.
 #[derive(Debug)]
-pub(super) struct Text {
+pub(super) struct Sentences {
     pub(super) words: Vec<WordId>,
     pub(super) marks: Marks,
 }
@@ -28,7 +28,7 @@ pub(super) struct Ngrams {
     pub(super) counts: Vec<u64>,
 }
 
-impl Text {
+impl Sentences {
     /// The n-grams of `length` words within sentences.
     pub(super) fn ngrams(&self, length: usize) -> Ngrams {
         let gram = |at: u32| &self.words[at as usize..at as usize + length];
@@ -65,13 +65,13 @@ impl Ngrams {
         self.at.len()
     }
 
-    pub(super) fn get<'a>(&self, text: &'a Text, place: usize) -> &'a [WordId] {
+    pub(super) fn get<'a>(&self, text: &'a Sentences, place: usize) -> &'a [WordId] {
         let at = self.at[place] as usize;
         &text.words[at..at + self.length]
     }
 
     /// The place of an n-gram that the text has.
-    pub(super) fn find(&self, text: &Text, words: &[WordId]) -> Option<usize> {
+    pub(super) fn find(&self, text: &Sentences, words: &[WordId]) -> Option<usize> {
         debug_assert_eq!(words.len(), self.length);
         self.at
             .binary_search_by(|&at| text.words[at as usize..at as usize + self.length].cmp(words))
@@ -81,7 +81,7 @@ impl Ngrams {
     /// Kneser-Ney's counts of n-grams that are not the longest: before how many different words each
     /// continues, except for those at the start of a sentence, before which there is nothing and
     /// whose occurrences count. The start by itself is never predicted and counts for nothing.
-    pub(super) fn continued(&self, text: &Text, longer: &Self) -> Vec<u64> {
+    pub(super) fn continued(&self, text: &Sentences, longer: &Self) -> Vec<u64> {
         let mut counts = vec![0; self.len()];
         for place in 0..longer.len() {
             if let Some(suffix) = self.find(text, &longer.get(text, place)[1..]) {

@@ -321,7 +321,7 @@ fn probabilities_after_every_context_sum_to_one() {
         let begin = model.find(BEGIN_WORD).unwrap();
         // Every node that can be continued is a state.
         for context in 0..model.back.len() {
-            let state = State(context as u32);
+            let state = LmState(context as u32);
             let sum: f64 = (0..model.words.names.len() as WordId)
                 .filter(|&word| word != begin)
                 .map(|word| 10f64.powf(model.score(state, word).0))
@@ -356,9 +356,9 @@ fn a_tiny_text_falls_back_to_fixed_discounts_and_says_so() {
     let unigram = 0.5 / 3.0 + uniform;
     let (log, _) = trained
         .model
-        .score(State::default(), trained.model.find("a").unwrap());
+        .score(LmState::default(), trained.model.find("a").unwrap());
     assert!((log - f64::log10(unigram)).abs() < 1e-6);
-    let (log, _) = trained.model.score(State::default(), UNKNOWN);
+    let (log, _) = trained.model.score(LmState::default(), UNKNOWN);
     assert!((log - f64::log10(uniform)).abs() < 1e-6);
 }
 

@@ -8,10 +8,10 @@ use thiserror::Error;
 use crate::error_class::{Class, Classify};
 
 use super::{
-    BEGIN_WORD, Discounts, END_WORD, NEVER, NgramModel, UNKNOWN, UNKNOWN_WORD, Words,
-    counts::{Marks, Ngrams, Text},
+    BEGIN_WORD, Discounts, END_WORD, LOG10_ZERO, NgramModel, UNKNOWN, UNKNOWN_WORD, WordTable,
+    counts::{Marks, Ngrams, Sentences},
     is_mark, sentence_words,
-    trie::{Entry, Growing, TooMany},
+    trie::{Growing, NgramEntry, TooMany},
 };
 
 /// Longer n-grams than these are not trained.
@@ -19,7 +19,7 @@ pub const MAX_TRAINED_ORDER: usize = 6;
 
 /// A model and how it was smoothed.
 #[derive(Clone, Debug)]
-pub struct Trained {
+pub struct TrainedLm {
     pub model: NgramModel,
     /// For each length of n-grams, from 1.
     pub discounts: Vec<Discounts>,
@@ -68,7 +68,7 @@ impl From<TooMany> for TrainError {
 /// # Errors
 /// When there is no text, a word is one of the marks, or `order` is not from 1 to
 /// [`MAX_TRAINED_ORDER`].
-pub fn train<T: AsRef<str>>(sentences: &[T], order: usize) -> Result<Trained, TrainError> {
+pub fn train<T: AsRef<str>>(sentences: &[T], order: usize) -> Result<TrainedLm, TrainError> {
     if !(1..=MAX_TRAINED_ORDER).contains(&order) {
         return Err(TrainError::Order(order));
     }
@@ -107,7 +107,7 @@ pub fn train<T: AsRef<str>>(sentences: &[T], order: usize) -> Result<Trained, Tr
         levels.push(level);
     }
     let model = assemble(words, unknown, &text, &lengths, &levels)?;
-    Ok(Trained {
+    Ok(TrainedLm {
         model,
         discounts,
         sentences: said,
@@ -116,14 +116,14 @@ pub fn train<T: AsRef<str>>(sentences: &[T], order: usize) -> Result<Trained, Tr
 }
 
 /// The probabilities of a length's n-grams and their backoff weights, in the n-grams' order.
-struct Level {
+struct OrderProbabilities {
     probabilities: Vec<f64>,
     /// What is left for words that were not seen after the n-gram; 1 where none was seen.
     backoffs: Vec<f64>,
 }
 
 /// Words are numbered in their order behind the three of every model.
-fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainError> {
+fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(WordTable, Sentences, u64), TrainError> {
     let mut sorted = BTreeSet::new();
     for (number, sentence) in (1..).zip(sentences) {
         for word in sentence_words(sentence.as_ref()) {
@@ -139,7 +139,7 @@ fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainErr
     if sorted.is_empty() {
         return Err(TrainError::Empty);
     }
-    let mut words = Words::default();
+    let mut words = WordTable::default();
     words.add(UNKNOWN_WORD);
     let marks = Marks {
         begin: words.add(BEGIN_WORD).unwrap_or_default(),
@@ -148,7 +148,7 @@ fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainErr
     for word in sorted {
         words.add(word);
     }
-    let mut text = Text {
+    let mut text = Sentences {
         words: Vec::new(),
         marks,
     };
@@ -171,7 +171,7 @@ fn number<T: AsRef<str>>(sentences: &[T]) -> Result<(Words, Text, u64), TrainErr
 }
 
 /// The longest n-grams count as they occur; the start of a sentence is never predicted.
-fn longest(ngrams: &Ngrams, text: &Text) -> Vec<u64> {
+fn longest(ngrams: &Ngrams, text: &Sentences) -> Vec<u64> {
     let mut counts = ngrams.counts.clone();
     if let (1, Some(begin)) = (ngrams.length, ngrams.find(text, &[text.marks.begin])) {
         counts[begin] = 0;
@@ -183,11 +183,11 @@ fn longest(ngrams: &Ngrams, text: &Text) -> Vec<u64> {
 /// many words there are, the unknown one and the marks included.
 fn unigrams(
     ngrams: &Ngrams,
-    text: &Text,
+    text: &Sentences,
     counts: &[u64],
     discounts: &Discounts,
     words: usize,
-) -> (Level, f64) {
+) -> (OrderProbabilities, f64) {
     let total = counts.iter().sum::<u64>() as f64;
     let taken: f64 = counts.iter().map(|&count| discounts.of(count)).sum();
     // All words but the start of a sentence.
@@ -196,7 +196,7 @@ fn unigrams(
         [word] if *word == text.marks.begin => 0.0,
         _ => (count as f64 - discounts.of(count)) / total + uniform,
     };
-    let level = Level {
+    let level = OrderProbabilities {
         probabilities: counts.iter().enumerate().map(probability).collect(),
         backoffs: vec![1.0; ngrams.len()],
     };
@@ -206,11 +206,11 @@ fn unigrams(
 /// The level of n-grams one word longer than `shorter`'s, whose backoff weights follow from them.
 fn lengthen(
     [contexts, ngrams]: [&Ngrams; 2],
-    text: &Text,
+    text: &Sentences,
     counts: &[u64],
     discounts: &Discounts,
-    shorter: &mut Level,
-) -> Level {
+    shorter: &mut OrderProbabilities,
+) -> OrderProbabilities {
     let mut probabilities = Vec::with_capacity(ngrams.len());
     let mut place = 0;
     for (context, backoff) in shorter.backoffs.iter_mut().enumerate() {
@@ -234,21 +234,21 @@ fn lengthen(
             probabilities.push((count as f64 - discounts.of(count)) / total + *backoff * below);
         }
     }
-    Level {
+    OrderProbabilities {
         backoffs: vec![1.0; probabilities.len()],
         probabilities,
     }
 }
 
 fn assemble(
-    words: Words,
+    words: WordTable,
     unknown: f64,
-    text: &Text,
+    text: &Sentences,
     lengths: &[Ngrams],
-    levels: &[Level],
+    levels: &[OrderProbabilities],
 ) -> Result<NgramModel, TooMany> {
     let log = |probability: f64| match probability {
-        0.0 => NEVER,
+        0.0 => LOG10_ZERO,
         probability => probability.log10() as f32,
     };
     let mut unigrams = vec![(0.0, 0.0); words.names.len()];
@@ -264,10 +264,10 @@ fn assemble(
     }
     let mut growing = Growing::new(words, &unigrams)?;
     for (ngrams, level) in lengths.iter().zip(levels).skip(1) {
-        let entries: Vec<Entry> = (0..ngrams.len())
+        let entries: Vec<NgramEntry> = (0..ngrams.len())
             .filter_map(|place| {
                 let (&word, context) = ngrams.get(text, place).split_last()?;
-                Some(Entry {
+                Some(NgramEntry {
                     context: growing.find(context)?,
                     word,
                     log: log(level.probabilities[place]),

@@ -1,11 +1,11 @@
 //! Makes a model level by level: the nodes of n-grams one word longer than the last, sorted, are linked
 //! to their contexts and to their suffixes.
 
-use super::{NgramModel, WordId, Words};
+use super::{NgramModel, WordId, WordTable};
 
 /// An n-gram on its way into a model.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
+pub(super) struct NgramEntry {
     /// The node of all its words but the last.
     pub(super) context: u32,
     pub(super) word: WordId,
@@ -26,7 +26,7 @@ pub(super) struct Growing {
 
 impl Growing {
     /// The words with their logarithms and backoff weights, by their numbers; word 0 is the unknown one.
-    pub(super) fn new(words: Words, unigrams: &[(f32, f32)]) -> Result<Self, TooMany> {
+    pub(super) fn new(words: WordTable, unigrams: &[(f32, f32)]) -> Result<Self, TooMany> {
         let count = words.names.len();
         debug_assert_eq!(count, unigrams.len());
         let last = WordId::try_from(count).map_err(|_| TooMany)?;
@@ -47,7 +47,7 @@ impl Growing {
         Ok(Self { model })
     }
 
-    pub(super) const fn words(&self) -> &Words {
+    pub(super) const fn words(&self) -> &WordTable {
         &self.model.words
     }
 
@@ -68,7 +68,7 @@ impl Growing {
 
     /// Adds the n-grams that are one word longer than the longest: sorted by context and word, none
     /// twice, their contexts among the longest.
-    pub(super) fn lengthen(&mut self, entries: &[Entry]) -> Result<(), TooMany> {
+    pub(super) fn lengthen(&mut self, entries: &[NgramEntry]) -> Result<(), TooMany> {
         let model = &mut self.model;
         let start = model.word.len();
         u32::try_from(start + entries.len()).map_err(|_| TooMany)?;

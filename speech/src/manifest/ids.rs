@@ -2,21 +2,21 @@
 
 use std::collections::HashMap;
 
-use super::line::Line;
-use super::{BadLine, LineProblem, Utterance};
+use super::line::ParsedLine;
+use super::{BadLine, LineError, Utterance};
 
 /// The ids seen, with the line of each.
 #[derive(Default)]
 pub(super) struct Ids(HashMap<String, usize>);
 
 impl Ids {
-    pub(super) fn add(&mut self, id: &str, line: usize) -> Result<(), LineProblem> {
+    pub(super) fn add(&mut self, id: &str, line: usize) -> Result<(), LineError> {
         match self.0.get(id) {
             None => {
                 self.0.insert(id.to_owned(), line);
                 Ok(())
             }
-            Some(&first) => Err(LineProblem::DuplicateId {
+            Some(&first) => Err(LineError::DuplicateId {
                 id: id.to_owned(),
                 first,
             }),
@@ -33,7 +33,7 @@ impl Ids {
 /// A line without an id is called as its recording is. Where several lines are of one recording (NeMo writes
 /// segments so), their ids have its path, the channel where one is named, the offset and the duration, and behind these the number of the line
 /// where all are the same.
-pub(super) fn name(lines: Vec<(usize, Line)>) -> (Vec<Utterance>, Vec<BadLine>) {
+pub(super) fn name(lines: Vec<(usize, ParsedLine)>) -> (Vec<Utterance>, Vec<BadLine>) {
     let mut ids = Ids::default();
     let mut bad = Vec::new();
     let mut unnamed: HashMap<&str, usize> = HashMap::new();
@@ -56,7 +56,7 @@ pub(super) fn name(lines: Vec<(usize, Line)>) -> (Vec<Utterance>, Vec<BadLine>) 
     let mut repeated = bad.iter().map(|one| one.line).peekable();
     let mut utterances = Vec::with_capacity(lines.len());
     for ((number, line), shared) in lines.into_iter().zip(shared) {
-        let Line {
+        let ParsedLine {
             mut utterance,
             has_id,
         } = line;

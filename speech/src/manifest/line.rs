@@ -15,14 +15,14 @@ use super::Utterance;
 /// Longest line in bytes: hours of speech as text, and far less than a recording taken for a manifest.
 pub(super) const MAX_LINE: usize = 1 << 20;
 /// Bytes of lines that are taken apart together, and how many lines.
-const BLOCK: usize = 4 << 20;
-const MOST_LINES: usize = 1 << 16;
+const BLOCK_BYTES: usize = 4 << 20;
+const MAX_BLOCK_LINES: usize = 1 << 16;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is wrong with a line of a manifest.
 #[derive(Clone, Debug, PartialEq, Error)]
-pub enum LineProblem {
+pub enum LineError {
     #[error("the line is longer than {MAX_LINE} bytes; a manifest has one JSON object a line")]
     TooLong,
     #[error("the line is not UTF-8")]
@@ -61,7 +61,7 @@ pub enum LineProblem {
 }
 
 /// What a line says.
-pub(super) struct Line {
+pub(super) struct ParsedLine {
     /// Its id is the path of its recording, as it is written, where it has none of its own.
     pub utterance: Utterance,
     pub has_id: bool,
@@ -69,13 +69,13 @@ pub(super) struct Line {
 
 /// Lines that were read and not yet taken apart.
 #[derive(Default)]
-pub(super) struct Block {
+pub(super) struct LineBlock {
     bytes: Vec<u8>,
     /// The number of each, and where it is in `bytes`; `None` for one that is too long.
     lines: Vec<(usize, Option<Range<usize>>)>,
 }
 
-impl Block {
+impl LineBlock {
     /// Takes in the lines from number `next` on, as many as go into a block; `false` at the end of the file.
     pub(super) fn fill(
         &mut self,
@@ -86,7 +86,7 @@ impl Block {
         self.bytes.clear();
         self.lines.clear();
         let first = *next;
-        while self.bytes.len() < BLOCK && self.lines.len() < MOST_LINES {
+        while self.bytes.len() < BLOCK_BYTES && self.lines.len() < MAX_BLOCK_LINES {
             let start = self.bytes.len();
             let read = reader
                 .by_ref()
@@ -122,10 +122,13 @@ impl Block {
     }
 
     /// What each line says, by its number; nothing where it is blank. Relative audio lies in `folder`.
-    pub(super) fn read(&self, folder: &Path) -> Vec<(usize, Result<Option<Line>, LineProblem>)> {
+    pub(super) fn read(
+        &self,
+        folder: &Path,
+    ) -> Vec<(usize, Result<Option<ParsedLine>, LineError>)> {
         let read = |(number, line): &(usize, Option<Range<usize>>)| {
             let said = match line {
-                None => Err(LineProblem::TooLong),
+                None => Err(LineError::TooLong),
                 Some(line) => of_bytes(&self.bytes[line.clone()], *number, folder),
             };
             (*number, said)
@@ -152,36 +155,36 @@ fn skip_line(reader: &mut impl BufRead, hasher: &mut blake3::Hasher) -> io::Resu
     }
 }
 
-fn of_bytes(bytes: &[u8], number: usize, folder: &Path) -> Result<Option<Line>, LineProblem> {
+fn of_bytes(bytes: &[u8], number: usize, folder: &Path) -> Result<Option<ParsedLine>, LineError> {
     let bytes = match number {
         1 => bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes),
         _ => bytes,
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| LineProblem::NotUtf8)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| LineError::NotUtf8)?;
     match text.trim() {
         "" => Ok(None),
         text => of_text(text, folder).map(Some),
     }
 }
 
-fn of_text(text: &str, folder: &Path) -> Result<Line, LineProblem> {
+fn of_text(text: &str, folder: &Path) -> Result<ParsedLine, LineError> {
     if text.starts_with('[') {
-        return Err(LineProblem::Array);
+        return Err(LineError::Array);
     }
     let value: Value = serde_json::from_str(text).map_err(|error| not_json(text, &error))?;
     let Value::Object(fields) = value else {
-        return Err(LineProblem::NotAnObject);
+        return Err(LineError::NotAnObject);
     };
-    let audio = string(&fields, "audio_filepath")?.ok_or(LineProblem::Missing {
+    let audio = string(&fields, "audio_filepath")?.ok_or(LineError::Missing {
         field: "audio_filepath",
     })?;
     if audio.is_empty() {
-        return Err(LineProblem::EmptyField {
+        return Err(LineError::EmptyField {
             field: "audio_filepath",
         });
     }
     let duration = match fields.get("duration") {
-        None => return Err(LineProblem::Missing { field: "duration" }),
+        None => return Err(LineError::Missing { field: "duration" }),
         Some(value) => value
             .as_f64()
             .ok_or_else(|| wrong("duration", "a number of seconds", value))?,
@@ -203,12 +206,12 @@ fn of_text(text: &str, folder: &Path) -> Result<Line, LineProblem> {
             found => found,
         };
     }
-    let text = text.ok_or(LineProblem::Missing { field: "text" })?;
+    let text = text.ok_or(LineError::Missing { field: "text" })?;
     let id = text_or_number(&fields, "id")?;
     if id.as_deref() == Some("") {
-        return Err(LineProblem::EmptyField { field: "id" });
+        return Err(LineError::EmptyField { field: "id" });
     }
-    Ok(Line {
+    Ok(ParsedLine {
         has_id: id.is_some(),
         utterance: Utterance {
             audio: folder.join(audio),
@@ -223,7 +226,7 @@ fn of_text(text: &str, folder: &Path) -> Result<Line, LineProblem> {
 }
 
 /// As in Lhotse's manifests, channels are whole numbers and count from 0.
-fn channel(value: Option<&Value>) -> Result<Option<u16>, LineProblem> {
+fn channel(value: Option<&Value>) -> Result<Option<u16>, LineError> {
     const EXPECTED: &str = "a whole number from 0 (the first channel) to 65535";
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -238,7 +241,7 @@ fn channel(value: Option<&Value>) -> Result<Option<u16>, LineProblem> {
 fn string<'a>(
     fields: &'a Map<String, Value>,
     field: &'static str,
-) -> Result<Option<&'a str>, LineProblem> {
+) -> Result<Option<&'a str>, LineError> {
     match fields.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -250,14 +253,14 @@ fn string<'a>(
 fn text_or_number<'a>(
     fields: &'a Map<String, Value>,
     field: &'static str,
-) -> Result<Option<Cow<'a, str>>, LineProblem> {
+) -> Result<Option<Cow<'a, str>>, LineError> {
     match fields.get(field) {
         Some(Value::Number(number)) => Ok(Some(Cow::Owned(number.to_string()))),
         _ => Ok(string(fields, field)?.map(Cow::Borrowed)),
     }
 }
 
-fn wrong(field: &'static str, expected: &'static str, found: &Value) -> LineProblem {
+fn wrong(field: &'static str, expected: &'static str, found: &Value) -> LineError {
     let found = match found {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -266,41 +269,41 @@ fn wrong(field: &'static str, expected: &'static str, found: &Value) -> LineProb
         Value::Array(_) => "an array".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     };
-    LineProblem::WrongType {
+    LineError::WrongType {
         field,
         expected,
         found,
     }
 }
 
-pub(super) fn positive(duration: f64) -> Result<(), LineProblem> {
+pub(super) fn positive(duration: f64) -> Result<(), LineError> {
     if duration.is_finite() && duration > 0.0 {
         Ok(())
     } else {
-        Err(LineProblem::Duration(duration))
+        Err(LineError::Duration(duration))
     }
 }
 
-pub(super) fn not_negative(offset: f64) -> Result<(), LineProblem> {
+pub(super) fn not_negative(offset: f64) -> Result<(), LineError> {
     if offset.is_finite() && offset >= 0.0 {
         Ok(())
     } else {
-        Err(LineProblem::Offset(offset))
+        Err(LineError::Offset(offset))
     }
 }
 
 /// Python writes NaN and Infinity, which JSON does not have, for a duration that it could not find.
-fn not_json(text: &str, error: &serde_json::Error) -> LineProblem {
+fn not_json(text: &str, error: &serde_json::Error) -> LineError {
     let rest = text
         .as_bytes()
         .get(error.column().saturating_sub(1)..)
         .unwrap_or_default();
     for name in ["NaN", "Infinity"] {
         if rest.starts_with(name.as_bytes()) {
-            return LineProblem::NotFinite(name);
+            return LineError::NotFinite(name);
         }
     }
     let message = error.to_string();
     // serde_json counts lines within the text that it was given, which here is always one.
-    LineProblem::NotJson(message.replace(" at line 1 column ", " at column "))
+    LineError::NotJson(message.replace(" at line 1 column ", " at column "))
 }

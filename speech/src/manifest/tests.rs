@@ -16,7 +16,7 @@ fn read(bytes: &[u8]) -> Result<Manifest, ManifestError> {
 }
 
 /// What is wrong with `line`, which must be named as the second.
-fn problem(line: &str) -> LineProblem {
+fn problem(line: &str) -> LineError {
     let first = r#"{"id": "first", "audio_filepath": "f.wav", "duration": 1, "text": ""}"#;
     match read(format!("{first}\n{line}\n").as_bytes()) {
         Err(ManifestError::Line {
@@ -69,7 +69,7 @@ fn lines_of_nemo_are_read_as_they_are() {
 
 #[test]
 fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
-    let missing = |field| LineProblem::Missing { field };
+    let missing = |field| LineError::Missing { field };
     assert_eq!(
         problem(r#"{"duration": 1.5, "text": ""}"#),
         missing("audio_filepath")
@@ -82,30 +82,27 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
         problem(r#"{"audio_filepath": "a", "duration": 1}"#),
         missing("text")
     );
-    assert_eq!(
-        problem(&LINE.replace("1.5", "0")),
-        LineProblem::Duration(0.0)
-    );
+    assert_eq!(problem(&LINE.replace("1.5", "0")), LineError::Duration(0.0));
     assert_eq!(
         problem(&LINE.replace("1.5", "-1")),
-        LineProblem::Duration(-1.0)
+        LineError::Duration(-1.0)
     );
     assert_eq!(
         problem(&LINE.replace("1.5", "NaN")),
-        LineProblem::NotFinite("NaN")
+        LineError::NotFinite("NaN")
     );
     assert_eq!(
         problem(&LINE.replace("1.5", "-Infinity")),
-        LineProblem::NotFinite("Infinity")
+        LineError::NotFinite("Infinity")
     );
     assert_eq!(
         problem(&LINE.replace("a.wav", "")),
-        LineProblem::EmptyField {
+        LineError::EmptyField {
             field: "audio_filepath"
         }
     );
     let offset = |value| LINE.replace("1.5", &format!("1.5, \"offset\": {value}"));
-    assert_eq!(problem(&offset("-1")), LineProblem::Offset(-1.0));
+    assert_eq!(problem(&offset("-1")), LineError::Offset(-1.0));
     assert_eq!(
         problem(&offset("true")).to_string(),
         "`offset` must be a number of seconds and is true"
@@ -125,10 +122,10 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
             )
         );
     }
-    assert_eq!(problem("[1]"), LineProblem::NotAnObject);
+    assert_eq!(problem("[1]"), LineError::NotAnObject);
     assert!(matches!(
         problem(&LINE.replace("1.5", "1e999")),
-        LineProblem::NotJson(_)
+        LineError::NotJson(_)
     ));
     let text = problem(&LINE[..40]).to_string();
     assert!(
@@ -147,7 +144,7 @@ fn each_thing_that_can_be_wrong_with_a_line_has_its_own_error() {
     let duplicate = problem(&LINE.replace("a.wav", "x\", \"id\": \"first"));
     assert_eq!(
         duplicate,
-        LineProblem::DuplicateId {
+        LineError::DuplicateId {
             id: "first".to_owned(),
             first: 1
         }
@@ -282,7 +279,7 @@ fn bad_lines_are_left_out_as_far_as_they_may() {
         bad.iter().map(|one| one.line).collect::<Vec<_>>(),
         [4, 41, 71, 100]
     );
-    assert_eq!(bad[3].problem, LineProblem::TooLong);
+    assert_eq!(bad[3].problem, LineError::TooLong);
     let error = Manifest::read_with(&path, MaxBad::Count(3))
         .unwrap_err()
         .to_string();
@@ -323,7 +320,7 @@ fn what_is_no_manifest_at_all_is_refused_early() {
         error,
         ManifestError::Line {
             line: 1,
-            problem: LineProblem::NotUtf8,
+            problem: LineError::NotUtf8,
             ..
         }
     ));

@@ -25,7 +25,7 @@ pub struct Interval {
 pub const RESAMPLES: usize = 10_000;
 
 /// What is left out at each end.
-const TAIL: f64 = 0.025;
+const TAIL_PROBABILITY: f64 = 0.025;
 
 /// Seed and first tag of the streams that draw.
 const SEED: u64 = 2004;
@@ -118,7 +118,7 @@ fn between_tails(mut values: Vec<f64>) -> Option<Interval> {
         values[below] + (place - place.floor()) * (values[above] - values[below])
     };
     Some(Interval {
-        low: at(TAIL),
-        high: at(1.0 - TAIL),
+        low: at(TAIL_PROBABILITY),
+        high: at(1.0 - TAIL_PROBABILITY),
     })
 }

@@ -24,7 +24,7 @@ pub struct Confusion {
 }
 
 /// Beyond this a matrix is too wide to read, and the commonest confusions are shown instead.
-const WIDEST: usize = 16;
+const MAX_COLUMN_CHARACTERS: usize = 16;
 
 impl Confusion {
     /// Counts pairs of reference and hypothesis.
@@ -101,11 +101,13 @@ fn owned(counts: BTreeMap<&str, u64>) -> BTreeMap<String, u64> {
 
 impl fmt::Display for Confusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.classes.len() <= WIDEST {
+        if self.classes.len() <= MAX_COLUMN_CHARACTERS {
             self.matrix(f)?;
         } else {
             f.write_str("commonest confusions (reference, hypothesis, utterances)")?;
-            for (reference, hypothesis, count) in self.mistakes().into_iter().take(WIDEST) {
+            for (reference, hypothesis, count) in
+                self.mistakes().into_iter().take(MAX_COLUMN_CHARACTERS)
+            {
                 write!(f, "\n  {reference} -> {hypothesis}: {count}")?;
             }
         }

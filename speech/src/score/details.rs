@@ -26,14 +26,14 @@ pub struct Recognised {
 /// What is counted as an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Unit {
+pub enum ErrorUnit {
     Words,
     Characters,
     /// The whole utterance is right or wrong: keywords.
     Utterances,
 }
 
-impl Unit {
+impl ErrorUnit {
     pub fn sample(self, one: &Recognised) -> Sample {
         let (reference, hypothesis) = (&one.reference, &one.hypothesis);
         let counts = match self {
@@ -59,12 +59,12 @@ impl Unit {
 
 /// A line of what `evaluate --utterances` writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
+pub struct UtteranceRecord {
     #[serde(flatten)]
     pub recognised: Recognised,
     /// What its errors are counted in; absent in files that were written before units were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<Unit>,
+    pub unit: Option<ErrorUnit>,
 }
 
 /// An error rate and how sure it is.
@@ -95,7 +95,7 @@ pub struct Taken {
 /// An evaluation in its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Details {
-    pub unit: Unit,
+    pub unit: ErrorUnit,
     pub all: Rate,
     /// In characters, for transcripts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,12 +114,12 @@ pub struct Details {
 const LENGTHS: [f64; 7] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
 
 /// Confusions of each kind that are told.
-const TOLD: usize = 20;
+const LISTED_CONFUSIONS: usize = 20;
 
 impl Details {
     /// The details of utterances whose errors are counted in `unit`.
-    pub fn new(all: &[Recognised], unit: Unit) -> Self {
-        let group = |name: &str, ones: &[&Recognised], unit: Unit| {
+    pub fn new(all: &[Recognised], unit: ErrorUnit) -> Self {
+        let group = |name: &str, ones: &[&Recognised], unit: ErrorUnit| {
             let samples: Vec<Sample> = ones.iter().map(|one| unit.sample(one)).collect();
             rate(name, &samples)
         };
@@ -146,13 +146,14 @@ impl Details {
             .map(|(class, ones)| group(&span(class), &ones, unit))
             .collect();
         let [substituted, deleted, inserted] = match unit {
-            Unit::Utterances => [whole(all), Vec::new(), Vec::new()],
-            Unit::Words | Unit::Characters => taken(all),
+            ErrorUnit::Utterances => [whole(all), Vec::new(), Vec::new()],
+            ErrorUnit::Words | ErrorUnit::Characters => taken(all),
         };
         Self {
             unit,
             all: group("", &every, unit),
-            characters: (unit == Unit::Words).then(|| group("", &every, Unit::Characters)),
+            characters: (unit == ErrorUnit::Words)
+                .then(|| group("", &every, ErrorUnit::Characters)),
             speakers,
             lengths,
             substituted,
@@ -221,7 +222,7 @@ fn commonest(counts: BTreeMap<(&str, &str), u64>) -> Vec<Taken> {
     let mut all: Vec<Taken> = counts.into_iter().map(taken).collect();
     // Stable: of equally common ones, in the order of the words.
     all.sort_by_key(|taken| std::cmp::Reverse(taken.count));
-    all.truncate(TOLD);
+    all.truncate(LISTED_CONFUSIONS);
     all
 }
 
@@ -247,7 +248,7 @@ mod tests {
             recognised("bob", 0.8, "four five", "five five six"),
             recognised("", 40.0, "a b c", ""),
         ];
-        let details = Details::new(&all, Unit::Words);
+        let details = Details::new(&all, ErrorUnit::Words);
         assert_eq!((details.all.errors, details.all.reference), (6, 8));
         let names = |rates: &[Rate]| -> Vec<(String, u64, u64)> {
             let row = |rate: &Rate| (rate.name.clone(), rate.errors, rate.reference);
@@ -284,7 +285,7 @@ mod tests {
             recognised("ada", 1.0, "on", "on"),
             recognised("ada", 1.0, "up down", "up"),
         ];
-        let details = Details::new(&all, Unit::Utterances);
+        let details = Details::new(&all, ErrorUnit::Utterances);
         assert_eq!((details.all.errors, details.all.reference), (2, 3));
         assert_eq!(details.characters, None);
         assert_eq!(details.substituted.len(), 2);

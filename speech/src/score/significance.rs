@@ -8,8 +8,8 @@ use super::bootstrap::Sample;
 
 /// A test and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Test {
-    pub name: Name,
+pub struct TestResult {
+    pub name: TestName,
     /// The probability of a difference at least as large if both systems were alike.
     pub p_value: f64,
     /// Standard deviations from no difference (matched pairs), or utterances that the systems disagree
@@ -19,7 +19,7 @@ pub struct Test {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Name {
+pub enum TestName {
     /// Gillick & Cox 1989, with utterances as segments.
     MatchedPairs,
     /// McNemar 1947, exact.
@@ -28,7 +28,7 @@ pub enum Name {
 
 /// Compares the errors of two systems utterance by utterance: z is the mean difference over its standard
 /// error, and p follows from the normal distribution. `None` for fewer than two utterances.
-pub fn matched_pairs(first: &[Sample], second: &[Sample]) -> Option<Test> {
+pub fn matched_pairs(first: &[Sample], second: &[Sample]) -> Option<TestResult> {
     let count = first.len().min(second.len());
     if count < 2 {
         return None;
@@ -44,8 +44,8 @@ pub fn matched_pairs(first: &[Sample], second: &[Sample]) -> Option<Test> {
         (0.0, _) => 0.0,
         (mean, deviation) => mean / deviation,
     };
-    Some(Test {
-        name: Name::MatchedPairs,
+    Some(TestResult {
+        name: TestName::MatchedPairs,
         p_value: erfc(statistic.abs() / std::f64::consts::SQRT_2),
         statistic,
     })
@@ -53,7 +53,7 @@ pub fn matched_pairs(first: &[Sample], second: &[Sample]) -> Option<Test> {
 
 /// Compares two systems that are right or wrong about each utterance: of those that only one is right
 /// about, how uneven is the split? Exact, from the binomial distribution.
-pub fn mcnemar(first: &[Sample], second: &[Sample]) -> Test {
+pub fn mcnemar(first: &[Sample], second: &[Sample]) -> TestResult {
     let (mut lost, mut won) = (0u64, 0u64);
     for (a, b) in first.iter().zip(second) {
         match (a.errors > 0, b.errors > 0) {
@@ -70,8 +70,8 @@ pub fn mcnemar(first: &[Sample], second: &[Sample]) -> Test {
         tail += term.exp();
         term += ((trials - k) as f64).ln() - ((k + 1) as f64).ln();
     }
-    Test {
-        name: Name::Mcnemar,
+    TestResult {
+        name: TestName::Mcnemar,
         p_value: if lost == won {
             1.0
         } else {

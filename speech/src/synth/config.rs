@@ -25,10 +25,10 @@ pub struct SyntheticConfig {
     /// What is said in each utterance.
     pub task: Task,
     /// The number of training utterances; with `valid` at most 1,000,000.
-    #[schemars(range(min = 1, max = MOST_UTTERANCES), example = 400)]
+    #[schemars(range(min = 1, max = MAX_UTTERANCES), example = 400)]
     pub train: usize,
     /// The number of validation utterances.
-    #[schemars(range(min = 1, max = MOST_UTTERANCES), example = 100)]
+    #[schemars(range(min = 1, max = MAX_UTTERANCES), example = 100)]
     pub valid: usize,
     /// The number of speakers of the training utterances, at most one an utterance.
     #[schemars(range(min = 1), example = 20)]
@@ -49,7 +49,7 @@ pub struct SyntheticConfig {
     #[schemars(range(min = 1), example = 1)]
     pub min_digits: usize,
     /// The most digits of an utterance of the task `"digit-strings"`; at least `min_digits`.
-    #[schemars(range(min = 1, max = MOST_DIGITS), example = 4)]
+    #[schemars(range(min = 1, max = MAX_DIGITS), example = 4)]
     pub max_digits: usize,
 }
 
@@ -70,8 +70,8 @@ impl Default for SyntheticConfig {
     }
 }
 
-const MOST_UTTERANCES: usize = 1_000_000;
-const MOST_DIGITS: usize = 50;
+const MAX_UTTERANCES: usize = 1_000_000;
+const MAX_DIGITS: usize = 50;
 const RATES: std::ops::RangeInclusive<u32> = 8000..=48_000;
 const SNRS: std::ops::RangeInclusive<f64> = -10.0..=100.0;
 
@@ -90,13 +90,13 @@ impl SyntheticConfig {
             if value == 0 {
                 return Err(refuse(field, value, "at least one utterance is needed"));
             }
-            if value > MOST_UTTERANCES {
-                return Err(refuse(field, value, format!("at most {MOST_UTTERANCES}")));
+            if value > MAX_UTTERANCES {
+                return Err(refuse(field, value, format!("at most {MAX_UTTERANCES}")));
             }
         }
-        if self.train + self.valid > MOST_UTTERANCES {
+        if self.train + self.valid > MAX_UTTERANCES {
             let rule = format!(
-                "`train` and `valid` together make {}, at most {MOST_UTTERANCES}",
+                "`train` and `valid` together make {}, at most {MAX_UTTERANCES}",
                 self.train + self.valid
             );
             return Err(refuse("train", self.train, rule));
@@ -130,8 +130,8 @@ impl SyntheticConfig {
         if self.min_digits == 0 {
             return Err(refuse("min_digits", 0, "at least one digit is said"));
         }
-        if self.max_digits < self.min_digits || self.max_digits > MOST_DIGITS {
-            let rule = format!("from `min_digits` ({}) to {MOST_DIGITS}", self.min_digits);
+        if self.max_digits < self.min_digits || self.max_digits > MAX_DIGITS {
+            let rule = format!("from `min_digits` ({}) to {MAX_DIGITS}", self.min_digits);
             return Err(refuse("max_digits", self.max_digits, rule));
         }
         Ok(())

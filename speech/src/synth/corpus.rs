@@ -7,8 +7,8 @@
 
 use super::config::SyntheticConfig;
 use super::digit::transcript;
-use super::plan::{Part, Take, cast, speaker_name, takes};
-use super::recording::Recording;
+use super::plan::{Split, Take, cast, speaker_name, takes};
+use super::recording::RecordingConditions;
 use super::speaker::Speaker;
 use super::{SynthError, perform};
 use crate::audio::{Audio, write_wav};
@@ -30,7 +30,7 @@ pub struct Synthesized {
     /// Manifests.
     pub train: PathBuf,
     pub valid: PathBuf,
-    pub summary: Summary,
+    pub summary: CorpusSummary,
     /// Whether it was there already.
     pub reused: bool,
 }
@@ -38,16 +38,16 @@ pub struct Synthesized {
 /// What was made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Summary {
-    pub train: PartSummary,
-    pub valid: PartSummary,
+pub struct CorpusSummary {
+    pub train: SplitSummary,
+    pub valid: SplitSummary,
     /// BLAKE3 of the transcripts, speakers and sound files of all utterances in order, in hex.
     pub digest: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PartSummary {
+pub struct SplitSummary {
     pub utterances: usize,
     pub speakers: usize,
     pub seconds: f64,
@@ -61,7 +61,7 @@ struct Marker {
     version: u32,
     config: SyntheticConfig,
     /// `None` while it is being made.
-    summary: Option<Summary>,
+    summary: Option<CorpusSummary>,
 }
 
 /// Makes the corpus in `dir`, or finds it there.
@@ -72,7 +72,7 @@ struct Marker {
 pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, SynthError> {
     config.validate()?;
     let manifests =
-        [Part::Train, Part::Valid].map(|part| dir.join(format!("{}.jsonl", part.name())));
+        [Split::Train, Split::Valid].map(|part| dir.join(format!("{}.jsonl", part.name())));
     if let Some(summary) = find(config, dir, &manifests)? {
         let [train, valid] = manifests;
         return Ok(Synthesized {
@@ -93,7 +93,7 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
 
     let takes = takes(config);
     let cast = cast(config);
-    let made: Vec<Made> = takes
+    let made: Vec<MadeUtterance> = takes
         .par_iter()
         .map(|take| make(config, take, &cast[take.speaker], dir))
         .collect::<Result<_, _>>()?;
@@ -104,7 +104,7 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
         digest.update(made.sound.as_bytes());
     }
     let mut parts = Vec::new();
-    for ((part, path), speakers) in [Part::Train, Part::Valid]
+    for ((part, path), speakers) in [Split::Train, Split::Valid]
         .into_iter()
         .zip(&manifests)
         .zip([config.speakers, config.valid_speakers])
@@ -116,14 +116,14 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
             .map(|(_, made)| made.utterance.clone())
             .collect();
         Manifest::write_movable(path, &utterances)?;
-        parts.push(PartSummary {
+        parts.push(SplitSummary {
             utterances: utterances.len(),
             speakers,
             seconds: utterances.iter().map(|utterance| utterance.duration).sum(),
             manifest: file_digest(path)?,
         });
     }
-    let summary = Summary {
+    let summary = CorpusSummary {
         valid: parts.remove(1),
         train: parts.remove(0),
         digest: digest.finalize().to_hex().to_string(),
@@ -150,7 +150,7 @@ fn find(
     config: &SyntheticConfig,
     dir: &Path,
     manifests: &[PathBuf; 2],
-) -> Result<Option<Summary>, SynthError> {
+) -> Result<Option<CorpusSummary>, SynthError> {
     if let Some(marker) = read_marker(&dir.join(MARKER))? {
         same(config, &marker, dir)?;
         let summary = marker.summary.ok_or_else(|| SynthError::Marker {
@@ -255,7 +255,7 @@ fn file_digest(path: &Path) -> Result<String, SynthError> {
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-struct Made {
+struct MadeUtterance {
     utterance: Utterance,
     sound: blake3::Hash,
 }
@@ -266,9 +266,9 @@ fn make(
     take: &Take,
     speaker: &Speaker,
     dir: &Path,
-) -> Result<Made, SynthError> {
+) -> Result<MadeUtterance, SynthError> {
     let mut stream = take.stream(config.seed);
-    let recording = Recording::draw(config.snr_db, &mut stream);
+    let recording = RecordingConditions::draw(config.snr_db, &mut stream);
     let speech = perform(&take.words, speaker, config.sample_rate, &mut stream);
     let audio = Audio {
         sample_rate: config.sample_rate,
@@ -277,7 +277,7 @@ fn make(
     let path = dir.join("wav").join(format!("{}.wav", take.id()));
     write_wav(&path, &audio)?;
     let written = fs::read(&path).map_err(|source| SynthError::io(&path, source))?;
-    Ok(Made {
+    Ok(MadeUtterance {
         sound: blake3::hash(&written),
         utterance: Utterance {
             id: take.id(),

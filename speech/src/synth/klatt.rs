@@ -147,7 +147,7 @@ fn upper_formants(scale: f64, rate: f64) -> Vec<Resonator> {
 #[cfg(test)]
 mod tests {
     use super::super::phoneme::{NASAL_POLE, Phone};
-    use super::super::speaker::Voice;
+    use super::super::speaker::VoiceType;
     use super::*;
     use rustfft::{FftPlanner, num_complex::Complex};
 
@@ -161,7 +161,7 @@ mod tests {
             jitter: 0.0,
             shimmer: 0.0,
             hiss: 1.0,
-            ..Speaker::draw(Voice::Man, &mut Stream::new(1, &[]))
+            ..Speaker::draw(VoiceType::Man, &mut Stream::new(1, &[]))
         }
     }
 

@@ -2,18 +2,18 @@
 
 use super::config::{SyntheticConfig, Task};
 use super::digit::Digit;
-use super::speaker::{Speaker, Voice};
+use super::speaker::{Speaker, VoiceType};
 use super::{CAST, SPEAKER, UTTERANCE, WORDS};
 use crate::random::Stream;
 
 /// The two parts of a corpus. They share no speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Split {
     Train,
     Valid,
 }
 
-impl Part {
+impl Split {
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -25,7 +25,7 @@ impl Part {
 /// One utterance to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Take {
-    pub part: Part,
+    pub part: Split,
     /// Its place within its part.
     pub index: usize,
     /// Training speakers come first, then those of validation.
@@ -56,7 +56,7 @@ pub fn cast(config: &SyntheticConfig) -> Vec<Speaker> {
             // Both parts begin with a man, so that even a few speakers are a mixed company.
             let place = number.checked_sub(config.speakers).unwrap_or(number);
             let mut stream = Stream::new(config.seed, &[SPEAKER, number as u64]);
-            Speaker::draw(Voice::of(place as u64), &mut stream)
+            Speaker::draw(VoiceType::of(place as u64), &mut stream)
         })
         .collect()
 }
@@ -68,9 +68,9 @@ pub fn cast(config: &SyntheticConfig) -> Vec<Speaker> {
 pub fn takes(config: &SyntheticConfig) -> Vec<Take> {
     let mut takes = Vec::with_capacity(config.train + config.valid);
     for (part, utterances, first, speakers) in [
-        (Part::Train, config.train, 0, config.speakers),
+        (Split::Train, config.train, 0, config.speakers),
         (
-            Part::Valid,
+            Split::Valid,
             config.valid,
             config.speakers,
             config.valid_speakers,
@@ -147,7 +147,7 @@ mod tests {
             valid_speakers: 3,
             ..SyntheticConfig::default()
         };
-        for part in [Part::Train, Part::Valid] {
+        for part in [Split::Train, Split::Valid] {
             let mut digits = BTreeMap::new();
             let mut speakers = BTreeMap::new();
             for take in takes(&config).iter().filter(|take| take.part == part) {
@@ -176,7 +176,7 @@ mod tests {
                 .map(|take| take.speaker)
                 .collect()
         };
-        let (train, valid) = (of(Part::Train), of(Part::Valid));
+        let (train, valid) = (of(Split::Train), of(Split::Valid));
         assert_eq!((train.len(), valid.len()), (40, 10));
         assert!(train.is_disjoint(&valid));
     }

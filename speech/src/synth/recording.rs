@@ -10,7 +10,7 @@ pub const PEAK: f64 = 0.95;
 
 /// The conditions of one recording.
 #[derive(Clone, Debug)]
-pub struct Recording {
+pub struct RecordingConditions {
     /// Seconds of silence before and after.
     pub silence: [f64; 2],
     pub snr_db: f64,
@@ -24,7 +24,7 @@ pub struct Recording {
     pub level_db: f64,
 }
 
-impl Recording {
+impl RecordingConditions {
     pub fn draw(snr_db: [f64; 2], stream: &mut Stream) -> Self {
         Self {
             silence: [(); 2].map(|()| stream.between(0.06, 0.28)),
@@ -109,8 +109,8 @@ mod tests {
             .collect()
     }
 
-    fn plain(snr_db: f64, level_db: f64) -> Recording {
-        Recording {
+    fn plain(snr_db: f64, level_db: f64) -> RecordingConditions {
+        RecordingConditions {
             silence: [1.0, 0.5],
             snr_db,
             pink: 0.5,

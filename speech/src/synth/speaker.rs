@@ -9,13 +9,13 @@ use crate::random::Stream;
 
 /// The three groups of Peterson & Barney.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum VoiceType {
     Man,
     Woman,
     Child,
 }
 
-impl Voice {
+impl VoiceType {
     /// Two men, two women and a child in every five, so that a small set of speakers has all three.
     pub fn of(number: u64) -> Self {
         match number % 5 {
@@ -65,11 +65,11 @@ pub(super) fn factor(stream: &mut Stream, deviation: f64) -> f64 {
 
 impl Speaker {
     /// A speaker of the given group: a function of the stream.
-    pub fn draw(voice: Voice, stream: &mut Stream) -> Self {
+    pub fn draw(voice: VoiceType, stream: &mut Stream) -> Self {
         let (tract, spread, pitch, pitch_spread) = match voice {
-            Voice::Man => (1.0, 0.045, 118.0, 0.17),
-            Voice::Woman => (1.165, 0.045, 205.0, 0.13),
-            Voice::Child => (1.31, 0.06, 265.0, 0.12),
+            VoiceType::Man => (1.0, 0.045, 118.0, 0.17),
+            VoiceType::Woman => (1.165, 0.045, 205.0, 0.13),
+            VoiceType::Child => (1.31, 0.06, 265.0, 0.12),
         };
         let tract = tract * factor(stream, spread);
         let tract = [0.03, 0.03, 0.02, 0.02].map(|spread| tract * factor(stream, spread));

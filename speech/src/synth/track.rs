@@ -319,14 +319,14 @@ impl Melody {
 
 #[cfg(test)]
 mod tests {
-    use super::super::speaker::Voice;
+    use super::super::speaker::VoiceType;
     use super::*;
 
     fn digits(values: &[u64]) -> Vec<Digit> {
         values.iter().filter_map(|&v| Digit::new(v)).collect()
     }
 
-    fn said(values: &[u64], voice: Voice, seed: u64) -> Vec<Controls> {
+    fn said(values: &[u64], voice: VoiceType, seed: u64) -> Vec<Controls> {
         let speaker = Speaker::draw(voice, &mut Stream::new(seed, &[0]));
         track(&digits(values), &speaker, &mut Stream::new(seed, &[1]))
     }
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn formants_move_without_jumps() {
         for seed in 0..20 {
-            let track = said(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], Voice::Woman, seed);
+            let track = said(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], VoiceType::Woman, seed);
             for pair in track.windows(2) {
                 // Within silence the tract is set anew.
                 if pair[1].voicing < 0.05 || pair[0].voicing < 0.05 {
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn controls_stay_within_what_a_tract_can_do() {
         for seed in 0..100 {
-            for voice in [Voice::Man, Voice::Woman, Voice::Child] {
+            for voice in [VoiceType::Man, VoiceType::Woman, VoiceType::Child] {
                 for c in said(&[seed % 10, (seed / 10) % 10], voice, seed) {
                     let [f1, f2, f3] = c.formants;
                     assert!(150.0 < f1 && f1 + 100.0 < f2 && f2 + 100.0 < f3 && f3 < 6500.0);
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn an_utterance_begins_and_ends_in_silence() {
         for value in 0..10 {
-            let track = said(&[value], Voice::Man, value);
+            let track = said(&[value], VoiceType::Man, value);
             for c in [track.first(), track.last()].into_iter().flatten() {
                 let friction: f64 = c.friction.iter().sum();
                 assert!(c.voicing + c.aspiration + friction < 1e-3, "{value}: {c:?}");
@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_diphthong_of_nine_glides_and_the_nasal_opens_its_zero() {
-        let speaker = Speaker::draw(Voice::Man, &mut Stream::new(5, &[0]));
+        let speaker = Speaker::draw(VoiceType::Man, &mut Stream::new(5, &[0]));
         let track = track(&digits(&[9]), &speaker, &mut Stream::new(5, &[1]));
         let voiced: Vec<&Controls> = track.iter().filter(|c| c.voicing > 0.9).collect();
         let (first, last) = (voiced[voiced.len() / 5], voiced[voiced.len() * 4 / 5]);
@@ -397,9 +397,10 @@ mod tests {
                 .collect();
             all.iter().sum::<f64>() / all.len() as f64
         };
-        let formant = mean(Voice::Child, |c| c.formants[1]) / mean(Voice::Man, |c| c.formants[1]);
+        let formant =
+            mean(VoiceType::Child, |c| c.formants[1]) / mean(VoiceType::Man, |c| c.formants[1]);
         assert!((1.2..1.45).contains(&formant), "{formant}");
-        let pitch = mean(Voice::Child, |c| c.pitch_hz) / mean(Voice::Man, |c| c.pitch_hz);
+        let pitch = mean(VoiceType::Child, |c| c.pitch_hz) / mean(VoiceType::Man, |c| c.pitch_hz);
         assert!((1.8..2.8).contains(&pitch), "{pitch}");
     }
 }

@@ -17,7 +17,7 @@ const MONGOLIAN_VOWEL_SEPARATOR: char = '\u{180e}';
 pub(super) fn strip(text: &str, language: &Language) -> String {
     let characters = placed(text);
     let mut stripped = String::with_capacity(text.len());
-    let mut before = Before {
+    let mut before = Preceding {
         last: ' ',
         letter: ' ',
     };
@@ -49,7 +49,7 @@ pub(super) fn strip(text: &str, language: &Language) -> String {
 
 /// What was kept last, and the last letter or digit of the word, its marks passed over.
 #[derive(Clone, Copy)]
-struct Before {
+struct Preceding {
     last: char,
     letter: char,
 }
@@ -63,7 +63,7 @@ enum Becomes {
 fn becomes(
     character: char,
     within: bool,
-    before: Before,
+    before: Preceding,
     behind: impl Fn() -> Option<char>,
     language: &Language,
 ) -> Becomes {

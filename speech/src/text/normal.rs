@@ -17,7 +17,7 @@ pub struct TextConfig {
     pub units: Units,
     /// The number of units with `"bytepair"` (required, each character that occurs included), or the most
     /// frequent words that are kept with `"words"` (0: all words).
-    #[schemars(range(max = MOST_UNITS), example = 256)]
+    #[schemars(range(max = MAX_UNITS), example = 256)]
     pub size: usize,
     /// Unicode normalisation.
     pub unicode: Unicode,
@@ -140,8 +140,8 @@ impl TextConfig {
                 "stands beside characters, which are all that occur: leave it out, or set text.units"
                     .to_owned(),
             ),
-            (_, size) if size > MOST_UNITS => {
-                refuse("size", format!("is {size}, but has to be at most {MOST_UNITS}"))
+            (_, size) if size > MAX_UNITS => {
+                refuse("size", format!("is {size}, but has to be at most {MAX_UNITS}"))
             }
             _ => Ok(()),
         }
@@ -194,7 +194,7 @@ impl TextConfig {
 }
 
 /// A model's last layer has a row for each.
-const MOST_UNITS: usize = 100_000;
+const MAX_UNITS: usize = 100_000;
 
 #[cfg(test)]
 mod tests {

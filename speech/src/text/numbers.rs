@@ -35,7 +35,7 @@ const POWERS: [(u64, &str); 4] = [
     (1_000, "thousand"),
 ];
 /// Digits that are read as one number.
-const LONGEST: usize = 15;
+const MAX_DIGITS: usize = 15;
 
 /// `text` with the numbers in it spelled in lower case, and a space where they would touch letters.
 pub fn spell(text: &str) -> String {
@@ -121,7 +121,7 @@ fn number(text: &str) -> (String, usize) {
     let (digits, length) = whole(text);
     let mut words = match digits.parse::<u64>() {
         Ok(value)
-            if digits.len() <= LONGEST
+            if digits.len() <= MAX_DIGITS
                 && (value == 0 && digits.len() == 1 || !digits.starts_with('0')) =>
         {
             if let Some(suffix) = ordinal_suffix(&text[length..]) {

@@ -21,24 +21,24 @@ use speech::{
 
 use crate::{
     args, client,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     output, runtime,
 };
-use figures::{Exchange, Round, Setting};
+use figures::{ExchangeTimes, Round, Setting};
 use member::Said;
-use processes::{Folder, Processes};
+use processes::{Processes, TempFolder};
 
 /// Exchanges that are not counted: memory is touched for the first time.
 const WARM_UP: usize = 2;
 /// No exchange takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
 /// What a gradient would take: in a step that takes no time, every delay is a straggler's.
 const COMPUTING: Duration = Duration::from_millis(150);
 const MEL_BINS: usize = 4;
 const CLASSES: [&str; 2] = ["one", "two"];
 
 pub fn run(args: args::BenchExchange) -> Result<()> {
-    let folder = Folder::new()?;
+    let folder = TempFolder::new()?;
     let exchange = runtime::block_on(async {
         let hidden = hidden(args.parameters as usize);
         let setting = Setting {
@@ -59,10 +59,14 @@ pub fn run(args: args::BenchExchange) -> Result<()> {
         processes.end().await;
         measured
     })?;
-    output::print(args.output.format, &exchange, Exchange::text)
+    output::print(args.output.format, &exchange, ExchangeTimes::text)
 }
 
-async fn measure(processes: &mut Processes, setting: Setting, repeats: usize) -> Result<Exchange> {
+async fn measure(
+    processes: &mut Processes,
+    setting: Setting,
+    repeats: usize,
+) -> Result<ExchangeTimes> {
     let mut rounds = Vec::new();
     let mut step = gather(processes, setting.workers, 0).await?;
     for round in 0..WARM_UP + repeats {
@@ -83,12 +87,12 @@ async fn measure(processes: &mut Processes, setting: Setting, repeats: usize) ->
         step = after;
     }
     let memory = processes.memory()?;
-    Ok(Exchange::new(&rounds, setting, memory))
+    Ok(ExchangeTimes::new(&rounds, setting, memory))
 }
 
 /// What the workers said of their way to a step.
 #[derive(Default)]
-struct Step {
+struct StepReports {
     step: u64,
     pushes: Vec<f64>,
     waits: Vec<f64>,
@@ -96,16 +100,19 @@ struct Step {
 }
 
 /// Waits until every worker has the weights of `step` and a gradient to hand in.
-async fn gather(processes: &mut Processes, workers: usize, step: u64) -> Result<Step> {
-    let mut gathered = Step {
+async fn gather(processes: &mut Processes, workers: usize, step: u64) -> Result<StepReports> {
+    let mut gathered = StepReports {
         step,
-        ..Step::default()
+        ..StepReports::default()
     };
     while gathered.pulls.len() < workers {
-        let said = tokio::time::timeout(PATIENCE, processes.next()).await;
+        let said = tokio::time::timeout(ROUND_TIMEOUT, processes.next()).await;
         let said = said.map_err(|_| {
-            let told = format!("step {step} is not there after {} s", PATIENCE.as_secs());
-            Failure::Infrastructure(told)
+            let told = format!(
+                "step {step} is not there after {} s",
+                ROUND_TIMEOUT.as_secs()
+            );
+            CommandError::Infrastructure(told)
         })??;
         match said {
             Said::Joined => {}
@@ -121,7 +128,7 @@ async fn gather(processes: &mut Processes, workers: usize, step: u64) -> Result<
                     let told = format!(
                         "a worker was leased {micro_batches} micro-batches of step {found} where one of step {step} was due; try again"
                     );
-                    return Err(Failure::Infrastructure(told).into());
+                    return Err(CommandError::Infrastructure(told).into());
                 }
                 gathered.waits.push(wait_s);
                 gathered.pulls.push(pull_s);

@@ -15,12 +15,12 @@ use worker::compute;
 use super::median;
 use crate::{
     args,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     output::{self, duration},
 };
 
 #[derive(Debug, Serialize)]
-struct Speed {
+struct FeatureSpeed {
     /// Seconds of audio in a second.
     audio_s_per_s: f64,
     /// A pass over the manifest, median.
@@ -35,7 +35,7 @@ pub fn run(args: args::BenchFeatures) -> Result<()> {
     let manifest = Manifest::read(&args.manifest)?;
     let Some(first) = manifest.utterances.first() else {
         let told = format!("{} has no utterances", args.manifest.display());
-        return Err(Failure::Data(told).into());
+        return Err(CommandError::Data(told).into());
     };
     let config = FeaturesConfig {
         sample_rate: audio::read(&first.audio)?.sample_rate,
@@ -59,7 +59,7 @@ pub fn run(args: args::BenchFeatures) -> Result<()> {
         audio_seconds = seconds.iter().sum();
     }
     let seconds = median(passes);
-    let speed = Speed {
+    let speed = FeatureSpeed {
         audio_s_per_s: audio_seconds / seconds,
         seconds,
         audio_seconds,

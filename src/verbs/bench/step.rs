@@ -8,18 +8,18 @@ use coordinator::{
 };
 use proto::contribution::Contribution;
 use serde::Serialize;
-use speech::model::{ConvConfig, Head, ModelConfig, ModelKind, Pooling};
+use speech::model::{ConvConfig, ModelConfig, ModelKind, Pooling};
 use worker::{
     bench::step::{Measure, Shape},
     compute::{self, Compute},
 };
 
 use super::median;
-use crate::{args, device, exit::Result, output};
+use crate::{args, exit::Result, output};
 
 /// Medians, in seconds.
 #[derive(Debug, Serialize)]
-struct Step {
+struct StepTimes {
     /// Network and loss.
     forward_s: f64,
     /// To the gradient as one flat vector.
@@ -36,17 +36,7 @@ struct Step {
 }
 
 fn model(args: &args::BenchStep) -> ModelConfig {
-    let head = match args.head {
-        args::HeadKind::Ctc => Head::Ctc,
-        args::HeadKind::Keyword => Head::Keyword,
-    };
-    let kind = match args.kind {
-        args::Kind::Lstm => ModelKind::Lstm,
-        args::Kind::Gru => ModelKind::Gru,
-        args::Kind::Rnn => ModelKind::Rnn,
-        args::Kind::Dnn => ModelKind::Dnn,
-        args::Kind::Cnn => ModelKind::Cnn,
-    };
+    let (head, kind) = (args.head, args.kind);
     let config = ModelConfig {
         head,
         kind,
@@ -85,7 +75,7 @@ fn model(args: &args::BenchStep) -> ModelConfig {
 
 pub fn run(args: args::BenchStep) -> Result<()> {
     compute::set_threads(args.threads as usize)?;
-    let compute = Compute::open(device::choice(args.device))?;
+    let compute = Compute::open(args.device)?;
     let shape = Shape {
         batch: args.batch as usize,
         frames: args.frames as usize,
@@ -125,7 +115,7 @@ pub fn run(args: args::BenchStep) -> Result<()> {
     let whole = steps.map(|((forward, backward), update)| forward + backward + update);
     let step_s = median(whole.collect());
     let (forward_s, backward_s) = (median(forward), median(backward));
-    let figures = Step {
+    let figures = StepTimes {
         forward_s,
         backward_s,
         update_s: median(update),
@@ -142,8 +132,8 @@ pub fn run(args: args::BenchStep) -> Result<()> {
 /// Steps that are not counted: kernels are compiled and caches filled.
 const WARM_UP: u64 = 2;
 
-fn text(figures: &Step) -> String {
-    let Step {
+fn text(figures: &StepTimes) -> String {
+    let StepTimes {
         forward_s,
         backward_s,
         update_s,

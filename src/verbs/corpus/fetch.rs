@@ -8,14 +8,14 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use speech::import::plain;
+use speech::escape::escape;
 
 use crate::{
     args,
-    exit::{Context as _, Error, Failure, Result},
+    exit::{CommandError, Context as _, Error, Result},
     fetch::{
-        self, Source,
-        catalogue::{self, Checksum, ENTRIES, Entry},
+        self, Download,
+        catalogue::{self, ARCHIVES, Archive, Checksum},
     },
     output, screen,
 };
@@ -37,7 +37,7 @@ struct Fetched {
 }
 
 #[derive(Debug, Serialize)]
-struct Known {
+struct ListedCorpus {
     name: &'static str,
     url: &'static str,
     licence: &'static str,
@@ -49,8 +49,8 @@ pub fn run(args: args::Fetch) -> Result<()> {
         return list(&args);
     };
     let entry = catalogue::find(name).ok_or_else(|| {
-        let known: Vec<&str> = ENTRIES.iter().map(|entry| entry.name).collect();
-        Failure::Usage(format!(
+        let known: Vec<&str> = ARCHIVES.iter().map(|entry| entry.name).collect();
+        CommandError::Usage(format!(
             "no corpus is called {name:?}; known: {}",
             known.join(", ")
         ))
@@ -61,7 +61,7 @@ pub fn run(args: args::Fetch) -> Result<()> {
             "{} is there already; remove it to get it again",
             folder.display()
         );
-        return Err(Failure::Usage(told).into());
+        return Err(CommandError::Usage(told).into());
     }
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
@@ -76,7 +76,7 @@ pub fn run(args: args::Fetch) -> Result<()> {
         (None, Checksum::Unpublished) => None,
     };
     let archive = args.out.join(archive_name(&entry));
-    let source = Source { url, checksum };
+    let source = Download { url, checksum };
     let sha256 = match there(&source, &archive)? {
         Some(sha256) => sha256,
         None => get(&source, &archive)?,
@@ -92,7 +92,7 @@ pub fn run(args: args::Fetch) -> Result<()> {
         let more = if *count > 1 { ", …" } else { "" };
         output::message(&format!(
             "not unpacked: {count} {kind}: {}{more}",
-            plain(&first.display().to_string())
+            escape(&first.display().to_string())
         ));
     }
     if !args.keep {
@@ -128,9 +128,9 @@ pub fn run(args: args::Fetch) -> Result<()> {
 }
 
 fn list(args: &args::Fetch) -> Result<()> {
-    let known: Vec<Known> = ENTRIES
+    let known: Vec<ListedCorpus> = ARCHIVES
         .iter()
-        .map(|entry| Known {
+        .map(|entry| ListedCorpus {
             name: entry.name,
             url: entry.url,
             licence: entry.licence,
@@ -148,14 +148,14 @@ fn list(args: &args::Fetch) -> Result<()> {
     })
 }
 
-fn archive_name(entry: &Entry) -> String {
+fn archive_name(entry: &Archive) -> String {
     let file = entry.url.rsplit('/').next().unwrap_or_default();
     format!("{}-{file}", entry.name)
 }
 
 /// The SHA-256 of an archive that an earlier call has got and could not unpack; one that is not what it should be
 /// is removed.
-fn there(source: &Source<'_>, archive: &Path) -> Result<Option<String>> {
+fn there(source: &Download<'_>, archive: &Path) -> Result<Option<String>> {
     if !archive.is_file() {
         return Ok(None);
     }
@@ -183,7 +183,7 @@ fn there(source: &Source<'_>, archive: &Path) -> Result<Option<String>> {
 fn keep_or_remove(error: &Error, archive: &Path, is_verified: bool) {
     let is_damaged = error
         .causes()
-        .any(|cause| matches!(cause.downcast_ref(), Some(Failure::Data(_))));
+        .any(|cause| matches!(cause.downcast_ref(), Some(CommandError::Data(_))));
     if is_damaged && !is_verified {
         // What it was is in the error.
         let _ = fs::remove_file(archive);
@@ -196,7 +196,7 @@ fn keep_or_remove(error: &Error, archive: &Path, is_verified: bool) {
 }
 
 /// The archive, with a bar for a person to see.
-fn get(source: &Source<'_>, archive: &Path) -> Result<String> {
+fn get(source: &Download<'_>, archive: &Path) -> Result<String> {
     let bar = match output::is_attended() {
         true => ProgressBar::with_draw_target(Some(0), screen::target()),
         false => ProgressBar::hidden(),

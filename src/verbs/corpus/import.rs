@@ -9,7 +9,8 @@ use std::{
 
 use serde::Serialize;
 use speech::{
-    import::{self, Corpus, Format, HoldOut, Imported, Options, PassedOver, plain},
+    escape::escape,
+    import::{self, CorpusFormat, HoldOut, Imported, ImportedCorpus, Options, PassedOver},
     inspection,
     manifest::{Manifest, Utterance},
     output_file::OutputFiles,
@@ -17,17 +18,17 @@ use speech::{
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output::{self, duration},
 };
 
 /// What is left out and told by name; all of it is in the JSON.
-const NAMED: usize = 10;
+const NAMED_ERRORS: usize = 10;
 /// Kinds of files that are told of.
-const KINDS: usize = 8;
+const LISTED_KINDS: usize = 8;
 
 #[derive(Debug, Serialize)]
-struct Written {
+struct WrittenManifest {
     manifest: PathBuf,
     /// What put its utterances there; absent for the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,24 +38,24 @@ struct Written {
     /// What was left of the corpus: lines and recordings that cannot be used, and files of no use. With the first
     /// manifest.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    rest: Option<Rest>,
+    rest: Option<NotImported>,
 }
 
 #[derive(Debug, Serialize)]
-struct Rest {
+struct NotImported {
     left_out: Vec<String>,
-    passed_over: Vec<Passed>,
+    passed_over: Vec<PassedOverFiles>,
 }
 
 #[derive(Debug, Serialize)]
-struct Passed {
+struct PassedOverFiles {
     kind: String,
     count: usize,
     examples: Vec<String>,
 }
 
 /// A manifest that is to be written.
-struct Part {
+struct PlannedManifest {
     path: PathBuf,
     rule: Option<String>,
     utterances: Vec<Utterance>,
@@ -65,7 +66,7 @@ pub fn run(args: args::Import) -> Result<()> {
     let made = is_folder(&out) && !out.is_dir();
     if made {
         fs::create_dir_all(&out)
-            .map_err(|error| Failure::Usage(format!("{}: {error}", out.display())))?;
+            .map_err(|error| CommandError::Usage(format!("{}: {error}", out.display())))?;
     }
     import(args).inspect_err(|_| {
         if made {
@@ -76,12 +77,12 @@ pub fn run(args: args::Import) -> Result<()> {
 }
 
 fn import(args: args::Import) -> Result<()> {
-    let format: Format = args.layout.parse()?;
+    let format: CorpusFormat = args.layout.parse()?;
     let mut rules = Vec::new();
     let mut targets = Vec::new();
     for typed in &args.hold_out {
         let (rule, file) = typed.split_once('=').ok_or_else(|| {
-            Failure::Usage(format!(
+            CommandError::Usage(format!(
                 "`--hold-out {typed}` names no file; it is RULE=FILE.jsonl, as in index:5-9=valid.jsonl"
             ))
         })?;
@@ -98,7 +99,7 @@ fn import(args: args::Import) -> Result<()> {
         max_bad: args.max_bad.unwrap_or_default(),
         splits_apart: by_split,
     };
-    let Corpus {
+    let ImportedCorpus {
         utterances,
         left_out,
         passed_over,
@@ -108,7 +109,7 @@ fn import(args: args::Import) -> Result<()> {
         true => split_parts(rest, &args.out),
         false => {
             hint(&rest);
-            vec![Part {
+            vec![PlannedManifest {
                 path: args.out.clone(),
                 rule: None,
                 utterances: bare(rest),
@@ -119,7 +120,7 @@ fn import(args: args::Import) -> Result<()> {
         targets
             .into_iter()
             .zip(held)
-            .map(|((rule, path), held)| Part {
+            .map(|((rule, path), held)| PlannedManifest {
                 path,
                 rule: Some(rule),
                 utterances: bare(held),
@@ -130,15 +131,18 @@ fn import(args: args::Import) -> Result<()> {
     tell_shared(&parts);
     let used: usize = parts.iter().map(|part| part.utterances.len()).sum();
     tell_passed_over(&passed_over);
-    let left_out: Vec<String> = left_out.iter().map(|one| plain(&one.to_string())).collect();
+    let left_out: Vec<String> = left_out
+        .iter()
+        .map(|one| escape(&one.to_string()).into_owned())
+        .collect();
     tell_left_out(&left_out, used);
-    let mut rest = Some(Rest {
+    let mut rest = Some(NotImported {
         left_out,
-        passed_over: passed_over.into_iter().map(Passed::from).collect(),
+        passed_over: passed_over.into_iter().map(PassedOverFiles::from).collect(),
     });
-    let written: Vec<Written> = parts
+    let written: Vec<WrittenManifest> = parts
         .into_iter()
-        .map(|part| Written {
+        .map(|part| WrittenManifest {
             utterances: part.utterances.len(),
             hours: part.utterances.iter().map(|it| it.duration).sum::<f64>() / 3600.0,
             manifest: part.path,
@@ -151,7 +155,7 @@ fn import(args: args::Import) -> Result<()> {
     })
 }
 
-impl From<PassedOver> for Passed {
+impl From<PassedOver> for PassedOverFiles {
     fn from(passed: PassedOver) -> Self {
         let PassedOver {
             kind,
@@ -167,7 +171,7 @@ impl From<PassedOver> for Passed {
     }
 }
 
-fn text(written: &[Written]) -> String {
+fn text(written: &[WrittenManifest]) -> String {
     let mut lines: Vec<String> = written
         .iter()
         .map(|one| {
@@ -198,7 +202,7 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// A manifest in `folder` for each split, in the order of the corpus; `all.jsonl` for what is in none.
-fn split_parts(imported: Vec<Imported>, folder: &Path) -> Vec<Part> {
+fn split_parts(imported: Vec<Imported>, folder: &Path) -> Vec<PlannedManifest> {
     let mut parts: Vec<(Option<String>, Vec<Utterance>)> = Vec::new();
     for one in imported {
         match parts.iter_mut().find(|(split, _)| *split == one.split) {
@@ -210,7 +214,7 @@ fn split_parts(imported: Vec<Imported>, folder: &Path) -> Vec<Part> {
         .into_iter()
         .map(|(split, utterances)| {
             let name = split.as_deref().unwrap_or("all");
-            Part {
+            PlannedManifest {
                 path: folder.join(format!("{name}.jsonl")),
                 rule: split.map(|split| format!("split:{split}")),
                 utterances,
@@ -237,7 +241,7 @@ fn bare(imported: Vec<Imported>) -> Vec<Utterance> {
 }
 
 /// Says which recordings have segments in two manifests.
-fn tell_shared(parts: &[Part]) {
+fn tell_shared(parts: &[PlannedManifest]) {
     let names: Vec<String> = parts
         .iter()
         .map(|part| part.path.display().to_string())
@@ -248,16 +252,16 @@ fn tell_shared(parts: &[Part]) {
         .map(|(name, part)| (name.as_str(), part.utterances.as_slice()))
         .collect();
     for told in inspection::shared_files(&named) {
-        output::message(&format!("note: {}", plain(&told)));
+        output::message(&format!("note: {}", escape(&told)));
     }
 }
 
 fn tell_passed_over(passed_over: &[PassedOver]) {
-    for one in passed_over.iter().take(KINDS) {
+    for one in passed_over.iter().take(LISTED_KINDS) {
         let examples: Vec<String> = one
             .examples
             .iter()
-            .map(|path| plain(&path.display().to_string()))
+            .map(|path| escape(&path.display().to_string()).into_owned())
             .collect();
         let more = match one.count > examples.len() {
             true => ", …",
@@ -267,7 +271,7 @@ fn tell_passed_over(passed_over: &[PassedOver]) {
         let examples = examples.join(", ");
         output::message(&format!("passed over: {count} {kind}: {examples}{more}"));
     }
-    let others = passed_over.iter().skip(KINDS);
+    let others = passed_over.iter().skip(LISTED_KINDS);
     let files: usize = others.clone().map(|one| one.count).sum();
     if files > 0 {
         let kinds = others.count();
@@ -278,11 +282,11 @@ fn tell_passed_over(passed_over: &[PassedOver]) {
 }
 
 fn tell_left_out(left_out: &[String], used: usize) {
-    for told in left_out.iter().take(NAMED) {
+    for told in left_out.iter().take(NAMED_ERRORS) {
         output::message(&format!("left out: {told}"));
     }
-    if left_out.len() > NAMED {
-        let more = left_out.len() - NAMED;
+    if left_out.len() > NAMED_ERRORS {
+        let more = left_out.len() - NAMED_ERRORS;
         output::message(&format!("left out: and {more} more; `-o json` has all"));
     }
     if !left_out.is_empty() {
@@ -291,7 +295,7 @@ fn tell_left_out(left_out: &[String], used: usize) {
     }
 }
 
-fn write(parts: &[Part]) -> Result<OutputFiles> {
+fn write(parts: &[PlannedManifest]) -> Result<OutputFiles> {
     let mut encoded = Vec::with_capacity(parts.len());
     for part in parts {
         encoded.push(Manifest::encode(&part.path, &part.utterances)?);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use speech::{
-    import::plain,
+    escape::escape,
     inspection::{self, Bin, Inspection, Spread, Suspect},
     manifest::Manifest,
     tolerance::MaxBad,
@@ -13,17 +13,17 @@ use speech::{
 
 use crate::{
     args,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output::{self, duration},
 };
 
 /// Speakers are listed where there are so few.
-const FEW: usize = 40;
+const MAX_LISTED_SPEAKERS: usize = 40;
 /// Suspects that are shown of each manifest; all of them are in the JSON.
-const SHOWN: usize = 50;
+const SHOWN_SUSPECTS: usize = 50;
 
 #[derive(Debug, Serialize)]
-struct Inspected {
+struct InspectReport {
     manifest: PathBuf,
     #[serde(flatten)]
     found: Inspection,
@@ -32,7 +32,7 @@ struct Inspected {
 /// What is told of several manifests.
 #[derive(Debug, Serialize)]
 struct Together {
-    manifests: Vec<Inspected>,
+    manifests: Vec<InspectReport>,
     /// What they share and should not.
     suspects: Vec<Suspect>,
 }
@@ -46,7 +46,7 @@ pub fn run(args: args::Inspect) -> Result<()> {
         manifests.push(manifest);
         bad_lines.push(
             bad.into_iter()
-                .map(|bad| plain(&format!("{}: {bad}", path.display())))
+                .map(|bad| escape(&format!("{}: {bad}", path.display())).into_owned())
                 .collect::<Vec<_>>(),
         );
     }
@@ -61,14 +61,14 @@ pub fn run(args: args::Inspect) -> Result<()> {
         .map(|(name, manifest)| (name.as_str(), manifest))
         .collect();
     let (found, suspects) = inspection::inspect(&named);
-    let mut inspected: Vec<Inspected> = args
+    let mut inspected: Vec<InspectReport> = args
         .manifests
         .into_iter()
         .zip(found)
         .zip(bad_lines)
         .map(|((manifest, mut found), bad)| {
             drop(found.problems.splice(..0, bad));
-            Inspected { manifest, found }
+            InspectReport { manifest, found }
         })
         .collect();
     let problems: usize = inspected.iter().map(|one| one.found.problems.len()).sum();
@@ -90,7 +90,7 @@ pub fn run(args: args::Inspect) -> Result<()> {
         0 => Ok(()),
         problems => {
             let told = format!("{problems} of the lines or recordings have problems");
-            Err(Failure::Data(told).into())
+            Err(CommandError::Data(told).into())
         }
     }
 }
@@ -107,8 +107,8 @@ fn suspect(one: &Suspect) -> String {
     line("suspect", &format!("{who}{}", one.why))
 }
 
-fn text(inspected: &Inspected) -> String {
-    let Inspected { manifest, found } = inspected;
+fn text(inspected: &InspectReport) -> String {
+    let InspectReport { manifest, found } = inspected;
     let mut lines = vec![line("manifest", &manifest.display().to_string())];
     let mut say = |name: &str, value: String| lines.push(line(name, &value));
     let Spread {
@@ -131,10 +131,10 @@ fn text(inspected: &Inspected) -> String {
     let speakers: Vec<String> = found
         .speakers
         .iter()
-        .take(FEW)
+        .take(MAX_LISTED_SPEAKERS)
         .map(|(name, count)| format!("{name} ({count})"))
         .collect();
-    let more = match found.speakers.len() > FEW {
+    let more = match found.speakers.len() > MAX_LISTED_SPEAKERS {
         true => ", …",
         false => "",
     };
@@ -170,9 +170,9 @@ fn text(inspected: &Inspected) -> String {
     for problem in &found.problems {
         say("problem", problem.clone());
     }
-    lines.extend(found.suspects.iter().take(SHOWN).map(suspect));
-    if found.suspects.len() > SHOWN {
-        let rest = found.suspects.len() - SHOWN;
+    lines.extend(found.suspects.iter().take(SHOWN_SUSPECTS).map(suspect));
+    if found.suspects.len() > SHOWN_SUSPECTS {
+        let rest = found.suspects.len() - SHOWN_SUSPECTS;
         lines.push(line(
             "",
             &format!("and {rest} suspects more; `-o json` has all of them"),

@@ -1,17 +1,14 @@
 //! `corpus synthesize`: a corpus of spoken digits from the built-in formant synthesiser.
 
 use serde_json::json;
-use speech::synth::{self, SyntheticConfig, Task};
+use speech::synth::{self, SyntheticConfig};
 
 use crate::{args, exit::Result, output};
 
 pub fn run(args: args::Synthesize) -> Result<()> {
     let defaults = SyntheticConfig::default();
     let config = SyntheticConfig {
-        task: match args.task {
-            args::Task::Digits => Task::Digits,
-            args::Task::DigitStrings => Task::DigitStrings,
-        },
+        task: args.task,
         train: args.train.unwrap_or(defaults.train),
         valid: args.valid.unwrap_or(defaults.valid),
         speakers: args.speakers.unwrap_or(defaults.speakers),

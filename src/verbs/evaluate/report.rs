@@ -7,14 +7,14 @@ use speech::{
     features::Features,
     score::{
         Confusion, Edit,
-        details::{Details, Rate, Recognised, Taken, Unit},
+        details::{Details, ErrorUnit, Rate, Recognised, Taken},
         word_edits,
     },
 };
 
 use super::Evaluation;
 use crate::{
-    html::{self, Table, escape, picture},
+    html::{self, HtmlTable, escape, picture},
     output::{duration, percent},
 };
 
@@ -30,17 +30,17 @@ pub struct Shown<'a> {
 /// What the outputs of a model are called; the blank of CTC as well.
 pub struct Outputs {
     pub names: Vec<String>,
-    pub unit: Unit,
+    pub unit: ErrorUnit,
 }
 
 /// Pixels of a frame.
-const FRAME: usize = 4;
+const FRAME_PIXELS: usize = 4;
 /// Rows of posteriors: outputs beyond these are left out.
 const MOST_ROWS: usize = 40;
 /// A probability from which an output has a row.
-const SEEN: f32 = 0.05;
+const MIN_SHOWN_PROBABILITY: f32 = 0.05;
 /// Classes beyond which a confusion matrix is too wide to read.
-const WIDEST: usize = 60;
+const MAX_LABEL_CHARACTERS: usize = 60;
 
 /// The page. `run_dir` is the run's, whose curves are shown where they are there.
 pub fn page(
@@ -70,7 +70,7 @@ pub fn page(
 
 fn overview(evaluation: &Evaluation) -> String {
     let details = &evaluation.details;
-    let mut table = Table::new(&[
+    let mut table = HtmlTable::new(&[
         ("", false),
         ("rate", true),
         ("95 %", true),
@@ -78,9 +78,9 @@ fn overview(evaluation: &Evaluation) -> String {
         ("of", true),
     ]);
     let name = match details.unit {
-        Unit::Words => "word error rate",
-        Unit::Characters => "character error rate",
-        Unit::Utterances => "utterances wrong",
+        ErrorUnit::Words => "word error rate",
+        ErrorUnit::Characters => "character error rate",
+        ErrorUnit::Utterances => "utterances wrong",
     };
     let characters = details.characters.iter();
     for (name, rate) in std::iter::once((name, &details.all))
@@ -95,7 +95,7 @@ fn overview(evaluation: &Evaluation) -> String {
         ]);
     }
     let efficiency = &evaluation.efficiency;
-    let mut costs = Table::new(&[("", false), ("", true)]);
+    let mut costs = HtmlTable::new(&[("", false), ("", true)]);
     let mut say = |name: &str, value: String| costs.row(&[name.to_owned(), escape(&value)]);
     say("utterances", details.all.utterances.to_string());
     if !evaluation.left_out.is_empty() {
@@ -138,7 +138,7 @@ fn curves(run_dir: Option<&Path>) -> String {
 }
 
 fn rates(title: &str, of: &str, rates: &[Rate]) -> String {
-    let mut table = Table::new(&[
+    let mut table = HtmlTable::new(&[
         (of, false),
         ("utterances", true),
         ("errors", true),
@@ -171,12 +171,12 @@ fn interval(rate: &Rate) -> String {
 }
 
 fn matrix(confusion: &Confusion) -> String {
-    if confusion.classes.len() > WIDEST {
+    if confusion.classes.len() > MAX_LABEL_CHARACTERS {
         return String::new();
     }
     let mut headings = vec![("said", false)];
     headings.extend(confusion.classes.iter().map(|class| (class.as_str(), true)));
-    let mut table = Table::new(&headings);
+    let mut table = HtmlTable::new(&headings);
     for class in &confusion.classes {
         let mut cells = vec![escape(class)];
         let counts = confusion.classes.iter();
@@ -204,7 +204,7 @@ fn confusions(details: &Details) -> String {
         if taken.is_empty() {
             return String::new();
         }
-        let mut table = Table::new(&[("said", false), ("recognised", false), ("times", true)]);
+        let mut table = HtmlTable::new(&[("said", false), ("recognised", false), ("times", true)]);
         for one in taken {
             table.row(&[
                 escape(&one.reference),
@@ -268,7 +268,7 @@ fn spectrogram(features: &Features) -> String {
         (data[frame * dims + (dims - 1 - row)] - low) / (high - low).max(f32::MIN_POSITIVE)
     };
     let height = if *dims > 100 { 1 } else { 2 };
-    let picture = picture::heat(*dims, *frames, [FRAME, height], value, "features");
+    let picture = picture::heat(*dims, *frames, [FRAME_PIXELS, height], value, "features");
     let shown = picture.unwrap_or_default();
     format!("<div><small>features, {dims} a frame, {frames} frames</small>{shown}</div>\n")
 }
@@ -277,7 +277,7 @@ fn spectrogram(features: &Features) -> String {
 /// keyword's classes as a list.
 fn posteriors(log_probs: &[f32], outputs: &Outputs) -> String {
     let count = outputs.names.len();
-    if outputs.unit == Unit::Utterances {
+    if outputs.unit == ErrorUnit::Utterances {
         let mut classes: Vec<(&str, f32)> = outputs
             .names
             .iter()
@@ -285,7 +285,7 @@ fn posteriors(log_probs: &[f32], outputs: &Outputs) -> String {
             .map(|(name, log_prob)| (name.as_str(), log_prob.exp()))
             .collect();
         classes.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let mut table = Table::new(&[("class", false), ("probability", true)]);
+        let mut table = HtmlTable::new(&[("class", false), ("probability", true)]);
         for (name, probability) in classes.into_iter().take(5) {
             table.row(&[escape(name), format!("{probability:.3}")]);
         }
@@ -293,7 +293,8 @@ fn posteriors(log_probs: &[f32], outputs: &Outputs) -> String {
     }
     let frames = log_probs.len() / count.max(1);
     let at = |frame: usize, output: usize| log_probs[frame * count + output].exp();
-    let first = |output: &usize| (0..frames).position(|frame| at(frame, *output) >= SEEN);
+    let first =
+        |output: &usize| (0..frames).position(|frame| at(frame, *output) >= MIN_SHOWN_PROBABILITY);
     let mut seen: Vec<usize> = (0..count)
         .filter(|output| first(output).is_some())
         .collect();
@@ -304,7 +305,8 @@ fn posteriors(log_probs: &[f32], outputs: &Outputs) -> String {
         seen.drain(MOST_ROWS - 1..all - 1);
     }
     let value = |row: usize, frame: usize| at(frame, seen[row]);
-    let Some(picture) = picture::heat(seen.len(), frames, [FRAME, 12], value, "posteriors") else {
+    let Some(picture) = picture::heat(seen.len(), frames, [FRAME_PIXELS, 12], value, "posteriors")
+    else {
         return String::new();
     };
     let names: Vec<String> = seen
@@ -331,7 +333,7 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     use super::*;
 
-    fn outputs(unit: Unit) -> Outputs {
+    fn outputs(unit: ErrorUnit) -> Outputs {
         let names = ["·", "<b>", "c"].map(str::to_owned).to_vec();
         Outputs { names, unit }
     }
@@ -355,7 +357,7 @@ mod tests {
             },
             log_probs: vec![-0.1, -2.9, -9.0, -0.1, -9.0, -2.5],
         };
-        let markup = utterance(&shown, &outputs(Unit::Words));
+        let markup = utterance(&shown, &outputs(ErrorUnit::Words));
         assert!(
             !markup.contains("<script") && !markup.contains("<i>"),
             "{markup}"
@@ -371,7 +373,7 @@ mod tests {
             assert!(markup.contains(part), "{part}: {markup}");
         }
         assert_eq!(markup.matches("data:image/png").count(), 2);
-        let markup = utterance(&shown, &outputs(Unit::Utterances));
+        let markup = utterance(&shown, &outputs(ErrorUnit::Utterances));
         assert!(
             markup.contains("1 of 1 wrong") && markup.contains("0.905"),
             "{markup}"
@@ -383,7 +385,7 @@ mod tests {
         let names: Vec<String> = (0..100).map(|output| format!("u{output}")).collect();
         let outputs = Outputs {
             names,
-            unit: Unit::Words,
+            unit: ErrorUnit::Words,
         };
         let markup = posteriors(&[-1.0; 100], &outputs);
         assert!(

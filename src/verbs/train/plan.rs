@@ -11,31 +11,32 @@ use coordinator::{
 };
 use proto::v1::{Cause, JobStatus, State};
 use speech::manifest::Manifest;
+use worker::compute::DeviceChoice;
 
 use crate::{
     args, cores,
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     jobs::{
         file,
-        runs::{self, Start},
+        runs::{self, RunStart},
     },
 };
 
-pub struct Plan {
+pub struct TrainPlan {
     pub job: Job,
-    pub start: Start,
+    pub start: RunStart,
     pub allow_change: bool,
     pub workers: usize,
     pub threads: usize,
     chosen: bool,
 }
 
-impl Plan {
+impl TrainPlan {
     pub fn new(args: &args::Train) -> Result<Self> {
         let out = args.out.as_deref();
         if out.is_some_and(|out| out.as_os_str().is_empty()) {
             let told = "`--out` is empty; name a directory".to_owned();
-            return Err(Failure::Usage(told).into());
+            return Err(CommandError::Usage(told).into());
         }
         let job = file::read(&args.job, &all_sets(args)?)?;
         for manifest in job.corpus.train.iter().chain(&job.corpus.valid) {
@@ -60,12 +61,12 @@ impl Plan {
 
     pub fn run_dir(&self) -> &Path {
         match &self.start {
-            Start::Fresh(dir) | Start::GoOn(dir) | Start::Finished(dir) => dir,
+            RunStart::Fresh(dir) | RunStart::GoOn(dir) | RunStart::Finished(dir) => dir,
         }
     }
 
     pub fn is_fresh(&self) -> bool {
-        matches!(self.start, Start::Fresh(_))
+        matches!(self.start, RunStart::Fresh(_))
     }
 
     pub fn layout(&self) -> Layout {
@@ -141,8 +142,8 @@ impl Plan {
         if let Some(threads) = args.threads {
             words.extend(["--threads".to_owned(), threads.to_string()]);
         }
-        if args.device != args::Device::Auto {
-            words.extend(["--device".to_owned(), args.device.name().to_owned()]);
+        if args.device != DeviceChoice::Auto {
+            words.extend(["--device".to_owned(), args.device.to_string()]);
         }
         if let Some(cache) = &args.cache_dir {
             words.extend(["--cache-dir".to_owned(), cache.display().to_string()]);
@@ -162,7 +163,7 @@ fn all_sets(args: &args::Train) -> Result<Vec<String>> {
         let path = std::path::absolute(path)?;
         let Some(path) = path.to_str() else {
             let told = format!("`--init-from` {path:?} is not UTF-8, and a job cannot hold it");
-            return Err(Failure::Usage(told).into());
+            return Err(CommandError::Usage(told).into());
         };
         sets.push(format!("train.init={}", toml::Value::from(path)));
     }
@@ -170,9 +171,9 @@ fn all_sets(args: &args::Train) -> Result<Vec<String>> {
 }
 
 /// Nobody else comes to a run on one machine.
-fn check_audit(job: &Job, workers: usize) -> Result<(), Failure> {
+fn check_audit(job: &Job, workers: usize) -> Result<(), CommandError> {
     match job.audit_policy() {
-        AuditPolicy::Compare { audit } if audit >= 1.0 && workers < 2 => Err(Failure::Data(
+        AuditPolicy::Compare { audit } if audit >= 1.0 && workers < 2 => Err(CommandError::Data(
             "with `train.audit = 1.0` nothing counts that two workers do not agree on, and this run would have one; \
              give it more with `--workers 2`, or audit a smaller share"
                 .to_owned(),

@@ -6,40 +6,41 @@ use std::{collections::VecDeque, io, path::Path};
 
 use speech::{
     audio::{Audio, AudioError, raw::RawFormat},
+    escape::escape,
     front_end::FrontEndError,
-    left_out::{LeftOut, Reason, escaped},
+    left_out::{LeftOut, Reason},
     pauses::{Cutter, Lengths, Piece},
-    text::Kind,
+    text::UnitKind,
     tolerance::MaxBad,
 };
 use worker::inference::Model;
 
 use super::{
-    printing::Printer,
+    printing::TranscriptPrinter,
     show::{Segment, Transcript},
     sources::{self, Source},
 };
 use crate::{
     args,
-    exit::{Error, Failure, Result},
+    exit::{CommandError, Error, Result},
     output,
 };
 
 /// Pieces that are recognised together are so many at most, and no more seconds than this unless one
 /// is: what is in memory at once.
-const AT_ONCE: usize = 64;
-const SECONDS: f64 = 60.0;
+const MAX_PORTION_UTTERANCES: usize = 64;
+const MAX_PORTION_SECONDS: f64 = 60.0;
 
 pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let lengths =
-        Lengths::up_to(args.longest).map_err(|error| Failure::Usage(error.to_string()))?;
-    let mut heard = Heard {
+        Lengths::up_to(args.longest).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let mut heard = FileTranscriber {
         model,
         channel: args.channel,
-        is_keyword: model.recipe().vocabulary.kind == Kind::Classes,
+        is_keyword: model.recipe().vocabulary.kind == UnitKind::Classes,
         printer: {
             let names: Vec<String> = args.files.iter().map(|path| sources::name(path)).collect();
-            Printer::new(args.format, &names)
+            TranscriptPrinter::new(args.format, &names)
         },
         printed: 0,
         transcripts: VecDeque::new(),
@@ -60,7 +61,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
 }
 
 /// Why a file ended before it was transcribed.
-enum Ended {
+enum FileEnd {
     /// It cannot be read or heard; the others go on.
     File(Error),
     /// The model, the device or the output failed.
@@ -76,11 +77,11 @@ struct Unprinted {
     error: Option<String>,
 }
 
-struct Heard<'a> {
+struct FileTranscriber<'a> {
     model: &'a Model,
     channel: Option<u16>,
     is_keyword: bool,
-    printer: Printer,
+    printer: TranscriptPrinter,
     /// Transcripts that were printed, or passed over.
     printed: usize,
     /// Those behind them, in the order of the files.
@@ -91,13 +92,13 @@ struct Heard<'a> {
     failures: Failures,
 }
 
-impl Heard<'_> {
+impl FileTranscriber<'_> {
     fn file(
         &mut self,
         path: &Path,
         format: Option<RawFormat>,
         lengths: Lengths,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), FileEnd> {
         let place = self.printed + self.transcripts.len();
         self.transcripts.push_back(Unprinted {
             transcript: Transcript::new(sources::name(path)),
@@ -105,7 +106,7 @@ impl Heard<'_> {
             is_read: false,
             error: None,
         });
-        let mut source = Source::open(path, format, self.channel).map_err(Ended::File)?;
+        let mut source = Source::open(path, format, self.channel).map_err(FileEnd::File)?;
         let rate = source.rate();
         // One class is said of a whole recording.
         let longest = if self.is_keyword {
@@ -115,21 +116,21 @@ impl Heard<'_> {
         };
         let mut cutter = Cutter::new(rate, Lengths { longest, ..lengths });
         let mut samples = 0;
-        while let Some(some) = source.next().map_err(Ended::File)? {
+        while let Some(some) = source.next().map_err(FileEnd::File)? {
             samples += some.len() as u64;
             for piece in cutter.push(&some) {
-                self.piece(place, piece, rate).map_err(Ended::All)?;
+                self.piece(place, piece, rate).map_err(FileEnd::All)?;
             }
         }
         source.warn_if_cancelled(path);
         self.of(place).transcript.seconds = samples as f64 / f64::from(rate);
         let Some(piece) = cutter.finish() else {
             let told = format!("{}: there is no sound", sources::name(path));
-            return Err(Ended::File(Failure::Data(told).into()));
+            return Err(FileEnd::File(CommandError::Data(told).into()));
         };
-        self.piece(place, piece, rate).map_err(Ended::All)?;
+        self.piece(place, piece, rate).map_err(FileEnd::All)?;
         self.of(place).is_read = true;
-        self.print().map_err(Ended::All)
+        self.print().map_err(FileEnd::All)
     }
 
     /// The place of the next transcript to be printed: it is not printed before
@@ -139,10 +140,10 @@ impl Heard<'_> {
     }
 
     /// Gives up the file that was read last, or everything.
-    fn fail(&mut self, ended: Ended) -> Result<()> {
+    fn fail(&mut self, ended: FileEnd) -> Result<()> {
         let error = match ended {
-            Ended::File(error) => error,
-            Ended::All(error) => return Err(error),
+            FileEnd::File(error) => error,
+            FileEnd::All(error) => return Err(error),
         };
         let place = self.printed + self.transcripts.len() - 1;
         self.give_up(place, error)?;
@@ -173,7 +174,7 @@ impl Heard<'_> {
             true => told,
             false => format!("{name}: {told}"),
         };
-        output::message(&format!("left out: {}", escaped(&told)));
+        output::message(&format!("left out: {}", escape(&told)));
         self.failures.add(&name, &error, &told);
         Ok(())
     }
@@ -200,7 +201,9 @@ impl Heard<'_> {
             return Ok(());
         }
         let seconds = piece.samples.len() as f64 / f64::from(rate);
-        if self.seconds + seconds > SECONDS || self.waiting.len() == AT_ONCE {
+        if self.seconds + seconds > MAX_PORTION_SECONDS
+            || self.waiting.len() == MAX_PORTION_UTTERANCES
+        {
             self.flush()?;
         }
         self.seconds += seconds;
@@ -285,9 +288,9 @@ impl Failures {
         match left_out.check(max_bad.unwrap_or(MaxBad::Count(0))) {
             Ok(()) => output::message(&told),
             Err(_) if passing == left_out.utterances => {
-                return Err(Failure::Infrastructure(told).into());
+                return Err(CommandError::Infrastructure(told).into());
             }
-            Err(_) => return Err(Failure::Data(told).into()),
+            Err(_) => return Err(CommandError::Data(told).into()),
         }
         Ok(())
     }

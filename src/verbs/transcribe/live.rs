@@ -8,23 +8,23 @@ use speech::audio::raw::RawFormat;
 use worker::inference::{Listener, Model, Utterance};
 
 use super::{
-    show::{self, Segment, Word},
+    show::{self, Segment, TimedWord},
     sources::{self, Source},
 };
 use crate::{
     args::{self, TranscriptFormat},
-    exit::{Failure, Result},
+    exit::{CommandError, Result},
     output,
 };
 
 pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let [path] = args.files.as_slice() else {
         let told = "--stream listens to one source: give one file, or `-`";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     };
     if sources::is_stdin(path) && format.is_none() {
         let told = "--stream reads samples without a header from standard input: say what they are with --raw and --rate";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     }
     // What the model is not made for is said before anything is waited for.
     let mut listener = model.listen()?;
@@ -36,7 +36,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
              recorded or converted at that rate",
             sources::name(path)
         );
-        return Err(Failure::Data(told).into());
+        return Err(CommandError::Data(told).into());
     }
     let mut teller = Teller {
         format: args.format,
@@ -64,7 +64,7 @@ pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) ->
 /// A line of JSON.
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-enum Line<'a> {
+enum LiveLine<'a> {
     /// May change yet.
     Partial {
         text: &'a str,
@@ -94,10 +94,12 @@ impl Teller {
             hypotheses,
         } = utterance;
         let segment = Segment::new(hypotheses, *start, *end, self.row_seconds);
-        let words: Vec<&Word> = segment.words.iter().collect();
+        let words: Vec<&TimedWord> = segment.words.iter().collect();
         match self.format {
             TranscriptFormat::Text => output::line(segment.text.trim()),
-            TranscriptFormat::Json => output::line(&serde_json::to_string(&Line::Final(segment))?),
+            TranscriptFormat::Json => {
+                output::line(&serde_json::to_string(&LiveLine::Final(segment))?)
+            }
             TranscriptFormat::Ctm | TranscriptFormat::Srt if words.is_empty() => Ok(()),
             TranscriptFormat::Ctm => {
                 self.heard = true;
@@ -130,7 +132,10 @@ impl Teller {
         match self.format {
             TranscriptFormat::Json => {
                 let seconds = listener.seconds();
-                output::line(&serde_json::to_string(&Line::Partial { text, seconds })?)
+                output::line(&serde_json::to_string(&LiveLine::Partial {
+                    text,
+                    seconds,
+                })?)
             }
             _ if output::is_attended() => {
                 // Back to the line's start, and clear it.

@@ -3,11 +3,11 @@
 
 use serde::Serialize;
 
-use super::show::{self, Transcript, Word};
+use super::show::{self, TimedWord, Transcript};
 use crate::{args::TranscriptFormat, exit::Result, output};
 
 /// Prints one entry for each of so many files.
-pub struct Printer {
+pub struct TranscriptPrinter {
     format: TranscriptFormat,
     files: usize,
     /// What CTM calls each of them.
@@ -22,7 +22,7 @@ struct Failed<'a> {
     error: &'a str,
 }
 
-impl Printer {
+impl TranscriptPrinter {
     /// Prints transcripts of `files` in their order, named as people are told of them.
     pub fn new(format: TranscriptFormat, files: &[String]) -> Self {
         let names: Vec<&str> = files.iter().map(String::as_str).collect();
@@ -36,7 +36,7 @@ impl Printer {
 
     /// Prints the next file's transcript.
     pub fn transcript(&mut self, one: &Transcript) -> Result<()> {
-        let words = || -> Vec<&Word> { one.words() };
+        let words = || -> Vec<&TimedWord> { one.words() };
         match self.format {
             TranscriptFormat::Json => return self.element(one),
             TranscriptFormat::Text if self.files == 1 => output::line(&one.text)?,

@@ -31,7 +31,7 @@ pub struct Transcript {
     pub segments: Vec<Segment>,
     /// The class of the whole recording as a word of it, by a keyword model.
     #[serde(skip)]
-    class: Option<Word>,
+    class: Option<TimedWord>,
 }
 
 /// Part of a recording that was recognised by itself.
@@ -41,7 +41,7 @@ pub struct Segment {
     pub end: f64,
     pub text: String,
     pub score: f64,
-    pub words: Vec<Word>,
+    pub words: Vec<TimedWord>,
     /// Other hypotheses, the better first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<Other>,
@@ -54,7 +54,7 @@ pub struct Other {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Word {
+pub struct TimedWord {
     pub text: String,
     pub start: f64,
     pub end: f64,
@@ -75,7 +75,7 @@ impl Transcript {
 
     /// The class of the recording, whose length is known.
     pub fn keyword(&mut self, text: String, probability: Option<f64>) {
-        self.class = (!text.is_empty()).then(|| Word {
+        self.class = (!text.is_empty()).then(|| TimedWord {
             text: text.clone(),
             start: 0.0,
             end: self.seconds,
@@ -94,7 +94,7 @@ impl Transcript {
     }
 
     /// Those that were heard, or the class of the whole recording.
-    pub fn words(&self) -> Vec<&Word> {
+    pub fn words(&self) -> Vec<&TimedWord> {
         let heard = self.segments.iter().flat_map(|segment| &segment.words);
         heard.chain(&self.class).collect()
     }
@@ -113,7 +113,7 @@ impl Segment {
             score: best.map_or(0.0, |best| best.score),
             words: words
                 .iter()
-                .map(|word| Word {
+                .map(|word| TimedWord {
                     text: word.text.clone(),
                     start: time(word.frames.start),
                     end: time(word.frames.end),
@@ -133,10 +133,10 @@ impl Segment {
 }
 
 /// Words as subtitles numbered from `number` on, and the number behind them.
-pub fn srt(words: &[&Word], mut number: usize) -> (String, usize) {
-    let mut cues: Vec<Vec<&Word>> = Vec::new();
+pub fn srt(words: &[&TimedWord], mut number: usize) -> (String, usize) {
+    let mut cues: Vec<Vec<&TimedWord>> = Vec::new();
     for &word in words {
-        let fits = cues.last().is_some_and(|cue: &Vec<&Word>| {
+        let fits = cues.last().is_some_and(|cue: &Vec<&TimedWord>| {
             let characters: usize = cue.iter().map(|one| one.text.chars().count() + 1).sum();
             let (first, last) = (cue[0], cue[cue.len() - 1]);
             characters + word.text.chars().count() <= CUE_CHARACTERS
@@ -169,7 +169,7 @@ pub fn srt(words: &[&Word], mut number: usize) -> (String, usize) {
 
 /// A word a line: recording, channel, start, duration, word, confidence. A class of several words has a
 /// line for each, of equal durations.
-pub fn ctm(recording: &str, words: &[&Word]) -> String {
+pub fn ctm(recording: &str, words: &[&TimedWord]) -> String {
     let mut lines = String::new();
     for word in words {
         let parts = word.text.split_whitespace();
@@ -283,8 +283,8 @@ fn clock(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn word(text: &str, start: f64, end: f64) -> Word {
-        Word {
+    fn word(text: &str, start: f64, end: f64) -> TimedWord {
+        TimedWord {
             text: text.to_owned(),
             start,
             end,
@@ -303,7 +303,7 @@ mod tests {
         let wanted =
             "1\n00:00:01,000 --> 00:00:02,000\nGO ON\n\n2\n01:01:01,500 --> 01:01:02,500\nSTOP\n\n";
         assert_eq!((text.as_str(), number), (wanted, 3));
-        let many: Vec<Word> = (0..40)
+        let many: Vec<TimedWord> = (0..40)
             .map(|at| word("WORD", f64::from(at) * 0.2, f64::from(at) * 0.2 + 0.1))
             .collect();
         let (text, number) = srt(&many.iter().collect::<Vec<_>>(), 1);

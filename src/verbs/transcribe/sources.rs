@@ -8,13 +8,13 @@ use std::{
 };
 
 use speech::audio::{
-    Blocks,
-    raw::{Encoding, RawFormat, RawReader},
+    AudioBlocks,
+    raw::{RawFormat, RawReader},
 };
 
 use crate::{
     args,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     output,
 };
 
@@ -37,17 +37,10 @@ pub fn raw_format(args: &args::Transcribe) -> Result<Option<RawFormat>> {
     };
     let Some(rate) = args.rate else {
         let told = "--raw has no header: say its sampling rate with --rate";
-        return Err(Failure::Usage(told.to_owned()).into());
+        return Err(CommandError::Usage(told.to_owned()).into());
     };
     Ok(Some(RawFormat {
-        encoding: match encoding {
-            args::RawEncoding::U8 => Encoding::U8,
-            args::RawEncoding::S16le => Encoding::S16le,
-            args::RawEncoding::S16be => Encoding::S16be,
-            args::RawEncoding::S24le => Encoding::S24le,
-            args::RawEncoding::S32le => Encoding::S32le,
-            args::RawEncoding::F32le => Encoding::F32le,
-        },
+        encoding,
         rate,
         channels: args.channels,
     }))
@@ -59,7 +52,7 @@ pub enum Source {
         rate: u32,
         reader: RawReader<Box<dyn Read>>,
     },
-    File(Blocks),
+    File(AudioBlocks),
 }
 
 impl Source {
@@ -81,9 +74,9 @@ impl Source {
             io::stdin()
                 .read_to_end(&mut bytes)
                 .context("cannot read standard input")?;
-            return Ok(Self::File(Blocks::of_bytes(&told, bytes, channel)?));
+            return Ok(Self::File(AudioBlocks::of_bytes(&told, bytes, channel)?));
         }
-        Ok(Self::File(Blocks::open(path, channel)?))
+        Ok(Self::File(AudioBlocks::open(path, channel)?))
     }
 
     /// In Hz.

@@ -10,7 +10,7 @@ use speech::random::Stream;
 
 /// Something that is done to a process from outside. Workers are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum FaultAction {
     /// The worker that was not there from the start joins.
     Join(usize),
     KillWorker(usize),
@@ -29,13 +29,13 @@ pub struct Schedule {
     /// Which worker's first life ends where.
     pub worker_crash: (usize, Order),
     /// Each with the step from which on it is due, in their order.
-    pub actions: Vec<(u64, Action)>,
+    pub actions: Vec<(u64, FaultAction)>,
 }
 
 /// Shares of the job before which nothing is done from outside, and between two actions. The rest is
 /// left for what has to wait for a process that is not up.
-const FIRST: f64 = 0.2;
-const APART: f64 = 0.15;
+const FIRST_FAULT: f64 = 0.2;
+const MIN_FAULT_DISTANCE: f64 = 0.15;
 
 impl Schedule {
     /// For a job of `steps` on `workers`, of which there is at least one.
@@ -54,21 +54,21 @@ impl Schedule {
         };
         let mut other = || others[stream.below(others.len() as u64) as usize];
         let mut actions = [
-            Action::KillWorker(other()),
-            Action::KillCoordinator,
-            Action::Stop(stopped),
-            Action::Leave(other()),
+            FaultAction::KillWorker(other()),
+            FaultAction::KillCoordinator,
+            FaultAction::Stop(stopped),
+            FaultAction::Leave(other()),
         ];
         stream.shuffle(&mut actions);
         // A worker that is alone has no steps of others to wait for.
         let joins_at = match workers {
             1 => 0,
-            _ => at(steps, stream.between(0.05, FIRST)),
+            _ => at(steps, stream.between(0.05, FIRST_FAULT)),
         };
-        let mut schedule = vec![(joins_at, Action::Join(late))];
+        let mut schedule = vec![(joins_at, FaultAction::Join(late))];
         for (place, action) in actions.into_iter().enumerate() {
-            let from = FIRST + APART * place as f64;
-            let due = at(steps, stream.between(from, from + APART));
+            let from = FIRST_FAULT + MIN_FAULT_DISTANCE * place as f64;
+            let due = at(steps, stream.between(from, from + MIN_FAULT_DISTANCE));
             schedule.push((due, action));
         }
         Self {
@@ -132,13 +132,13 @@ pub struct Injected {
 
 impl Injected {
     /// Counts something that was done.
-    pub fn count(&mut self, action: Action) {
+    pub fn count(&mut self, action: FaultAction) {
         *match action {
-            Action::Join(_) => &mut self.late_joins,
-            Action::KillWorker(_) => &mut self.worker_kills,
-            Action::KillCoordinator => &mut self.coordinator_kills,
-            Action::Stop(_) => &mut self.stops,
-            Action::Leave(_) => &mut self.leaves,
+            FaultAction::Join(_) => &mut self.late_joins,
+            FaultAction::KillWorker(_) => &mut self.worker_kills,
+            FaultAction::KillCoordinator => &mut self.coordinator_kills,
+            FaultAction::Stop(_) => &mut self.stops,
+            FaultAction::Leave(_) => &mut self.leaves,
         } += 1;
     }
 
@@ -215,11 +215,13 @@ mod tests {
                 before = due;
                 injected.count(action);
                 match action {
-                    Action::Join(worker) => assert_eq!(worker, workers - 1),
-                    Action::KillWorker(worker) | Action::Stop(worker) | Action::Leave(worker) => {
+                    FaultAction::Join(worker) => assert_eq!(worker, workers - 1),
+                    FaultAction::KillWorker(worker)
+                    | FaultAction::Stop(worker)
+                    | FaultAction::Leave(worker) => {
                         assert!(worker < workers);
                     }
-                    Action::KillCoordinator => {}
+                    FaultAction::KillCoordinator => {}
                 }
             }
             assert_eq!((injected.missing().len(), injected.total()), (0, 7));
@@ -230,9 +232,9 @@ mod tests {
     fn a_stopped_worker_is_left_alone_where_there_are_others() {
         for (workers, _, schedule) in all().filter(|(workers, ..)| *workers > 1) {
             let happens = |wanted| schedule.actions.iter().any(|(_, action)| *action == wanted);
-            for victim in (0..workers).filter(|&worker| happens(Action::Stop(worker))) {
-                assert!(!happens(Action::KillWorker(victim)), "{schedule:?}");
-                assert!(!happens(Action::Leave(victim)), "{schedule:?}");
+            for victim in (0..workers).filter(|&worker| happens(FaultAction::Stop(worker))) {
+                assert!(!happens(FaultAction::KillWorker(victim)), "{schedule:?}");
+                assert!(!happens(FaultAction::Leave(victim)), "{schedule:?}");
             }
         }
     }
@@ -241,7 +243,7 @@ mod tests {
     fn a_worker_that_is_alone_joins_before_the_first_step() {
         for seed in 0..20 {
             let schedule = Schedule::new(seed, 1, 1000);
-            assert_eq!(schedule.actions[0], (0, Action::Join(0)));
+            assert_eq!(schedule.actions[0], (0, FaultAction::Join(0)));
             assert_eq!(schedule.worker_crash.0, 0);
         }
     }

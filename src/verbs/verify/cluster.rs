@@ -18,25 +18,26 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
 };
+use worker::compute::DeviceChoice;
 
-use crate::{exit::Failure, process};
+use crate::{exit::CommandError, process};
 
 /// How the processes are started.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct ClusterSpec {
     /// The run's folder: the coordinator's data and every process's log.
     pub dir: PathBuf,
     pub workers: usize,
     pub threads: usize,
-    pub device: &'static str,
+    pub device: DeviceChoice,
     /// A folder in it for each worker; in `dir` where there is none.
     pub cache: Option<PathBuf>,
 }
 
 /// A process that ends so often without being made to has a reason to.
-const RESTARTS: u32 = 5;
+const MAX_RESTARTS: u32 = 5;
 /// How long a coordinator may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -56,7 +57,7 @@ impl fmt::Display for Who {
 
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ProcessEnd {
     /// By whoever holds the cluster.
     Made,
     /// At the place where it was told to die.
@@ -66,7 +67,7 @@ pub enum End {
 
 /// The processes. Dropped, they are killed.
 pub struct Cluster {
-    spec: Spec,
+    spec: ClusterSpec,
     port: u16,
     coordinator: Lives,
     workers: Vec<Lives>,
@@ -89,7 +90,7 @@ impl Cluster {
     /// Starts the coordinator, which may be told to die, and waits until it listens. To be called, like
     /// everything that starts a process, on the thread that lives as long as the program: Linux ends a
     /// child with the *thread* that started it.
-    pub async fn start(spec: Spec, crash: Option<Order>) -> Result<Self, Failure> {
+    pub async fn start(spec: ClusterSpec, crash: Option<Order>) -> Result<Self, CommandError> {
         std::fs::create_dir_all(&spec.dir).map_err(|error| broken(&spec.dir, &error))?;
         let workers = (0..spec.workers).map(|_| Lives::default()).collect();
         let mut cluster = Self {
@@ -103,9 +104,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn listens(&mut self) -> Result<u16, Failure> {
+    async fn listens(&mut self) -> Result<u16, CommandError> {
         let path = self.port_file();
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         while Instant::now() < end {
             let written = std::fs::read_to_string(&path).unwrap_or_default();
             if let Ok(port) = written.trim().parse() {
@@ -116,9 +117,9 @@ impl Cluster {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        Err(Failure::Infrastructure(format!(
+        Err(CommandError::Infrastructure(format!(
             "the coordinator does not listen after {} s; see {}",
-            START.as_secs(),
+            START_TIMEOUT.as_secs(),
             self.log(Who::Coordinator).display()
         )))
     }
@@ -133,7 +134,7 @@ impl Cluster {
     }
 
     /// Starts a process that is not there, and may be told to die.
-    pub fn launch(&mut self, who: Who, crash: Option<Order>) -> Result<(), Failure> {
+    pub fn launch(&mut self, who: Who, crash: Option<Order>) -> Result<(), CommandError> {
         let lives = self.lives(who);
         lives.count += 1;
         lives.order = crash;
@@ -141,7 +142,7 @@ impl Cluster {
         lives.stopped = false;
         let child = self.spawn(who, crash);
         self.lives(who).child = Some(child.map_err(|error| {
-            Failure::Infrastructure(format!("the {who} cannot be started: {error}"))
+            CommandError::Infrastructure(format!("the {who} cannot be started: {error}"))
         })?);
         Ok(())
     }
@@ -182,7 +183,7 @@ impl Cluster {
         command
             .arg("worker")
             .args(["--coordinator", &self.url()])
-            .args(["--device", spec.device])
+            .args(["--device", &spec.device.to_string()])
             .args(["--threads", &spec.threads.to_string()])
             .args(["--name", &self.name(worker)])
             .arg("--cache-dir")
@@ -232,7 +233,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When a process cannot work here, or ends too often.
-    pub fn look_after(&mut self) -> Result<Vec<(Who, End)>, Failure> {
+    pub fn look_after(&mut self) -> Result<Vec<(Who, ProcessEnd)>, CommandError> {
         let workers = (0..self.workers.len()).map(Who::Worker);
         let everyone = std::iter::once(Who::Coordinator).chain(workers);
         let mut ends = Vec::new();
@@ -242,10 +243,10 @@ impl Cluster {
                 continue;
             };
             let end = lives.end(status);
-            if let End::Unexpected(status) = end {
+            if let ProcessEnd::Unexpected(status) = end {
                 lives.unexpected += 1;
                 // Who says that it cannot work here would say so again.
-                if matches!(status.code(), Some(2 | 78)) || lives.unexpected > RESTARTS {
+                if matches!(status.code(), Some(2 | 78)) || lives.unexpected > MAX_RESTARTS {
                     return Err(self.failure(who, status));
                 }
             }
@@ -255,14 +256,14 @@ impl Cluster {
         Ok(ends)
     }
 
-    fn failure(&self, who: Who, status: ExitStatus) -> Failure {
+    fn failure(&self, who: Who, status: ExitStatus) -> CommandError {
         let log = self.log(who);
         let said = std::fs::read_to_string(&log).unwrap_or_default();
         let last = said.lines().last().unwrap_or("it said nothing");
         let told = format!("the {who} ended ({status}): {last}; see {}", log.display());
         match status.code() {
-            Some(2 | 78) => Failure::Data(told),
-            _ => Failure::Infrastructure(told),
+            Some(2 | 78) => CommandError::Data(told),
+            _ => CommandError::Infrastructure(told),
         }
     }
 
@@ -308,12 +309,12 @@ impl Lives {
     }
 
     /// How the present life ended, once it has; it is said once.
-    fn ended(&mut self) -> Result<Option<ExitStatus>, Failure> {
+    fn ended(&mut self) -> Result<Option<ExitStatus>, CommandError> {
         let Some(child) = &mut self.child else {
             return Ok(None);
         };
         let status = child.try_wait().map_err(|error| {
-            Failure::Infrastructure(format!("a process cannot be waited for: {error}"))
+            CommandError::Infrastructure(format!("a process cannot be waited for: {error}"))
         })?;
         if status.is_some() {
             self.child = None;
@@ -321,16 +322,16 @@ impl Lives {
         Ok(status)
     }
 
-    fn end(&self, status: ExitStatus) -> End {
+    fn end(&self, status: ExitStatus) -> ProcessEnd {
         let killed = status.signal() == Some(Signal::KILL.as_raw());
         match self.order {
-            _ if self.made => End::Made,
-            Some(order) if killed => End::Crashed(order),
-            _ => End::Unexpected(status),
+            _ if self.made => ProcessEnd::Made,
+            Some(order) if killed => ProcessEnd::Crashed(order),
+            _ => ProcessEnd::Unexpected(status),
         }
     }
 }
 
-fn broken(path: &Path, error: &io::Error) -> Failure {
-    Failure::Infrastructure(format!("{}: {error}", path.display()))
+fn broken(path: &Path, error: &io::Error) -> CommandError {
+    CommandError::Infrastructure(format!("{}: {error}", path.display()))
 }

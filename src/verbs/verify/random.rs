@@ -22,29 +22,29 @@ use tokio::time::timeout;
 use super::{cluster, counted, request, run};
 use crate::{
     args, client, cores,
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     jobs::file,
     output::{self, duration},
     signals::Signals,
 };
-use compare::Run;
+use compare::RunRecord;
 
 /// A drawn job takes seconds. A run that has not ended by then hangs.
-const LIMIT: Duration = Duration::from_secs(600);
+const JOB_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What came of all jobs.
 #[derive(Debug, Serialize)]
-pub struct Findings {
+pub struct RandomJobsReport {
     pub equal: bool,
     /// The seed of the first job; the others' follow it.
     seed: u64,
     workers: Vec<u32>,
-    jobs: Vec<Finding>,
+    jobs: Vec<JobResult>,
 }
 
 /// What came of one job.
 #[derive(Debug, Serialize)]
-struct Finding {
+struct JobResult {
     seed: u64,
     /// Kind of model and head.
     model: String,
@@ -68,12 +68,16 @@ struct Finding {
 ///
 /// # Errors
 /// When a folder cannot be written, or a signal came. What a job's runs end with is a finding.
-pub async fn compare_sizes(args: &args::Verify, count: u32, out: &Path) -> Result<Findings> {
+pub async fn compare_sizes(
+    args: &args::Verify,
+    count: u32,
+    out: &Path,
+) -> Result<RandomJobsReport> {
     let mut signals = Signals::listen()?;
     let out = std::path::absolute(out)?;
     let corpora = out.join("corpora");
     make_corpora(&corpora)?;
-    let mut findings = Findings {
+    let mut findings = RandomJobsReport {
         equal: true,
         seed: args.seed,
         workers: args.workers.clone(),
@@ -117,25 +121,25 @@ async fn one(
     corpora: &Path,
     dir: &Path,
     signals: &mut Signals,
-) -> Result<Finding> {
+) -> Result<JobResult> {
     let path = dir.join("job.toml");
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     fs::write(&path, draw::job(seed, corpora)).with_context(|| path.display().to_string())?;
     let job = file::read(&path, &[])?;
-    let mut finding = Finding::new(seed, &job);
-    let mut first: Option<(String, Run)> = None;
+    let mut finding = JobResult::new(seed, &job);
+    let mut first: Option<(String, RunRecord)> = None;
     for &workers in &args.workers {
         let workers = workers as usize;
         let threads = args
             .threads
             .map_or_else(|| threads(seed, workers), |threads| threads as usize);
         let size = format!("{} with {threads} threads", counted(workers));
-        let plan = run::Plan {
-            cluster: cluster::Spec {
+        let plan = run::RunPlan {
+            cluster: cluster::ClusterSpec {
                 dir: dir.join(format!("workers-{workers}")),
                 workers,
                 threads,
-                device: args.device.name(),
+                device: args.device,
                 cache: args.cache_dir.clone(),
             },
             request: request(&job)?,
@@ -143,15 +147,15 @@ async fn one(
             schedule: None,
             stop: Duration::ZERO,
         };
-        let outcome = match timeout(LIMIT, run::run(plan, signals)).await {
+        let outcome = match timeout(JOB_TIMEOUT, run::run(plan, signals)).await {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(failure @ Failure::Signal { .. })) => return Err(failure.into()),
+            Ok(Err(failure @ CommandError::Signal { .. })) => return Err(failure.into()),
             Ok(Err(failure)) => {
                 finding.differ(&size, failure.to_string());
                 continue;
             }
             Err(_) => {
-                let limit = duration(LIMIT.as_secs_f64());
+                let limit = duration(JOB_TIMEOUT.as_secs_f64());
                 finding.differ(&size, format!("had not ended after {limit}"));
                 continue;
             }
@@ -160,7 +164,7 @@ async fn one(
         if let Some(error) = broken(&outcome.job) {
             finding.differ(&size, error);
         }
-        let found = Run::read(Path::new(&outcome.job.run_dir))?;
+        let found = RunRecord::read(Path::new(&outcome.job.run_dir))?;
         match &first {
             None => {
                 finding.describe(&outcome.job, &found);
@@ -200,7 +204,7 @@ fn broken(job: &JobStatus) -> Option<String> {
     (!is_fine).then(|| format!("{}: {}", client::state_name(job.state()), job.error))
 }
 
-impl Finding {
+impl JobResult {
     fn new(seed: u64, job: &Job) -> Self {
         let model = &job.model;
         Self {
@@ -217,7 +221,7 @@ impl Finding {
         }
     }
 
-    fn describe(&mut self, job: &JobStatus, run: &Run) {
+    fn describe(&mut self, job: &JobStatus, run: &RunRecord) {
         self.status = client::state_name(job.state());
         self.error = Some(job.error.clone()).filter(|error| !error.is_empty());
         self.steps = run.steps();
@@ -248,9 +252,9 @@ impl Finding {
     }
 }
 
-impl Findings {
+impl RandomJobsReport {
     pub fn text(&self) -> String {
-        let differing: Vec<&Finding> = self.jobs.iter().filter(|job| !job.equal).collect();
+        let differing: Vec<&JobResult> = self.jobs.iter().filter(|job| !job.equal).collect();
         let succeeded = self.jobs.iter().filter(|job| job.status == "succeeded");
         let mut lines: Vec<String> = differing.iter().map(|job| job.line()).collect();
         lines.push(format!(
@@ -276,10 +280,10 @@ impl Findings {
 mod tests {
     use super::*;
 
-    fn finding(seed: u64, differences: &[&str]) -> Finding {
+    fn finding(seed: u64, differences: &[&str]) -> JobResult {
         let text = draw::job(seed, Path::new("/corpora"));
         let job = Job::parse(&text, Path::new("job.toml"), &[]).unwrap();
-        let mut finding = Finding::new(seed, &job);
+        let mut finding = JobResult::new(seed, &job);
         finding.status = "succeeded";
         for difference in differences {
             finding.differ("1 worker / 3 workers", (*difference).to_owned());
@@ -294,7 +298,7 @@ mod tests {
             finding(2, &["loss: 1 / 2"]),
             finding(3, &[]),
         ];
-        let findings = Findings {
+        let findings = RandomJobsReport {
             equal: false,
             seed: 1,
             workers: vec![1, 3],

@@ -8,28 +8,28 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    chaos::{Action, Injected, Schedule},
-    cluster::{Cluster, End, Spec, Who},
+    chaos::{FaultAction, Injected, Schedule},
+    cluster::{Cluster, ClusterSpec, ProcessEnd, Who},
 };
 use crate::{
-    client::{self, Jobs, has_ended},
-    exit::Failure,
+    client::{self, CoordinatorClient, has_ended},
+    exit::CommandError,
     follow::{self, Since, What},
-    progress::Progress,
+    progress::ProgressView,
     signals::Signals,
 };
 
 /// How often the processes and the job are looked at: small jobs make a step in milliseconds.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// A coordinator that does not answer within this time is asked again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the view of the run waits for a coordinator that is away.
-const AWAY: Duration = Duration::from_secs(600);
+const MAX_VIEW_ABSENCE: Duration = Duration::from_secs(600);
 
 /// What one run is to be.
 #[derive(Debug)]
-pub struct Plan {
-    pub cluster: Spec,
+pub struct RunPlan {
+    pub cluster: ClusterSpec,
     pub request: SubmitRequest,
     pub epochs: u32,
     pub schedule: Option<Schedule>,
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RunResult {
     pub job: JobStatus,
     pub injected: Injected,
     /// Coordinator processes.
@@ -51,14 +51,14 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When a process cannot work, the coordinator refuses the job, or a signal came.
-pub async fn run(plan: Plan, signals: &mut Signals) -> Result<Outcome, Failure> {
+pub async fn run(plan: RunPlan, signals: &mut Signals) -> Result<RunResult, CommandError> {
     let begun = Instant::now();
     let crash = plan.schedule.as_ref().map(|it| it.coordinator_crash);
     let mut cluster = tokio::select! {
         cluster = Cluster::start(plan.cluster.clone(), crash) => cluster?,
         signal = signals.next() => return Err(interrupted(signal)),
     };
-    let progress = RefCell::new(Progress::new(plan.epochs));
+    let progress = RefCell::new(ProgressView::new(plan.epochs));
     let ended = tokio::select! {
         biased;
         signal = signals.next() => Err(interrupted(signal)),
@@ -68,7 +68,7 @@ pub async fn run(plan: Plan, signals: &mut Signals) -> Result<Outcome, Failure> 
     let lives = cluster.coordinator_lives();
     cluster.end().await;
     let (job, injected) = ended?;
-    Ok(Outcome {
+    Ok(RunResult {
         job,
         injected,
         lives,
@@ -76,16 +76,16 @@ pub async fn run(plan: Plan, signals: &mut Signals) -> Result<Outcome, Failure> 
     })
 }
 
-fn interrupted(signal: crate::signals::Signal) -> Failure {
+fn interrupted(signal: crate::signals::Signal) -> CommandError {
     let told = format!("{signal}: every process of the run is ended");
-    Failure::Signal { signal, told }
+    CommandError::Signal { signal, told }
 }
 
 async fn lead(
     cluster: &mut Cluster,
-    plan: Plan,
-    progress: &RefCell<Progress>,
-) -> Result<(JobStatus, Injected), Failure> {
+    plan: RunPlan,
+    progress: &RefCell<ProgressView>,
+) -> Result<(JobStatus, Injected), CommandError> {
     let mut jobs = client::connect(&cluster.url()).await?;
     let submitted = jobs.submit(plan.request).await;
     let id = submitted
@@ -96,10 +96,10 @@ async fn lead(
     let mut leader = Leader::new(cluster, progress, plan.schedule, plan.stop);
     leader.start_workers(plan.cluster.workers)?;
     let mut viewer = jobs.clone();
-    let wanted = follow::Wanted {
+    let wanted = follow::FollowRequest {
         what: What::Everything,
         since: Since::FirstLine,
-        patience: AWAY,
+        patience: MAX_VIEW_ABSENCE,
     };
     let view = async {
         let show = |news| progress.borrow_mut().show(news);
@@ -117,7 +117,7 @@ async fn lead(
 /// Keeps the processes alive, and does to them what is due.
 struct Leader<'a> {
     cluster: &'a mut Cluster,
-    progress: &'a RefCell<Progress>,
+    progress: &'a RefCell<ProgressView>,
     schedule: Option<Schedule>,
     stop: Duration,
     /// Stopped workers, and until when.
@@ -128,7 +128,7 @@ struct Leader<'a> {
 impl<'a> Leader<'a> {
     fn new(
         cluster: &'a mut Cluster,
-        progress: &'a RefCell<Progress>,
+        progress: &'a RefCell<ProgressView>,
         schedule: Option<Schedule>,
         stop: Duration,
     ) -> Self {
@@ -143,7 +143,7 @@ impl<'a> Leader<'a> {
     }
 
     /// Those that are not late.
-    fn start_workers(&mut self, workers: usize) -> Result<(), Failure> {
+    fn start_workers(&mut self, workers: usize) -> Result<(), CommandError> {
         for worker in 0..workers {
             if !self.is_late(worker) {
                 self.start(worker)?;
@@ -155,18 +155,22 @@ impl<'a> Leader<'a> {
     fn is_late(&self, worker: usize) -> bool {
         let actions = self.schedule.iter().flat_map(|it| &it.actions);
         let mut actions = actions.map(|(_, action)| *action);
-        actions.any(|action| action == Action::Join(worker))
+        actions.any(|action| action == FaultAction::Join(worker))
     }
 
     /// Starts a worker's first life.
-    fn start(&mut self, worker: usize) -> Result<(), Failure> {
+    fn start(&mut self, worker: usize) -> Result<(), CommandError> {
         let crash = self.schedule.as_ref().map(|it| it.worker_crash);
         let crash = crash.filter(|(chosen, _)| *chosen == worker);
         let crash = crash.map(|(_, order)| order);
         self.cluster.launch(Who::Worker(worker), crash)
     }
 
-    async fn lead(&mut self, jobs: &mut Jobs, id: &str) -> Result<JobStatus, Failure> {
+    async fn lead(
+        &mut self,
+        jobs: &mut CoordinatorClient,
+        id: &str,
+    ) -> Result<JobStatus, CommandError> {
         loop {
             self.look_after()?;
             self.go_on();
@@ -176,24 +180,24 @@ impl<'a> Leader<'a> {
                 }
                 self.inject(jobs, &job).await?;
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    fn look_after(&mut self) -> Result<(), Failure> {
+    fn look_after(&mut self) -> Result<(), CommandError> {
         for (who, end) in self.cluster.look_after()? {
             self.stopped
                 .retain(|(worker, _)| who != Who::Worker(*worker));
             match (end, who) {
-                (End::Made, _) => {}
-                (End::Crashed(order), _) => {
+                (ProcessEnd::Made, _) => {}
+                (ProcessEnd::Crashed(order), _) => {
                     match who {
                         Who::Coordinator => self.injected.coordinator_crashes += 1,
                         Who::Worker(_) => self.injected.worker_crashes += 1,
                     }
                     self.say(&format!("chaos: {who} has died at {order}"));
                 }
-                (End::Unexpected(status), _) => self.say(&format!(
+                (ProcessEnd::Unexpected(status), _) => self.say(&format!(
                     "{who} ended unexpectedly ({status}) and is started again"
                 )),
             }
@@ -214,13 +218,17 @@ impl<'a> Leader<'a> {
     }
 
     /// Does what is due, as far as the processes that it is done to are there.
-    async fn inject(&mut self, jobs: &mut Jobs, job: &JobStatus) -> Result<(), Failure> {
+    async fn inject(
+        &mut self,
+        jobs: &mut CoordinatorClient,
+        job: &JobStatus,
+    ) -> Result<(), CommandError> {
         let Some(schedule) = &mut self.schedule else {
             return Ok(());
         };
         // Before its corpus is prepared a job has no steps.
         let prepared = job.state() == State::Running && job.steps > 0;
-        let is_due = |(due, _): &mut (u64, Action)| prepared && *due <= job.step;
+        let is_due = |(due, _): &mut (u64, FaultAction)| prepared && *due <= job.step;
         let due: Vec<_> = schedule.actions.extract_if(.., is_due).collect();
         if due.is_empty() {
             return Ok(());
@@ -242,24 +250,28 @@ impl<'a> Leader<'a> {
         Ok(())
     }
 
-    fn is_possible(&self, action: Action, members: &BTreeSet<String>) -> bool {
+    fn is_possible(&self, action: FaultAction, members: &BTreeSet<String>) -> bool {
         match action {
-            Action::Join(_) => true,
-            Action::KillCoordinator => self.cluster.is_free(Who::Coordinator),
-            Action::KillWorker(worker) | Action::Stop(worker) | Action::Leave(worker) => {
+            FaultAction::Join(_) => true,
+            FaultAction::KillCoordinator => self.cluster.is_free(Who::Coordinator),
+            FaultAction::KillWorker(worker)
+            | FaultAction::Stop(worker)
+            | FaultAction::Leave(worker) => {
                 let is_member = members.contains(&self.cluster.name(worker));
                 is_member && self.cluster.is_free(Who::Worker(worker))
             }
         }
     }
 
-    fn act(&mut self, action: Action) -> Result<(), Failure> {
+    fn act(&mut self, action: FaultAction) -> Result<(), CommandError> {
         match action {
-            Action::Join(worker) => self.start(worker)?,
-            Action::KillWorker(worker) => self.cluster.end_one(Who::Worker(worker), Signal::KILL),
-            Action::KillCoordinator => self.cluster.end_one(Who::Coordinator, Signal::KILL),
-            Action::Leave(worker) => self.cluster.end_one(Who::Worker(worker), Signal::TERM),
-            Action::Stop(worker) => {
+            FaultAction::Join(worker) => self.start(worker)?,
+            FaultAction::KillWorker(worker) => {
+                self.cluster.end_one(Who::Worker(worker), Signal::KILL)
+            }
+            FaultAction::KillCoordinator => self.cluster.end_one(Who::Coordinator, Signal::KILL),
+            FaultAction::Leave(worker) => self.cluster.end_one(Who::Worker(worker), Signal::TERM),
+            FaultAction::Stop(worker) => {
                 self.cluster.stop(worker);
                 self.stopped.push((worker, Instant::now() + self.stop));
             }
@@ -272,27 +284,27 @@ impl<'a> Leader<'a> {
     }
 }
 
-fn say(progress: &RefCell<Progress>, text: &str) {
+fn say(progress: &RefCell<ProgressView>, text: &str) {
     progress.borrow().message(text);
 }
 
-fn in_words(action: Action) -> String {
+fn in_words(action: FaultAction) -> String {
     match action {
-        Action::Join(worker) => format!("{} joins late", Who::Worker(worker)),
-        Action::KillWorker(worker) => format!("kill -9 of {}", Who::Worker(worker)),
-        Action::KillCoordinator => "kill -9 of the coordinator".to_owned(),
-        Action::Stop(worker) => format!("{} is stopped", Who::Worker(worker)),
-        Action::Leave(worker) => format!("{} is told to leave", Who::Worker(worker)),
+        FaultAction::Join(worker) => format!("{} joins late", Who::Worker(worker)),
+        FaultAction::KillWorker(worker) => format!("kill -9 of {}", Who::Worker(worker)),
+        FaultAction::KillCoordinator => "kill -9 of the coordinator".to_owned(),
+        FaultAction::Stop(worker) => format!("{} is stopped", Who::Worker(worker)),
+        FaultAction::Leave(worker) => format!("{} is told to leave", Who::Worker(worker)),
     }
 }
 
 /// How the job stands; `None` while the coordinator is away.
-async fn status(jobs: &mut Jobs, id: &str) -> Result<Option<JobStatus>, Failure> {
+async fn status(jobs: &mut CoordinatorClient, id: &str) -> Result<Option<JobStatus>, CommandError> {
     let request = StatusRequest { id: id.to_owned() };
-    match timeout(PATIENCE, jobs.status(request)).await {
+    match timeout(REQUEST_TIMEOUT, jobs.status(request)).await {
         Ok(Ok(job)) => Ok(Some(job.into_inner())),
         Ok(Err(status)) => match client::refused(&status) {
-            refusal @ Failure::Data(_) => Err(refusal),
+            refusal @ CommandError::Data(_) => Err(refusal),
             _ => Ok(None),
         },
         Err(_) => Ok(None),
@@ -300,8 +312,8 @@ async fn status(jobs: &mut Jobs, id: &str) -> Result<Option<JobStatus>, Failure>
 }
 
 /// Names of the workers that the coordinator knows.
-async fn members(jobs: &mut Jobs) -> BTreeSet<String> {
-    let listed = timeout(PATIENCE, jobs.list_workers(ListWorkersRequest {})).await;
+async fn members(jobs: &mut CoordinatorClient) -> BTreeSet<String> {
+    let listed = timeout(REQUEST_TIMEOUT, jobs.list_workers(ListWorkersRequest {})).await;
     let workers = match listed {
         Ok(Ok(list)) => list.into_inner().workers,
         // It is away; what was due is tried again.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use proto::contribution::Digest;
-use speech::audio::{Audio, Heard};
+use speech::audio::{Audio, DecodedAudio};
 
 use super::{
     CacheConfig, CacheError,
@@ -121,7 +121,7 @@ impl AudioCache {
 
 /// The sound that was `heard` in the recording at `path`. Where channels of opposite phase have cancelled, that is
 /// said, once for a recording and for a few of them.
-pub(crate) fn mixed(heard: Heard, path: &Path) -> Audio {
+pub(crate) fn mixed(heard: DecodedAudio, path: &Path) -> Audio {
     if heard.cancels {
         tell_of_cancelling(path);
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use proto::contribution::Digest;
-use speech::audio::{self, Audio, AudioError, Heard};
+use speech::audio::{self, Audio, AudioError, DecodedAudio};
 
 use super::{
     AudioCache, CacheConfig, CacheError, Wanted,
@@ -96,7 +96,7 @@ impl Known {
         })
     }
 
-    fn read(&self, part: &Part) -> Result<Heard, AudioError> {
+    fn read(&self, part: &Part) -> Result<DecodedAudio, AudioError> {
         audio::read_part(&self.path, Some(part.samples.clone()), self.channel)
     }
 }
@@ -223,7 +223,7 @@ impl Recordings {
         let Ok(info) = audio::inspect_bytes(&name, bytes) else {
             return Ok(());
         };
-        let Ok(mut blocks) = audio::Blocks::of_bytes(&name, bytes.to_vec(), channel) else {
+        let Ok(mut blocks) = audio::AudioBlocks::of_bytes(&name, bytes.to_vec(), channel) else {
             return Ok(());
         };
         let header = audio::float_header(info.sample_rate, info.frames);

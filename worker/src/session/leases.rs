@@ -14,9 +14,9 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::{
     contribution::Key,
-    text::printable,
     v1::{self, lease_response::Answer, receipt},
 };
+use speech::escape::escape_within;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::{
@@ -128,13 +128,13 @@ impl<'a> Leases<'a> {
                     Answer::Idle(v1::Idle { reason }) => {
                         self.served.store(true, Ordering::Relaxed);
                         if !reason.is_empty() && reason != idle {
-                            tracing::info!("waiting: {}", printable(&reason, REASON));
+                            tracing::info!("waiting: {}", escape_within(&reason, REASON));
                         }
                         idle = reason;
                     }
                     Answer::Goodbye(goodbye) => {
                         let parting = goodbye.parting();
-                        let reason = printable(&goodbye.reason, REASON);
+                        let reason = escape_within(&goodbye.reason, REASON);
                         return Ok(Ended::Goodbye(reason, parting));
                     }
                     Answer::Unknown(v1::Unknown {}) => {

@@ -8,7 +8,7 @@ use proto::contribution::{PassKind, Unusable};
 use rayon::prelude::*;
 use speech::{
     audio::{self, Audio, AudioError},
-    augment::{Occasion, Recording},
+    augment::{AugmentInput, Occasion},
     decode::ctc_required_frames,
     features::Features,
     front_end::FrontEndError,
@@ -387,7 +387,7 @@ fn example<'a>(
             };
             let speaker = job.scaling(&utterance);
             let speaker = speaker.map_err(|error| fault(&utterance, &error))?;
-            let recording = Recording {
+            let recording = AugmentInput {
                 samples: &sound.samples,
                 speaker: speaker.as_ref(),
                 others: &others(),

@@ -191,8 +191,8 @@ fn a_file_cut_short_is_an_error_that_names_it() {
 fn blocks_are_the_recording_one_behind_the_other() {
     for (name, _) in FILES {
         let whole = read(&path(name)).expect(name);
-        let mut from_file = Blocks::open(&path(name), None).expect(name);
-        let mut from_memory = Blocks::of_bytes(name, bytes(name), Some(0)).expect(name);
+        let mut from_file = AudioBlocks::open(&path(name), None).expect(name);
+        let mut from_memory = AudioBlocks::of_bytes(name, bytes(name), Some(0)).expect(name);
         assert_eq!(from_file.rate(), whole.sample_rate);
         let mut samples = Vec::new();
         while let Some(block) = from_file.read().expect(name) {

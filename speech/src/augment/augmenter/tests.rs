@@ -46,8 +46,8 @@ fn on(epoch: u32, utterance: u32) -> Occasion {
     Occasion { epoch, utterance }
 }
 
-fn recording<'a>(samples: &'a [f32], others: &'a [&'a [f32]]) -> Recording<'a> {
-    Recording {
+fn recording<'a>(samples: &'a [f32], others: &'a [&'a [f32]]) -> AugmentInput<'a> {
+    AugmentInput {
         samples,
         speaker: None,
         others,

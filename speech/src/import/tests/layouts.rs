@@ -32,7 +32,7 @@ fn put(folder: &TempDir, name: &str, content: &str) {
 /// Id, offset, duration, text, speaker and split of each.
 type Line = (String, f64, f64, String, String, String);
 
-fn lines(format: Format, folder: &Path) -> Vec<Line> {
+fn lines(format: CorpusFormat, folder: &Path) -> Vec<Line> {
     all(format, folder)
         .into_iter()
         .map(
@@ -66,7 +66,7 @@ fn line(id: &str, [offset, duration]: [f64; 2], text: &str, speaker: &str, split
 }
 
 /// What is said of the tree once `name` holds `content`, or nothing at all.
-fn changed(format: Format, folder: &TempDir, name: &str, content: Option<&str>) -> String {
+fn changed(format: CorpusFormat, folder: &TempDir, name: &str, content: Option<&str>) -> String {
     let path = folder.path().join(name);
     let before = fs::read(&path).ok();
     match content {
@@ -126,15 +126,15 @@ fn librispeech_has_its_subsets_as_splits() {
         ),
     ];
     let inner = folder.path().join("LibriSpeech");
-    assert_eq!(lines(Format::LibriSpeech, folder.path()), expected);
-    assert_eq!(lines(Format::LibriSpeech, &inner), expected);
+    assert_eq!(lines(CorpusFormat::LibriSpeech, folder.path()), expected);
+    assert_eq!(lines(CorpusFormat::LibriSpeech, &inner), expected);
     let subset = inner.join("test-clean");
-    assert_eq!(lines(Format::LibriSpeech, &subset), expected[2..]);
+    assert_eq!(lines(CorpusFormat::LibriSpeech, &subset), expected[2..]);
 
     let chapter = "LibriSpeech/dev-clean/84/121123";
     let list = format!("{chapter}/84-121123.trans.txt");
     let wrong = |name: &str, content: Option<&str>| {
-        let told = changed(Format::LibriSpeech, &folder, name, content);
+        let told = changed(CorpusFormat::LibriSpeech, &folder, name, content);
         told.replace("ROOT/LibriSpeech/dev-clean/84/121123/", "")
     };
     let bad = |content: &str| wrong(&list, Some(content));
@@ -186,7 +186,7 @@ fn common_voice_is_read_by_the_names_of_its_columns() {
         ("clips/common_voice_en_3.mp3", "#4000"),
     ]);
     assert_eq!(
-        lines(Format::CommonVoice, folder.path()),
+        lines(CorpusFormat::CommonVoice, folder.path()),
         [
             line(
                 "common_voice_en_1",
@@ -199,8 +199,14 @@ fn common_voice_is_read_by_the_names_of_its_columns() {
             line("common_voice_en_3", [0.0, 0.25], "No.", "cy", "test"),
         ]
     );
-    let wrong =
-        |content: String| changed(Format::CommonVoice, &folder, "train.tsv", Some(&content));
+    let wrong = |content: String| {
+        changed(
+            CorpusFormat::CommonVoice,
+            &folder,
+            "train.tsv",
+            Some(&content),
+        )
+    };
     assert_eq!(
         wrong(train.replace("sentence\t", "text\t")),
         "ROOT/train.tsv:1: there is no column `sentence`"
@@ -227,7 +233,7 @@ fn common_voice_is_read_by_the_names_of_its_columns() {
     )
     .unwrap();
     assert_eq!(
-        message(Format::CommonVoice, &folder),
+        message(CorpusFormat::CommonVoice, &folder),
         "ROOT/train.tsv:2: the line is not UTF-8"
     );
 }
@@ -242,7 +248,7 @@ fn ljspeech_is_read_as_it_is_spoken() {
         ("wavs/LJ001-0002.wav", "#8000"),
     ]);
     assert_eq!(
-        lines(Format::LjSpeech, folder.path()),
+        lines(CorpusFormat::LjSpeech, folder.path()),
         [
             line(
                 "LJ001-0001",
@@ -254,7 +260,14 @@ fn ljspeech_is_read_as_it_is_spoken() {
             line("LJ001-0002", [0.0, 0.5], "\"modern\".", "LJ", ""),
         ]
     );
-    let wrong = |content: &str| changed(Format::LjSpeech, &folder, "metadata.csv", Some(content));
+    let wrong = |content: &str| {
+        changed(
+            CorpusFormat::LjSpeech,
+            &folder,
+            "metadata.csv",
+            Some(content),
+        )
+    };
     assert_eq!(
         wrong("LJ001-0001|a|a\nLJ001-0002\n"),
         "ROOT/metadata.csv:2: the line is not `ID|TEXT|TEXT AS IT IS READ`"
@@ -280,7 +293,7 @@ fn festvox_voices_are_read_alone_and_together() {
     let first = "Author of the danger trail, Philip Steels, etc.";
     let voice = "cmu_us_slt_arctic";
     assert_eq!(
-        lines(Format::Festvox, folder.path()),
+        lines(CorpusFormat::Festvox, folder.path()),
         [
             line(
                 &format!("{voice}/arctic_a0001"),
@@ -298,10 +311,10 @@ fn festvox_voices_are_read_alone_and_together() {
             ),
         ]
     );
-    let alone = lines(Format::Festvox, &folder.path().join(voice));
+    let alone = lines(CorpusFormat::Festvox, &folder.path().join(voice));
     assert_eq!(alone[0], line("arctic_a0001", [0.0, 1.0], first, "", ""));
     let list = format!("{voice}/etc/txt.done.data");
-    let wrong = |content: &str| changed(Format::Festvox, &folder, &list, Some(content));
+    let wrong = |content: &str| changed(CorpusFormat::Festvox, &folder, &list, Some(content));
     for bad in [
         "arctic_a0001 \"a\"",
         "( arctic_a0001 a )",
@@ -360,7 +373,7 @@ fn folders_are_classes_and_folders_of_them_splits() {
         ("readme.md", ""),
     ]);
     assert_eq!(
-        lines(Format::Folders, folder.path()),
+        lines(CorpusFormat::Folders, folder.path()),
         [
             line("no/a", [0.0, 0.5], "no", "", ""),
             line("yes/a", [0.0, 1.0], "yes", "", ""),
@@ -368,7 +381,7 @@ fn folders_are_classes_and_folders_of_them_splits() {
     );
     let folder = tree(&[("train/yes/a.wav", "#16000"), ("test/no/a.wav", "#8000")]);
     assert_eq!(
-        lines(Format::Folders, folder.path()),
+        lines(CorpusFormat::Folders, folder.path()),
         [
             line("test/no/a", [0.0, 0.5], "no", "", "test"),
             line("train/yes/a", [0.0, 1.0], "yes", "", "train"),
@@ -379,7 +392,7 @@ fn folders_are_classes_and_folders_of_them_splits() {
 #[test]
 fn each_importer_says_what_it_expects_of_a_folder_that_is_something_else() {
     let folder = tree(&[("notes.txt", "nothing of the kind")]);
-    for format in Format::ALL {
+    for format in CorpusFormat::ALL {
         let told = message(format, &folder);
         let start = format!("ROOT is not laid out as {format} is: ");
         let other = "ROOT is not laid out as speech-commands is: ";

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::super::median;
-use crate::args::Wire;
+use proto::wire::Wire;
 
 /// Seconds of one exchange.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub struct Round {
 
 /// Medians, in seconds.
 #[derive(Debug, Serialize)]
-pub struct Exchange {
+pub struct ExchangeTimes {
     /// From the last gradient to new weights in every worker.
     sync_s: f64,
     push_s: f64,
@@ -47,13 +47,13 @@ pub struct Setting {
 
 /// The coordinator's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Memory {
+pub struct MemoryUse {
     pub peak: u64,
     pub shared: u64,
 }
 
-impl Exchange {
-    pub fn new(rounds: &[Round], setting: Setting, memory: Memory) -> Self {
+impl ExchangeTimes {
+    pub fn new(rounds: &[Round], setting: Setting, memory: MemoryUse) -> Self {
         let Setting {
             parameters,
             workers,

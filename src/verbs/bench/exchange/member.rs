@@ -3,7 +3,6 @@
 
 use std::io;
 
-use proto::wire::Wire;
 use serde::{Deserialize, Serialize};
 use worker::bench::exchange::Exchange;
 
@@ -30,12 +29,8 @@ pub fn run(args: args::ExchangeWorker) -> Result<()> {
     process::end_with(args.parent)?;
     runtime::block_on(async move {
         let name = format!("bench-{}", std::process::id());
-        let wire = match args.wire {
-            args::Wire::F32 => Wire::F32,
-            args::Wire::Bf16 => Wire::Bf16,
-        };
         let url = &args.at.coordinator;
-        let mut exchange = Exchange::join(url, name, args.elements, wire).await?;
+        let mut exchange = Exchange::join(url, name, args.elements, args.wire).await?;
         say(&Said::Joined)?;
         while let Some(leased) = exchange.next().await? {
             say(&Said::Ready {

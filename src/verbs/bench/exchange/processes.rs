@@ -19,23 +19,23 @@ use tokio::{
 };
 
 use super::{
-    figures::{Memory, Setting},
+    figures::{MemoryUse, Setting},
     member::Said,
 };
 use crate::{
-    exit::{Context as _, Failure, Result},
+    exit::{CommandError, Context as _, Result},
     process,
 };
 
 /// How long the coordinator may take until it listens.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long workers may take until they have made a gradient up, and joined.
-const JOIN: Duration = Duration::from_secs(300);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A folder that is removed when it is dropped.
-pub struct Folder(PathBuf);
+pub struct TempFolder(PathBuf);
 
-impl Folder {
+impl TempFolder {
     pub fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("unisono-bench-{}", std::process::id()));
         std::fs::create_dir_all(&path)
@@ -48,7 +48,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         // Whatever is left lies where temporary files lie.
         let _ = std::fs::remove_dir_all(&self.0);
@@ -100,7 +100,7 @@ impl Processes {
             processes.add(sender.clone(), setting)?;
         }
         for _ in 0..workers {
-            match tokio::time::timeout(JOIN, processes.next()).await {
+            match tokio::time::timeout(JOIN_TIMEOUT, processes.next()).await {
                 Ok(said) => said?,
                 Err(_) => return Err(late("the workers").into()),
             };
@@ -109,7 +109,7 @@ impl Processes {
     }
 
     async fn port(&mut self, file: &Path, log: &Path) -> Result<u16> {
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         while Instant::now() < end {
             if let Ok(port) = std::fs::read_to_string(file)
                 .unwrap_or_default()
@@ -122,7 +122,7 @@ impl Processes {
                 let said = std::fs::read_to_string(log).unwrap_or_default();
                 let last = said.lines().last().unwrap_or("it said nothing");
                 let told = format!("the coordinator ended ({status}): {last}");
-                return Err(Failure::Infrastructure(told).into());
+                return Err(CommandError::Infrastructure(told).into());
             }
             sleep(Duration::from_millis(5)).await;
         }
@@ -174,20 +174,20 @@ impl Processes {
     }
 
     /// The coordinator's memory so far.
-    pub fn memory(&self) -> Result<Memory> {
+    pub fn memory(&self) -> Result<MemoryUse> {
         let pid = self
             .coordinator
             .id()
-            .ok_or_else(|| Failure::Infrastructure("the coordinator has ended".to_owned()))?;
+            .ok_or_else(|| CommandError::Infrastructure("the coordinator has ended".to_owned()))?;
         let path = format!("/proc/{pid}/status");
         let status =
             std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes =
             peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        let kibibytes =
-            kibibytes.ok_or_else(|| Failure::Infrastructure(format!("{path} has no VmHWM")))?;
-        Ok(Memory {
+        let kibibytes = kibibytes
+            .ok_or_else(|| CommandError::Infrastructure(format!("{path} has no VmHWM")))?;
+        Ok(MemoryUse {
             peak: 1024 * kibibytes,
             shared: shared(pid)?,
         })
@@ -205,8 +205,8 @@ impl Processes {
     }
 }
 
-fn late(who: &str) -> Failure {
-    Failure::Infrastructure(format!("{who} did not come up"))
+fn late(who: &str) -> CommandError {
+    CommandError::Infrastructure(format!("{who} did not come up"))
 }
 
 /// Bytes of the files in memory that a process has open.

@@ -62,14 +62,14 @@ const DECISIONS: &[&str] = &[
 
 /// What one run left behind.
 #[derive(Debug, PartialEq)]
-pub struct Run {
+pub struct RunRecord {
     report: Value,
     steps: Vec<Value>,
     /// In an order of their own: what happens within a step is written as it comes in.
     decisions: Vec<String>,
 }
 
-impl Run {
+impl RunRecord {
     /// Reads what lies in `run_dir`: the report, the metrics of steps and the events.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Run {
         ] {
             let alone = mine.iter().find(|event| !others.contains(event));
             if let Some(event) = alone {
-                let event = event.chars().take(SHOWN).collect::<String>();
+                let event = event.chars().take(MAX_VALUE_CHARACTERS).collect::<String>();
                 found.push(format!("an event of the {which} run alone: {event}"));
             }
         }
@@ -137,10 +137,14 @@ impl Run {
 }
 
 /// Characters of a value that a difference shows.
-const SHOWN: usize = 160;
+const MAX_VALUE_CHARACTERS: usize = 160;
 
 fn short(value: &Value) -> String {
-    value.to_string().chars().take(SHOWN).collect()
+    value
+        .to_string()
+        .chars()
+        .take(MAX_VALUE_CHARACTERS)
+        .collect()
 }
 
 fn part(value: &Value, keys: &[&str]) -> Value {
@@ -188,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn run(loss: f64, seconds: f64, workers: [u64; 2]) -> Run {
+    fn run(loss: f64, seconds: f64, workers: [u64; 2]) -> RunRecord {
         let dir = tempfile::tempdir().unwrap();
         let step = |step: u64| {
             json!({"step": step, "loss": loss / step as f64, "seconds": seconds, "lr": 0.1})
@@ -212,7 +216,7 @@ mod tests {
         .unwrap();
         let report = json!({"status": "succeeded", "loss": loss, "seconds": seconds, "steps": 2});
         fs::write(dir.path().join(REPORT_FILE), report.to_string()).unwrap();
-        Run::read(dir.path()).unwrap()
+        RunRecord::read(dir.path()).unwrap()
     }
 
     #[test]

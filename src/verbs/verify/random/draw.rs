@@ -25,7 +25,7 @@ struct Draw {
 }
 
 /// What the sections of a job have to know of each other.
-struct Model {
+struct ModelDraw {
     kind: &'static str,
     is_ctc: bool,
     is_recurrent: bool,
@@ -35,7 +35,7 @@ impl Draw {
     fn job(&mut self, corpora: &Path) {
         let is_ctc = self.pick(&[false, false, true]);
         let kind = self.pick(&["lstm", "lstm", "gru", "rnn", "dnn", "cnn"]);
-        let model = Model {
+        let model = ModelDraw {
             kind,
             is_ctc,
             is_recurrent: matches!(kind, "lstm" | "gru" | "rnn"),
@@ -55,7 +55,7 @@ impl Draw {
         }
     }
 
-    fn corpus(&mut self, corpora: &Path, model: &Model, has_valid: bool) {
+    fn corpus(&mut self, corpora: &Path, model: &ModelDraw, has_valid: bool) {
         self.section("corpus");
         let folder = corpora.join(if model.is_ctc { "ctc" } else { "keyword" });
         self.quoted("train", folder.join("train.jsonl").display());
@@ -65,7 +65,7 @@ impl Draw {
     }
 
     /// Returns whether a frame of the features is made of several.
-    fn features(&mut self, model: &Model) -> bool {
+    fn features(&mut self, model: &ModelDraw) -> bool {
         self.section("features");
         self.key("sample_rate", 8000);
         let kind = self.pick(&["log-mel", "log-mel", "mfcc"]);
@@ -94,7 +94,7 @@ impl Draw {
         stack > 1 || deltas > 0
     }
 
-    fn model(&mut self, model: &Model, is_joined: bool) {
+    fn model(&mut self, model: &ModelDraw, is_joined: bool) {
         self.section("model");
         self.quoted("kind", model.kind);
         self.quoted("head", if model.is_ctc { "ctc" } else { "keyword" });
@@ -140,7 +140,7 @@ impl Draw {
         }
     }
 
-    fn layers(&mut self, model: &Model, is_joined: bool) {
+    fn layers(&mut self, model: &ModelDraw, is_joined: bool) {
         if self.often(0.3) {
             let count = self.pick(&[1, 2, 3]);
             let widths: Vec<u32> = (0..count).map(|_| self.pick(&[16, 24, 31])).collect();
@@ -163,7 +163,7 @@ impl Draw {
         }
     }
 
-    fn train(&mut self, model: &Model) {
+    fn train(&mut self, model: &ModelDraw) {
         self.section("train");
         let epochs = self.pick(&[2, 3]);
         self.key("epochs", epochs);

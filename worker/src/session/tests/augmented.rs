@@ -1,7 +1,7 @@
 //! What an epoch makes of recordings, in training alone; and speakers.
 
 use speech::{
-    augment::{Augmenter, Occasion, Recording},
+    augment::{AugmentInput, Augmenter, Occasion},
     features::Normalization,
     front_end::{FrontEnd, GlobalStats, StatsAccumulator},
 };
@@ -58,7 +58,7 @@ async fn a_gradient_is_of_what_the_epoch_makes_of_the_recordings_and_a_score_is_
                 utterance: index as u32,
             };
             let other = [recordings[index ^ 1].samples.as_slice()];
-            let recording = Recording {
+            let recording = AugmentInput {
                 samples: &recordings[index].samples,
                 speaker: None,
                 others: &other,

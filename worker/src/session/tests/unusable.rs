@@ -57,7 +57,7 @@ fn contribution(job: &Job, kept: &[usize], augment: &AugmentConfig) -> Contribut
                 epoch: 0,
                 utterance: at as u32,
             };
-            let recording = speech::augment::Recording {
+            let recording = speech::augment::AugmentInput {
                 samples: &recordings[at].samples,
                 speaker: None,
                 others: &others,

@@ -30,7 +30,7 @@ fn commands() -> TempDir {
 #[test]
 fn speech_commands_has_the_splits_of_its_lists() {
     let folder = commands();
-    let all = lines(Format::SpeechCommands, folder.path());
+    let all = lines(CorpusFormat::SpeechCommands, folder.path());
     assert_eq!(all.len(), 50);
     assert_eq!(
         all[0],
@@ -50,7 +50,7 @@ fn speech_commands_has_the_splits_of_its_lists() {
         all.iter()
             .all(|line| (line.4 == "00000009") == (line.5 == "testing"))
     );
-    let wrong = |name, content| changed(Format::SpeechCommands, &folder, name, content);
+    let wrong = |name, content| changed(CorpusFormat::SpeechCommands, &folder, name, content);
     assert_eq!(
         wrong("testing_list.txt", Some("yes/none_nohash_0.wav\n")),
         "ROOT/testing_list.txt:1: the audio ROOT/yes/none_nohash_0.wav is missing"
@@ -72,7 +72,7 @@ fn speech_commands_has_the_splits_of_its_lists() {
 #[test]
 fn speech_commands_has_twelve_classes_with_noise_that_no_other_split_hears() {
     let folder = commands();
-    let all = lines(Format::SpeechCommands12, folder.path());
+    let all = lines(CorpusFormat::SpeechCommands12, folder.path());
     let count = |split: &str, text: &str| {
         all.iter()
             .filter(|line| line.5 == split && line.3 == text)
@@ -99,10 +99,10 @@ fn speech_commands_has_twelve_classes_with_noise_that_no_other_split_hears() {
         }
     }
     assert_eq!(all.len(), 30 + 5 + 5);
-    assert_eq!(lines(Format::SpeechCommands12, folder.path()), all);
+    assert_eq!(lines(CorpusFormat::SpeechCommands12, folder.path()), all);
     fs::remove_dir_all(folder.path().join("_background_noise_")).unwrap();
     assert!(
-        message(Format::SpeechCommands12, &folder)
+        message(CorpusFormat::SpeechCommands12, &folder)
             .contains("recordings of noise in _background_noise_/, must be in it")
     );
 }

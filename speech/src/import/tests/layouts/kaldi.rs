@@ -34,9 +34,9 @@ fn kaldi_data_directories_are_read_with_segments_and_without() {
         line("s2-rec2-1", [0.25, 0.25], "YES", "s2", "train"),
     ];
     let test = line("t1", [0.0, 0.01], "NO", "", "test");
-    let all = lines(Format::Kaldi, &data);
+    let all = lines(CorpusFormat::Kaldi, &data);
     assert_eq!(all, [&[test][..], &train[..]].concat());
-    let alone = lines(Format::Kaldi, &data.join("train"));
+    let alone = lines(CorpusFormat::Kaldi, &data.join("train"));
     assert_eq!(alone.len(), 3);
     assert!(alone.iter().all(|line| line.5.is_empty()));
 
@@ -44,7 +44,12 @@ fn kaldi_data_directories_are_read_with_segments_and_without() {
     let folder = tempfile::tempdir().unwrap();
     fs::rename(data.join("train"), folder.path().join("train")).unwrap();
     let wrong = |name: &str, content: Option<&str>| {
-        let told = changed(Format::Kaldi, &folder, &format!("train/{name}"), content);
+        let told = changed(
+            CorpusFormat::Kaldi,
+            &folder,
+            &format!("train/{name}"),
+            content,
+        );
         told.replace("ROOT/train/", "")
     };
     for (name, content, told) in [
@@ -159,7 +164,7 @@ fn a_channel_of_several_is_named_by_segments_or_by_the_recording() {
         ("mono.wav", "#1600"),
     ]);
     write_two_channels(&folder.path().join("call.wav"), 1600);
-    let corpus = read(Format::Kaldi, folder.path(), Options::default()).unwrap();
+    let corpus = read(CorpusFormat::Kaldi, folder.path(), Options::default()).unwrap();
     let channels: Vec<(&str, Option<u16>)> = corpus
         .utterances
         .iter()

@@ -9,7 +9,7 @@ fn options(max_bad: MaxBad) -> Options {
 
 /// Ids of the utterances, what was left out, and what was passed over, without the folder's name.
 fn told(
-    format: Format,
+    format: CorpusFormat,
     folder: &TempDir,
     options: Options,
 ) -> (Vec<String>, Vec<String>, Vec<String>) {
@@ -43,7 +43,7 @@ fn bad_recordings_and_lines_are_left_out_by_name_as_far_as_they_may() {
     put(&folder, "clips/x3.mp3", "");
     put(&folder, "clips/x5.mp3", "not a recording");
     fs::remove_file(folder.path().join("clips/x7.mp3")).unwrap();
-    let (ids, left_out, passed_over) = told(Format::CommonVoice, &folder, Options::default());
+    let (ids, left_out, passed_over) = told(CorpusFormat::CommonVoice, &folder, Options::default());
     assert_eq!(ids.len(), 17);
     assert_eq!(passed_over, Vec::<String>::new());
     assert_eq!(
@@ -59,14 +59,18 @@ fn bad_recordings_and_lines_are_left_out_by_name_as_far_as_they_may() {
         "train.tsv:9: the audio clips/x7.mp3 is missing"
     );
     assert_eq!(
-        told(Format::CommonVoice, &folder, options(MaxBad::Count(3)))
-            .0
-            .len(),
+        told(
+            CorpusFormat::CommonVoice,
+            &folder,
+            options(MaxBad::Count(3))
+        )
+        .0
+        .len(),
         17
     );
     // All that is wrong is told at once.
     for bound in [MaxBad::Count(2), MaxBad::Count(0), MaxBad::Share(0.1)] {
-        let error = read(Format::CommonVoice, folder.path(), options(bound)).unwrap_err();
+        let error = read(CorpusFormat::CommonVoice, folder.path(), options(bound)).unwrap_err();
         let error = error.to_string();
         assert!(
             error.starts_with("3 of 20 cannot be used, and at most "),
@@ -79,7 +83,7 @@ fn bad_recordings_and_lines_are_left_out_by_name_as_far_as_they_may() {
     // Where nothing of a corpus is left, not even a generous bound makes a manifest.
     fs::remove_dir_all(folder.path().join("clips")).unwrap();
     let error = read(
-        Format::CommonVoice,
+        CorpusFormat::CommonVoice,
         folder.path(),
         options(MaxBad::Count(1000)),
     )
@@ -169,7 +173,12 @@ fn most_lines_wrong_is_another_layout_whatever_may_be_left_out() {
         ("wavs/a.wav", "#160"),
         ("wavs/b.wav", "#160"),
     ]);
-    let error = read(Format::LjSpeech, folder.path(), options(MaxBad::Share(1.0))).unwrap_err();
+    let error = read(
+        CorpusFormat::LjSpeech,
+        folder.path(),
+        options(MaxBad::Share(1.0)),
+    )
+    .unwrap_err();
     assert_eq!(
         error
             .to_string()
@@ -236,7 +245,7 @@ fn recordings_are_known_by_their_bytes_and_nothing_is_passed_over_without_a_word
         ("f.wav", "#1600"),
         ("LICENSE", "CC BY"),
     ]);
-    let (ids, left_out, passed_over) = told(Format::Folders, &folder, Options::default());
+    let (ids, left_out, passed_over) = told(CorpusFormat::Folders, &folder, Options::default());
     assert_eq!(ids, ["no/e", "yes/a", "yes/a.wav", "yes/b", "yes/c"]);
     assert_eq!(left_out.len(), 1);
     assert!(left_out[0].starts_with("no/broken.m4a: "), "{left_out:?}");
@@ -260,7 +269,7 @@ fn folders_of_splits_may_lie_beside_others() {
         ("docs/readme.md", ""),
         ("extra/yes/b.wav", "#1600"),
     ]);
-    let (ids, _, passed_over) = told(Format::Folders, &folder, STRICT);
+    let (ids, _, passed_over) = told(CorpusFormat::Folders, &folder, STRICT);
     assert_eq!(ids, ["test/yes/a", "train/yes/a"]);
     assert_eq!(
         passed_over,
@@ -272,7 +281,7 @@ fn folders_of_splits_may_lie_beside_others() {
     // Called as splits are, but classes.
     let folder = tree(&[("train/a.wav", "#1600"), ("test/a.wav", "#1600")]);
     assert_eq!(
-        told(Format::Folders, &folder, STRICT).0,
+        told(CorpusFormat::Folders, &folder, STRICT).0,
         ["test/a", "train/a"]
     );
 }
@@ -282,7 +291,7 @@ fn what_no_list_names_is_counted() {
     let train = format!("{HEADER}ann\tx1.mp3\tYes.\t2\n");
     let folder = tree(&[("train.tsv", &train), ("clips/x1.mp3", "#1600")]);
     (2..10).for_each(|n| put(&folder, &format!("clips/x{n}.mp3"), "#1600"));
-    let (_, _, passed_over) = told(Format::CommonVoice, &folder, STRICT);
+    let (_, _, passed_over) = told(CorpusFormat::CommonVoice, &folder, STRICT);
     assert_eq!(
         passed_over,
         [
@@ -296,7 +305,7 @@ fn what_no_list_names_is_counted() {
         ("wavs/a.wav", "#1600"),
         ("wavs/a.flac", "#1600"),
     ]);
-    let (_, _, passed_over) = told(Format::LjSpeech, &folder, STRICT);
+    let (_, _, passed_over) = told(CorpusFormat::LjSpeech, &folder, STRICT);
     assert_eq!(
         passed_over,
         ["1 recordings that are imported in another form: wavs/a.flac"]
@@ -312,7 +321,7 @@ fn recordings_may_be_in_another_form_than_the_layout_has() {
         ("wavs/a.flac", "#1600"),
         ("wavs/b.raw", "samples"),
     ]);
-    let (ids, left_out, _) = told(Format::LjSpeech, &folder, Options::default());
+    let (ids, left_out, _) = told(CorpusFormat::LjSpeech, &folder, Options::default());
     assert_eq!(ids, ["a"]);
     assert_eq!(
         left_out,
@@ -321,7 +330,7 @@ fn recordings_may_be_in_another_form_than_the_layout_has() {
           WAV first)"
         ]
     );
-    let corpus = read(Format::LjSpeech, folder.path(), Options::default()).unwrap();
+    let corpus = read(CorpusFormat::LjSpeech, folder.path(), Options::default()).unwrap();
     assert!(
         corpus.utterances[0]
             .utterance
@@ -348,7 +357,7 @@ fn kaldi_segments_have_channels_and_subsets_share_ids() {
         splits_apart: true,
         ..STRICT
     };
-    let corpus = read(Format::Kaldi, &data, apart).unwrap();
+    let corpus = read(CorpusFormat::Kaldi, &data, apart).unwrap();
     let ids = |split: &str| -> Vec<&str> {
         let of_split = corpus
             .utterances
@@ -361,7 +370,9 @@ fn kaldi_segments_have_channels_and_subsets_share_ids() {
         (vec!["u1", "u2"], vec!["u1"])
     );
     assert_eq!(corpus.passed_over, []);
-    let error = read(Format::Kaldi, &data, STRICT).unwrap_err().to_string();
+    let error = read(CorpusFormat::Kaldi, &data, STRICT)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("the id \"u1\" is already that of"),
         "{error}"
@@ -370,7 +381,7 @@ fn kaldi_segments_have_channels_and_subsets_share_ids() {
     let channel = |channel: &str| {
         put(&folder, "data/train/segments", &segments(channel));
         let train = data.join("train");
-        let corpus = read(Format::Kaldi, &train, Options::default()).unwrap();
+        let corpus = read(CorpusFormat::Kaldi, &train, Options::default()).unwrap();
         corpus
             .left_out
             .iter()
@@ -415,7 +426,11 @@ fn a_share_takes_recordings_and_not_their_segments() {
     put(&folder, "wav.scp", &scp);
     put(&folder, "segments", &segments);
     put(&folder, "text", &text);
-    let (rest, held) = split(all(Format::Kaldi, folder.path()), &[HoldOut::Fraction(0.3)]).unwrap();
+    let (rest, held) = split(
+        all(CorpusFormat::Kaldi, folder.path()),
+        &[HoldOut::Fraction(0.3)],
+    )
+    .unwrap();
     let recordings = |part: &[Imported]| -> std::collections::BTreeSet<String> {
         part.iter()
             .map(|one| one.recording.clone().unwrap())
@@ -431,13 +446,18 @@ fn names_of_files_move_no_cursor() {
         ("yes/a.wav", "#1600"),
         ("yes/\u{1b}[2J\nleft out: nothing.wav", ""),
     ]);
-    let corpus = read(Format::Folders, folder.path(), options(MaxBad::Count(1))).unwrap();
-    let told = plain(&corpus.left_out[0].to_string());
+    let corpus = read(
+        CorpusFormat::Folders,
+        folder.path(),
+        options(MaxBad::Count(1)),
+    )
+    .unwrap();
+    let told = escape(&corpus.left_out[0].to_string()).into_owned();
     assert!(
         told.contains("\\u{1b}[2J\\nleft out: nothing.wav"),
         "{told}"
     );
-    let error = read(Format::Folders, folder.path(), STRICT)
+    let error = read(CorpusFormat::Folders, folder.path(), STRICT)
         .unwrap_err()
         .to_string();
     assert!(

@@ -4,10 +4,10 @@ use super::mpeg;
 use super::wave::Dialect;
 
 /// Bytes from the start that are enough to tell.
-pub(super) const ENOUGH: usize = 64;
+pub(super) const SNIFF_BYTES: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileType {
     Wave(Dialect),
     /// AIFF and AIFC.
     Aiff,
@@ -34,8 +34,8 @@ pub(super) enum Kind {
     Unknown(&'static str),
 }
 
-impl Kind {
-    /// `start` has the first [`ENOUGH`] bytes of the file, or all of it.
+impl FileType {
+    /// `start` has the first [`SNIFF_BYTES`] bytes of the file, or all of it.
     pub(super) fn of(start: &[u8]) -> Self {
         if let Some(bytes) = mpeg::id3(start).or_else(|| mpeg::ape(start)) {
             return Self::Tag(bytes);
@@ -95,7 +95,7 @@ fn is_mp4(start: &[u8]) -> bool {
 }
 
 /// What a file that is not read seems to be.
-fn other(start: &[u8]) -> Kind {
+fn other(start: &[u8]) -> FileType {
     let known: [(&[u8], &'static str); 27] = [
         (b"RIFX", "a RIFX file of another kind"),
         (b"FORM", "an IFF file of another kind"),
@@ -126,19 +126,19 @@ fn other(start: &[u8]) -> Kind {
         (b".RMF", "a RealMedia file"),
     ];
     if let Some((_, name)) = known.iter().find(|(magic, _)| start.starts_with(magic)) {
-        return Kind::Other(name);
+        return FileType::Other(name);
     }
     if start.starts_with(b"\x0b\x77") {
-        return Kind::Unknown("an AC-3 file");
+        return FileType::Unknown("an AC-3 file");
     }
     if start.starts_with(b"\0\0\x01\xba") {
-        return Kind::Other("an MPEG video");
+        return FileType::Other("an MPEG video");
     }
     let printable = |&byte: &u8| byte >= 0x20 || matches!(byte, b'\t' | b'\n' | b'\r');
     if !start.is_empty() && start.iter().all(printable) {
-        Kind::Other("a text file")
+        FileType::Other("a text file")
     } else {
-        Kind::Unknown("a file of an unknown kind")
+        FileType::Unknown("a file of an unknown kind")
     }
 }
 
@@ -149,46 +149,49 @@ mod tests {
     #[test]
     fn a_file_is_known_by_its_first_bytes() {
         for (start, kind) in [
-            (&b"RIFF\0\0\0\0WAVEfmt "[..], Kind::Wave(Dialect::Riff)),
-            (b"RI", Kind::Wave(Dialect::Riff)),
-            (b"RIFF\0\0\0\0AVI ", Kind::Other("an AVI file")),
+            (&b"RIFF\0\0\0\0WAVEfmt "[..], FileType::Wave(Dialect::Riff)),
+            (b"RI", FileType::Wave(Dialect::Riff)),
+            (b"RIFF\0\0\0\0AVI ", FileType::Other("an AVI file")),
             (
                 b"RIFF\0\0\0\0WEBP",
-                Kind::Other("a RIFF file of another kind"),
+                FileType::Other("a RIFF file of another kind"),
             ),
-            (b"RIFX\0\0\0\0WAVEfmt ", Kind::Wave(Dialect::Rifx)),
-            (b"RF64\xff\xff\xff\xffWAVE", Kind::Wave(Dialect::Rf64)),
-            (b"BW64\xff\xff\xff\xffWAVE", Kind::Wave(Dialect::Rf64)),
+            (b"RIFX\0\0\0\0WAVEfmt ", FileType::Wave(Dialect::Rifx)),
+            (b"RF64\xff\xff\xff\xffWAVE", FileType::Wave(Dialect::Rf64)),
+            (b"BW64\xff\xff\xff\xffWAVE", FileType::Wave(Dialect::Rf64)),
             (
                 b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0",
-                Kind::Wave(Dialect::Wave64),
+                FileType::Wave(Dialect::Wave64),
             ),
-            (b"FORM\0\0\0\0AIFC", Kind::Aiff),
+            (b"FORM\0\0\0\0AIFC", FileType::Aiff),
             (
                 b"FORM\0\0\0\x008SVX",
-                Kind::Other("an IFF file of another kind"),
+                FileType::Other("an IFF file of another kind"),
             ),
-            (b"caff\0\x01", Kind::Caf),
-            (b".snd\0\0\0\x18", Kind::Au),
-            (b"NIST_1A\n   1024\n", Kind::Sphere),
-            (b"fLaC\0\0\0\x22", Kind::Flac),
-            (b"OggS\0\x02", Kind::Ogg),
-            (b"ID3\x04\0\0\0\0\x01\x02", Kind::Tag(140)),
-            (b"ID3\x04\0\x10\0\0\x01\x02", Kind::Tag(150)),
-            (b"\xff\xfb\x90\xc4", Kind::Mpeg),
-            (b"\xff\xf3\x84\xc4", Kind::Mpeg),
-            (b"\xff\xfd\x90\0", Kind::Mpeg),
-            (b"\xff\xf1\x50\0", Kind::Adts),
-            (b"\xff\xf9\x50\0", Kind::Adts),
-            (b"\0\0\0\x20ftypM4A ", Kind::Mp4),
-            (b"\0\0\0\x08wide\0\0", Kind::Mp4),
-            (b"\x1aE\xdf\xa3\x9f", Kind::Matroska),
-            (b"#!AMR-WB\n", Kind::Other("an AMR-WB file")),
-            (b"#!AMR\n", Kind::Other("an AMR file")),
-            (b"hello", Kind::Other("a text file")),
-            (b"\x01\x02\x03", Kind::Unknown("a file of an unknown kind")),
+            (b"caff\0\x01", FileType::Caf),
+            (b".snd\0\0\0\x18", FileType::Au),
+            (b"NIST_1A\n   1024\n", FileType::Sphere),
+            (b"fLaC\0\0\0\x22", FileType::Flac),
+            (b"OggS\0\x02", FileType::Ogg),
+            (b"ID3\x04\0\0\0\0\x01\x02", FileType::Tag(140)),
+            (b"ID3\x04\0\x10\0\0\x01\x02", FileType::Tag(150)),
+            (b"\xff\xfb\x90\xc4", FileType::Mpeg),
+            (b"\xff\xf3\x84\xc4", FileType::Mpeg),
+            (b"\xff\xfd\x90\0", FileType::Mpeg),
+            (b"\xff\xf1\x50\0", FileType::Adts),
+            (b"\xff\xf9\x50\0", FileType::Adts),
+            (b"\0\0\0\x20ftypM4A ", FileType::Mp4),
+            (b"\0\0\0\x08wide\0\0", FileType::Mp4),
+            (b"\x1aE\xdf\xa3\x9f", FileType::Matroska),
+            (b"#!AMR-WB\n", FileType::Other("an AMR-WB file")),
+            (b"#!AMR\n", FileType::Other("an AMR file")),
+            (b"hello", FileType::Other("a text file")),
+            (
+                b"\x01\x02\x03",
+                FileType::Unknown("a file of an unknown kind"),
+            ),
         ] {
-            assert_eq!(Kind::of(start), kind, "{start:?}");
+            assert_eq!(FileType::of(start), kind, "{start:?}");
         }
     }
 }

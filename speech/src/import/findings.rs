@@ -5,28 +5,28 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use super::ImportError;
-use super::draft::Draft;
-use super::list::{List, SOUND_EXTENSIONS, Seen, entries, is_named_as_recording, look};
+use super::draft::UtteranceDraft;
+use super::list::{FileKind, List, SOUND_EXTENSIONS, entries, is_named_as_recording, look};
 
 /// Files of a kind that are told by name.
-const NAMED: usize = 5;
+const NAMED_FILES: usize = 5;
 /// Folders in folders that are looked into.
-const DEEPEST: usize = 32;
+const MAX_FOLDER_DEPTH: usize = 32;
 
 /// What an importer found.
 #[derive(Debug, Default)]
-pub struct Found {
-    pub drafts: Vec<Draft>,
+pub struct ImportFindings {
+    pub drafts: Vec<UtteranceDraft>,
     /// Lines and files that should be utterances and cannot be.
     pub bad: Vec<ImportError>,
     /// Files that the importer has a word on already, or knows what for.
     pub(super) known: Vec<PathBuf>,
     /// Names of files that belong to the layout and are not read.
     pub(super) known_names: &'static [&'static str],
-    pub(super) passed_over: Tally,
+    pub(super) passed_over: PassedOverCounts,
 }
 
-impl Found {
+impl ImportFindings {
     pub(super) fn is_empty(&self) -> bool {
         self.drafts.is_empty() && self.bad.is_empty()
     }
@@ -44,7 +44,7 @@ impl Found {
     pub(super) fn take_lines(
         &mut self,
         list: &List,
-        lines: impl IntoIterator<Item = Result<Draft, ImportError>>,
+        lines: impl IntoIterator<Item = Result<UtteranceDraft, ImportError>>,
     ) -> Result<(), ImportError> {
         let mut wrong = Vec::new();
         let before = self.drafts.len();
@@ -96,7 +96,7 @@ impl Found {
             .map(|path| clean(path))
             .collect();
         let root = clean(source);
-        let mut walk = Walk {
+        let mut walk = FileWalk {
             root: &root,
             known: &known,
             known_names: self.known_names,
@@ -106,21 +106,21 @@ impl Found {
     }
 }
 
-struct Walk<'a> {
+struct FileWalk<'a> {
     root: &'a Path,
     known: &'a HashSet<PathBuf>,
     known_names: &'a [&'a str],
-    tally: &'a mut Tally,
+    tally: &'a mut PassedOverCounts,
 }
 
-impl Walk<'_> {
+impl FileWalk<'_> {
     fn folder(&mut self, folder: &Path, depth: usize) {
         let Ok(entries) = entries(folder) else {
             self.tell("folders that cannot be read".to_owned(), folder);
             return;
         };
         // A link that leads back up has no end.
-        if depth > DEEPEST {
+        if depth > MAX_FOLDER_DEPTH {
             self.tell("folders that lie too deep".to_owned(), folder);
             return;
         }
@@ -139,11 +139,11 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path) {
         let kind = match look(path) {
-            Seen::Other(kind) => format!("other files ({kind})"),
-            Seen::Recording if self.is_another_form(path) => {
+            FileKind::Other(kind) => format!("other files ({kind})"),
+            FileKind::Recording if self.is_another_form(path) => {
                 "recordings that are imported in another form".to_owned()
             }
-            Seen::Recording => {
+            FileKind::Recording => {
                 "recordings that are in no list, or not where the layout has them".to_owned()
             }
         };
@@ -189,13 +189,13 @@ pub struct PassedOver {
 
 /// What is passed over, by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally(BTreeMap<String, (usize, Vec<PathBuf>)>);
+pub(super) struct PassedOverCounts(BTreeMap<String, (usize, Vec<PathBuf>)>);
 
-impl Tally {
+impl PassedOverCounts {
     pub(super) fn add(&mut self, kind: impl Into<String>, path: &Path) {
         let (count, examples) = self.0.entry(kind.into()).or_default();
         *count += 1;
-        if examples.len() < NAMED {
+        if examples.len() < NAMED_FILES {
             examples.push(path.to_owned());
         }
     }

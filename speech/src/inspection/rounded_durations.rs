@@ -3,9 +3,9 @@
 use crate::manifest::{ROUNDING, Utterance};
 
 /// Seconds by which a duration may be too short and still be meant as the whole recording's.
-const LONGEST_REST: f64 = 1.0;
+const MAX_REST_SECONDS: f64 = 1.0;
 /// Utterances that are named.
-const TOLD: usize = 3;
+const NAMED_RECORDINGS: usize = 3;
 
 /// What is to be said where the ends of recordings are cut off: in most of the utterances, or where every duration
 /// is a number of whole seconds. Utterances come with the seconds of their recordings.
@@ -16,7 +16,7 @@ pub fn cut_ends<'a>(utterances: impl IntoIterator<Item = (&'a Utterance, f64)>) 
         heard += 1;
         all_whole &= utterance.offset == 0.0 && utterance.duration.fract() == 0.0;
         let rest = recorded - utterance.duration;
-        if utterance.offset == 0.0 && rest > ROUNDING && rest < LONGEST_REST {
+        if utterance.offset == 0.0 && rest > ROUNDING && rest < MAX_REST_SECONDS {
             cut.push((utterance.id.as_str(), rest));
         }
     }
@@ -27,10 +27,14 @@ pub fn cut_ends<'a>(utterances: impl IntoIterator<Item = (&'a Utterance, f64)>) 
     let most = cut.iter().map(|(_, rest)| *rest).fold(0.0, f64::max);
     let named: Vec<String> = cut
         .iter()
-        .take(TOLD)
+        .take(NAMED_RECORDINGS)
         .map(|(id, _)| format!("{id:?}"))
         .collect();
-    let more = if cut.len() > TOLD { ", …" } else { "" };
+    let more = if cut.len() > NAMED_RECORDINGS {
+        ", …"
+    } else {
+        ""
+    };
     let what = match all_whole {
         true => "every duration is a number of whole seconds, and",
         false => "durations seem to be rounded down:",

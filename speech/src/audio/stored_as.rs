@@ -7,77 +7,78 @@ use std::path::Path;
 
 use super::coded::{self, Container};
 use super::error::read_error;
-use super::input::Input;
-use super::kind::{self, Kind};
+use super::file_type::{self, FileType};
+use super::input::HeaderInput;
 use super::layout::{Layout, Stored};
 use super::mixing::Mixer;
 use super::{
-    Audio, AudioError, AudioInfo, Heard, chunked, flac, is_amplitude, mpeg, pcm, sphere, wave,
+    Audio, AudioError, AudioInfo, DecodedAudio, chunked, flac, is_amplitude, mpeg, pcm, sphere,
+    wave,
 };
 
 /// How a recording is stored.
-pub(super) enum Form {
+pub(super) enum StoredAs {
     Plain(Layout),
     /// In these bytes of the file.
     Coded(Container, Range<u64>),
 }
 
 /// Bytes at the beginning of a file among which a frame of MPEG audio is looked for where nothing is known.
-const FOREIGN: u64 = 1 << 20;
+const MPEG_SEARCH_BYTES: u64 = 1 << 20;
 
-impl Form {
+impl StoredAs {
     pub(super) fn of(
         file: &mut (impl Read + Seek),
         length: u64,
         path: &Path,
     ) -> Result<Self, AudioError> {
-        let mut input = Input { file, length, path };
+        let mut input = HeaderInput { file, length, path };
         if length == 0 {
             return Err(AudioError::Empty { path: path.into() });
         }
         let mut at = 0;
         let form = loop {
-            let kind = Kind::of(&input.some(at, kind::ENOUGH as u64)?);
+            let file_type = FileType::of(&input.some(at, file_type::SNIFF_BYTES as u64)?);
             let coded = |container| Self::Coded(container, at..length);
-            break match kind {
+            break match file_type {
                 // There may be several, one behind the other.
-                Kind::Tag(bytes) => {
+                FileType::Tag(bytes) => {
                     at += bytes;
                     if at >= length {
                         return Err(input.truncated(at));
                     }
                     continue;
                 }
-                Kind::Flac => coded(Container::Flac),
-                Kind::Ogg => coded(Container::Ogg),
-                Kind::Mpeg => coded(Container::Mpeg),
-                Kind::Adts => coded(Container::Adts),
-                Kind::Mp4 => coded(Container::Mp4),
-                Kind::Matroska => coded(Container::Matroska),
+                FileType::Flac => coded(Container::Flac),
+                FileType::Ogg => coded(Container::Ogg),
+                FileType::Mpeg => coded(Container::Mpeg),
+                FileType::Adts => coded(Container::Adts),
+                FileType::Mp4 => coded(Container::Mp4),
+                FileType::Matroska => coded(Container::Matroska),
                 _ if at > 0 => Self::behind(&mut input, at, "something unknown behind a tag")?,
-                Kind::Wave(dialect) => match wave::read(&mut input, dialect)? {
+                FileType::Wave(dialect) => match wave::read(&mut input, dialect)? {
                     Stored::Plain(layout) => Self::Plain(layout),
                     Stored::Adpcm(blocks, at) => Self::Coded(Container::Adpcm(blocks), at),
                     Stored::Mpeg(at) => Self::Coded(Container::Mpeg, at),
                 },
-                Kind::Aiff => Self::Plain(chunked::aiff(&mut input)?),
-                Kind::Au => Self::Plain(chunked::au(&mut input)?),
-                Kind::Caf => match chunked::caf(&mut input)? {
+                FileType::Aiff => Self::Plain(chunked::aiff(&mut input)?),
+                FileType::Au => Self::Plain(chunked::au(&mut input)?),
+                FileType::Caf => match chunked::caf(&mut input)? {
                     Some(layout) => Self::Plain(layout),
                     None => coded(Container::Caf),
                 },
-                Kind::Sphere => Self::Plain(sphere::read(input.file, length, path)?),
-                Kind::Other(found) => {
+                FileType::Sphere => Self::Plain(sphere::read(input.file, length, path)?),
+                FileType::Other(found) => {
                     return Err(AudioError::NotAudio {
                         path: path.into(),
                         found,
                     });
                 }
-                Kind::Unknown(found) => Self::behind(&mut input, at, found)?,
+                FileType::Unknown(found) => Self::behind(&mut input, at, found)?,
             };
         };
         match &form {
-            Self::Coded(_, at) if at.end - at.start > coded::MOST_BYTES => {
+            Self::Coded(_, at) if at.end - at.start > coded::MAX_DECODED_BYTES => {
                 Err(AudioError::TooLarge {
                     path: path.into(),
                     bytes: length,
@@ -89,11 +90,11 @@ impl Form {
 
     /// MPEG audio behind bytes of whatever kind; otherwise there is no more than was `found`.
     fn behind<R: Read + Seek>(
-        input: &mut Input<'_, R>,
+        input: &mut HeaderInput<'_, R>,
         at: u64,
         found: &'static str,
     ) -> Result<Self, AudioError> {
-        let start = input.some(at, FOREIGN)?;
+        let start = input.some(at, MPEG_SEARCH_BYTES)?;
         match mpeg::find(&start) {
             Some(first) => Ok(Self::Coded(
                 Container::Mpeg,
@@ -121,7 +122,7 @@ impl Form {
                 if *container == Container::Flac {
                     // Its header says how long it lasts, and its last frame whether all of it is there.
                     let start = bytes_at(file, at.start..at.end.min(at.start + 42), path)?;
-                    let tail = at.start.max(at.end.saturating_sub(flac::TAIL as u64))..at.end;
+                    let tail = at.start.max(at.end.saturating_sub(flac::TAIL_BYTES as u64))..at.end;
                     if let Some(info) = flac::info(&start)
                         && flac::end(&start, &bytes_at(file, tail, path)?).is_some()
                     {
@@ -139,13 +140,13 @@ impl Form {
         part: Option<Range<u64>>,
         channel: Option<u16>,
         path: &Path,
-    ) -> Result<Heard, AudioError> {
+    ) -> Result<DecodedAudio, AudioError> {
         match self {
             Self::Plain(layout) => {
                 let at = byte_range(layout, part, path)?;
                 let mut mixer = mixer(layout, channel, path)?;
                 let audio = plain(&bytes_at(file, at, path)?, layout, &mut mixer, path)?;
-                Ok(Heard {
+                Ok(DecodedAudio {
                     audio,
                     cancels: mixer.cancels(),
                 })

@@ -7,7 +7,7 @@ use super::{mp4, ogg};
 pub(super) fn name(
     container: Container,
     bytes: &[u8],
-    movie: Option<&mp4::Track>,
+    movie: Option<&mp4::Mp4Track>,
 ) -> Option<String> {
     match container {
         Container::Ogg => {

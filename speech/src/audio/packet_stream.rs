@@ -18,14 +18,14 @@ use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Timestamp};
 
 use super::adpcm::Adpcm;
-use super::codec::{Decoder, form};
+use super::codec::{PacketDecoder, form};
+use super::decode_problem::DecodeProblem;
 use super::mpeg::{self, Frames};
-use super::problem::Problem;
 use super::track::{Container, Track, open};
 use super::{flac, mp4, ogg, opus, webm};
 
 /// A packet, and which of its samples are sound.
-pub(super) struct Unit {
+pub(super) struct TimedPacket {
     packet: Packet,
     /// Samples that its decoder makes of it, where its container says how many.
     total: Option<u64>,
@@ -36,7 +36,7 @@ pub(super) struct Unit {
     resets: bool,
 }
 
-impl Unit {
+impl TimedPacket {
     fn new(packet: Packet, total: Option<u64>) -> Self {
         Self {
             packet,
@@ -75,10 +75,10 @@ enum Packets<'a> {
 }
 
 /// A container that was opened.
-pub(super) struct Stream<'a> {
+pub(super) struct PacketStream<'a> {
     container: Container,
     packets: Packets<'a>,
-    decoder: Decoder,
+    decoder: PacketDecoder,
     planes: Vec<Vec<f32>>,
     codec: AudioCodecId,
     /// In Hz.
@@ -101,8 +101,8 @@ pub(super) struct Stream<'a> {
     ends: bool,
 }
 
-impl<'a> Stream<'a> {
-    pub(super) fn open(container: Container, bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
+impl<'a> PacketStream<'a> {
+    pub(super) fn open(container: Container, bytes: Cow<'a, [u8]>) -> Result<Self, DecodeProblem> {
         match container {
             Container::Mpeg => Self::mpeg(bytes),
             Container::Adpcm(blocks) => Self::adpcm(blocks, bytes),
@@ -110,15 +110,15 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn mpeg(bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
+    fn mpeg(bytes: Cow<'a, [u8]>) -> Result<Self, DecodeProblem> {
         let frames = Frames::of(&bytes).map_err(|fault| match fault {
-            mpeg::Fault::None => {
-                Problem::Unsupported("MPEG audio without a whole frame of a known bit rate".into())
-            }
-            mpeg::Fault::Changes => Problem::Unsupported(
+            mpeg::MpegFault::None => DecodeProblem::Unsupported(
+                "MPEG audio without a whole frame of a known bit rate".into(),
+            ),
+            mpeg::MpegFault::Changes => DecodeProblem::Unsupported(
                 "MPEG audio whose sampling rate or channels change on the way".into(),
             ),
-            mpeg::Fault::CutShort { announced, held } => Problem::Malformed(format!(
+            mpeg::MpegFault::CutShort { announced, held } => DecodeProblem::Malformed(format!(
                 "it was cut short: its header announces {announced} frames and it holds {held}"
             )),
         })?;
@@ -136,7 +136,7 @@ impl<'a> Stream<'a> {
             })
             .with_sample_rate(rate)
             .with_channels(layout);
-        let decoder = Decoder::new(&parameters)?;
+        let decoder = PacketDecoder::new(&parameters)?;
         let packets = Packets::Mpeg {
             bytes,
             frames,
@@ -150,8 +150,8 @@ impl<'a> Stream<'a> {
         })
     }
 
-    fn adpcm(blocks: Adpcm, bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
-        let decoder = Decoder::Symphonia(blocks.decoder()?);
+    fn adpcm(blocks: Adpcm, bytes: Cow<'a, [u8]>) -> Result<Self, DecodeProblem> {
+        let decoder = PacketDecoder::Symphonia(blocks.decoder()?);
         let packets = Packets::Adpcm {
             bytes,
             blocks,
@@ -167,7 +167,7 @@ impl<'a> Stream<'a> {
     /// A stream whose length follows from its own packets, which no container announces or cuts.
     fn of_known_length(
         container: Container,
-        decoder: Decoder,
+        decoder: PacketDecoder,
         packets: Packets<'a>,
         rate: u32,
         channels: u16,
@@ -191,10 +191,10 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn reader(container: Container, mut bytes: Cow<'a, [u8]>) -> Result<Self, Problem> {
+    fn reader(container: Container, mut bytes: Cow<'a, [u8]>) -> Result<Self, DecodeProblem> {
         if container == Container::Flac {
             // What stands behind the last frame is not of it.
-            let tail = bytes.len().saturating_sub(flac::TAIL);
+            let tail = bytes.len().saturating_sub(flac::TAIL_BYTES);
             if let Some(end) = flac::end(&bytes, &bytes[tail..]) {
                 match &mut bytes {
                     Cow::Borrowed(bytes) => *bytes = &bytes[..tail + end],
@@ -229,7 +229,7 @@ impl<'a> Stream<'a> {
         }
         Ok(Self {
             container,
-            decoder: Decoder::new(&track.parameters)?,
+            decoder: PacketDecoder::new(&track.parameters)?,
             packets: Packets::Reader {
                 reader,
                 track: track.id,
@@ -252,7 +252,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The next packet, and which of its samples are sound; none at the end.
-    pub(super) fn next_unit(&mut self) -> Result<Option<Unit>, Problem> {
+    pub(super) fn next_unit(&mut self) -> Result<Option<TimedPacket>, DecodeProblem> {
         match &mut self.packets {
             Packets::Mpeg {
                 bytes,
@@ -271,7 +271,7 @@ impl<'a> Stream<'a> {
                 let first = (*frame - now.frames.start) as u64 * each;
                 let data = &bytes[frames.at(*frame)];
                 let packet = Packet::new(0, Timestamp::ZERO, Duration::new(each), data);
-                let mut unit = Unit::new(packet, Some(each));
+                let mut unit = TimedPacket::new(packet, Some(each));
                 unit.skip = now.sound.start.clamp(first, first + each) - first;
                 unit.drop = first + each - now.sound.end.clamp(first, first + each);
                 unit.resets = now.is_tagged && first == 0;
@@ -288,7 +288,7 @@ impl<'a> Stream<'a> {
                 };
                 let packet = blocks.packet(&bytes[at]);
                 let whole = packet.dur.get();
-                let mut unit = Unit::new(packet, Some(whole));
+                let mut unit = TimedPacket::new(packet, Some(whole));
                 unit.drop = whole - frames;
                 *next += 1;
                 Ok(Some(unit))
@@ -297,7 +297,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn read(&mut self) -> Result<Option<Unit>, Problem> {
+    fn read(&mut self) -> Result<Option<TimedPacket>, DecodeProblem> {
         let pulled = match &mut self.packets {
             Packets::Reader { ahead, .. } => ahead.take(),
             _ => None,
@@ -320,28 +320,29 @@ impl<'a> Stream<'a> {
         let is_counted = self.ticks.is_none_or(|ticks| ticks == self.rate);
         let unit = match (self.container, self.codec) {
             (_, CODEC_ID_OPUS) => {
-                let total = opus::samples(&packet.data)
-                    .ok_or_else(|| Problem::Damaged("a packet that is not of Opus".to_owned()))?;
+                let total = opus::samples(&packet.data).ok_or_else(|| {
+                    DecodeProblem::Damaged("a packet that is not of Opus".to_owned())
+                })?;
                 let drop = match self.container {
                     Container::Ogg => packet.trim_end.get().min(total),
                     _ if is_last => self.discarded.min(total),
                     _ => 0,
                 };
-                let unit = Unit::new(packet, Some(total));
-                Unit { drop, ..unit }
+                let unit = TimedPacket::new(packet, Some(total));
+                TimedPacket { drop, ..unit }
             }
-            (Container::Adts, _) => Unit::new(packet, Some(1024)),
+            (Container::Adts, _) => TimedPacket::new(packet, Some(1024)),
             (Container::Mp4, CODEC_ID_AAC) => {
                 // How long the last packet lasts says how much of it is sound.
                 let is_short = is_last && is_counted && (1..1024).contains(&sound);
                 let drop = if is_short { 1024 - sound } else { 0 };
-                let unit = Unit::new(packet, Some(1024));
-                Unit { drop, ..unit }
+                let unit = TimedPacket::new(packet, Some(1024));
+                TimedPacket { drop, ..unit }
             }
             (Container::Flac | Container::Ogg, _) => {
                 let (skip, drop) = (packet.trim_start.get(), packet.trim_end.get());
-                let unit = Unit::new(packet, Some(whole));
-                Unit { skip, drop, ..unit }
+                let unit = TimedPacket::new(packet, Some(whole));
+                TimedPacket { skip, drop, ..unit }
             }
             // Durations there are not exact, or not there.
             (_, codec) => {
@@ -350,15 +351,15 @@ impl<'a> Stream<'a> {
                 let is_base = codec == CODEC_ID_VORBIS && self.passed == 0;
                 self.passed += 1;
                 let skip = if is_base { u64::MAX } else { 0 };
-                let unit = Unit::new(packet, None);
-                Unit { skip, drop, ..unit }
+                let unit = TimedPacket::new(packet, None);
+                TimedPacket { skip, drop, ..unit }
             }
         };
         Ok(Some(unit))
     }
 
     /// The next packet of the track.
-    fn pull(&mut self) -> Result<Option<Packet>, Problem> {
+    fn pull(&mut self) -> Result<Option<Packet>, DecodeProblem> {
         loop {
             let Packets::Reader { reader, track, .. } = &mut self.packets else {
                 return Ok(None);
@@ -387,37 +388,37 @@ impl<'a> Stream<'a> {
     }
 
     /// Goes on with the next of several files that were joined.
-    fn chain(&mut self) -> Result<(), Problem> {
+    fn chain(&mut self) -> Result<(), DecodeProblem> {
         let Packets::Reader { reader, track, .. } = &mut self.packets else {
             return Ok(());
         };
         let next = Track::of(reader.as_ref())?;
         let (rate, channels, lead) = form(&next.parameters)?;
         if (rate, channels, next.parameters.codec) != (self.rate, self.channels, self.codec) {
-            return Err(Problem::Unsupported(
+            return Err(DecodeProblem::Unsupported(
                 "several recordings of different forms behind one another".to_owned(),
             ));
         }
         *track = next.id;
-        self.decoder = Decoder::new(&next.parameters)?;
+        self.decoder = PacketDecoder::new(&next.parameters)?;
         self.lead = lead;
         Ok(())
     }
 
     /// FLAC's frames are numbered: one whose checksum is wrong is passed over by the reader and missed here.
-    fn in_order(&mut self, packet: &Packet) -> Result<(), Problem> {
+    fn in_order(&mut self, packet: &Packet) -> Result<(), DecodeProblem> {
         let begins = u64::try_from(packet.pts.get()).unwrap_or_default();
         let expected = *self.first.get_or_insert(begins) + self.passed;
         self.passed += packet.block_dur().get();
         if begins > expected {
             let seconds = expected as f64 / f64::from(self.rate);
-            return Err(Problem::Damaged(format!(
+            return Err(DecodeProblem::Damaged(format!(
                 "the checksum of a frame is wrong at {seconds:.2} s ({} samples)",
                 begins - expected
             )));
         }
         if begins < expected {
-            return Err(Problem::Unsupported(
+            return Err(DecodeProblem::Unsupported(
                 "several recordings of FLAC behind one another".to_owned(),
             ));
         }
@@ -425,7 +426,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Decodes `unit`, the last that was given.
-    pub(super) fn decode(&mut self, unit: &Unit) -> Result<(), Problem> {
+    pub(super) fn decode(&mut self, unit: &TimedPacket) -> Result<(), DecodeProblem> {
         if unit.resets {
             self.decoder.reset();
         }
@@ -439,11 +440,15 @@ impl<'a> Stream<'a> {
     }
 
     /// The samples of `unit` that are sound. `decoded` says that it was decoded, and its samples are counted anew.
-    pub(super) fn sound(&mut self, unit: &Unit, decoded: bool) -> Result<Range<u64>, Problem> {
+    pub(super) fn sound(
+        &mut self,
+        unit: &TimedPacket,
+        decoded: bool,
+    ) -> Result<Range<u64>, DecodeProblem> {
         let held = self.planes.first().map_or(0, Vec::len) as u64;
         let total = match (unit.total, decoded) {
             (Some(total), true) if total != held => {
-                return Err(Problem::Damaged(format!(
+                return Err(DecodeProblem::Damaged(format!(
                     "a packet that says it has {total} samples has {held}"
                 )));
             }
@@ -470,10 +475,10 @@ impl<'a> Stream<'a> {
     }
 
     /// Whether there may be `frames` samples: what FLAC's header says is what manifests are made of.
-    pub(super) fn within(&self, frames: u64) -> Result<(), Problem> {
+    pub(super) fn within(&self, frames: u64) -> Result<(), DecodeProblem> {
         match (self.container, self.announced) {
             (Container::Flac, Some(announced @ 1..)) if announced < frames => {
-                Err(Problem::Malformed(format!(
+                Err(DecodeProblem::Malformed(format!(
                     "its header announces {announced} samples and it holds more"
                 )))
             }
@@ -482,22 +487,22 @@ impl<'a> Stream<'a> {
     }
 
     /// The stream has ended after `frames` samples: whether it was meant to.
-    pub(super) fn finish(&self, frames: u64) -> Result<(), Problem> {
+    pub(super) fn finish(&self, frames: u64) -> Result<(), DecodeProblem> {
         if let (Container::Flac, Some(announced)) = (self.container, self.announced)
             && frames < announced
         {
-            return Err(Problem::Damaged(format!(
+            return Err(DecodeProblem::Damaged(format!(
                 "its header announces {announced} samples, and {frames} can be read: its last frames are damaged or \
                  missing"
             )));
         }
         if !self.ends {
-            return Err(Problem::Malformed(
+            return Err(DecodeProblem::Malformed(
                 "it was cut short: its last page is not marked as the last".to_owned(),
             ));
         }
         if frames == 0 {
-            return Err(Problem::NoSamples);
+            return Err(DecodeProblem::NoSamples);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::{BEGIN_WORD, END_WORD, NgramModel};
 
 /// Probabilities of single words sum to no more than this, but for what their digits leave out.
-const MOST_MASS: f64 = 1.05;
+const MAX_PROBABILITY_SUM: f64 = 1.05;
 
 /// A sentence for each of it.
 pub(super) fn of_words(model: &NgramModel) -> Vec<String> {
@@ -29,7 +29,7 @@ pub(super) fn of_words(model: &NgramModel) -> Vec<String> {
         .filter(|&(word, _)| Some(word) != begin)
         .map(|(_, &log)| 10f64.powf(f64::from(log)))
         .sum();
-    if mass > MOST_MASS {
+    if mass > MAX_PROBABILITY_SUM {
         remarks.push(format!(
             "the probabilities of the 1-grams sum to {mass:.2} and not to 1: perplexities are lower than they should be"
         ));

@@ -1,7 +1,7 @@
 //! Files of language models that are no ARPA files, by their first bytes, and how to make one of them.
 
 /// Bytes from the start that tell what a file is.
-pub(super) const LOOKED_AT: u64 = 64;
+pub(super) const SNIFF_BYTES: u64 = 64;
 
 /// A form of language models that is not read.
 pub(super) struct Foreign {

@@ -13,7 +13,7 @@ use super::AudioError;
 
 /// What went wrong, before it has a path.
 #[derive(Debug)]
-pub(super) enum Problem {
+pub(super) enum DecodeProblem {
     Malformed(String),
     Damaged(String),
     Unsupported(String),
@@ -25,7 +25,7 @@ pub(super) enum Problem {
     NoChannel { channel: u16, channels: u16 },
 }
 
-impl Problem {
+impl DecodeProblem {
     pub(super) fn of(self, path: &Path) -> AudioError {
         let path = path.to_owned();
         match self {
@@ -46,7 +46,7 @@ impl Problem {
     }
 }
 
-impl From<Error> for Problem {
+impl From<Error> for DecodeProblem {
     fn from(error: Error) -> Self {
         match error {
             Error::Unsupported(what) => Self::Unsupported(format!("its form ({what})")),
@@ -64,7 +64,9 @@ thread_local! {
 }
 
 /// Runs `work`; a panic in it is a damaged file, and is told by nobody else.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+pub(super) fn guarded<T>(
+    work: impl FnOnce() -> Result<T, DecodeProblem>,
+) -> Result<T, DecodeProblem> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let before = panic::take_hook();
@@ -78,5 +80,9 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T,
     // What `work` changes is not used again after an error.
     let result = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(outer);
-    result.unwrap_or_else(|_| Err(Problem::Damaged("the decoder gave up on it".to_owned())))
+    result.unwrap_or_else(|_| {
+        Err(DecodeProblem::Damaged(
+            "the decoder gave up on it".to_owned(),
+        ))
+    })
 }
