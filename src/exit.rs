@@ -8,7 +8,7 @@ use std::{
 
 use speech::error_class::{Class, Classify};
 
-use crate::{output, signals::Signal};
+use crate::signals::Signal;
 
 /// What the verbs themselves find wrong; the crates below have errors of their own.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,12 @@ impl Error {
         self.cause.chain()
     }
 
-    const fn exit_code(&self) -> u8 {
+    /// The exit code of a program that ends with this.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    const fn code(&self) -> u8 {
         match self.ending {
             ProgramEnd::Error(Class::Training) => 1,
             ProgramEnd::Error(Class::Usage) => 2,
@@ -96,13 +101,12 @@ impl Error {
         }
     }
 
-    /// Names the error on standard error and gives its exit code.
-    pub fn report(&self) -> ExitCode {
+    /// What standard error says of it.
+    pub fn message(&self) -> String {
         match self.ending {
-            ProgramEnd::Signal(_) => output::message(&self.to_string()),
-            ProgramEnd::Error(_) => output::message(&format!("error: {self}")),
+            ProgramEnd::Signal(_) => self.to_string(),
+            ProgramEnd::Error(_) => format!("error: {self}"),
         }
-        ExitCode::from(self.exit_code())
     }
 }
 

@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     let done = log::start(args.log_level()).map_err(exit::Error::from);
     let code = match done.and_then(|()| verbs::run(args.verb)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => {
+            output::message(&error.message());
+            error.exit_code()
+        }
     };
     log::finish();
     output::finish();

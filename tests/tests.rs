@@ -25,6 +25,8 @@ mod evaluate;
 mod fetch;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/import_graph.rs"]
+mod import_graph;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/kinds.rs"]

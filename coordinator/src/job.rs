@@ -15,7 +15,7 @@ use speech::{
     features::FeaturesConfig,
     front_end::FrontEnd,
     model::{Head, ModelConfig},
-    recipe::Normalize,
+    objective::Normalize,
     strict::{self, StrictError},
     synth::SyntheticConfig,
     text::TextConfig,

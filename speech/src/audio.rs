@@ -18,6 +18,7 @@ mod blocks;
 mod chunked;
 mod codec;
 mod coded;
+mod container;
 mod decode_problem;
 mod error;
 mod file_type;

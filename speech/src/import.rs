@@ -31,6 +31,7 @@ pub mod kaldi;
 mod librispeech;
 mod list;
 pub mod ljspeech;
+mod measure;
 mod speech_commands;
 
 pub use draft::UtteranceDraft;
@@ -272,7 +273,7 @@ pub fn read(
         .par_iter_mut()
         .for_each(UtteranceDraft::find_form);
     found.survey(source);
-    draft::measure(found, options)
+    measure::measure(found, options)
 }
 
 #[cfg(test)]

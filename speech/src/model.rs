@@ -13,9 +13,9 @@ pub use config::{
     Activation, ConvConfig, Head, ModelConfig, ModelConfigError, ModelKind, Pooling, ResidualConfig,
 };
 pub use layer::{
-    AveragePool, Cell, Convolution, DirectionRanges, Layer, LayerSpec, NORM_EPSILON, Recurrent,
+    AveragePool, Cell, Convolution, DirectionRanges, Layer, LayerSpec, NORM_EPSILON, Per, Recurrent,
 };
-pub use summary::{Per, Row};
+pub use summary::Row;
 
 use serde::{Deserialize, Serialize};
 

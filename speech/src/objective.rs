@@ -1,10 +1,22 @@
 //! What the training of a model aims at, beside the likelihood of the transcripts: smoothed targets and
 //! classes of unequal weight. It decides what an utterance weighs, and does not depend on losses.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::recipe::Normalize;
+/// What a gradient summed over utterances is divided by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// The number of utterances.
+    #[default]
+    Utterances,
+    /// The number of frames, as the model sees them.
+    Frames,
+    /// The number of labels in the transcripts.
+    Labels,
+}
 
 /// What is summed over utterances, and by what the sum is divided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

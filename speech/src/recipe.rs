@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::features::{FeaturesConfig, Normalization};
 use crate::front_end::{FrontEnd, FrontEndError, GlobalStats};
 use crate::model::{Head, ModelConfig, ModelConfigError, ModelSpec};
-use crate::objective::{Objective, ObjectiveError};
+use crate::objective::{Normalize, Objective, ObjectiveError};
 use crate::text::{TextConfig, TextConfigError, UnitKind, Units, Vocabulary, class_label};
 use crate::{
     augment::{AugmentConfig, AugmentError},
@@ -36,19 +36,6 @@ pub struct Recipe {
     pub label_smoothing: f64,
     pub class_weights: Vec<f64>,
     pub seed: u64,
-}
-
-/// What a gradient summed over utterances is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Normalize {
-    /// The number of utterances.
-    #[default]
-    Utterances,
-    /// The number of frames, as the model sees them.
-    Frames,
-    /// The number of labels in the transcripts.
-    Labels,
 }
 
 /// What is wrong with a recipe.

@@ -20,7 +20,7 @@ fn dependencies(member: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn sources(folder: &Path) -> Vec<PathBuf> {
+pub fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -34,7 +34,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Where the project's crates lie; the program itself at the root.
-const MEMBERS: [&str; 7] = [
+pub const MEMBERS: [&str; 7] = [
     "",
     "proto",
     "simd",

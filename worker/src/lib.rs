@@ -9,7 +9,7 @@
 //! use speech::{
 //!     features::Features,
 //!     model::{ModelConfig, ModelSpec},
-//!     recipe::Normalize,
+//!     objective::Normalize,
 //! };
 //! use worker::{
 //!     compute::{Compute, DeviceChoice},

@@ -14,7 +14,7 @@ use super::mixing::Mixer;
 use super::packet_stream::PacketStream;
 use super::{Audio, AudioError, AudioInfo, DecodedAudio, is_amplitude};
 
-pub(super) use super::track::Container;
+pub(super) use super::container::Container;
 
 /// Largest file: it is held in memory.
 pub(super) const MAX_DECODED_BYTES: u64 = 2 << 30;

@@ -19,9 +19,10 @@ use symphonia::core::units::{Duration, Timestamp};
 
 use super::adpcm::Adpcm;
 use super::codec::{PacketDecoder, form};
+use super::container::Container;
 use super::decode_problem::DecodeProblem;
 use super::mpeg::{self, Frames};
-use super::track::{Container, Track, open};
+use super::track::{Track, open};
 use super::{flac, mp4, ogg, opus, webm};
 
 /// A packet, and which of its samples are sound.

@@ -11,26 +11,10 @@ use symphonia::default::formats::{
     AdtsReader, CafReader, FlacReader, IsoMp4Reader, MkvReader, OggReader,
 };
 
-use super::adpcm::Adpcm;
+use super::container::Container;
 use super::decode_problem::DecodeProblem;
 use super::mp4;
 use super::unsupported;
-
-/// What a file is taken apart as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Container {
-    Flac,
-    Mpeg,
-    /// AAC in frames of its own.
-    Adts,
-    Ogg,
-    Mp4,
-    Matroska,
-    /// With something else than plain samples in it.
-    Caf,
-    /// Blocks, from the first byte on.
-    Adpcm(Adpcm),
-}
 
 /// What is decoded of a track.
 pub(super) struct Track {

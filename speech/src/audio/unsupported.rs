@@ -1,6 +1,6 @@
 //! The names of forms of sound that are not read, from what stands in their containers.
 
-use super::track::Container;
+use super::container::Container;
 use super::{mp4, ogg};
 
 /// What is in the file, if nothing in it is read; `movie` is the track of an MP4 file.

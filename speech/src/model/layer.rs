@@ -5,8 +5,14 @@
 use std::ops::Range;
 
 use super::config::{Activation, ModelConfig};
-use super::summary::Per;
 use super::{Initializer, ParameterSpec};
+
+/// What a layer computes a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    Frame,
+    Utterance,
+}
 
 /// A step of the way from features to outputs. Tensors are rows: of frames before the pooling, of
 /// utterances after it.

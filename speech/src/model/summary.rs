@@ -1,15 +1,8 @@
 //! What a model's layers cost: parameters, and multiply-adds for each row they compute. It does not
 //! depend on how it is shown.
 
-use super::layer::{Layer, LayerSpec};
+use super::layer::{Layer, LayerSpec, Per};
 use super::{ModelSpec, Recurrent};
-
-/// What a layer computes a row for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Per {
-    Frame,
-    Utterance,
-}
 
 /// A layer as a summary shows it.
 #[derive(Clone, Debug, PartialEq)]

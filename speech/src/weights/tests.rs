@@ -9,7 +9,8 @@ use super::*;
 use crate::augment::AugmentConfig;
 use crate::features::FeaturesConfig;
 use crate::model::{Head, ModelConfig};
-use crate::recipe::{Normalize, Recipe};
+use crate::objective::Normalize;
+use crate::recipe::Recipe;
 use crate::text::{TextConfig, Vocabulary};
 
 fn recipe() -> Recipe {

@@ -8,8 +8,8 @@ use burn::tensor::Device;
 use speech::{
     features::Features,
     model::{Head, ModelConfig, ModelSpec, Per},
+    objective::Normalize,
     random::Stream,
-    recipe::Normalize,
 };
 
 use crate::{

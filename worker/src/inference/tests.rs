@@ -7,7 +7,7 @@ use speech::{
     augment::AugmentConfig,
     features::FeaturesConfig,
     model::{ModelConfig, Pooling},
-    recipe::Normalize,
+    objective::Normalize,
     text::TextConfig,
 };
 

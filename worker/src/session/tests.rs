@@ -20,7 +20,8 @@ use speech::{
     error_class::{Class, Classify as _},
     features::{Features, FeaturesConfig},
     model::ModelConfig,
-    recipe::{Normalize, Recipe},
+    objective::Normalize,
+    recipe::Recipe,
     text::{TextConfig, Vocabulary},
 };
 use tokio::{

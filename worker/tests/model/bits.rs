@@ -49,7 +49,7 @@ fn dropout_follows_the_seed_and_the_place_of_the_micro_batch() {
                 step,
                 index,
             };
-            worker::gradient::gradient(&network, &micro, speech::recipe::Normalize::Frames, seed)
+            worker::gradient::gradient(&network, &micro, speech::objective::Normalize::Frames, seed)
                 .expect("a batch that fits")
         };
         assert_eq!(at(1, 2, 3), at(1, 2, 3));

@@ -6,7 +6,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use speech::features::Features;
 use speech::model::{Head, ModelConfig, ModelSpec, Pooling};
-use speech::recipe::Normalize;
+use speech::objective::Normalize;
 use worker::compute::Compute;
 use worker::gradient::{MicroBatch, gradient};
 use worker::loss::{Example, losses};

@@ -11,8 +11,8 @@ mod stream;
 
 use speech::features::Features;
 use speech::model::{Head, ModelConfig, ModelSpec, Pooling};
+use speech::objective::Normalize;
 use speech::random::Stream;
-use speech::recipe::Normalize;
 use worker::compute::{Compute, ComputeError, DeviceChoice};
 use worker::gradient::{MicroBatch, MicroGradient, gradient};
 use worker::network::Network;

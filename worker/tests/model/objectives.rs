@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 use speech::model::{Head, ModelConfig};
+use speech::objective::Normalize;
 use speech::objective::Objective;
 use speech::random::Stream;
-use speech::recipe::Normalize;
 use worker::gradient::{MicroBatch, gradient};
 use worker::loss::{Example, training_losses};
 

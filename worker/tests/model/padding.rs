@@ -2,8 +2,8 @@
 
 use speech::features::Features;
 use speech::model::{Head, ModelConfig};
+use speech::objective::Normalize;
 use speech::random::Stream;
-use speech::recipe::Normalize;
 use worker::compute::Compute;
 use worker::gradient::{GradientError, MicroBatch, gradient};
 use worker::network::outputs::{NetworkError, log_probs};
