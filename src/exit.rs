@@ -162,9 +162,9 @@ mod tests {
             };
             Err::<(), _>(error).context("the lexicon").unwrap_err()
         };
-        assert_eq!(read(io::ErrorKind::NotFound).exit_code(), 78);
+        assert_eq!(read(io::ErrorKind::NotFound).code(), 78);
         let full = read(io::ErrorKind::StorageFull);
-        assert_eq!(full.exit_code(), 75);
+        assert_eq!(full.code(), 75);
         let told = full.to_string();
         assert!(
             told.starts_with("the lexicon: ") && told.contains("words.txt"),
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_coordinator_that_cannot_have_its_address_yet_is_worth_a_retry() {
         use coordinator::server::StartError;
-        let number = |error: StartError| Error::from(error).exit_code();
+        let number = |error: StartError| Error::from(error).code();
         let taken = "127.0.0.1:7700".parse().unwrap();
         assert_eq!(number(StartError::InUse(taken)), 75);
         assert_eq!(number(StartError::Plaintext(taken)), 78);

@@ -2,7 +2,6 @@
 //! seed. It is what every worker is given and what a trained model is kept with. It decides whether
 //! the parts fit each other, and does not depend on weights, optimizers and where the audio lies.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -3,16 +3,11 @@
 
 use std::sync::Arc;
 
-use proto::contribution::Digest;
-
 use super::{
     CacheConfig, CacheError,
     memory::{Memory, Weighed},
-    prepared::{FeatureFiles, Prepared},
+    prepared::{FeatureFiles, FeatureKey, Prepared},
 };
-
-/// Names features: BLAKE3 of the front end's settings and of the audio's bytes.
-pub(crate) type FeatureKey = Digest;
 
 #[derive(Debug)]
 pub(crate) struct FeatureCache {

@@ -6,7 +6,10 @@ use std::{fs, io, sync::Arc};
 use proto::contribution::Digest;
 use speech::features::Features;
 
-use super::{CacheConfig, CacheError, features::FeatureKey, folder::Folder};
+use super::{CacheConfig, CacheError, folder::Folder};
+
+/// Names features: BLAKE3 of the front end's settings and of the audio's bytes.
+pub(crate) type FeatureKey = Digest;
 
 /// What is kept of an utterance.
 #[derive(Debug)]
