@@ -126,7 +126,7 @@ pub struct Verify {
     /// Seed of the fault schedule, or of the first random job; job K of them is drawn with SEED + K.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How long chaos stops a worker.
+    /// How long the fault schedule suspends a worker (SIGSTOP).
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub stop: u64,
     /// Where the workers compute.
@@ -278,7 +278,7 @@ pub struct Synthesize {
     /// Speakers of the held-out utterances.
     #[arg(long, value_name = "N")]
     pub valid_speakers: Option<usize>,
-    /// Another one gives another corpus.
+    /// Seed of the random numbers that the corpus is drawn with.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     #[arg(long, value_name = "HZ")]

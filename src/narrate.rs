@@ -18,7 +18,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
         Event::Started {
             generation,
             resumed_from: Some(file),
-        } => format!("goes on from {file} (generation {generation})"),
+        } => format!("resumed: goes on from {file} (generation {generation})"),
         Event::JobChanged {
             changes,
             bit_identity,
@@ -27,10 +27,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
                 true => "",
                 false => "; the run no longer promises the same bits as an undisturbed one",
             };
-            format!(
-                "the job is another from here on: {}{promise}",
-                listed(changes)
-            )
+            format!("the job was changed: {}{promise}", listed(changes))
         }
         Event::CheckpointDamaged { reason } => reason.clone(),
         Event::Prepared {
@@ -82,7 +79,10 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
         } => format!("worker {} joined ({})", escape(name), escape(compute_class)),
         Event::WorkerLeft { name, .. } => format!("worker {} left", escape(name)),
         Event::WorkerLost { name, .. } => {
-            format!("worker {} was lost: not heard of too long", escape(name))
+            format!(
+                "worker {} was lost: no heartbeat came in time",
+                escape(name)
+            )
         }
         Event::Waiting { reason } => format!("waits for {}", escape(reason)),
         Event::Unaudited => {
@@ -91,7 +91,9 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
                 .to_owned()
         }
         Event::LeaseExpired { worker, node } => {
-            format!("worker {worker} kept node {node} too long; it is given to others")
+            format!(
+                "the lease of worker {worker} for node {node} expired; another worker gets the node"
+            )
         }
         Event::GivenBack {
             worker,
@@ -104,7 +106,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
                 more => format!(" (after {more} other returns)"),
             };
             format!(
-                "worker {worker} gave node {node} back{before}: {}",
+                "worker {worker} returned node {node} undone{before}: {}",
                 escape(reason)
             )
         }
@@ -114,11 +116,11 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             utterances,
             reason,
         } => format!(
-            "micro-batch {micro_batch} ({}) is left out by worker {worker}: {}",
+            "micro-batch {micro_batch} ({}) was skipped by worker {worker}: {}",
             escape(&utterances.join(", ")),
             escape(reason)
         ),
-        Event::StepSkipped { reason } => format!("the step is skipped: {reason}"),
+        Event::StepSkipped { reason } => format!("the training step was skipped: {reason}"),
         Event::Differed {
             node,
             first,
@@ -126,18 +128,20 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             late,
         } => {
             let doubt = match late {
-                true => "; the step was over, so that nobody can say who is wrong",
-                false => "; others are asked",
+                true => "; the step was over, so that the wrong one cannot be found",
+                false => "; other workers compute it too",
             };
             format!("workers {first} and {second} gave different bits for node {node}{doubt}")
         }
         Event::WorkerQuarantined { name, node, .. } => {
             format!(
-                "worker {} gave wrong bits for node {node} and gets no more work",
+                "worker {} is quarantined: it gave wrong bits for node {node} and gets no more work",
                 escape(name)
             )
         }
-        Event::StepRestarted => "the step begins again, without the worker in doubt".to_owned(),
+        Event::StepRestarted => {
+            "the training step starts again, without the quarantined worker".to_owned()
+        }
         Event::Evaluated {
             epoch,
             loss,
@@ -150,10 +154,10 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             format!("epoch {epoch}: {}{loss}{best}", score(found, synthetic))
         }
         Event::RateLowered { factor } => {
-            format!("no better for long: the learning rate falls to {factor} of its course")
+            format!("no improvement: learning rate × {factor}")
         }
         Event::StoppedEarly { epoch, best_epoch } => {
-            format!("ends after epoch {epoch}: none since epoch {best_epoch} was better")
+            format!("early stopping after epoch {epoch}: epoch {best_epoch} is still the best")
         }
         Event::Chosen {
             epochs,
@@ -218,8 +222,8 @@ pub fn score(score: &Score, synthetic: bool) -> String {
 pub fn of_epochs(epochs: &[u64]) -> String {
     let listed: Vec<String> = epochs.iter().map(u64::to_string).collect();
     match listed.as_slice() {
-        [only] => format!("that of epoch {only}"),
-        _ => format!("the mean of epochs {}", listed.join(", ")),
+        [only] => format!("the weights of epoch {only}"),
+        _ => format!("the mean of the weights of epochs {}", listed.join(", ")),
     }
 }
 

@@ -52,7 +52,7 @@ pub struct WorkerArgs {
     /// a folder among the temporary files where that cannot be written.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Never read audio where the coordinator does: have it sent.
+    /// Never read audio files that the coordinator names: have their bytes sent.
     #[arg(long)]
     pub no_shared_files: bool,
     /// Give up when the coordinator cannot be reached, or has been stopped, for so long.

@@ -153,9 +153,7 @@ fn text(evaluation: &Evaluation) -> String {
     for (name, rate) in std::iter::once((named, &details.all)).chain(characters) {
         if let Some(interval) = rate.interval {
             let (low, high) = (percent(interval.low), percent(interval.high));
-            lines.push(format!(
-                "{name} lies between {low} and {high} in 95 of 100 such sets"
-            ));
+            lines.push(format!("{name} 95 % confidence interval: {low} to {high}"));
         }
     }
     let rates = |title: &str, rates: &[Rate]| {
