@@ -92,10 +92,10 @@ impl Contribution {
         self.merge_by(right, |left, right| wire.add(left, &right))
     }
 
-    /// The same, with the vectors left to `add`: [`Wire::add`] on all their elements.
+    /// [`Contribution::merge`], with the vectors left to `add`: [`Wire::add`] on all their elements.
     ///
     /// # Panics
-    /// Likewise.
+    /// As [`Contribution::merge`] does.
     #[must_use]
     pub fn merge_by(mut self, right: Self, add: impl FnOnce(&mut [f32], Vec<f32>)) -> Self {
         self.sum = match (self.sum, right.sum) {

@@ -134,7 +134,7 @@ struct Passed {
 /// The first half of [`gradient`].
 ///
 /// # Errors
-/// Likewise.
+/// As [`gradient`].
 pub fn forward<'a>(
     network: &'a Network,
     micro: &'a MicroBatch<'a>,

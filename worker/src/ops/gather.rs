@@ -22,14 +22,14 @@ pub(crate) fn apply(implementation: Implementation, x: Tensor<2>, gather: RowGat
     dispatch!(implementation, x, gather)
 }
 
-/// Which units are added up to which.
+/// Which units of some rows are added up to which units of the result, with which weights.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RowGather {
     /// Values of a unit.
     pub unit: usize,
     /// Rows and units of a row of the result.
     pub shape: [usize; 2],
-    /// The same of what is mixed.
+    /// Rows and units of a row of the source.
     pub source_shape: [usize; 2],
     /// For each unit of the result where its sources begin, and the number of all.
     pub begins: Vec<u32>,
@@ -149,7 +149,7 @@ impl RowGather {
         gather
     }
 
-    /// From the gradient of the result to that of what was mixed: each unit's takers in their order.
+    /// From the gradient of the result to that of the source: the units that took each of the source's, in their order.
     pub(crate) fn transposed(&self) -> Self {
         let units = self.source_shape[0] * self.source_shape[1];
         let mut begins = vec![0u32; units + 1];

@@ -61,7 +61,7 @@ fn needed(spec: &ModelSpec, layers: &[Row], kind: PassKind, frames: u64) -> u64 
         _ => 0,
     };
     let between = match kind {
-        // All of them are kept for the way back.
+        // All of them are kept for the backward pass.
         PassKind::Gradient => weighty.fold(0, u64::saturating_add),
         PassKind::Evaluation => weighty.max().unwrap_or(0),
     };

@@ -21,7 +21,7 @@ impl<const TANH: bool> CellPass for Forward<'_, TANH> {
     }
 }
 
-/// The sum's gradient, from what was made of it.
+/// The gradient of the pre-activation, given that of the output.
 pub(super) struct Backward<'a, const TANH: bool>(pub CellStepBackward<'a>);
 
 impl<const TANH: bool> CellPass for Backward<'_, TANH> {
