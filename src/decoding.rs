@@ -64,15 +64,17 @@ pub fn set(model: &mut Model, typed: &args::DecodingArgs, max_bad: MaxBad) -> Re
     });
     let is_none = |path: &Path| path == Path::new("none");
     if let Some(path) = lm {
-        bundle.language_model = match is_none(path) {
-            true => None,
-            false => Some(Arc::new(NgramModel::read(path)?)),
+        bundle.language_model = if is_none(path) {
+            None
+        } else {
+            Some(Arc::new(NgramModel::read(path)?))
         };
     }
     if let Some(path) = lexicon {
-        bundle.lexicon = match is_none(path) {
-            true => None,
-            false => Some(Lexicon::read(path)?),
+        bundle.lexicon = if is_none(path) {
+            None
+        } else {
+            Some(Lexicon::read(path)?)
         };
     }
     let config = &mut bundle.config;

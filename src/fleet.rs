@@ -336,9 +336,10 @@ async fn watch(
     };
     let Ok(status) = status else { return };
     let unexpected = *orders.borrow() == FleetCommand::Work && !status.success();
-    let done = match unexpected {
-        true => done(jobs, &name).await,
-        false => None,
+    let done = if unexpected {
+        done(jobs, &name).await
+    } else {
+        None
     };
     let _ = signs.send(Sign::Ended {
         worker,

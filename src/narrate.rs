@@ -23,9 +23,10 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             changes,
             bit_identity,
         } => {
-            let promise = match bit_identity {
-                true => "",
-                false => "; the run no longer promises the same bits as an undisturbed one",
+            let promise = if *bit_identity {
+                ""
+            } else {
+                "; the run no longer promises the same bits as an undisturbed one"
             };
             format!("the job was changed: {}{promise}", listed(changes))
         }
@@ -127,9 +128,10 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
             second,
             late,
         } => {
-            let doubt = match late {
-                true => "; the step was over, so that the wrong one cannot be found",
-                false => "; other workers compute it too",
+            let doubt = if *late {
+                "; the step was over, so that the wrong one cannot be found"
+            } else {
+                "; other workers compute it too"
             };
             format!("workers {first} and {second} gave different bits for node {node}{doubt}")
         }

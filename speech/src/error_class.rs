@@ -26,9 +26,10 @@ pub trait Classify {
 
 impl Classify for io::Error {
     fn class(&self) -> Class {
-        match may_pass(self) {
-            true => Class::Infrastructure,
-            false => Class::Data,
+        if may_pass(self) {
+            Class::Infrastructure
+        } else {
+            Class::Data
         }
     }
 }

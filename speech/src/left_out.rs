@@ -207,9 +207,10 @@ impl LeftOut {
     /// When more are left out than `bound` allows: of those whose data are at fault, or where the bound was set
     /// explicitly, of all.
     pub fn check(&self, bound: MaxBad) -> Result<(), TooManyLeftOut> {
-        let counted = match bound.is_default() {
-            true => self.bad(),
-            false => self.utterances,
+        let counted = if bound.is_default() {
+            self.bad()
+        } else {
+            self.utterances
         };
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         bound
@@ -244,9 +245,10 @@ fn named(examples: &[Example]) -> String {
         .take(NAMED_EXAMPLES)
         .map(|one| format!("{:?}: {}", one.utterance, escape(&one.reason)))
         .collect();
-    match named.is_empty() {
-        true => String::new(),
-        false => format!(". The first: {}", named.join("; ")),
+    if named.is_empty() {
+        String::new()
+    } else {
+        format!(". The first: {}", named.join("; "))
     }
 }
 

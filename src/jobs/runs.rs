@@ -182,9 +182,10 @@ fn fit(changes: &[(changes::Change, changes::Effect)]) -> Fit {
     if changes.iter().any(|(_, effect)| effect.ends_promise()) {
         return Fit::Changed;
     }
-    match changes.iter().all(|(_, effect)| effect.is_same_job()) {
-        true => Fit::Same,
-        false => Fit::Length,
+    if changes.iter().all(|(_, effect)| effect.is_same_job()) {
+        Fit::Same
+    } else {
+        Fit::Length
     }
 }
 

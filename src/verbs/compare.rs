@@ -267,9 +267,10 @@ fn text(comparison: &Comparison) -> String {
             TestName::MatchedPairs => "matched pairs",
             TestName::Mcnemar => "McNemar",
         };
-        let verdict = match comparison.significant {
-            true => "more than chance, at 5 %",
-            false => "no more than chance, at 5 %",
+        let verdict = if comparison.significant {
+            "more than chance, at 5 %"
+        } else {
+            "no more than chance, at 5 %"
         };
         lines.push(format!("p = {:.4} ({name}): {verdict}", test.p_value));
     }

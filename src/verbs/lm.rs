@@ -153,9 +153,10 @@ fn like(path: Option<&Path>) -> Result<Option<TextConfig>> {
     let Some(path) = path else {
         return Ok(None);
     };
-    let text = match path.is_dir() {
-        true => model_folder::recipe(path)?.text,
-        false => file::read(path, &[])?.text,
+    let text = if path.is_dir() {
+        model_folder::recipe(path)?.text
+    } else {
+        file::read(path, &[])?.text
     };
     Ok(Some(text))
 }

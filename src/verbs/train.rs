@@ -107,9 +107,10 @@ async fn lead(
     })
     .context("cannot start the workers")?;
     let mut progress = ProgressView::new(plan.job.train.epochs);
-    let since = match plan.is_fresh() {
-        true => Since::FirstLine,
-        false => Since::CurrentStart,
+    let since = if plan.is_fresh() {
+        Since::FirstLine
+    } else {
+        Since::CurrentStart
     };
     let ended = tokio::select! {
         ended = watch(&mut jobs, &id, since, &mut fleet, &mut progress, signals) => ended,

@@ -73,9 +73,10 @@ impl Common {
             return Err(input.malformed("it has zero channels"));
         }
         let bits = u16::from_be_bytes([chunk[6], chunk[7]]);
-        let kind = match is_compressed && size >= 22 {
-            true => input.array::<4>(at + 18)?,
-            false => *b"NONE",
+        let kind = if is_compressed && size >= 22 {
+            input.array::<4>(at + 18)?
+        } else {
+            *b"NONE"
         };
         let bytes = bits.div_ceil(8);
         let integer = |bytes, order| SampleEncoding::Integer { bytes, order };

@@ -53,9 +53,12 @@ fn begins(list: &[u8]) -> Option<u64> {
     let size = if is_long { 20 } else { 12 };
     let count = u32_at(list, 4)? as usize;
     let edits = list.get(8..)?.chunks_exact(size).take(count);
-    let times = edits.map(|edit| match is_long {
-        true => Some(i64::from(u32_at(edit, 8)?) << 32 | i64::from(u32_at(edit, 12)?)),
-        false => Some(i64::from(u32_at(edit, 4)? as i32)),
+    let times = edits.map(|edit| {
+        if is_long {
+            Some(i64::from(u32_at(edit, 8)?) << 32 | i64::from(u32_at(edit, 12)?))
+        } else {
+            Some(i64::from(u32_at(edit, 4)? as i32))
+        }
     });
     // -1 is an edit of nothing, silence before the sound.
     times.flatten().find_map(|time| u64::try_from(time).ok())

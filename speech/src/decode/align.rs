@@ -30,9 +30,10 @@ fn spans_within(
     let frames = rows.len() / classes.max(1);
     let states = 2 * labels.len() + 1;
     let mut best = start(rows.get(..classes)?, labels);
-    let block = match frames.saturating_mul(states) <= max_bytes {
-        true => frames,
-        false => (frames as f64).sqrt().ceil() as usize,
+    let block = if frames.saturating_mul(states) <= max_bytes {
+        frames
+    } else {
+        (frames as f64).sqrt().ceil() as usize
     };
     // From which state each was reached in the frames of a block: so many below.
     let mut backpointers = vec![0u8; block * states];

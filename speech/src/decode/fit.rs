@@ -72,9 +72,10 @@ impl DecoderBundle {
         let (mut fits, mut lost) = (Vec::new(), Vec::new());
         for word in lexicon.words() {
             let written = text.normalize(word);
-            match is_word(&written) && vocabulary.can_say(&written) {
-                true => fits.push(written),
-                false => lost.push(word.as_str()),
+            if is_word(&written) && vocabulary.can_say(&written) {
+                fits.push(written)
+            } else {
+                lost.push(word.as_str())
             }
         }
         if lost.is_empty() {

@@ -96,9 +96,10 @@ pub fn parse(
             continue;
         }
         // The first releases left the extension out.
-        let audio = match file.contains('.') {
-            true => clips.join(&file),
-            false => clips.join(format!("{file}.mp3")),
+        let audio = if file.contains('.') {
+            clips.join(&file)
+        } else {
+            clips.join(format!("{file}.mp3"))
         };
         let id = file
             .rsplit_once('.')

@@ -78,9 +78,10 @@ fn read_folder(folder: &Path, split: Option<&str>) -> Result<ImportFindings, Imp
     let found_at = |audio: &PathBuf| {
         // Relative to the folder, or to where the recipe was run: then to where this program is.
         let beside = folder.join(audio);
-        match audio.is_relative() && beside.exists() {
-            true => beside,
-            false => audio.clone(),
+        if audio.is_relative() && beside.exists() {
+            beside
+        } else {
+            audio.clone()
         }
     };
     for draft in &mut found.drafts {

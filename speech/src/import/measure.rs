@@ -153,9 +153,10 @@ impl UtteranceDraft {
             }
         };
         // From the beginning to nearly the end, it would be read as the whole recording.
-        let duration = match offset == 0.0 && seconds - duration <= ROUNDING {
-            true => seconds,
-            false => duration,
+        let duration = if offset == 0.0 && seconds - duration <= ROUNDING {
+            seconds
+        } else {
+            duration
         };
         Ok(Imported {
             utterance: Utterance {

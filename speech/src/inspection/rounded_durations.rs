@@ -35,9 +35,10 @@ pub fn cut_ends<'a>(utterances: impl IntoIterator<Item = (&'a Utterance, f64)>) 
     } else {
         ""
     };
-    let what = match all_whole {
-        true => "every duration is a number of whole seconds, and",
-        false => "durations seem to be rounded down:",
+    let what = if all_whole {
+        "every duration is a number of whole seconds, and"
+    } else {
+        "durations seem to be rounded down:"
     };
     Some(format!(
         "{what} {} of {heard} recordings go on behind it, for {mean:.2} s on average and {most:.2} s at most, which \

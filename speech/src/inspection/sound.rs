@@ -44,9 +44,10 @@ impl SoundMeasures {
                 .iter()
                 .fold(0.0, |peak, value| value.abs().max(peak)),
             at_full_scale: full as f64 / samples.len().max(1) as f64,
-            digest: match part.len() == recording.samples.len() {
-                true => whole,
-                false => digest(recording, part),
+            digest: if part.len() == recording.samples.len() {
+                whole
+            } else {
+                digest(recording, part)
             },
             recording_seconds: recording.seconds(),
             recording: whole,

@@ -83,9 +83,10 @@ fn shared_sound(a: &InspectedManifest, b: &InspectedManifest) -> Vec<Suspect> {
             (Some(sound), _) if samples.contains(&sound.digest) => same.push(id),
             (Some(sound), Some(spans)) => {
                 let span = (utterance.offset, utterance.offset + sound.seconds);
-                match overlaps(span, spans) {
-                    true => overlapping.push(id),
-                    false => beside.push(id),
+                if overlaps(span, spans) {
+                    overlapping.push(id)
+                } else {
+                    beside.push(id)
                 }
             }
             // Another channel of it.

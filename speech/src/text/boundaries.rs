@@ -71,9 +71,12 @@ fn becomes(
         fits(before.letter) && is_of_word(before.last) && behind().is_some_and(fits)
     };
     let is_l = |c: char| c == 'l' || c == 'L';
-    let kept_if = |kept: bool, as_what: char| match kept {
-        true => Becomes::Kept(as_what),
-        false => Becomes::Space,
+    let kept_if = |kept: bool, as_what: char| {
+        if kept {
+            Becomes::Kept(as_what)
+        } else {
+            Becomes::Space
+        }
     };
     match character {
         // A letter by itself, and typed for an apostrophe within words.
@@ -99,9 +102,10 @@ fn becomes(
         c if is_joiner(c) => {
             let changes_letters = canonical_combining_class(before.last) == VIRAMA
                 || changes_shape(before.letter) && between(is_of_word);
-            match changes_letters {
-                true => Becomes::Kept(c),
-                false => Becomes::Nothing,
+            if changes_letters {
+                Becomes::Kept(c)
+            } else {
+                Becomes::Nothing
             }
         }
         c if is_unseen(c) => Becomes::Nothing,

@@ -50,24 +50,24 @@ pub(super) fn set_apart(text: &str) -> String {
     }
     let mut apart = String::with_capacity(text.len());
     // What the character before is to the one behind it, and whether it ends with a digit.
-    let mut before = (UnitKind::Other, false);
+    let mut before = (CharacterKind::Other, false);
     for character in text.chars() {
         let (kind, value) = if character.is_ascii_digit() || is_plain(character) {
-            (UnitKind::Digits, None)
+            (CharacterKind::Digits, None)
         } else if let Some(kind) = raised(character) {
-            (UnitKind::Raised(kind), decomposed(character))
+            (CharacterKind::Raised(kind), decomposed(character))
         } else if let Some(value) = decomposed(character) {
-            (UnitKind::Marked, Some(value))
+            (CharacterKind::Marked, Some(value))
         } else {
-            (UnitKind::Other, None)
+            (CharacterKind::Other, None)
         };
         let ends = |digit: Option<char>| digit.is_some_and(|c| c.is_ascii_digit());
         let (begins, ends) = match (kind, &value) {
-            (UnitKind::Digits, _) => (true, true),
+            (CharacterKind::Digits, _) => (true, true),
             (_, Some(value)) => (ends(value.chars().next()), ends(value.chars().next_back())),
             _ => (false, false),
         };
-        let is_one_number = kind == before.0 && kind != UnitKind::Marked;
+        let is_one_number = kind == before.0 && kind != CharacterKind::Marked;
         if before.1 && begins && !is_one_number {
             apart.push(' ');
         }
@@ -78,7 +78,7 @@ pub(super) fn set_apart(text: &str) -> String {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum UnitKind {
+enum CharacterKind {
     Digits,
     Raised(Raised),
     Marked,

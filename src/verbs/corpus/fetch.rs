@@ -197,9 +197,10 @@ fn keep_or_remove(error: &Error, archive: &Path, is_verified: bool) {
 
 /// The archive, with a bar for a person to see.
 fn get(source: &Download<'_>, archive: &Path) -> Result<String> {
-    let bar = match output::is_attended() {
-        true => ProgressBar::with_draw_target(Some(0), screen::target()),
-        false => ProgressBar::hidden(),
+    let bar = if output::is_attended() {
+        ProgressBar::with_draw_target(Some(0), screen::target())
+    } else {
+        ProgressBar::hidden()
     };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta}") {
         bar.set_style(style);

@@ -263,9 +263,10 @@ fn tell_passed_over(passed_over: &[PassedOver]) {
             .iter()
             .map(|path| escape(&path.display().to_string()).into_owned())
             .collect();
-        let more = match one.count > examples.len() {
-            true => ", …",
-            false => "",
+        let more = if one.count > examples.len() {
+            ", …"
+        } else {
+            ""
         };
         let (count, kind) = (one.count, &one.kind);
         let examples = examples.join(", ");

@@ -134,9 +134,10 @@ fn text(inspected: &InspectReport) -> String {
         .take(MAX_LISTED_SPEAKERS)
         .map(|(name, count)| format!("{name} ({count})"))
         .collect();
-    let more = match found.speakers.len() > MAX_LISTED_SPEAKERS {
-        true => ", …",
-        false => "",
+    let more = if found.speakers.len() > MAX_LISTED_SPEAKERS {
+        ", …"
+    } else {
+        ""
     };
     say(
         "speakers",

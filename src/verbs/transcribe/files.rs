@@ -170,9 +170,10 @@ impl FileTranscriber<'_> {
         }
         let (name, told) = (one.transcript.file.clone(), format!("{error:#}"));
         one.error = Some(told.clone());
-        let told = match told.contains(&name) {
-            true => told,
-            false => format!("{name}: {told}"),
+        let told = if told.contains(&name) {
+            told
+        } else {
+            format!("{name}: {told}")
         };
         output::message(&format!("left out: {}", escape(&told)));
         self.failures.add(&name, &error, &told);

@@ -24,9 +24,10 @@ pub fn is_stdin(path: &Path) -> bool {
 
 /// What people are told of a source.
 pub fn name(path: &Path) -> String {
-    match is_stdin(path) {
-        true => "standard input".to_owned(),
-        false => path.display().to_string(),
+    if is_stdin(path) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
     }
 }
 
@@ -60,9 +61,10 @@ impl Source {
     pub fn open(path: &Path, format: Option<RawFormat>, channel: Option<u16>) -> Result<Self> {
         let told = name(path);
         if let Some(format) = format {
-            let reader: Box<dyn Read> = match is_stdin(path) {
-                true => Box::new(io::stdin()),
-                false => Box::new(File::open(path).with_context(|| format!("cannot read {told}"))?),
+            let reader: Box<dyn Read> = if is_stdin(path) {
+                Box::new(io::stdin())
+            } else {
+                Box::new(File::open(path).with_context(|| format!("cannot read {told}"))?)
             };
             return Ok(Self::Raw {
                 rate: format.rate,

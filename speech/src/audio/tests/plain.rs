@@ -48,9 +48,12 @@ impl Sound<'_> {
             (u32::from(self.block()), 2),
             (u32::from(bits(self.width)), 2),
         ];
-        let field = |(value, bytes): (u32, usize)| match is_big {
-            true => value.to_be_bytes()[4 - bytes..].to_vec(),
-            false => value.to_le_bytes()[..bytes].to_vec(),
+        let field = |(value, bytes): (u32, usize)| {
+            if is_big {
+                value.to_be_bytes()[4 - bytes..].to_vec()
+            } else {
+                value.to_le_bytes()[..bytes].to_vec()
+            }
         };
         fields.into_iter().flat_map(field).collect()
     }
