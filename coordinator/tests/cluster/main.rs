@@ -9,6 +9,7 @@ mod toy;
 mod channels;
 mod corpora;
 mod damaged_recordings;
+mod earlier_version;
 mod epoch_policy;
 mod faults;
 mod faulty_workers;
