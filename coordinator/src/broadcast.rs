@@ -15,7 +15,7 @@ use proto::{CHUNK_BYTES, shared_memory::SharedMemory, tensor, wire::Wire};
 
 /// One version of the weights, encoded.
 #[derive(Debug)]
-pub struct Encoded {
+pub(crate) struct Encoded {
     wire: Wire,
     bytes: OnceLock<Bytes>,
     lane: Option<(Arc<SharedMemory>, u64)>,
@@ -23,7 +23,7 @@ pub struct Encoded {
 
 impl Encoded {
     /// In memory.
-    pub fn new(weights: &[f32], wire: Wire) -> Self {
+    pub(crate) fn new(weights: &[f32], wire: Wire) -> Self {
         Self {
             wire,
             bytes: tensor::encode(weights, wire).into(),
@@ -31,18 +31,18 @@ impl Encoded {
         }
     }
 
-    pub fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> Wire {
         self.wire
     }
 
     /// Where it lies, if in a lane, and the number that the lane must be at.
-    pub fn in_shared_memory(&self) -> Option<(&SharedMemory, u64)> {
+    pub(crate) fn in_shared_memory(&self) -> Option<(&SharedMemory, u64)> {
         self.lane.as_ref().map(|(lane, number)| (&**lane, *number))
     }
 
     /// Its bytes, read back from the lane when they are wanted for the first time; `None` when a later
     /// version lies there by now. May take as long as copying them does.
-    pub fn bytes(&self) -> Option<Bytes> {
+    pub(crate) fn bytes(&self) -> Option<Bytes> {
         if let Some(bytes) = self.bytes.get() {
             return Some(bytes.clone());
         }
@@ -58,7 +58,7 @@ impl Encoded {
 
 /// Publishes a job's weights, version after version, in two buffers by turns.
 #[derive(Debug)]
-pub struct WeightPublisher {
+pub(crate) struct WeightPublisher {
     wire: Wire,
     /// Somebody on this host reads lanes.
     shared: AtomicBool,
@@ -84,7 +84,7 @@ impl SharedBuffers {
 }
 
 /// A version that is being written into a lane. Dropped, it leaves the version before as it was.
-pub struct WeightWriter {
+pub(crate) struct WeightWriter {
     lane: Arc<SharedMemory>,
     place: usize,
     number: u64,
@@ -94,7 +94,7 @@ pub struct WeightWriter {
 }
 
 impl WeightPublisher {
-    pub fn new(wire: Wire) -> Self {
+    pub(crate) fn new(wire: Wire) -> Self {
         Self {
             wire,
             shared: AtomicBool::new(false),
@@ -102,17 +102,17 @@ impl WeightPublisher {
         }
     }
 
-    pub fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> Wire {
         self.wire
     }
 
     /// Uses lanes from the next version on.
-    pub fn share(&self) {
+    pub(crate) fn share(&self) {
         self.shared.store(true, Ordering::Relaxed);
     }
 
     /// Begins a version of `elements`; `None` where it is to be encoded in memory.
-    pub fn writer(&self, elements: usize) -> Option<WeightWriter> {
+    pub(crate) fn writer(&self, elements: usize) -> Option<WeightWriter> {
         if !self.shared.load(Ordering::Relaxed) {
             return None;
         }
@@ -150,7 +150,7 @@ impl WeightPublisher {
 
 impl WeightWriter {
     /// Writes weights that are final, the first of them at `place`. Any thread may, in any order.
-    pub fn write(&self, place: usize, weights: &[f32]) {
+    pub(crate) fn write(&self, place: usize, weights: &[f32]) {
         let size = self.wire.bytes();
         let mut room = Vec::new();
         for (run, weights) in weights.chunks(CHUNK_BYTES / size).enumerate() {
@@ -164,7 +164,7 @@ impl WeightWriter {
     }
 
     /// The version, once all of it was written; `None` where that failed.
-    pub fn finish(self) -> Option<Encoded> {
+    pub(crate) fn finish(self) -> Option<Encoded> {
         let Self {
             lane,
             place,

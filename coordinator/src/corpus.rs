@@ -190,12 +190,13 @@ pub fn prepare(
     let paths = manifests(job, synthetic_dir)?;
     let (train, mut train_left_out) = read(job, Set::Train, &paths.train)?;
     let valid_path = paths.valid.unwrap_or_default();
-    let (valid, mut valid_left_out) = match valid_path.as_os_str().is_empty() {
-        true => (
+    let (valid, mut valid_left_out) = if valid_path.as_os_str().is_empty() {
+        (
             Vec::new(),
             Excluded::none(Set::Valid, &valid_path, job.corpus.max_bad, 0),
-        ),
-        false => read(job, Set::Valid, &valid_path)?,
+        )
+    } else {
+        read(job, Set::Valid, &valid_path)?
     };
 
     let vocabulary = vocabulary_of(job, &paths.train, &train)?;
@@ -218,9 +219,10 @@ pub fn prepare(
         Ok::<_, CorpusError>(items)
     };
     let train = inspect(train, &paths.train)?;
-    let valid = match valid.is_empty() {
-        true => Vec::new(),
-        false => inspect(valid, &valid_path)?,
+    let valid = if valid.is_empty() {
+        Vec::new()
+    } else {
+        inspect(valid, &valid_path)?
     };
     let mut train = keep(job, train, &mut train_left_out, |item| {
         let labels = vocabulary.encode(&item.text).unwrap_or_default();

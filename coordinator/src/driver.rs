@@ -36,14 +36,14 @@ mod steps;
 mod training;
 mod workers;
 
+pub(crate) use command::JobView;
 pub(crate) use command::{
     ActiveJob, Announced, Command, Expected, Handle, LeaseAnswer, LeasedNode, Parting,
     PublishedWeights, Reply, Welcome,
 };
-pub use command::{JobView, Progress};
-pub use error::{Refused, RunError};
+pub(crate) use error::{Refused, RunError};
 pub(crate) use registry::WorkerPolicy;
-pub use registry::{Introduction, WorkerView};
+pub(crate) use registry::{Introduction, WorkerView};
 pub(crate) use results::Hypothesis;
 
 use background::WorkDone;

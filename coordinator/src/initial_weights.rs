@@ -19,7 +19,7 @@ use crate::checkpoint::weights_sha256;
 
 /// A model that a run cannot begin from.
 #[derive(Debug, Error)]
-pub enum InitialError {
+pub(crate) enum InitialError {
     #[error("`train.init`: {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("`train.init`: {}: {source}", path.display())]
@@ -47,7 +47,7 @@ pub enum InitialError {
 }
 
 /// Weights and their SHA-256 in hexadecimal, see [`weights_sha256`].
-pub type Initial = (Vec<f32>, String);
+pub(crate) type Initial = (Vec<f32>, String);
 
 /// Bytes of names, shapes and metadata in a model's file.
 const HEADER_BYTES: u64 = 1 << 20;
@@ -58,7 +58,7 @@ const RECIPE_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// When there are none, or they are not of the model that `spec` lays out.
-pub fn read(
+pub(crate) fn read(
     path: &Path,
     spec: &ModelSpec,
     vocabulary: &Vocabulary,

@@ -43,6 +43,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub use coordinator_core::{
     compute_class, epochs, leases, limits, norm_bound, plan, queue, run, schedule, select, stall,
@@ -51,7 +52,8 @@ pub use coordinator_core::{
 mod broadcast;
 pub mod checkpoint;
 pub mod corpus;
-pub mod driver;
+mod driver;
+mod durable;
 mod initial_weights;
 pub mod job;
 pub mod records;

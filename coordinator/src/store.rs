@@ -20,7 +20,11 @@ use serde::{Deserialize, Serialize};
 use speech::error_class::{Class, Classify};
 use thiserror::Error;
 
-use crate::job::{Job, changes::ChangeError};
+use crate::{
+    durable::{self, NotReplaced},
+    job::{Job, changes::ChangeError},
+    records::timestamp,
+};
 pub use fence::Fence;
 pub use jobs::Jobs;
 pub(crate) use resumption::{EARLIER_REPORT, dismiss, settle};
@@ -156,6 +160,12 @@ pub enum StoreError {
     Io { path: PathBuf, source: io::Error },
 }
 
+impl From<NotReplaced> for StoreError {
+    fn from(NotReplaced { path, source }: NotReplaced) -> Self {
+        Self::Io { path, source }
+    }
+}
+
 impl Classify for StoreError {
     fn class(&self) -> Class {
         match self {
@@ -283,12 +293,12 @@ impl Store {
             .to_toml()
             .map_err(|error| StoreError::Unwritable(error.to_string()))?;
         fs::create_dir_all(&dir).map_err(at(&dir))?;
-        replace(&dir.join("job.toml"), toml.as_bytes())?;
+        durable::replace(&dir.join("job.toml"), toml.as_bytes())?;
         let entry = JobEntry {
             name: job.name.clone(),
             state: JobState::Queued,
             turn: self.next_turn(),
-            submitted_at: now(),
+            submitted_at: timestamp::now(),
             error: None,
             cause: None,
             permissions: 0,
@@ -357,7 +367,10 @@ impl Store {
         self.fence.check()?;
         let json = serde_json::to_vec_pretty(&self.written)
             .expect("strings, numbers and maps keyed by strings are JSON");
-        replace(&self.layout.root().join("state.json"), &json)
+        Ok(durable::replace(
+            &self.layout.root().join("state.json"),
+            &json,
+        )?)
     }
 }
 
@@ -375,11 +388,6 @@ fn read_state(root: &Path) -> Result<Option<StateFile>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(at(&path)(error)),
     }
-}
-
-/// The time as records have it, to the millisecond.
-pub(crate) fn now() -> Timestamp {
-    crate::records::timestamp::now()
 }
 
 fn lock(root: &Path) -> Result<File, StoreError> {
@@ -407,25 +415,6 @@ fn lock(root: &Path) -> Result<File, StoreError> {
     file.rewind().map_err(at(&path))?;
     writeln!(file, "{}", std::process::id()).map_err(at(&path))?;
     Ok(file)
-}
-
-/// Puts `bytes` in place of the file at `path`: whoever reads it, after a power cut as well, finds
-/// the old contents or the new ones whole.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let temporary = path.with_extension("tmp");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| {
-        // Best effort: what stays behind is overwritten by the next attempt.
-        let _ = fs::remove_file(&temporary);
-        at(path)(source)
-    })
 }
 
 #[cfg(test)]

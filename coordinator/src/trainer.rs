@@ -258,15 +258,6 @@ impl Trainer {
         }
     }
 
-    /// The share of applied steps in which clipping changed the gradient; 0 before the first.
-    pub fn clipped_share(&self) -> f64 {
-        self.clipped_steps as f64 / self.optimizer.steps().max(1) as f64
-    }
-
-    pub fn into_weights(self) -> Vec<f32> {
-        self.weights
-    }
-
     fn skip(&mut self, reason: Skipped) -> StepOutcome {
         self.step += 1;
         StepOutcome::Skipped(reason)

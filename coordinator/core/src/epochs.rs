@@ -152,9 +152,10 @@ impl Plateau {
             (Some(figure), Some(best)) => figure.beats_by(schedule.threshold, &best),
             (figure, _) => figure.is_some(),
         };
-        match better {
-            true => (self.best, self.bad) = (figure, 0),
-            false => self.bad += 1,
+        if better {
+            (self.best, self.bad) = (figure, 0)
+        } else {
+            self.bad += 1
         }
         if self.cooldown > 0 {
             self.cooldown -= 1;

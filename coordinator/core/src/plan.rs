@@ -109,9 +109,10 @@ impl Plan {
 
     /// The steps of `epoch`, counted from 0. Costs a shuffle of the corpus: keep it for the epoch.
     pub fn epoch(&self, epoch: u64) -> EpochPlan {
-        let order = match epoch < self.ascending {
-            true => batching::ascending,
-            false => batching::epoch,
+        let order = if epoch < self.ascending {
+            batching::ascending
+        } else {
+            batching::epoch
         };
         EpochPlan {
             steps: order(&self.lengths, self.config, self.seed, epoch),

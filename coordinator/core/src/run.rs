@@ -365,9 +365,10 @@ impl StartedRun {
             return None;
         }
         if let Some(reason) = self.stopping {
-            let next = match self.saved == self.step {
-                true => Next::Stop(reason),
-                false => Next::Checkpoint,
+            let next = if self.saved == self.step {
+                Next::Stop(reason)
+            } else {
+                Next::Checkpoint
             };
             return at_hand.then_some(next);
         }
@@ -424,9 +425,10 @@ impl StartedRun {
 
     /// The epoch of the step that is worked on, counted from 1.
     fn epoch(&self) -> u32 {
-        let last = match self.memory.policy.stopped {
-            true => self.step,
-            false => self.spec.total_steps,
+        let last = if self.memory.policy.stopped {
+            self.step
+        } else {
+            self.spec.total_steps
         };
         let step = self.step.min(last.saturating_sub(1));
         u32::try_from(step / self.spec.steps_per_epoch + 1).unwrap_or(u32::MAX)

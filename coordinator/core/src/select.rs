@@ -131,9 +131,10 @@ impl Figure {
 
     /// Whether this is better than `other` by more than the share `threshold` of it.
     pub(crate) fn beats_by(&self, threshold: f64, other: &Self) -> bool {
-        match self.rises {
-            true => self.value > other.value * (1.0 + threshold),
-            false => self.value < other.value * (1.0 - threshold),
+        if self.rises {
+            self.value > other.value * (1.0 + threshold)
+        } else {
+            self.value < other.value * (1.0 - threshold)
         }
     }
 }

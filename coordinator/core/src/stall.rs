@@ -124,9 +124,10 @@ impl Stall {
             .told
             .map_or(lacking.since + TELL_AFTER, |told| told + TELL_AGAIN_AFTER);
         let seek = lacking.since + SET_ASIDE_AFTER;
-        match lacking.lack == Lack::Class && lacking.looked < seek {
-            true => Some(tell.min(seek)),
-            false => Some(tell),
+        if lacking.lack == Lack::Class && lacking.looked < seek {
+            Some(tell.min(seek))
+        } else {
+            Some(tell)
         }
     }
 }

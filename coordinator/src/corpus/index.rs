@@ -37,7 +37,7 @@ pub(super) struct FileStamp {
 
 impl FileStamp {
     /// The stamp of a regular file; `None` for anything else, and where the file system keeps no times.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         let found = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let time = |seconds: i64, nanoseconds: i64| {
             seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
@@ -55,7 +55,7 @@ impl FileStamp {
 
     /// Whether the file at `path`, which had this stamp at `now` and was read since, still has it, and would not
     /// if it had changed meanwhile.
-    pub fn holds(&self, path: &Path, now: SystemTime) -> bool {
+    pub(super) fn holds(&self, path: &Path, now: SystemTime) -> bool {
         self.is_settled(now) && Self::of(path).as_ref() == Some(self)
     }
 
@@ -85,7 +85,7 @@ pub(super) struct Facts {
 pub(super) struct Record([u8; RECORD_BYTES]);
 
 impl Record {
-    pub fn new(path: &Path, stamp: &FileStamp, digest: &[u8; 32], info: &AudioInfo) -> Self {
+    pub(super) fn new(path: &Path, stamp: &FileStamp, digest: &[u8; 32], info: &AudioInfo) -> Self {
         let mut bytes = [0; RECORD_BYTES];
         let mut rest = bytes.as_mut_slice();
         let mut put = |part: &[u8]| {
@@ -135,7 +135,7 @@ pub(super) struct Index {
 impl Index {
     /// What is known of the recordings of `manifest`, kept in `folder`; nothing where there is no folder, or no
     /// whole index in it.
-    pub fn load(folder: Option<&Path>, manifest: &Path) -> Self {
+    pub(super) fn load(folder: Option<&Path>, manifest: &Path) -> Self {
         let Some((folder, program)) = folder.zip(cache::program()) else {
             return Self::default();
         };
@@ -154,12 +154,12 @@ impl Index {
     }
 
     /// Recordings that are known.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.records.len() / RECORD_BYTES
     }
 
     /// What is known of the file at `path`, if that is as it was.
-    pub fn find(&self, path: &Path, stamp: &FileStamp) -> Option<Facts> {
+    pub(super) fn find(&self, path: &Path, stamp: &FileStamp) -> Option<Facts> {
         let key = key(path);
         let (records, _) = self.records.as_chunks::<RECORD_BYTES>();
         let place = records
@@ -187,7 +187,7 @@ impl Index {
 
     /// Keeps `records`, all there are of the manifest, for the next start, if they are not what is kept
     /// already. That it cannot is said and does no harm.
-    pub fn keep(self, mut records: Vec<Record>) {
+    pub(super) fn keep(self, mut records: Vec<Record>) {
         let Some((path, program)) = self.place else {
             return;
         };

@@ -31,10 +31,7 @@ pub(super) fn read(
     let is_keyword = job.model.head == Head::Keyword;
     utterances.par_iter_mut().for_each(|utterance| {
         let text = job.text.normalize(&utterance.text);
-        utterance.text = match is_keyword {
-            true => class_label(&text),
-            false => text,
-        };
+        utterance.text = if is_keyword { class_label(&text) } else { text };
     });
     if is_keyword {
         utterances.retain(|utterance| {

@@ -80,9 +80,10 @@ impl fmt::Display for SharedRecordings {
             examples,
         } = self;
         let named: Vec<String> = examples.iter().map(|id| format!("{id:?}")).collect();
-        let more = match same + overlapping + beside > examples.len() as u64 {
-            true => ", …",
-            false => "",
+        let more = if same + overlapping + beside > examples.len() as u64 {
+            ", …"
+        } else {
+            ""
         };
         write!(
             f,

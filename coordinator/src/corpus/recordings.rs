@@ -41,7 +41,7 @@ impl Unusable {
     ///
     /// # Errors
     /// When the system failed, and not the recording.
-    pub fn audio(utterance: &str, error: &Arc<AudioError>) -> Result<Self, CorpusError> {
+    pub(super) fn audio(utterance: &str, error: &Arc<AudioError>) -> Result<Self, CorpusError> {
         match Reason::of_audio(error) {
             Some(reason) => Ok(Self {
                 utterance: utterance.to_owned(),

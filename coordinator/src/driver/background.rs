@@ -31,6 +31,7 @@ use crate::{
     broadcast::{Encoded, WeightPublisher, WeightWriter},
     checkpoint::{self, Checkpoint, CheckpointError},
     corpus::{self, CorpusError, Item, Prepared},
+    durable,
     job::Job,
     plan::Plan,
     records::{
@@ -38,7 +39,7 @@ use crate::{
         report::Report,
     },
     run::{RunMemory, Start},
-    store::{self, StoreError, replace},
+    store::{self, StoreError},
     trainer::{
         Counts, StepOutcome, Trainer, TrainerConfig, checkpoint_average::HeldWeights,
         reduce::ReduceError,
@@ -47,7 +48,7 @@ use crate::{
 
 /// What came of some work.
 #[derive(Debug)]
-pub enum WorkDone {
+pub(super) enum WorkDone {
     Begun(Result<Box<PreparedRun>, RunError>),
     Reduced(Result<Reduced, ReduceError>),
     Updated(Result<Box<UpdateDone>, RunError>),
@@ -60,7 +61,7 @@ pub enum WorkDone {
 
 /// What a run needs to begin.
 #[derive(Debug)]
-pub struct RunPreparation {
+pub(super) struct RunPreparation {
     pub job: Job,
     pub run_dir: PathBuf,
     pub synthetic_dir: PathBuf,
@@ -76,7 +77,7 @@ pub struct RunPreparation {
 
 /// A run that can go on.
 #[derive(Debug)]
-pub struct PreparedRun {
+pub(super) struct PreparedRun {
     pub training: Training,
     pub start: Start,
     pub journal: Journal,
@@ -93,7 +94,7 @@ pub struct PreparedRun {
 
 /// Prepares the corpus and takes up the newest good checkpoint, if there is one. A changed job is the
 /// run's own once it has been compared with the checkpoint; one that does not go with it is dropped.
-pub fn begin(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
+pub(super) fn begin(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
     let run_dir = beginning.run_dir.clone();
     let begun = take_up(beginning);
     if begun.as_ref().is_err_and(RunError::is_about_the_checkpoint) {
@@ -249,7 +250,7 @@ fn name(path: &Path) -> String {
 
 /// A step that was made.
 #[derive(Debug)]
-pub struct UpdateDone {
+pub(super) struct UpdateDone {
     pub trainer: Trainer,
     /// Absent where the weights are still those of the step before.
     pub encoded: Option<Encoded>,
@@ -261,7 +262,7 @@ pub struct UpdateDone {
 }
 
 /// Moves the weights and encodes them for broadcast, as far as can be while they are moved.
-pub fn update(
+pub(super) fn update(
     mut trainer: Trainer,
     mut sum: Contribution,
     publisher: &WeightPublisher,
@@ -296,7 +297,7 @@ pub fn update(
 
 /// The score over the whole validation set.
 #[derive(Debug)]
-pub struct ScoreDone {
+pub(super) struct ScoreDone {
     pub score: Score,
     /// Mean over the utterances that have one.
     pub loss: Option<f64>,
@@ -306,7 +307,7 @@ pub struct ScoreDone {
 
 /// Scores the utterances of the validation set that could be decoded; one without a result counts as not
 /// recognised.
-pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> ScoreDone {
+pub(super) fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> ScoreDone {
     let pairs: Vec<(&str, &str)> = (0..)
         .zip(&prepared.valid)
         .filter_map(|(index, item)| {
@@ -341,7 +342,7 @@ pub fn score(prepared: &Prepared, results: &BTreeMap<u32, Hypothesis>) -> ScoreD
 
 /// A checkpoint that was written, or could not be.
 #[derive(Debug)]
-pub struct Checkpointed {
+pub(super) struct Checkpointed {
     pub trainer: Trainer,
     pub step: u64,
     pub result: Result<String, RunError>,
@@ -349,7 +350,7 @@ pub struct Checkpointed {
 
 /// Writes a checkpoint, once `ready` has made sure that it may, and that what it says of the run's
 /// lines is durable.
-pub fn save(
+pub(super) fn save(
     run_dir: &Path,
     trainer: Trainer,
     prepared: &Prepared,
@@ -373,19 +374,23 @@ pub fn save(
 }
 
 /// Writes `final/`: the model and what is needed to use it. Gives the weights' SHA-256.
-pub fn finish(run_dir: &Path, weights: &[f32], prepared: &Prepared) -> Result<String, RunError> {
+pub(super) fn finish(
+    run_dir: &Path,
+    weights: &[f32],
+    prepared: &Prepared,
+) -> Result<String, RunError> {
     let dir = run_dir.join("final");
     std::fs::create_dir_all(&dir).map_err(|source| StoreError::Io {
         path: dir.clone(),
         source,
     })?;
-    replace(
-        &dir.join("recipe.json"),
-        prepared.recipe.to_json().as_bytes(),
-    )?;
+    let put = |name: &str, bytes: &[u8]| {
+        durable::replace(&dir.join(name), bytes).map_err(StoreError::from)
+    };
+    put("recipe.json", prepared.recipe.to_json().as_bytes())?;
     checkpoint::save_model(&dir.join("model.safetensors"), &prepared.spec, weights)?;
     for (name, bytes) in prepared.decoding.iter().flat_map(DecoderBundle::files) {
-        replace(&dir.join(name), &bytes)?;
+        put(name, &bytes)?;
     }
     Ok(checkpoint::weights_sha256(weights))
 }

@@ -27,10 +27,10 @@ use crate::{
     store::{JobEntry, Resumption},
 };
 
-pub type Reply<T> = oneshot::Sender<T>;
+pub(crate) type Reply<T> = oneshot::Sender<T>;
 
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     Join {
         introduction: Introduction,
         reply: Reply<Result<Welcome, Refused>>,
@@ -156,14 +156,14 @@ pub enum Command {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Welcome {
+pub(crate) struct Welcome {
     pub worker: u64,
     pub generation: u64,
     pub heartbeat: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub enum LeaseAnswer {
+pub(crate) enum LeaseAnswer {
     /// And why, where that is worth telling.
     Idle(Option<String>),
     Lease(LeasedNode),
@@ -173,7 +173,7 @@ pub enum LeaseAnswer {
 
 /// What a goodbye asks of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parting {
+pub(crate) enum Parting {
     /// The coordinator is expected back: join it again.
     Returns,
     /// There is no more work.
@@ -184,7 +184,7 @@ pub enum Parting {
 
 /// A node that was leased.
 #[derive(Clone, Debug)]
-pub struct LeasedNode {
+pub(crate) struct LeasedNode {
     pub key: Key,
     pub epoch: u32,
     /// Places in the pass, with the utterances' places in their set.
@@ -197,7 +197,7 @@ pub struct LeasedNode {
 
 /// What is to be done with a contribution that is announced.
 #[derive(Clone, Debug)]
-pub enum Announced {
+pub(crate) enum Announced {
     /// Receive its vector, if it has one.
     Expected(Expected),
     /// Nobody waits for it, but its digest is worth knowing.
@@ -208,7 +208,7 @@ pub enum Announced {
 
 /// What a vector must be like.
 #[derive(Clone, Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     pub elements: usize,
     pub wire: Wire,
     /// The worker's, if it has one.
@@ -217,7 +217,7 @@ pub struct Expected {
 
 /// What everybody may know of the running job.
 #[derive(Debug)]
-pub struct ActiveJob {
+pub(crate) struct ActiveJob {
     pub job: String,
     pub recipe_json: String,
     pub wire: Wire,
@@ -227,7 +227,7 @@ pub struct ActiveJob {
 }
 
 impl ActiveJob {
-    pub fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
+    pub(crate) fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
         let items = prepared.train.iter().chain(&prepared.valid);
         let mut audio: Vec<Arc<Recording>> = Vec::new();
         for item in items {
@@ -251,7 +251,7 @@ impl ActiveJob {
     }
 
     /// The file of this digest, if it is one of the job's.
-    pub fn audio(&self, digest: &Digest) -> Option<&Arc<Recording>> {
+    pub(crate) fn audio(&self, digest: &Digest) -> Option<&Arc<Recording>> {
         let place = self.audio.binary_search_by(|one| one.digest.cmp(digest));
         Some(&self.audio[place.ok()?])
     }
@@ -259,7 +259,7 @@ impl ActiveJob {
 
 /// The newest weights, encoded once for all who pull them.
 #[derive(Clone, Debug)]
-pub struct PublishedWeights {
+pub(crate) struct PublishedWeights {
     pub job: String,
     pub generation: u64,
     pub version: u64,
@@ -272,7 +272,7 @@ pub struct PublishedWeights {
 
 impl PublishedWeights {
     /// Those of a version, or what there is in its place.
-    pub fn of(&self, version: u64, averaged: bool) -> Result<&Arc<Encoded>, u64> {
+    pub(crate) fn of(&self, version: u64, averaged: bool) -> Result<&Arc<Encoded>, u64> {
         let found = match &self.averaged {
             Some((version, encoded)) if averaged => (*version, encoded),
             _ if averaged => return Err(self.version),
@@ -287,7 +287,7 @@ impl PublishedWeights {
 
 /// A job, for people.
 #[derive(Clone, Debug, PartialEq)]
-pub struct JobView {
+pub(crate) struct JobView {
     pub id: String,
     pub entry: JobEntry,
     /// How far training is, while the job is being worked on.
@@ -302,7 +302,7 @@ pub struct JobView {
 
 /// How far a run is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Steps done, of `steps`.
     pub step: u64,
     pub steps: u64,
@@ -323,7 +323,7 @@ pub struct Progress {
 
 /// Asks the driver.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) active_job: watch::Receiver<Option<Arc<ActiveJob>>>,
     pub(super) weights: watch::Receiver<Option<PublishedWeights>>,
@@ -335,7 +335,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`Refused::Stopping`] when the driver is gone.
-    pub async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refused> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Refused> {
         let (reply, answer) = oneshot::channel();
         let sent = self.commands.send(command(reply)).await;
         sent.map_err(|_| Refused::Stopping)?;
@@ -343,23 +346,23 @@ impl Handle {
     }
 
     /// Sends a command that has no answer.
-    pub async fn tell(&self, command: Command) {
+    pub(crate) async fn tell(&self, command: Command) {
         // A driver that is gone has nothing to hear.
         let _ = self.commands.send(command).await;
     }
 
     /// The running job.
-    pub fn active_job(&self) -> Option<Arc<ActiveJob>> {
+    pub(crate) fn active_job(&self) -> Option<Arc<ActiveJob>> {
         self.active_job.borrow().clone()
     }
 
     /// Memory for vectors that come in.
-    pub fn buffers(&self) -> &BufferPool {
+    pub(crate) fn buffers(&self) -> &BufferPool {
         &self.buffers
     }
 
     /// The newest weights.
-    pub fn weights(&self) -> Option<PublishedWeights> {
+    pub(crate) fn weights(&self) -> Option<PublishedWeights> {
         self.weights.borrow().clone()
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// Why a run failed.
 #[derive(Debug, Error)]
-pub enum RunError {
+pub(crate) enum RunError {
     #[error(transparent)]
     Corpus(#[from] CorpusError),
     #[error(transparent)]
@@ -133,7 +133,7 @@ pub enum RunError {
 
 impl RunError {
     /// Whether the job, as it is now, does not go with what the run has computed.
-    pub const fn is_about_the_checkpoint(&self) -> bool {
+    pub(crate) const fn is_about_the_checkpoint(&self) -> bool {
         matches!(
             self,
             Self::Changed { .. }

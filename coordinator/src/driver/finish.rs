@@ -21,7 +21,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub enum Ending {
+pub(super) enum Ending {
     Succeeded { weights_sha256: String },
     Failed(RunError),
     Cancelled,
@@ -322,30 +322,8 @@ fn fill(report: &mut Report, training: &Training) {
 }
 
 /// Adds what happened between two readings of the lease scheduler's counters.
-pub fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &Counters) {
-    for (kind, before, now) in [
-        ("joins", before.joins, now.joins),
-        ("leaves", before.leaves, now.leaves),
-        ("lost", before.lost, now.lost),
-        ("expired", before.expired, now.expired),
-        ("given_back", before.given_back, now.given_back),
-        ("retries", before.retries, now.retries),
-        ("recomputed", before.recomputed, now.recomputed),
-        ("duplicates", before.duplicates, now.duplicates),
-        ("late", before.late, now.late),
-        ("stale", before.stale, now.stale),
-        ("foreign", before.foreign, now.foreign),
-        ("differed", before.differed, now.differed),
-        ("audited", before.audited, now.audited),
-        ("unaudited", before.unaudited, now.unaudited),
-        (
-            "quarantined_workers",
-            before.quarantined_workers,
-            now.quarantined_workers,
-        ),
-        ("restarted", before.restarted, now.restarted),
-        ("interrupted", before.interrupted, now.interrupted),
-    ] {
+pub(super) fn add_faults(faults: &mut BTreeMap<String, u64>, before: &Counters, now: &Counters) {
+    for ((kind, before), (_, now)) in before.faults().into_iter().zip(now.faults()) {
         *faults.entry(kind.to_owned()).or_default() += now - before;
     }
 }

@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// A feed for each job that the store knows.
-pub fn feeds(store: &Store) -> BTreeMap<String, watch::Sender<Published>> {
+pub(super) fn feeds(store: &Store) -> BTreeMap<String, watch::Sender<Published>> {
     let jobs = store.jobs().iter();
     jobs.map(|(id, entry)| {
         // What a job that goes on has written is read once it is cut off at its checkpoint.
-        let published = match entry.state.has_ended() {
-            true => published(&store.run_dir(id), true),
-            false => Published::default(),
+        let published = if entry.state.has_ended() {
+            published(&store.run_dir(id), true)
+        } else {
+            Published::default()
         };
         (id.to_owned(), watch::channel(published).0)
     })
@@ -168,7 +169,7 @@ impl Driver {
 
     pub(super) async fn prune(&mut self, age: Duration) -> Result<(u64, PathBuf), Refused> {
         let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX);
-        let time = crate::store::now().saturating_sub(age);
+        let time = crate::records::timestamp::now().saturating_sub(age);
         let time = time.unwrap_or(Timestamp::MIN);
         let gone = self.write(move |store| store.forget(time)).await?;
         for (id, _) in gone.iter() {

@@ -17,7 +17,7 @@ use crate::{
 
 /// What workers found of both sets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Undecodable {
+pub(super) struct Undecodable {
     train: LeftOutOfSet,
     valid: LeftOutOfSet,
 }
@@ -47,7 +47,7 @@ impl Undecodable {
     }
 
     /// All of a set that is left out, with what the preparation left out of it.
-    pub fn left_out(&self, set: Set, prepared: &Prepared) -> LeftOut {
+    pub(super) fn left_out(&self, set: Set, prepared: &Prepared) -> LeftOut {
         let mut all = of(prepared, set).1.summary.clone();
         all.join(&self.of(set).summary);
         all

@@ -20,7 +20,7 @@ use crate::{
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lineage {
+pub(super) struct Lineage {
     /// The job, as TOML.
     job: String,
     /// SHA-256 of the weights that it began with, where the job names them.
@@ -57,7 +57,11 @@ impl From<Changed> for Event {
 
 impl Lineage {
     /// The lineage of a run of `job` that begins, with the initial weights that the job names, if any.
-    pub fn begin(job: &Job, permissions: u64, initial: Option<&Initial>) -> Result<Self, RunError> {
+    pub(super) fn begin(
+        job: &Job,
+        permissions: u64,
+        initial: Option<&Initial>,
+    ) -> Result<Self, RunError> {
         Ok(Self {
             job: written(job)?,
             init: initial.map(|(_, digest)| digest.clone()),
@@ -70,7 +74,7 @@ impl Lineage {
     ///
     /// # Errors
     /// When the run cannot go on so, or nobody has allowed it.
-    pub fn go_on(
+    pub(super) fn go_on(
         &mut self,
         job: &Job,
         prepared: &Prepared,
@@ -109,14 +113,15 @@ impl Lineage {
     /// Whether the model that the job names by another path is the one that the run began with.
     fn check_init(&self, job: &Job, prepared: &Prepared, step: u64) -> Result<(), RunError> {
         let named = read_initial(job, prepared)?;
-        match named.map(|(_, digest)| digest) == self.init {
-            true => Ok(()),
-            false => Err(RunError::InitChanged { step }),
+        if named.map(|(_, digest)| digest) == self.init {
+            Ok(())
+        } else {
+            Err(RunError::InitChanged { step })
         }
     }
 
     /// Takes note of a worker's compute class that is not the one before. Gives what the run's events say.
-    pub fn change_class(&mut self, step: u64, before: String, now: String) -> Changed {
+    pub(super) fn change_class(&mut self, step: u64, before: String, now: String) -> Changed {
         let change = Change {
             key: "the workers' compute class".to_owned(),
             before: Some(before),
@@ -133,7 +138,7 @@ impl Lineage {
     }
 
     /// Why the promise of equal bits is off, if it is.
-    pub fn broken_promise(&self) -> Option<String> {
+    pub(super) fn broken_promise(&self) -> Option<String> {
         let listed: Vec<String> = self
             .amendments
             .iter()
@@ -144,7 +149,7 @@ impl Lineage {
 }
 
 /// The weights that `job` names to begin with.
-pub fn read_initial(job: &Job, prepared: &Prepared) -> Result<Option<Initial>, RunError> {
+pub(super) fn read_initial(job: &Job, prepared: &Prepared) -> Result<Option<Initial>, RunError> {
     let path = job.train.init.as_ref();
     let read = path.map(|path| {
         let vocabulary = &prepared.recipe.vocabulary;

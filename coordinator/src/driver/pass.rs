@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub struct PassData {
+pub(super) struct PassData {
     pub purpose: Purpose,
     pub kind: PassKind,
     /// The version of the weights.
@@ -57,14 +57,14 @@ struct Sum {
 
 /// Additions that are due, for a thread that may take its time.
 #[derive(Debug)]
-pub struct Reduction {
+pub(super) struct Reduction {
     attempt: u32,
     reducer: Reducer,
     pending: Vec<(Node, Contribution)>,
 }
 
 impl Reduction {
-    pub fn run(mut self) -> Result<Reduced, ReduceError> {
+    pub(super) fn run(mut self) -> Result<Reduced, ReduceError> {
         let began = Instant::now();
         for (node, contribution) in self.pending {
             failpoint::reach(Failpoint::CoordinatorReduce);
@@ -80,7 +80,7 @@ impl Reduction {
 
 /// What came of a [`Reduction`].
 #[derive(Debug)]
-pub struct Reduced {
+pub(super) struct Reduced {
     pub attempt: u32,
     reducer: Reducer,
     /// That it took.
@@ -89,7 +89,7 @@ pub struct Reduced {
 
 impl PassData {
     /// What was added goes to `buffers`. With `averaged`, it is computed from [`super::PublishedWeights::averaged`].
-    pub fn new(
+    pub(super) fn new(
         opened: &OpenPass,
         micro_batches: Vec<Vec<u32>>,
         averaged: bool,
@@ -121,7 +121,7 @@ impl PassData {
         }
     }
 
-    pub fn id(&self, job: &str) -> PassId {
+    pub(super) fn id(&self, job: &str) -> PassId {
         PassId {
             job: job.to_owned(),
             kind: self.kind,
@@ -129,12 +129,12 @@ impl PassData {
         }
     }
 
-    pub fn micro_batches(&self) -> u32 {
+    pub(super) fn micro_batches(&self) -> u32 {
         count(&self.micro_batches)
     }
 
     /// Whether `key` is about this pass of `job`.
-    pub fn is_of(&self, key: &Key, job: &str, generation: u64) -> bool {
+    pub(super) fn is_of(&self, key: &Key, job: &str, generation: u64) -> bool {
         key.job == job
             && key.generation == generation
             && key.kind == self.kind
@@ -142,7 +142,7 @@ impl PassData {
     }
 
     /// What is leased by `key`: the micro-batches of its node with their utterances.
-    pub fn leased(&self, key: Key, active_job: Arc<ActiveJob>) -> LeasedNode {
+    pub(super) fn leased(&self, key: Key, active_job: Arc<ActiveJob>) -> LeasedNode {
         let micro_batches = key.node.range(self.micro_batches());
         let micro_batches =
             micro_batches.map(|index| (index, self.micro_batches[index as usize].clone()));
@@ -157,19 +157,19 @@ impl PassData {
     }
 
     /// Takes in what the lease scheduler accepted.
-    pub fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
+    pub(super) fn accept(&mut self, node: Node, contribution: Contribution, times: &Times) {
         self.times.add(times);
         self.sum.pending.push((node, contribution));
     }
 
     /// Takes in the results that the lease scheduler accepted.
-    pub fn accept_results(&mut self, results: Vec<Hypothesis>) {
+    pub(super) fn accept_results(&mut self, results: Vec<Hypothesis>) {
         let results = results.into_iter().map(|result| (result.index, result));
         self.results.extend(results);
     }
 
     /// Whether `results` are those of the node's utterances, each once.
-    pub fn check(&self, node: Node, results: &[Hypothesis]) -> Result<(), Refused> {
+    pub(super) fn check(&self, node: Node, results: &[Hypothesis]) -> Result<(), Refused> {
         let mut wanted: Vec<u32> = node
             .range(self.micro_batches())
             .flat_map(|index| self.micro_batches[index as usize].iter().copied())
@@ -186,17 +186,17 @@ impl PassData {
     }
 
     /// The length of the vectors that it sums.
-    pub fn elements(&self) -> usize {
+    pub(super) fn elements(&self) -> usize {
         self.sum.elements
     }
 
     /// The present attempt at the sum, see [`OpenPass::attempt`].
-    pub fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         self.sum.attempt
     }
 
     /// The additions that are due; `None` where nothing is left to add.
-    pub fn take_reduction(&mut self) -> Option<Reduction> {
+    pub(super) fn take_reduction(&mut self) -> Option<Reduction> {
         if self.sum.pending.is_empty() {
             return None;
         }
@@ -211,7 +211,7 @@ impl PassData {
     }
 
     /// Takes the sum back from a thread; one that was begun again meanwhile is not waited for.
-    pub fn reduced(&mut self, reduced: Reduced) {
+    pub(super) fn reduced(&mut self, reduced: Reduced) {
         self.times.reduce_s += reduced.seconds;
         if reduced.attempt == self.sum.attempt {
             self.sum.reducer = Some(reduced.reducer);
@@ -219,7 +219,7 @@ impl PassData {
     }
 
     /// Forgets all that has come in.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let (elements, buffers) = (self.sum.elements, self.sum.buffers.clone());
         let reducer = Reducer::new(self.micro_batches(), elements).with(buffers.clone());
         self.results.clear();
@@ -233,12 +233,12 @@ impl PassData {
     }
 
     /// The sum over the pass; only of a whole one, and once.
-    pub fn settle_sum(&mut self) -> Option<Contribution> {
+    pub(super) fn settle_sum(&mut self) -> Option<Contribution> {
         self.sum.reducer.take().and_then(Reducer::root)
     }
 
     /// The results of the pass by utterance; only of a whole one, and once.
-    pub fn settle_results(&mut self) -> BTreeMap<u32, Hypothesis> {
+    pub(super) fn settle_results(&mut self) -> BTreeMap<u32, Hypothesis> {
         std::mem::take(&mut self.results)
     }
 }

@@ -68,7 +68,7 @@ pub struct WorkerView {
 
 /// The workers that were admitted and neither left nor fell silent.
 #[derive(Debug, Default)]
-pub struct WorkerRegistry {
+pub(super) struct WorkerRegistry {
     members: BTreeMap<WorkerId, Introduction>,
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
@@ -84,7 +84,7 @@ pub struct WorkerRegistry {
 impl WorkerRegistry {
     /// Admits a worker of the same program version and gives it its number. What it says of itself is made
     /// fit to be printed: whoever reaches the port chooses it.
-    pub fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
+    pub(super) fn admit(&mut self, introduction: Introduction) -> Result<WorkerId, Refused> {
         let introduction = introduction.escaped();
         if introduction.program_version != PROGRAM_VERSION {
             return Err(Refused::Version {
@@ -105,11 +105,11 @@ impl WorkerRegistry {
         Ok(WorkerId(self.last))
     }
 
-    pub fn get(&self, worker: WorkerId) -> Option<&Introduction> {
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Introduction> {
         self.members.get(&worker)
     }
 
-    pub fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Introduction> {
         self.dismissed.remove(&worker);
         self.ineligible.remove(&worker);
         self.lanes.remove(&worker);
@@ -117,7 +117,7 @@ impl WorkerRegistry {
     }
 
     /// A lane of `bytes` for a worker's contributions, the one that it has if that will do.
-    pub fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<SharedMemoryHandle> {
+    pub(super) fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<SharedMemoryHandle> {
         let lane = match self.lanes.remove(&worker) {
             Some(lane) if lane.handle().bytes == bytes => lane,
             _ => Arc::new(SharedMemory::create(bytes, true)?),
@@ -127,17 +127,17 @@ impl WorkerRegistry {
         Ok(place)
     }
 
-    pub fn lane(&self, worker: WorkerId) -> Option<Arc<SharedMemory>> {
+    pub(super) fn lane(&self, worker: WorkerId) -> Option<Arc<SharedMemory>> {
         self.lanes.get(&worker).cloned()
     }
 
     /// The job is over, and so are vectors of its size.
-    pub fn close_lanes(&mut self) {
+    pub(super) fn close_lanes(&mut self) {
         self.lanes.clear();
     }
 
     /// Removes a worker that gave wrong bits, for good. Gives its name.
-    pub fn quarantine(&mut self, worker: WorkerId) -> String {
+    pub(super) fn quarantine(&mut self, worker: WorkerId) -> String {
         let name = self.name(worker);
         self.remove(worker);
         self.quarantined.insert(worker, name.clone());
@@ -145,7 +145,7 @@ impl WorkerRegistry {
     }
 
     /// What a worker in quarantine is told.
-    pub fn check_quarantine(&self, worker: WorkerId) -> Result<(), Refused> {
+    pub(super) fn check_quarantine(&self, worker: WorkerId) -> Result<(), Refused> {
         match self.quarantined.get(&worker) {
             Some(name) => Err(Refused::Quarantined(name.clone())),
             None => Ok(()),
@@ -153,37 +153,38 @@ impl WorkerRegistry {
     }
 
     /// Remembers whether a member may compute for the running job. Says whether that is news.
-    pub fn set_eligible(&mut self, worker: WorkerId, eligible: bool) -> bool {
-        match eligible {
-            true => self.ineligible.remove(&worker),
-            false => self.members.contains_key(&worker) && self.ineligible.insert(worker),
+    pub(super) fn set_eligible(&mut self, worker: WorkerId, eligible: bool) -> bool {
+        if eligible {
+            self.ineligible.remove(&worker)
+        } else {
+            self.members.contains_key(&worker) && self.ineligible.insert(worker)
         }
     }
 
     /// Whether somebody may compute for the running job.
-    pub fn has_eligible(&self) -> bool {
+    pub(super) fn has_eligible(&self) -> bool {
         self.ineligible.len() < self.members.len()
     }
 
     /// Remembers that `worker` was told goodbye.
-    pub fn dismiss(&mut self, worker: WorkerId) {
+    pub(super) fn dismiss(&mut self, worker: WorkerId) {
         if self.members.contains_key(&worker) {
             self.dismissed.insert(worker);
         }
     }
 
     /// Whether nobody is left who waits for a goodbye.
-    pub fn is_dismissed(&self) -> bool {
+    pub(super) fn is_dismissed(&self) -> bool {
         self.dismissed.len() == self.members.len()
     }
 
-    pub fn name(&self, worker: WorkerId) -> String {
+    pub(super) fn name(&self, worker: WorkerId) -> String {
         let member = self.members.get(&worker);
         member.map_or_else(|| "gone".to_owned(), |member| member.name.clone())
     }
 
     /// Names and numbers, for a message.
-    pub fn names(&self, workers: &[WorkerId]) -> String {
+    pub(super) fn names(&self, workers: &[WorkerId]) -> String {
         let named = workers.iter().map(|&worker| {
             let name = self.name(worker);
             format!("worker {worker} ({name})")
@@ -191,11 +192,11 @@ impl WorkerRegistry {
         named.collect::<Vec<_>>().join(" and ")
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.members.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (WorkerId, &Introduction)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Introduction)> {
         self.members
             .iter()
             .map(|(worker, member)| (*worker, member))
@@ -203,7 +204,7 @@ impl WorkerRegistry {
 }
 
 /// What a worker does, in words.
-pub fn doing(key: Option<&Key>) -> String {
+pub(super) fn doing(key: Option<&Key>) -> String {
     let Some(key) = key else {
         return "idle".to_owned();
     };

@@ -4,7 +4,7 @@ use proto::contribution::Digest;
 
 /// What a model said to an utterance of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hypothesis {
+pub(crate) struct Hypothesis {
     /// The utterance's place in the validation set.
     pub index: u32,
     pub text: String,
@@ -14,7 +14,7 @@ pub struct Hypothesis {
 }
 
 /// Names the bits of a node's results.
-pub fn digest(results: &[Hypothesis]) -> Digest {
+pub(super) fn digest(results: &[Hypothesis]) -> Digest {
     let mut hasher = blake3::Hasher::new();
     for result in results {
         hasher.update(&result.index.to_le_bytes());

@@ -13,7 +13,7 @@ use crate::{
 
 /// A lease that was returned undone.
 #[derive(Clone, Debug)]
-pub struct Returned {
+pub(super) struct Returned {
     pub worker: WorkerId,
     pub name: String,
     pub step: u64,

@@ -226,13 +226,12 @@ impl Driver {
         let Some(StartedRun { training, .. }) = &mut run.active else {
             return;
         };
-        let micro_batches = match evaluation {
-            false => training.micro_batches(opened.version),
-            true => {
-                let valid = training.prepared.valid.iter();
-                let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
-                plan::evaluation(&lengths, training.job.train.batching())
-            }
+        let micro_batches = if evaluation {
+            let valid = training.prepared.valid.iter();
+            let lengths: Vec<u64> = valid.map(|item| item.frames).collect();
+            plan::evaluation(&lengths, training.job.train.batching())
+        } else {
+            training.micro_batches(opened.version)
         };
         let pass = PassData::new(&opened, micro_batches, averaged, buffers);
         let items = match pass.kind {
@@ -428,9 +427,10 @@ impl Driver {
             run.fail(error.into());
         }
         // Utterances of this step alone count, whatever a worker says.
-        let places: BTreeSet<u32> = match sum.unusable.is_empty() {
-            true => BTreeSet::new(),
-            false => pass.micro_batches.iter().flatten().copied().collect(),
+        let places: BTreeSet<u32> = if sum.unusable.is_empty() {
+            BTreeSet::new()
+        } else {
+            pass.micro_batches.iter().flatten().copied().collect()
         };
         let mut unusable = sum.unusable;
         unusable.retain(|one| places.contains(&one.utterance));

@@ -27,7 +27,7 @@ use crate::{
 
 /// What is counted and shown of a run, in all its lives; it is kept in the checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RunState {
+pub(super) struct RunState {
     /// Names the data that the run's bits depend on ([`Prepared::digest`]).
     pub corpus: String,
     /// The job of the steps so far, and what was changed in it.
@@ -62,7 +62,7 @@ pub struct RunState {
 impl RunState {
     /// Takes note of what befell the run after the checkpoint, by its events and by the report of the end
     /// that was undone.
-    pub fn recall(&mut self, kept: &KeptEvents, earlier: Option<&Report>) {
+    pub(super) fn recall(&mut self, kept: &KeptEvents, earlier: Option<&Report>) {
         for (kind, count) in &kept.faults {
             *self.faults.entry(kind.clone()).or_default() += count;
         }
@@ -78,7 +78,7 @@ impl RunState {
 
 /// What a checkpoint keeps of a run beside weights and optimizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CheckpointState {
+pub(super) struct CheckpointState {
     #[serde(flatten)]
     pub run: RunMemory,
     #[serde(flatten)]
@@ -86,7 +86,7 @@ pub struct CheckpointState {
 }
 
 #[derive(Debug)]
-pub struct Training {
+pub(super) struct Training {
     pub job: Arc<Job>,
     pub prepared: Arc<Prepared>,
     pub plan: Plan,
@@ -105,7 +105,7 @@ pub struct Training {
 }
 
 impl Training {
-    pub fn new(
+    pub(super) fn new(
         job: Arc<Job>,
         prepared: Arc<Prepared>,
         plan: Plan,
@@ -130,12 +130,12 @@ impl Training {
         training
     }
 
-    pub fn evaluates(&self) -> bool {
+    pub(super) fn evaluates(&self) -> bool {
         !self.prepared.valid.is_empty()
     }
 
     /// What decides which workers may compute for it.
-    pub fn class_pin(&self) -> Pin<'_> {
+    pub(super) fn class_pin(&self) -> Pin<'_> {
         Pin {
             policy: self.job.compute_class,
             pinned: self.run_state.compute_class.as_deref(),
@@ -144,7 +144,7 @@ impl Training {
     }
 
     /// What the order of its passes depends on. A pass comes to nothing for `returns` at most.
-    pub fn spec(&self, returns: Duration) -> RunSpec {
+    pub(super) fn spec(&self, returns: Duration) -> RunSpec {
         let train = &self.job.train;
         RunSpec {
             steps_per_epoch: self.plan.steps_per_epoch(),
@@ -161,7 +161,7 @@ impl Training {
     }
 
     /// The micro-batches of the update pass at `step`.
-    pub fn micro_batches(&mut self, step: u64) -> Vec<Vec<u32>> {
+    pub(super) fn micro_batches(&mut self, step: u64) -> Vec<Vec<u32>> {
         let position = self.plan.position(step);
         if self.epoch.as_ref().map(|(epoch, _)| *epoch) != Some(position.epoch) {
             self.epoch = Some((position.epoch, self.plan.epoch(position.epoch)));
@@ -171,7 +171,7 @@ impl Training {
     }
 
     /// Takes note of a step that was made.
-    pub fn record(&mut self, counts: Counts, metrics: &StepMetrics) {
+    pub(super) fn record(&mut self, counts: Counts, metrics: &StepMetrics) {
         /// Weight of the newest step in the pace.
         const NEWEST_STEP_WEIGHT: f64 = 0.1;
         self.counts = counts;
@@ -203,13 +203,13 @@ impl Training {
 
     /// The mean over applied steps of the share of elements that were clamped, where clipping is by
     /// value.
-    pub fn clamped_share(&self) -> Option<f64> {
+    pub(super) fn clamped_share(&self) -> Option<f64> {
         let by_value = self.job.clip.policy == ClipPolicy::Value;
         by_value.then(|| self.run_state.shares_clamped / self.counts.applied_steps.max(1) as f64)
     }
 
     /// The share of applied steps in which clipping changed the gradient.
-    pub fn clipped_share(&self) -> f64 {
+    pub(super) fn clipped_share(&self) -> f64 {
         self.counts.clipped_steps as f64 / self.counts.applied_steps.max(1) as f64
     }
 }

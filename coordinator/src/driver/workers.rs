@@ -419,9 +419,10 @@ impl Driver {
 
     /// What workers are told when the coordinator stops.
     fn goodbye(&self) -> LeaseAnswer {
-        let parting = match self.terms.dismisses {
-            true => Parting::Dismissed,
-            false => Parting::Returns,
+        let parting = if self.terms.dismisses {
+            Parting::Dismissed
+        } else {
+            Parting::Returns
         };
         LeaseAnswer::Goodbye(Refused::Stopping.to_string(), parting)
     }

@@ -22,7 +22,7 @@ use crate::{
 
 /// A key that has no effect in a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unused {
+pub(super) struct Unused {
     pub section: &'static str,
     pub key: &'static str,
     /// What it belongs to: `clip.policy = "value"`.
@@ -31,12 +31,12 @@ pub struct Unused {
 
 impl Unused {
     /// The key with its section.
-    pub fn field(&self) -> String {
+    pub(super) fn field(&self) -> String {
         format!("{}.{}", self.section, self.key)
     }
 
     /// What is wrong with it.
-    pub fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> String {
         format!(
             "has no effect here: it belongs to {}; leave it out, or choose that",
             self.belongs_to
@@ -45,7 +45,7 @@ impl Unused {
 }
 
 /// Every key that has no effect in `job`, whatever its value.
-pub fn unused(job: &Job) -> Vec<Unused> {
+pub(super) fn unused(job: &Job) -> Vec<Unused> {
     let mut found = Vec::new();
     let mut section = |section, rules: &[(bool, &'static str, &[&'static str])]| {
         for (used, belongs_to, keys) in rules {
@@ -186,7 +186,7 @@ pub fn unused(job: &Job) -> Vec<Unused> {
 }
 
 /// The first key of `job` that has no effect and another value than when it is left out.
-pub fn first_changed(job: &Job) -> Option<Unused> {
+pub(super) fn first_changed(job: &Job) -> Option<Unused> {
     unused(job).into_iter().find(|unused| match unused.section {
         "optimizer" => differs(&job.optimizer, &OptimizerConfig::default(), unused.key),
         "schedule" => differs(&job.schedule, &ScheduleConfig::default(), unused.key),

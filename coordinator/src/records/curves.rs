@@ -46,9 +46,10 @@ impl Bin {
 
     /// The kept values by step; one where they are the same.
     fn points(&self) -> impl Iterator<Item = Point> + use<> {
-        let (first, second) = match self.low.0 <= self.high.0 {
-            true => (self.low, self.high),
-            false => (self.high, self.low),
+        let (first, second) = if self.low.0 <= self.high.0 {
+            (self.low, self.high)
+        } else {
+            (self.high, self.low)
         };
         std::iter::once(first).chain((first != second).then_some(second))
     }

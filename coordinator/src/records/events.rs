@@ -102,7 +102,7 @@ impl Journal {
     /// Appends an event.
     pub fn event(&mut self, step: u64, event: Event) -> Result<Record, JournalError> {
         let record = Record {
-            time: crate::store::now(),
+            time: crate::records::timestamp::now(),
             step,
             event,
         };

@@ -63,7 +63,7 @@ impl Plots {
     pub fn draw(&mut self) -> Result<(), (PathBuf, io::Error)> {
         let mut drawn = self.drawn.clone();
         let dir = self.run_dir.join("tensorboard");
-        let now = crate::store::now().as_millisecond() as f64 / 1000.0;
+        let now = crate::records::timestamp::now().as_millisecond() as f64 / 1000.0;
         let extent = std::mem::take(&mut drawn.tensorboard);
         let mut tensorboard =
             Writer::open(&dir, extent, now).map_err(|error| (dir.clone(), error))?;

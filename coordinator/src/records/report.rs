@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use speech::{error_class::Class, left_out::LeftOut, score::Score, unknown_text::UnknownText};
 
 use crate::{
+    durable,
     job::changes::Change,
     records::times::Times,
-    store::{EARLIER_REPORT, JobState, StoreError, replace},
+    store::{EARLIER_REPORT, JobState, StoreError},
 };
 
 /// The file's name in the run's directory.
@@ -224,7 +225,10 @@ impl Report {
 
     /// Writes `report.json` into `run_dir`.
     pub fn write(&self, run_dir: &Path) -> Result<(), StoreError> {
-        replace(&run_dir.join(REPORT), self.to_json().as_bytes())
+        Ok(durable::replace(
+            &run_dir.join(REPORT),
+            self.to_json().as_bytes(),
+        )?)
     }
 
     pub fn to_json(&self) -> String {

@@ -5,13 +5,13 @@ use jiff::Timestamp;
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
 /// The time to the millisecond.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
     now.round(jiff::Unit::Millisecond).unwrap_or(now)
 }
 
 /// `2026-11-27T09:05:03.650Z`.
-pub fn text(time: Timestamp) -> String {
+pub(crate) fn text(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
@@ -21,7 +21,7 @@ pub fn text(time: Timestamp) -> String {
 /// The serializer's.
 // The signature is serde's.
 #[allow(clippy::trivially_copy_pass_by_ref)]
-pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&text(*time))
 }
 
@@ -29,7 +29,9 @@ pub fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok
 ///
 /// # Errors
 /// When it is no time.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Timestamp, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(D::Error::custom)
 }

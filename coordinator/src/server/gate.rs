@@ -37,7 +37,7 @@ type End = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 /// The connections that `listener` accepts and the gate lets in, until `closed` turns true: then
 /// those that are left end as well.
-pub fn connections(
+pub(super) fn connections(
     listener: TcpListener,
     limits: Limits,
     closed: watch::Receiver<bool>,
@@ -162,7 +162,7 @@ impl Drop for Seat {
 }
 
 /// A connection that was let in.
-pub struct Connection {
+pub(super) struct Connection {
     stream: TcpStream,
     seat: Seat,
     /// Bytes of the greeting that are still to come.

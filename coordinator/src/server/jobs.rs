@@ -21,7 +21,7 @@ use crate::{
     store::Resumption,
 };
 
-pub struct JobsService(pub Handle);
+pub(super) struct JobsService(pub Handle);
 
 type Answer<T> = Result<Response<T>, Status>;
 type LogLines = Pin<Box<dyn Stream<Item = Result<v1::LogLine, Status>> + Send>>;

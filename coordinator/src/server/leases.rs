@@ -27,7 +27,7 @@ impl LeasedNode {
     }
 
     /// The lease; without its micro-batches where those are too long for a message.
-    pub fn into_message(self) -> v1::Lease {
+    pub(crate) fn into_message(self) -> v1::Lease {
         let bytes: usize = self.utterances().map(|(_, one)| self.bytes(one)).sum();
         let in_parts = bytes > PART_BYTES;
         let mut part = Part::default();
@@ -50,7 +50,7 @@ impl LeasedNode {
     }
 
     /// The micro-batches in messages of bounded size.
-    pub fn into_parts(self) -> impl Iterator<Item = v1::LeasePart> + Send + 'static {
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = v1::LeasePart> + Send + 'static {
         let utterances: Vec<(u32, u32)> = self.utterances().collect();
         let mut done = 0;
         std::iter::from_fn(move || {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A refusal of a join is an answer like another: the call is not worth a retry.
-pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refused> {
+pub(super) fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refused> {
     use v1::join_response::Outcome;
     let outcome = match joined {
         Ok(welcome) => Outcome::Welcome(v1::Welcome {
@@ -32,7 +32,7 @@ pub fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refuse
     })
 }
 
-pub fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
+pub(super) fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
     use v1::lease_response::Answer;
     let answer = match answer {
         LeaseAnswer::Idle(reason) => Answer::Idle(v1::Idle {
@@ -55,7 +55,7 @@ pub fn lease(answer: LeaseAnswer) -> v1::LeaseResponse {
     }
 }
 
-pub fn receipt(outcome: ContributionOutcome) -> v1::Receipt {
+pub(super) fn receipt(outcome: ContributionOutcome) -> v1::Receipt {
     use v1::receipt::Outcome as Wire;
     let outcome = match outcome {
         ContributionOutcome::Accepted => Wire::Accepted,
@@ -69,7 +69,7 @@ pub fn receipt(outcome: ContributionOutcome) -> v1::Receipt {
 }
 
 /// What a worker says it spent. A number that cannot be one counts as nothing.
-pub fn times(spent: Option<v1::Spent>) -> Times {
+pub(super) fn times(spent: Option<v1::Spent>) -> Times {
     let spent = spent.unwrap_or_default();
     let seconds = |said: f64| if said.is_finite() { said.max(0.0) } else { 0.0 };
     Times {
@@ -94,7 +94,7 @@ impl From<v1::UtteranceResult> for Hypothesis {
 }
 
 /// With the figures of the report of a job that has ended.
-pub fn job_status(view: JobView, figures: Option<ReportSummary>) -> v1::JobStatus {
+pub(super) fn job_status(view: JobView, figures: Option<ReportSummary>) -> v1::JobStatus {
     /// Bytes of a message for people: one that names utterances may be long.
     const MAX_MESSAGE_BYTES: usize = 16 << 10;
     let progress = view.progress.unwrap_or_default();

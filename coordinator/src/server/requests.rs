@@ -25,12 +25,12 @@ use super::refusal::Refusal;
 
 /// Bytes that one address has under way.
 #[derive(Debug)]
-pub struct Allowance {
+pub(super) struct Allowance {
     left: AtomicUsize,
 }
 
 impl Allowance {
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         Self {
             left: AtomicUsize::new(bytes),
         }
@@ -51,14 +51,14 @@ impl Allowance {
 
 /// The services, behind bodies that are bounded.
 #[derive(Clone)]
-pub struct Bounded {
+pub(super) struct Bounded {
     routes: Routes,
     patience: Duration,
 }
 
 impl Bounded {
     /// Requests have `patience` to come whole.
-    pub fn new(routes: Routes, patience: Duration) -> Self {
+    pub(super) fn new(routes: Routes, patience: Duration) -> Self {
         Self { routes, patience }
     }
 }

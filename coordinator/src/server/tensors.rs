@@ -26,7 +26,7 @@ use sending::Chunks;
 /// Audio files of one call.
 const MAX_AUDIO_FILES: usize = 4096;
 
-pub struct TensorsService {
+pub(super) struct TensorsService {
     handle: Handle,
     receiver: Receiver,
     limits: Limits,
@@ -35,7 +35,7 @@ pub struct TensorsService {
 }
 
 impl TensorsService {
-    pub fn new(handle: Handle, limits: Limits) -> Self {
+    pub(super) fn new(handle: Handle, limits: Limits) -> Self {
         Self {
             receiver: Receiver::new(handle.clone(), limits.stall),
             handle,

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{messages, refusal::Refusal};
 use crate::driver::{ActiveJob, Command, Handle, Hypothesis, Introduction, Refused};
 
-pub struct WorkersService(pub Handle);
+pub(super) struct WorkersService(pub Handle);
 
 type Answer<T> = Result<Response<T>, Status>;
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

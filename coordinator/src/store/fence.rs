@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{StoreError, replace};
+use super::StoreError;
+use crate::durable;
 
 /// The permission of one start.
 #[derive(Clone, Debug)]
@@ -20,7 +21,7 @@ impl Fence {
     /// Takes the permission away from every earlier start on the directory `root`.
     pub(super) fn raise(root: &Path, generation: u64) -> Result<Self, StoreError> {
         let path = root.join("generation");
-        replace(&path, format!("{generation}\n").as_bytes())?;
+        durable::replace(&path, format!("{generation}\n").as_bytes())?;
         Ok(Self { path, generation })
     }
 

@@ -116,14 +116,14 @@ impl<S: AsRef<str> + ?Sized> Index<&S> for Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{JobState, now};
+    use crate::{records::timestamp, store::JobState};
 
     fn jobs(ids: &[&str]) -> Jobs {
         let entry = JobEntry {
             name: "a".to_owned(),
             state: JobState::Queued,
             turn: 1,
-            submitted_at: now(),
+            submitted_at: timestamp::now(),
             error: None,
             cause: None,
             permissions: 0,

@@ -8,8 +8,9 @@ use std::{
     path::Path,
 };
 
-use super::{JobEntry, JobState, Store, StoreError, at, read_state, replace};
+use super::{JobEntry, JobState, Store, StoreError, at, read_state};
 use crate::{
+    durable,
     job::{
         Job,
         changes::{self, Change, ChangeError, Effect},
@@ -57,9 +58,10 @@ impl RunDirectory {
     /// # Errors
     /// The keys that stand in the way.
     pub fn check(&self, job: &Job, allow_change: bool) -> Result<(), ChangeError> {
-        match self.computed {
-            true => changes::check(&self.changes(job), allow_change),
-            false => Ok(()),
+        if self.computed {
+            changes::check(&self.changes(job), allow_change)
+        } else {
+            Ok(())
         }
     }
 
@@ -112,9 +114,10 @@ pub(crate) const EARLIER_REPORT: &str = "report.previous.json";
 /// The job of the run in `dir`, with `sets` laid over it.
 pub(super) fn job(id: &str, dir: &Path, sets: &[String]) -> Result<Job, StoreError> {
     let pending = dir.join(NEXT_JOB_FILE);
-    let path = match pending.is_file() {
-        true => pending,
-        false => dir.join(JOB_FILE),
+    let path = if pending.is_file() {
+        pending
+    } else {
+        dir.join(JOB_FILE)
     };
     let text = fs::read_to_string(&path).map_err(at(&path))?;
     // The run's own file has every key; those that somebody writes now have to have an effect.
@@ -183,7 +186,7 @@ impl Store {
         if !run.changes(&wanted).is_empty() {
             let toml = wanted.to_toml();
             let toml = toml.map_err(|error| StoreError::Unwritable(error.to_string()))?;
-            replace(&dir.join(NEXT_JOB_FILE), toml.as_bytes())?;
+            durable::replace(&dir.join(NEXT_JOB_FILE), toml.as_bytes())?;
         }
         put_report_by(&dir)?;
         let turn = self.next_turn();

@@ -9,7 +9,7 @@ use crate::job::Job;
 
 /// # Errors
 /// [`StoreError::RunExists`] where there is a run, [`StoreError::Occupied`] where there is anything else.
-pub fn check(root: &Path) -> Result<(), StoreError> {
+pub(super) fn check(root: &Path) -> Result<(), StoreError> {
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -42,9 +42,10 @@ pub fn check(root: &Path) -> Result<(), StoreError> {
             _ => foreign.push(name),
         }
     }
-    let state = match foreign.is_empty() || run {
-        true => read_state(root),
-        false => Ok(None),
+    let state = if foreign.is_empty() || run {
+        read_state(root)
+    } else {
+        Ok(None)
     };
     match state {
         // A run has its job beside the state; a coordinator's data directory has not.
@@ -78,7 +79,7 @@ pub fn check(root: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::NoDataDir`] with what stands in the way.
-pub fn check_queue(root: &Path) -> Result<(), StoreError> {
+pub(super) fn check_queue(root: &Path) -> Result<(), StoreError> {
     let taken = |name: &str| {
         let Ok(metadata) = fs::symlink_metadata(root.join(name)) else {
             return false;

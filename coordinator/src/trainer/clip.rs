@@ -83,11 +83,6 @@ pub fn squared_norm(values: &[f32]) -> f64 {
     blocks.iter().sum()
 }
 
-/// L2 norm of `values`, accumulated in f64.
-pub fn global_norm(values: &[f32]) -> f64 {
-    squared_norm(values).sqrt()
-}
-
 /// The sum of a block's squares; callers add the blocks' in order.
 #[inline]
 pub(crate) fn block_squares(block: &[f32]) -> f64 {
@@ -176,94 +171,5 @@ impl Clipping {
     }
 }
 
-/// Clips `gradient`, whose norm is `norm`, in place.
-pub fn clip(gradient: &mut [f32], norm: f64, config: &ClipConfig) -> Clipped {
-    let (clipping, coefficient) = Clipping::new(norm, config);
-    let clamped = gradient
-        .par_chunks_mut(BLOCK_ELEMENTS)
-        .map(|block| clipping.block(block))
-        .sum();
-    clipping.done(norm, coefficient, clamped, gradient.len())
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use speech::random::Stream;
-
-    use super::*;
-
-    fn gradient(elements: usize) -> Vec<f32> {
-        let mut stream = Stream::new(8, &[]);
-        (0..elements).map(|_| stream.normal() as f32).collect()
-    }
-
-    #[test]
-    fn the_norm_is_the_same_on_any_number_of_threads() {
-        let gradient = gradient(5 * BLOCK_ELEMENTS + 12_345);
-        let norms = [1, 2, 3, 7].map(|threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            let pool = pool.build().unwrap();
-            pool.install(|| global_norm(&gradient)).to_bits()
-        });
-        assert_eq!(norms, [norms[0]; 4]);
-        let plain: f64 = gradient.iter().map(|&value| f64::from(value).powi(2)).sum();
-        assert!((f64::from_bits(norms[0]) - plain.sqrt()).abs() < 1e-9 * plain.sqrt());
-    }
-
-    #[test]
-    fn the_squared_norm_is_finite_exactly_when_the_elements_are() {
-        let mut gradient = vec![f32::MAX; 2 * BLOCK_ELEMENTS];
-        assert!(squared_norm(&gradient).is_finite());
-        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            gradient[BLOCK_ELEMENTS + 5] = bad;
-            assert!(!squared_norm(&gradient).is_finite());
-        }
-    }
-
-    #[test]
-    fn without_a_policy_nothing_changes() {
-        let before = gradient(100);
-        let mut after = before.clone();
-        let config = ClipConfig {
-            policy: ClipPolicy::None,
-            ..ClipConfig::default()
-        };
-        let clipped = clip(&mut after, 9.0, &config);
-        assert_eq!(
-            (after, clipped.clipped, clipped.coefficient),
-            (before, false, 1.0)
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_clipped_gradient_points_where_it_did_and_is_no_longer_than_the_bound(
-            scale in 1e-3f32..1e6, max_norm in 1e-2f64..1e3,
-        ) {
-            let before: Vec<f32> = gradient(300).iter().map(|value| value * scale).collect();
-            let norm = global_norm(&before);
-            let mut after = before.clone();
-            let config = ClipConfig { max_norm, ..ClipConfig::default() };
-            let clipped = clip(&mut after, norm, &config);
-            prop_assert!(global_norm(&after) <= max_norm * (1.0 + 1e-6));
-            prop_assert_eq!(clipped.clipped, before != after);
-            for (before, after) in before.iter().zip(&after) {
-                let expected = f64::from(*before) * clipped.coefficient;
-                prop_assert!((f64::from(*after) - expected).abs() <= 1e-6 * expected.abs());
-            }
-        }
-    }
-
-    #[test]
-    fn a_bound_that_cannot_be_is_named() {
-        let config = ClipConfig {
-            max_norm: f64::NAN,
-            ..ClipConfig::default()
-        };
-        assert_eq!(
-            config.validate().unwrap_err().to_string(),
-            "`clip.max_norm` is NaN; it must be a finite number above 0"
-        );
-    }
-}
+mod tests;

@@ -12,17 +12,17 @@ pub(super) struct MovingAverage {
 
 impl MovingAverage {
     /// Goes on from `weights`.
-    pub fn new(decay: f64, weights: Vec<f32>) -> Self {
+    pub(super) fn new(decay: f64, weights: Vec<f32>) -> Self {
         Self { decay, weights }
     }
 
-    pub fn weights(&self) -> &[f32] {
+    pub(super) fn weights(&self) -> &[f32] {
         &self.weights
     }
 
     /// Moves towards `weights`; the first ones are taken as they are. Each element is worked out by
     /// itself, so that no cut reaches a number.
-    pub fn follow(&mut self, weights: &[f32], first: bool) {
+    pub(super) fn follow(&mut self, weights: &[f32], first: bool) {
         const ELEMENTS_PER_TASK: usize = 1 << 14;
         let share = (1.0 - self.decay) as f32;
         let runs = self.weights.par_chunks_mut(ELEMENTS_PER_TASK);

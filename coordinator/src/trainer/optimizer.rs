@@ -377,9 +377,10 @@ pub(crate) struct Adam {
 impl Adam {
     fn at(config: &OptimizerConfig, learning_rate: f64, step: u64) -> Self {
         let decoupled = config.kind == OptimizerKind::AdamW;
-        let (shrink, decay) = match decoupled {
-            true => (1.0 - learning_rate * config.weight_decay, 0.0),
-            false => (1.0, config.weight_decay),
+        let (shrink, decay) = if decoupled {
+            (1.0 - learning_rate * config.weight_decay, 0.0)
+        } else {
+            (1.0, config.weight_decay)
         };
         Self {
             rate: (learning_rate / (1.0 - power(config.beta1, step))) as f32,

@@ -27,7 +27,7 @@ pub(super) struct BlockLayout {
 }
 
 impl BlockLayout {
-    pub fn new(spec: &ModelSpec) -> Self {
+    pub(super) fn new(spec: &ModelSpec) -> Self {
         let ranges = spec.parameters.iter().map(|parameter| parameter.range());
         let (mut cuts, mut counts) = (Vec::new(), Vec::new());
         for range in ranges {

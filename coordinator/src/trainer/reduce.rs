@@ -90,9 +90,10 @@ impl Reducer {
                 let Some(other) = self.open.remove(&sibling) else {
                     break;
                 };
-                contribution = match node.is_left() {
-                    true => self.merge(contribution, other),
-                    false => self.merge(other, contribution),
+                contribution = if node.is_left() {
+                    self.merge(contribution, other)
+                } else {
+                    self.merge(other, contribution)
                 };
             }
             node = node.parent();

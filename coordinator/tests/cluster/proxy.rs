@@ -147,9 +147,10 @@ impl Shared {
         let mut cuts = self.cuts.subscribe();
         cuts.mark_unchanged();
         self.thawed().await;
-        let _second = match self.road.twice {
-            true => Some(TcpStream::connect(self.target).await),
-            false => None,
+        let _second = if self.road.twice {
+            Some(TcpStream::connect(self.target).await)
+        } else {
+            None
         };
         let Ok(mut server) = TcpStream::connect(self.target).await else {
             return;

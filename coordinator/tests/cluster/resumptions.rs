@@ -332,9 +332,10 @@ async fn a_directory_with_anything_of_somebodys_is_left_alone() {
         let coordinator::server::StartError::Store(error) = error else {
             panic!("{error}");
         };
-        match resumes {
-            true => assert!(matches!(error, StoreError::NoRun { .. }), "{error}"),
-            false => assert!(matches!(error, StoreError::Occupied { .. }), "{error}"),
+        if resumes {
+            assert!(matches!(error, StoreError::NoRun { .. }), "{error}")
+        } else {
+            assert!(matches!(error, StoreError::Occupied { .. }), "{error}")
         }
     }
     let left: Vec<_> = std::fs::read_dir(&run_dir).unwrap().collect();

@@ -167,9 +167,10 @@ async fn a_coordinator_that_is_shut_down_or_killed_goes_on_to_the_same_bits() {
         let mut toy = Toy::join(&live.url, "toy").await;
         work(&mut toy, 6).await;
         let working = tokio::spawn(toy.work());
-        match kill {
-            true => live.kill().await,
-            false => live.shutdown().await,
+        if kill {
+            live.kill().await
+        } else {
+            live.shutdown().await
         }
         within(working).await.unwrap();
 

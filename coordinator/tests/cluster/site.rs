@@ -212,9 +212,10 @@ impl Live {
             follow,
             begin: None,
         };
-        let lines = match metrics {
-            true => self.jobs.metrics(request).await,
-            false => self.jobs.logs(request).await,
+        let lines = if metrics {
+            self.jobs.metrics(request).await
+        } else {
+            self.jobs.logs(request).await
         };
         let mut lines = lines.unwrap().into_inner();
         let mut all = Vec::new();

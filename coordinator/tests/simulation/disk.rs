@@ -37,9 +37,10 @@ impl Disk {
     pub fn new(stream: Stream, rules: Rules) -> Self {
         // In memory where that can be had: thousands of runs sync thousands of files.
         let memory = Path::new("/dev/shm");
-        let dir = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
+        let dir = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
         };
         Self {
             generation: 0,

@@ -437,9 +437,10 @@ impl World {
         }
         let step = life.trainer.as_ref().map(|trainer| trainer.step());
         let saved = self.disk.newest_step();
-        match step == Some(saved) {
-            true => Ok(()),
-            false => Err(format!("at rest at {step:?}, with a checkpoint of {saved}")),
+        if step == Some(saved) {
+            Ok(())
+        } else {
+            Err(format!("at rest at {step:?}, with a checkpoint of {saved}"))
         }
     }
 

@@ -239,9 +239,10 @@ impl LeaseScheduler {
             if end.is_none_or(|end| end > self.now) {
                 continue;
             }
-            match disputed {
-                true => unsettled = unsettled.or(Some(node)),
-                false => undone.push(node),
+            if disputed {
+                unsettled = unsettled.or(Some(node))
+            } else {
+                undone.push(node)
             }
         }
         if let Some(node) = unsettled {
@@ -316,9 +317,10 @@ impl LeaseScheduler {
                 let idle = pass.missing() == 0 && !pass.has_leases();
                 idle && pass.has_verifications() && !pass.has_disputes()
             });
-        self.unconfirmed = match waits {
-            true => self.unconfirmed.or(Some(self.now)),
-            false => None,
+        self.unconfirmed = if waits {
+            self.unconfirmed.or(Some(self.now))
+        } else {
+            None
         };
     }
 

@@ -227,6 +227,53 @@ pub struct Counters {
     pub interrupted: u64,
 }
 
+impl Counters {
+    /// What went otherwise than it does in a run that nothing happens to, by the names under which reports count it: all but
+    /// leases that were granted and contributions that were accepted.
+    pub fn faults(&self) -> [(&'static str, u64); 17] {
+        let Self {
+            joins,
+            leaves,
+            lost,
+            granted: _,
+            expired,
+            given_back,
+            retries,
+            recomputed,
+            accepted: _,
+            duplicates,
+            late,
+            stale,
+            foreign,
+            differed,
+            audited,
+            unaudited,
+            quarantined_workers,
+            restarted,
+            interrupted,
+        } = *self;
+        [
+            ("joins", joins),
+            ("leaves", leaves),
+            ("lost", lost),
+            ("expired", expired),
+            ("given_back", given_back),
+            ("retries", retries),
+            ("recomputed", recomputed),
+            ("duplicates", duplicates),
+            ("late", late),
+            ("stale", stale),
+            ("foreign", foreign),
+            ("differed", differed),
+            ("audited", audited),
+            ("unaudited", unaudited),
+            ("quarantined_workers", quarantined_workers),
+            ("restarted", restarted),
+            ("interrupted", interrupted),
+        ]
+    }
+}
+
 /// A worker as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {

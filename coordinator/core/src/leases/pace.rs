@@ -112,9 +112,10 @@ pub(super) fn share(free: u32, own: (f64, f64), mut others: Vec<(f64, f64)>) -> 
     let place = others.partition_point(|other| other.1 <= busy);
     others.insert(place, own);
     let share = (finish(free, &others) - busy) / milliseconds;
-    let share = match milliseconds > SLOW_FACTOR * least {
-        true => (share / 2.0).ceil(),
-        false => share * SHARE_SLACK,
+    let share = if milliseconds > SLOW_FACTOR * least {
+        (share / 2.0).ceil()
+    } else {
+        share * SHARE_SLACK
     };
     (share as u32).max(1)
 }

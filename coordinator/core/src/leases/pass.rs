@@ -222,9 +222,10 @@ impl LeasedPass {
         while part != node
             && let Some((left, right)) = part.children()
         {
-            let (inside, outside) = match left.contains(node) {
-                true => (left, right),
-                false => (right, left),
+            let (inside, outside) = if left.contains(node) {
+                (left, right)
+            } else {
+                (right, left)
             };
             self.insert_free(outside, returned);
             part = inside;
@@ -350,11 +351,12 @@ impl LeasedPass {
             self.last_progress = now;
             self.leases.remove(&(node, attempt));
         }
-        match differs {
-            true => Assessment::Differs {
+        if differs {
+            Assessment::Differs {
                 first: first.worker,
-            },
-            false => Assessment::Duplicate,
+            }
+        } else {
+            Assessment::Duplicate
         }
     }
 

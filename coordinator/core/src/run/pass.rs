@@ -14,7 +14,7 @@ enum Phase {
 }
 
 #[derive(Clone, Debug)]
-pub struct PassProgress {
+pub(super) struct PassProgress {
     pub opened: OpenPass,
     /// Micro-batches that are left out of what has come in.
     pub left_out: u64,
@@ -30,7 +30,7 @@ pub struct PassProgress {
 }
 
 impl PassProgress {
-    pub fn new(opened: OpenPass) -> Self {
+    pub(super) fn new(opened: OpenPass) -> Self {
         Self {
             opened,
             left_out: 0,
@@ -42,19 +42,19 @@ impl PassProgress {
         }
     }
 
-    pub fn is_update(&self) -> bool {
+    pub(super) fn is_update(&self) -> bool {
         self.opened.purpose == Purpose::Update
     }
 
     /// A contribution has come in.
-    pub fn accept(&mut self, left_out: u64) {
+    pub(super) fn accept(&mut self, left_out: u64) {
         self.returns = None;
         self.left_out += left_out;
         self.pending = true;
     }
 
     /// The attempt at the sum to which contributions are to be added now, if any: one addition at a time.
-    pub fn begin_adding(&mut self) -> Option<u32> {
+    pub(super) fn begin_adding(&mut self) -> Option<u32> {
         let due = self.pending && !self.adding && self.phase != Phase::Settling;
         due.then(|| {
             (self.pending, self.adding) = (false, true);
@@ -63,26 +63,26 @@ impl PassProgress {
     }
 
     /// An addition has ended. One to a sum that was begun again meanwhile is not waited for.
-    pub fn added(&mut self, attempt: u32) {
+    pub(super) fn added(&mut self, attempt: u32) {
         self.adding &= attempt != self.attempt;
     }
 
     /// Every micro-batch is in.
-    pub fn complete(&mut self) {
+    pub(super) fn complete(&mut self) {
         if self.phase == Phase::Collecting {
             self.phase = Phase::Complete;
         }
     }
 
     /// An answer is in doubt.
-    pub fn doubt(&mut self) {
+    pub(super) fn doubt(&mut self) {
         if self.phase == Phase::Complete {
             self.phase = Phase::Collecting;
         }
     }
 
     /// What came in was thrown away. Gives how many micro-batches were left out of it.
-    pub fn restart(&mut self) -> u64 {
+    pub(super) fn restart(&mut self) -> u64 {
         self.phase = Phase::Collecting;
         self.attempt += 1;
         (self.pending, self.adding) = (false, false);
@@ -90,26 +90,26 @@ impl PassProgress {
     }
 
     /// Whether what comes of it can be computed now.
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.phase == Phase::Complete && !self.pending && !self.adding
     }
 
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.phase = Phase::Settling;
     }
 
     /// Whether what comes of it is being computed.
-    pub fn is_settling(&self) -> bool {
+    pub(super) fn is_settling(&self) -> bool {
         self.phase == Phase::Settling
     }
 }
 
 /// A run does not fail before so many leases were returned undone in a row, however long that took.
-pub const MIN_RETURNS: u64 = 24;
+pub(super) const MIN_RETURNS: u64 = 24;
 
 /// Leases of a pass that were returned undone, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct ReturnStreak {
+pub(super) struct ReturnStreak {
     /// When the first one was.
     since: Millis,
     pub times: u64,
@@ -122,7 +122,7 @@ impl ReturnStreak {
     const TOLD_SINGLY: u64 = 3;
     const TELL_EVERY: Millis = 15_000;
 
-    pub fn begin(now: Millis) -> Self {
+    pub(super) fn begin(now: Millis) -> Self {
         Self {
             since: now,
             times: 0,
@@ -131,7 +131,7 @@ impl ReturnStreak {
     }
 
     /// Counts one. Where it is to be told, how many there were before it that were not.
-    pub fn count(&mut self, now: Millis) -> Option<u64> {
+    pub(super) fn count(&mut self, now: Millis) -> Option<u64> {
         self.times += 1;
         let (at, times) = self.told;
         if self.times > Self::TOLD_SINGLY && now < at + Self::TELL_EVERY {
@@ -142,7 +142,7 @@ impl ReturnStreak {
     }
 
     /// Milliseconds since the first one.
-    pub fn within(&self, now: Millis) -> Millis {
+    pub(super) fn within(&self, now: Millis) -> Millis {
         now - self.since
     }
 }

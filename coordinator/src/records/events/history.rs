@@ -13,7 +13,7 @@ use super::{Event, JournalError, LineFile, Record};
 
 /// What befell a run after its checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeptEvents {
+pub(crate) struct KeptEvents {
     /// Bytes of `events.jsonl` that are to stay.
     pub length: u64,
     /// As [`crate::records::report::Report::faults`] counts them, as far as there is an event for each.
@@ -31,7 +31,7 @@ const MAX_KEPT_EVENTS: usize = 10_000;
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn keep(run_dir: &Path, offset: u64) -> Result<KeptEvents, JournalError> {
+pub(crate) fn keep(run_dir: &Path, offset: u64) -> Result<KeptEvents, JournalError> {
     let path = LineFile::Events.path(run_dir);
     cut(&path, offset).map_err(|source| JournalError { path, source })
 }

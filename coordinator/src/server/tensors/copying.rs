@@ -18,7 +18,7 @@ const COPY_BYTES: usize = 1 << 17;
 ///
 /// # Errors
 /// When the lane cannot be read, or is shorter.
-pub fn copy(
+pub(super) fn copy(
     lane: &SharedMemory,
     number: u64,
     wire: Wire,

@@ -34,7 +34,7 @@ type Parts = Streaming<v1::PushRequest>;
 
 /// Receives contributions for a driver.
 #[derive(Clone)]
-pub struct Receiver {
+pub(super) struct Receiver {
     handle: Handle,
     pushes: Arc<Pushes>,
     /// Time in which a chunk, or the end, must come.
@@ -42,7 +42,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn new(handle: Handle, stall: Duration) -> Self {
+    pub(super) fn new(handle: Handle, stall: Duration) -> Self {
         Self {
             handle,
             pushes: Arc::default(),
@@ -50,7 +50,7 @@ impl Receiver {
         }
     }
 
-    pub async fn receive(self, mut parts: Parts) -> Result<ContributionOutcome, Refusal> {
+    pub(super) async fn receive(self, mut parts: Parts) -> Result<ContributionOutcome, Refusal> {
         let Some(Part::Header(mut header)) = self.first(&mut parts).await? else {
             return Err(Refusal::NoHeader);
         };

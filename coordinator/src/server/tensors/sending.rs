@@ -26,11 +26,11 @@ use tonic::Status;
 
 use crate::{corpus::Recording, server::refusal::Refusal};
 
-pub type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Chunks<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// An encoded vector, chunk by chunk, until none is taken for as long as `stall`: then the vector is
 /// let go of, although the stream is still there.
-pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::TensorChunk> {
+pub(super) fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::TensorChunk> {
     let held = Arc::new(Mutex::new(Some(tensor::chunks(encoded, wire))));
     let (taken, mut watched) = watch::channel(());
     let watching = Arc::clone(&held);
@@ -68,7 +68,7 @@ pub fn weights(encoded: Bytes, wire: Wire, stall: Duration) -> Chunks<v1::Tensor
 }
 
 /// Where a vector lies that its reader can get at itself.
-pub fn in_shared_memory(
+pub(super) fn in_shared_memory(
     place: shared_memory::SharedMemoryHandle,
     number: u64,
 ) -> Chunks<v1::TensorChunk> {
@@ -85,7 +85,7 @@ pub fn in_shared_memory(
 
 /// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
 /// wait for the disk, and that waits for nobody else.
-pub fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::AudioChunk> {
+pub(super) fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::AudioChunk> {
     const CHUNKS_AHEAD: usize = 4;
     let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
