@@ -117,7 +117,11 @@ impl WorkerRegistry {
     }
 
     /// A lane of `bytes` for a worker's contributions, the one that it has if that will do.
-    pub(super) fn open_lane(&mut self, worker: WorkerId, bytes: u64) -> io::Result<SharedMemoryHandle> {
+    pub(super) fn open_lane(
+        &mut self,
+        worker: WorkerId,
+        bytes: u64,
+    ) -> io::Result<SharedMemoryHandle> {
         let lane = match self.lanes.remove(&worker) {
             Some(lane) if lane.handle().bytes == bytes => lane,
             _ => Arc::new(SharedMemory::create(bytes, true)?),
