@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use speech::recipe::Recipe;
+use speech::{
+    recipe::{self, Recipe},
+    regular_file,
+};
 
 use crate::exit::{CommandError, Result};
 
 /// The recipe of the model in a run's `final` folder.
 pub fn recipe(folder: &Path) -> Result<Recipe> {
     let path = folder.join("recipe.json");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
+    let text = regular_file::read_to_string(&path, recipe::MAX_BYTES).map_err(|error| {
         CommandError::Data(format!(
             "{}: cannot be read: {error}; a model is a run's `final` folder",
             path.display()

@@ -31,6 +31,12 @@ pub fn end_with(parent: u32) -> Result<()> {
     Ok(())
 }
 
+/// Lets nobody but the user read what this process and its children write: runs and caches hold audio,
+/// transcripts and weights.
+pub fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
 /// Sends `signal` to a child, unless it has ended.
 pub fn send(child: &Child, signal: Signal) {
     // Not yet waited for, so that the id is still its own.

@@ -28,7 +28,7 @@ use crate::{
     args::{self, Verb},
     environment,
     exit::{CommandError, Result},
-    output,
+    output, process,
 };
 
 /// Runs a verb to its end.
@@ -47,6 +47,12 @@ pub fn run(verb: Verb) -> Result<()> {
         for warning in warnings {
             output::message(&format!("warning: {warning}"));
         }
+    }
+    if matches!(
+        &verb,
+        Verb::Train(_) | Verb::Verify(_) | Verb::Coordinator(_) | Verb::Worker(_) | Verb::Resume(_)
+    ) {
+        process::keep_files_private();
     }
     match verb {
         Verb::Train(args) => train::run(args),

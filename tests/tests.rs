@@ -37,6 +37,8 @@ mod left_out;
 mod manifests;
 #[path = "e2e/outputs.rs"]
 mod outputs;
+#[path = "e2e/private_files.rs"]
+mod private_files;
 #[path = "e2e/processes.rs"]
 mod processes;
 #[path = "e2e/queue.rs"]

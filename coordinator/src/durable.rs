@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use speech::regular_file;
+
 /// A file that could not be replaced: it has its old contents.
 #[derive(Debug)]
 pub(crate) struct NotReplaced {
@@ -22,7 +24,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), NotReplaced> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("tmp");
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = regular_file::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -3,13 +3,14 @@
 //! with them.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use speech::{
     model::ModelSpec,
     recipe::{Recipe, RecipeError},
+    regular_file,
     text::Vocabulary,
     weights::{self, WeightsError},
 };
@@ -119,7 +120,8 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, InitialError> {
         path: path.to_owned(),
         source,
     };
-    let found = fs::metadata(path).map_err(fail)?.len();
+    let file = regular_file::open(path).map_err(fail)?;
+    let found = file.metadata().map_err(fail)?.len();
     if found > most {
         return Err(InitialError::Size {
             path: path.to_owned(),
@@ -127,11 +129,13 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, InitialError> {
             most,
         });
     }
-    fs::read(path).map_err(fail)
+    regular_file::read(path, most).map_err(fail)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use speech::{features::FeaturesConfig, model::ModelConfig};
 
     use super::*;

@@ -8,7 +8,7 @@ mod resumption;
 mod run_directory;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
@@ -17,7 +17,10 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use speech::error_class::{Class, Classify};
+use speech::{
+    error_class::{Class, Classify},
+    regular_file,
+};
 use thiserror::Error;
 
 use crate::{
@@ -392,13 +395,7 @@ fn read_state(root: &Path) -> Result<Option<StateFile>, StoreError> {
 
 fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(at(&path))?;
+    let mut file = regular_file::open_or_create(&path).map_err(at(&path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {

@@ -12,6 +12,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
 use crate::manifest::Utterance;
+use crate::regular_file;
 
 mod adpcm;
 mod blocks;
@@ -240,7 +241,7 @@ fn open(path: &Path) -> Result<(File, u64), AudioError> {
     if !metadata.is_file() {
         return Err(AudioError::NotAFile { path: path.into() });
     }
-    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let file = regular_file::open(path).map_err(|source| read_error(path, source))?;
     Ok((file, metadata.len()))
 }
 

@@ -36,32 +36,32 @@ pub struct AugmentConfig {
     pub time_fraction: f64,
     /// Speed factors, one of which is drawn for each utterance (Ko et al. 2015). Speed changes pace, pitch and
     /// formants together. Empty: no change. At most 100 factors.
-    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.9, 1.0, 1.1])]
+    #[schemars(inner(range(min = 0.5, max = 2)), example = vec![0.9, 1.0, 1.1])]
     pub speed: Vec<f64>,
     /// The range `[low, high]` of the tempo factor: pace alone, by frames that lie farther apart.
-    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.9, 1.1])]
+    #[schemars(inner(range(min = 0.5, max = 2)), example = vec![0.9, 1.1])]
     pub tempo: [f64; 2],
     /// The range `[low, high]` of the vocal tract length perturbation (Jaitly & Hinton 2013): a warp of the
     /// frequency axis in steps of 0.01, formants alone.
-    #[schemars(inner(range(min = 0.5, max = 2)), example = [0.8, 1.2])]
+    #[schemars(inner(range(min = 0.5, max = 2)), example = vec![0.8, 1.2])]
     pub vtlp: [f64; 2],
     /// The range `[low, high]` of the gain in decibels.
-    #[schemars(inner(range(min = -60, max = 60)), example = [-6.0, 6.0])]
+    #[schemars(inner(range(min = -60, max = 60)), example = vec![-6.0, 6.0])]
     pub gain_db: [f64; 2],
     /// The share of utterances that noise is added to.
     #[schemars(range(min = 0, max = 1), example = 0.5)]
     pub noise: f64,
     /// The range `[low, high]` of the signal-to-noise ratio in decibels, over the whole utterance.
-    #[schemars(inner(range(min = -30, max = 100)), example = [5.0, 20.0])]
+    #[schemars(inner(range(min = -30, max = 100)), example = vec![5.0, 20.0])]
     pub noise_snr_db: [f64; 2],
     /// The kinds of noise, one of which is drawn for each utterance that gets noise.
-    #[schemars(example = ["babble"])]
+    #[schemars(example = vec!["babble"])]
     pub noise_kinds: Vec<NoiseKind>,
     /// The share of utterances that are convolved with the impulse response of a simulated room.
     #[schemars(range(min = 0, max = 1), example = 0.3)]
     pub reverb: f64,
     /// The range `[low, high]` of the simulated rooms' reverberation time (T60) in seconds.
-    #[schemars(inner(range(min = 0.02, max = 1)), example = [0.2, 0.6])]
+    #[schemars(inner(range(min = 0.02, max = 1)), example = vec![0.2, 0.6])]
     pub reverb_seconds: [f64; 2],
 }
 

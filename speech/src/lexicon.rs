@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
     io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
 };
@@ -12,6 +11,7 @@ use thiserror::Error;
 
 use crate::{
     error_class::{self, Class, Classify},
+    regular_file,
     text_file::{self, BYTE_ORDER_MARK},
 };
 
@@ -81,7 +81,7 @@ impl Lexicon {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(unreadable)?;
+        let file = regular_file::open(path).map_err(unreadable)?;
         let mut reader = text_file::utf8(BufReader::new(file)).map_err(unreadable)?;
         let mut words = BTreeSet::new();
         let mut bytes = Vec::new();

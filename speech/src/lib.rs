@@ -47,6 +47,7 @@ pub mod output_file;
 pub mod pauses;
 pub mod random;
 pub mod recipe;
+pub mod regular_file;
 pub mod score;
 pub mod strict;
 pub mod synth;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::regular_file;
 use crate::text_file;
 use crate::tolerance::{MaxBad, TooManyBad};
 use crate::{
@@ -298,7 +299,7 @@ fn is_zero(offset: &f64) -> bool {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, ManifestError> {
-    let file = File::open(path).map_err(|error| unreadable(path, error))?;
+    let file = regular_file::open(path).map_err(|error| unreadable(path, error))?;
     Ok(BufReader::with_capacity(1 << 16, file))
 }
 

@@ -19,6 +19,9 @@ use crate::{
 /// something else.
 pub const FORMAT: u32 = 2;
 
+/// The largest file of a recipe that is read.
+pub const MAX_BYTES: u64 = 64 << 20;
+
 /// A model without its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "RecipeFile", try_from = "RecipeFile")]

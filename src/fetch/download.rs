@@ -10,6 +10,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use speech::regular_file;
 use ureq::{Agent, http::header};
 
 use crate::exit::{CommandError, Context as _, Error, Result};
@@ -170,17 +171,18 @@ fn piece(
     };
     if begin == 0 {
         match field(header::ETAG) {
-            Some(etag) => fs::write(&tag, etag).map_err(unwritable)?,
+            Some(etag) => regular_file::create(&tag)
+                .and_then(|mut file| file.write_all(etag.as_bytes()))
+                .map_err(unwritable)?,
             None => drop(fs::remove_file(&tag)),
         }
     }
-    let mut file = File::options()
-        .create(true)
-        .write(true)
-        .truncate(begin == 0)
-        .append(begin > 0)
-        .open(part)
-        .map_err(unwritable)?;
+    let opened = if begin == 0 {
+        regular_file::create(part)
+    } else {
+        regular_file::append(part)
+    };
+    let mut file = opened.map_err(unwritable)?;
     let mut at = begin;
     let mut body = response
         .into_body()

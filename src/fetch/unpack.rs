@@ -10,6 +10,7 @@ use std::{
 
 use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use speech::regular_file;
 use tar::{Archive, EntryType};
 
 use crate::exit::{CommandError, Context as _, Error, Result};
@@ -99,7 +100,7 @@ fn into(archive: &Path, folder: &Path) -> Result<Unpacked> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(unwritable)?;
         }
-        let mut written = File::create(&path).map_err(unwritable)?;
+        let mut written = regular_file::create(&path).map_err(unwritable)?;
         let mut buffer = vec![0; 1 << 16];
         loop {
             match entry.read(&mut buffer) {

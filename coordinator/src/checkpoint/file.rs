@@ -15,6 +15,7 @@ use proto::{
     tensor::for_each_chunk,
 };
 use safetensors::{Dtype, tensor::Metadata, tensor::TensorInfo};
+use speech::regular_file;
 
 use super::CheckpointError;
 
@@ -83,7 +84,7 @@ pub(super) fn write(
 }
 
 fn write_synced(path: &Path, header: &[u8], tensors: &[Tensor<'_>]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = regular_file::create(path)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header)?;
     for tensor in tensors {

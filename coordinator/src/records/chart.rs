@@ -1,12 +1,18 @@
 //! A run's chart: loss, gradient norm and clip coefficient over the steps, as one SVG file that a
 //! person can open. It decides what is drawn and how much of it, and does not depend on how a run goes.
 
-use std::{fs, io, ops::Range, path::Path};
+use std::{
+    fs,
+    io::{self, Write as _},
+    ops::Range,
+    path::Path,
+};
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::coord::types::RangedCoordu64;
 use plotters::prelude::*;
+use speech::regular_file;
 
 use crate::records::curves::{Curves, Point, Series};
 
@@ -90,7 +96,7 @@ pub fn shows(name: &str) -> bool {
 pub fn draw(curves: &Curves, title: &str, path: &Path) -> io::Result<()> {
     let svg = render(curves, title).map_err(io::Error::other)?;
     let partial = path.with_extension("svg.partial");
-    fs::write(&partial, svg)?;
+    regular_file::create(&partial)?.write_all(svg.as_bytes())?;
     fs::rename(&partial, path)
 }
 

@@ -3,12 +3,13 @@
 //! alike, and does not depend on what brings a line about.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use speech::regular_file;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -207,12 +208,7 @@ struct Appender {
 impl Appender {
     fn open(path: PathBuf, offset: u64) -> Result<Self, JournalError> {
         let open = || {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
+            let mut file = regular_file::open_or_create(&path)?;
             let end = file.metadata()?.len().min(offset);
             let length = whole_lines_before(&mut file, end)?;
             file.set_len(length)?;

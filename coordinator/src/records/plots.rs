@@ -4,11 +4,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use speech::regular_file;
 
 use crate::records::{
     chart,
@@ -102,7 +103,7 @@ impl Drawn {
 
     fn save(&self, path: &Path) -> io::Result<()> {
         let partial = path.with_extension("json.partial");
-        fs::write(&partial, serde_json::to_vec(self)?)?;
+        regular_file::create(&partial)?.write_all(&serde_json::to_vec(self)?)?;
         fs::rename(&partial, path)
     }
 }

@@ -4,13 +4,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
     path::Path,
 };
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use speech::regular_file;
 
 use crate::records::curves::LineFigures;
 
@@ -55,7 +56,7 @@ impl Writer {
     pub fn open(dir: &Path, extent: Extent, wall_time: f64) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
         let path = dir.join(FILE_NAME);
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = regular_file::append(&path)?;
         file.set_len(extent.bytes)?;
         let mut writer = Self {
             file,

@@ -8,6 +8,7 @@ use proto::{
     pieces::{self, PART_BYTES},
     v1::{self, jobs_server::Jobs},
 };
+use speech::regular_file;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{messages, refusal::Refusal};
@@ -35,7 +36,7 @@ fn check(toml: &str) -> Result<Job, Refusal> {
         if path.is_relative() {
             return Err(Refusal::Relative { path: path.clone() });
         }
-        std::fs::File::open(path).map_err(|source| Refusal::Manifest {
+        regular_file::open(path).map_err(|source| Refusal::Manifest {
             path: path.clone(),
             source,
         })?;

@@ -2,7 +2,7 @@
 //! has them. It decides what must be there and what of it is made of transcripts.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,11 +14,14 @@ use crate::{
     error_class::{self, Class, Classify},
     lexicon::{Lexicon, LexiconError},
     lm::{self, LmError, NgramModel, TrainError},
+    regular_file,
     text::Vocabulary,
     tolerance::TooManyBad,
 };
 
 const CONFIG: &str = "decode.json";
+/// The largest `decode.json` that is read.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const LANGUAGE_MODEL: &str = "lm.arpa";
 const LEXICON: &str = "lexicon.txt";
 
@@ -89,7 +92,7 @@ impl DecoderBundle {
     /// Names the file that is missing or not what it must be.
     pub fn read(folder: &Path) -> Result<Option<Self>, BundleError> {
         let path = folder.join(CONFIG);
-        let text = match fs::read_to_string(&path) {
+        let text = match regular_file::read_to_string(&path, MAX_CONFIG_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(BundleError::Read { path, source }),
@@ -148,6 +151,8 @@ impl DecoderBundle {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const TRANSCRIPTS: [&str; 3] = ["GO ON", "GO", "STOP"];

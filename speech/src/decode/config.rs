@@ -83,7 +83,7 @@ pub struct DecodeConfig {
     #[schemars(range(min = 0, max = 1000), example = 8.0)]
     pub unknown_penalty: f64,
     /// Expected words and phrases (contextual biasing), each of which adds `hot_boost` where it is recognised.
-    #[schemars(example = ["NEW YORK"])]
+    #[schemars(example = vec!["NEW YORK"])]
     pub hot_words: Vec<String>,
     /// The bonus of a hot word or phrase.
     #[schemars(range(min = 0, max = 1000), example = 6.0)]

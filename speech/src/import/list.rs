@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::ImportError;
 use crate::audio::{self, AudioError};
+use crate::regular_file;
 use crate::text_file;
 
 /// Longest line in bytes: hours of speech as text, and far less than a recording taken for a list.
@@ -23,7 +24,7 @@ pub struct List {
 
 impl List {
     pub fn read(path: &Path) -> Result<Self, ImportError> {
-        let bytes = fs::read(path).map_err(|error| ImportError::Read {
+        let bytes = regular_file::read(path, u64::MAX).map_err(|error| ImportError::Read {
             path: path.to_owned(),
             error,
         })?;

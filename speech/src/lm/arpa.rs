@@ -9,7 +9,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, BufRead, BufReader, Cursor, Read},
     path::{Path, PathBuf},
 };
@@ -24,6 +23,7 @@ use super::{
 };
 use crate::{
     error_class::{self, Class, Classify},
+    regular_file,
     text_file::{self, BYTE_ORDER_MARK},
 };
 
@@ -108,7 +108,7 @@ impl NgramModel {
     /// # Errors
     /// Names the line that is not what it must be, or the form of a file that is none.
     pub fn read(path: &Path) -> Result<Self, LmError> {
-        let file = File::open(path).map_err(|source| LmError::Read {
+        let file = regular_file::open(path).map_err(|source| LmError::Read {
             path: path.to_owned(),
             source,
         })?;

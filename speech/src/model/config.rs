@@ -22,7 +22,7 @@ pub struct ModelConfig {
     #[schemars(range(min = 1, max = WIDTH), example = 256)]
     pub hidden: usize,
     /// The units of each hidden layer in turn, in place of `layers` and `hidden`; not of a `cnn`. At most 16 layers.
-    #[schemars(inner(range(min = 1, max = WIDTH)), example = [128, 64])]
+    #[schemars(inner(range(min = 1, max = WIDTH)), example = vec![128, 64])]
     pub widths: Vec<usize>,
     /// Whether recurrent layers run in both directions; `lstm`, `gru` and `rnn`.
     pub bidirectional: bool,
@@ -37,7 +37,7 @@ pub struct ModelConfig {
     /// before dropout. A `cnn` always has it.
     pub layer_norm: bool,
     /// The units of dense layers before the output layer, after pooling. At most 16 layers.
-    #[schemars(inner(range(min = 1, max = WIDTH)), example = [64])]
+    #[schemars(inner(range(min = 1, max = WIDTH)), example = vec![64])]
     pub dense: Vec<usize>,
     /// The frames before the current one that a `dnn` sees (context window); zeros before the first frame.
     #[schemars(range(max = 64), example = 5)]
@@ -146,13 +146,13 @@ pub enum Pooling {
 #[serde(deny_unknown_fields, default)]
 pub struct ConvConfig {
     /// The output channels of each convolution in turn; empty: no convolutions. At most 4.
-    #[schemars(inner(range(min = 1, max = 1024)), example = [32, 32])]
+    #[schemars(inner(range(min = 1, max = 1024)), example = vec![32, 32])]
     pub channels: Vec<usize>,
     /// The size of each kernel, `[frames, bands]`, both odd.
-    #[schemars(inner(range(min = 1, max = 41)), example = [5, 3])]
+    #[schemars(inner(range(min = 1, max = 41)), example = vec![5, 3])]
     pub kernel: [usize; 2],
     /// The stride of each convolution, `[frames, bands]`: n frames become n / stride, rounded up.
-    #[schemars(inner(range(min = 1, max = 8)), example = [1, 2])]
+    #[schemars(inner(range(min = 1, max = 8)), example = vec![1, 2])]
     pub stride: [usize; 2],
 }
 
@@ -178,7 +178,7 @@ pub struct ResidualConfig {
     #[schemars(range(min = 1, max = 16), example = 6)]
     pub blocks: usize,
     /// The size of the average pooling after the first convolution, `[frames, bands]`.
-    #[schemars(inner(range(min = 1, max = 16)), example = [1, 1])]
+    #[schemars(inner(range(min = 1, max = 16)), example = vec![1, 1])]
     pub pool: [usize; 2],
     /// Whether the dilation of the kernels doubles with every third convolution.
     pub dilated: bool,

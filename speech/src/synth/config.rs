@@ -43,7 +43,7 @@ pub struct SyntheticConfig {
     #[schemars(range(min = 8000, max = 48000), example = 16000)]
     pub sample_rate: u32,
     /// The range `[low, high]` of the signal-to-noise ratio in decibels, drawn for each utterance.
-    #[schemars(inner(range(min = -10, max = 100)), example = [15.0, 30.0])]
+    #[schemars(inner(range(min = -10, max = 100)), example = vec![15.0, 30.0])]
     pub snr_db: [f64; 2],
     /// The fewest digits of an utterance of the task `"digit-strings"`.
     #[schemars(range(min = 1), example = 1)]

@@ -13,6 +13,7 @@ use super::speaker::Speaker;
 use super::{SynthError, perform};
 use crate::audio::{Audio, write_wav};
 use crate::manifest::{Manifest, Utterance};
+use crate::regular_file;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -242,7 +243,7 @@ fn write_marker(dir: &Path, name: &str, marker: &Marker) -> Result<(), SynthErro
     })?;
     text.push('\n');
     let write = || {
-        let mut file = fs::File::create(&beside)?;
+        let mut file = regular_file::create(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, &path)

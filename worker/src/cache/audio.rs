@@ -10,6 +10,7 @@ use std::{
 
 use proto::contribution::Digest;
 use speech::audio::{Audio, DecodedAudio};
+use speech::regular_file;
 
 use super::{
     CacheConfig, CacheError,
@@ -100,7 +101,7 @@ impl AudioCache {
         if !metadata.is_file() || metadata.len() != wanted.bytes {
             return None;
         }
-        let bytes = read_bounded(&fs::File::open(&wanted.path).ok()?, wanted.bytes)?;
+        let bytes = read_bounded(&regular_file::open(&wanted.path).ok()?, wanted.bytes)?;
         wanted.is(&bytes).then_some(bytes)
     }
 

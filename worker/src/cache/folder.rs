@@ -14,6 +14,8 @@ use std::{
     time::SystemTime,
 };
 
+use speech::regular_file;
+
 use super::CacheError;
 
 /// Files being written; they are no entries.
@@ -60,7 +62,7 @@ impl Folder {
     /// The file called `name`, if it is there and has at most `most` bytes. Marks it as used.
     pub(super) fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.path.join(name);
-        let file = fs::File::open(path).ok()?;
+        let file = regular_file::open(&path).ok()?;
         let bytes = read_bounded(&file, most)?;
         // Only the order of removal suffers when the time cannot be set.
         let _ = file.set_modified(SystemTime::now());
@@ -97,7 +99,7 @@ impl Folder {
         let temporary = self
             .path
             .join(format!("{name}.{}.{number}{UNFINISHED}", process::id()));
-        let written = fs::File::create(&temporary)
+        let written = regular_file::create(&temporary)
             .and_then(|mut file| fill(&mut file))
             .and_then(|()| fs::rename(&temporary, self.path.join(name)));
         if let Err(error) = written {

@@ -18,6 +18,7 @@ use std::{
 
 use proto::contribution::Digest;
 use speech::audio::{self, Audio, AudioError, DecodedAudio};
+use speech::regular_file;
 
 use super::{
     AudioCache, CacheConfig, CacheError, Wanted,
@@ -261,7 +262,7 @@ impl Recordings {
         let program = self.program?;
         let path = self.folder.path(&file_name(digest));
         let stamp = Stamp::of(&path, true).ok()?;
-        let mut file = fs::File::open(&path).ok()?;
+        let mut file = regular_file::open(&path).ok()?;
         let mut hasher = begun(&program, digest);
         let content = stamp.bytes.checked_sub(TAIL as u64)?;
         hasher.update_reader((&mut file).take(content)).ok()?;

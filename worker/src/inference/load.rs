@@ -2,7 +2,7 @@
 //! recipe before anything of that size is held.
 
 use std::{
-    fs, io,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -10,7 +10,8 @@ use speech::{
     decode::BundleError,
     error_class::{self, Class, Classify},
     model::ModelSpec,
-    recipe::{Recipe, RecipeError},
+    recipe::{self, Recipe, RecipeError},
+    regular_file,
     weights::{self, WeightsError},
 };
 use thiserror::Error;
@@ -19,7 +20,6 @@ use crate::network::WrongParameters;
 
 /// Names, shapes and metadata take no more room than this in a model file.
 const HEADER_BYTES: u64 = 1 << 20;
-const RECIPE_BYTES: u64 = 64 << 20;
 
 /// A model that cannot be used.
 #[derive(Debug, Error)]
@@ -56,7 +56,7 @@ impl Classify for ModelError {
 
 pub(super) fn read(folder: &Path) -> Result<(Recipe, Vec<f32>), ModelError> {
     let path = folder.join("recipe.json");
-    let text = read_at_most(&path, RECIPE_BYTES)?;
+    let text = read_at_most(&path, recipe::MAX_BYTES)?;
     let text = String::from_utf8(text).map_err(|_| ModelError::Damaged {
         path: path.clone(),
         reason: "it is not text".to_owned(),
@@ -92,12 +92,11 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
         path: path.to_owned(),
         source,
     };
-    let size = fs::metadata(path).map_err(fail)?.len();
-    if size > most {
-        return Err(ModelError::Mismatch {
+    regular_file::read(path, most).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => ModelError::Mismatch {
             path: path.to_owned(),
-            reason: format!("it has {size} bytes where at most {most} are due"),
-        });
-    }
-    fs::read(path).map_err(fail)
+            reason: source.to_string(),
+        },
+        _ => fail(source),
+    })
 }

@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use speech::regular_file;
+
 use super::{Event, JournalError, LineFile, Record};
 
 /// What befell a run after its checkpoint.
@@ -98,7 +100,7 @@ fn rewrite(path: &Path, file: &mut File, offset: u64, tail: &[u8]) -> io::Result
     let temporary = path.with_extension("tmp");
     let mut write = || {
         file.rewind()?;
-        let mut out = File::create(&temporary)?;
+        let mut out = regular_file::create(&temporary)?;
         io::copy(&mut io::Read::take(&*file, offset), &mut out)?;
         out.write_all(tail)?;
         out.sync_all()?;

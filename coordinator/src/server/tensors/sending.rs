@@ -18,6 +18,7 @@ use proto::{
     shared_memory, tensor, v1,
     wire::Wire,
 };
+use speech::regular_file;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -153,7 +154,7 @@ impl Outlet {
 
 /// The next `size` bytes, or as many as there are.
 fn read(open: Option<File>, path: &Path, size: u64) -> io::Result<(File, Vec<u8>)> {
-    let mut reader = open.map_or_else(|| File::open(path), Ok)?;
+    let mut reader = open.map_or_else(|| regular_file::open(path), Ok)?;
     let mut data = Vec::with_capacity(size as usize);
     reader.by_ref().take(size).read_to_end(&mut data)?;
     Ok((reader, data))
