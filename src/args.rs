@@ -16,18 +16,18 @@ use speech::{synth::Task, tolerance::MaxBad};
 use worker::compute::DeviceChoice;
 
 use crate::output::OutputFormat;
-pub use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker};
+pub(crate) use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker};
 use choice::{DEVICES, SYNTHETIC_TASKS, choice};
-pub use cluster::{CoordinatorArgs, WorkerArgs};
-pub use decoding::{DecodingArgs, Lm, LmScore, LmTrain, Transcribe, TranscriptFormat};
-pub use evaluation::{Compare, Evaluate};
-pub use jobs::JobsArgs;
-pub use train::{Resume, ResumeJob, Train, words};
+pub(crate) use cluster::{CoordinatorArgs, WorkerArgs};
+pub(crate) use decoding::{DecodingArgs, Lm, LmScore, LmTrain, Transcribe, TranscriptFormat};
+pub(crate) use evaluation::{Compare, Evaluate};
+pub(crate) use jobs::JobsArgs;
+pub(crate) use train::{Resume, ResumeJob, Train, words};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
 #[derive(Debug, Parser)]
 #[command(name = "unisono", version, max_term_width = 100, after_help = EXIT_CODES)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     pub verb: Verb,
     /// Say more on standard error; twice for more still. UNISONO_LOG sets it by module.
@@ -43,7 +43,7 @@ SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2 and SIGXCPU.";
 impl Args {
     /// A coordinator and a worker run unattended, so that they log what they do; the other verbs
     /// speak to a person.
-    pub fn log_level(&self) -> &'static str {
+    pub(crate) fn log_level(&self) -> &'static str {
         let attended = !matches!(self.verb, Verb::Coordinator(_) | Verb::Worker(_));
         match (self.verbose, attended) {
             (0, true) => "warn",
@@ -55,7 +55,7 @@ impl Args {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Train on this machine: a coordinator, worker processes, progress and a report.
     Train(Train),
     /// Prove that a job gives the same bits on any number of workers, through faults too.
@@ -106,7 +106,7 @@ pub enum Verb {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// The job (TOML).
     #[arg(required_unless_present = "random_jobs")]
     pub job: Option<PathBuf>,
@@ -149,7 +149,7 @@ pub struct Verify {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Submit {
+pub(crate) struct Submit {
     /// The job (TOML). Its manifests must lie on the coordinator's host.
     pub job: PathBuf,
     /// Return at once instead of following the job.
@@ -165,7 +165,7 @@ pub struct Submit {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Query {
+pub(crate) struct Query {
     #[command(flatten)]
     pub at: At,
     #[command(flatten)]
@@ -173,7 +173,7 @@ pub struct Query {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct OneJob {
+pub(crate) struct OneJob {
     /// The job's id.
     pub id: Option<String>,
     #[command(flatten)]
@@ -183,7 +183,7 @@ pub struct OneJob {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct NamedJob {
+pub(crate) struct NamedJob {
     /// The job's id.
     pub id: String,
     #[command(flatten)]
@@ -193,7 +193,7 @@ pub struct NamedJob {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// The job's id. Default: the running one, or else the newest.
     pub id: Option<String>,
     /// Go on until the job ends, through restarts of the coordinator, and end with the exit code that
@@ -207,7 +207,7 @@ pub struct Logs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// A job (TOML), or a run's `final` folder.
     #[arg(value_name = "JOB.toml|DIR")]
     pub what: PathBuf,
@@ -222,7 +222,7 @@ pub struct ModelArgs {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum CorpusCommand {
+pub(crate) enum CorpusCommand {
     /// Get a free corpus from its publisher; without a name, list those that are known.
     Fetch(Fetch),
     /// Write the manifest of a corpus that is laid out as its publishers do.
@@ -234,7 +234,7 @@ pub enum CorpusCommand {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Import {
+pub(crate) struct Import {
     /// How the corpus is laid out: `an4`, `common-voice`, `festvox`, `folders` (one for each class), `fsdd`,
     /// `kaldi`, `librispeech`, `ljspeech`, `speech-commands` or `speech-commands-12` (ten words, the
     /// unknown ones and silence).
@@ -259,7 +259,7 @@ pub struct Import {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Synthesize {
+pub(crate) struct Synthesize {
     /// The folder to make.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -288,7 +288,7 @@ pub struct Synthesize {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Fetch {
+pub(crate) struct Fetch {
     /// The corpus, such as `librispeech-dev-clean`.
     pub name: Option<String>,
     /// The folder to put it into, in a folder of its name.
@@ -308,7 +308,7 @@ pub struct Fetch {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// The manifest; of several, what they share is told as well.
     #[arg(required = true, value_name = "MANIFEST")]
     pub manifests: Vec<PathBuf>,
@@ -317,19 +317,19 @@ pub struct Inspect {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Completions {
+pub(crate) struct Completions {
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// A key (`train.audit`) or a section (`train`). Default: all of them.
     pub key: Option<String>,
     /// Print the JSON schema of a job file, with which editors complete and check its keys.
@@ -340,7 +340,7 @@ pub struct Explain {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Man {
+pub(crate) struct Man {
     /// The folder for the pages, such as /usr/local/share/man/man1. It is made if it is missing.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -348,7 +348,7 @@ pub struct Man {
 
 /// Which coordinator is meant.
 #[derive(Debug, ClapArgs)]
-pub struct At {
+pub(crate) struct At {
     /// The coordinator.
     #[arg(
         long,
@@ -360,7 +360,7 @@ pub struct At {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// How data is printed on standard output.
     #[arg(short = 'o', long = "output", value_enum, default_value_t = OutputFormat::Text)]
     pub format: OutputFormat,

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
-pub struct CacheFolder {
+pub(crate) struct CacheFolder {
     /// `None`: nowhere, so that what is received is kept in memory alone.
     pub folder: Option<PathBuf>,
     /// What a person should know.
@@ -20,7 +20,7 @@ pub struct CacheFolder {
 
 /// The first of these that can be used: a folder in `XDG_CACHE_HOME`, in `HOME`, or one of this user's own among the
 /// temporary files.
-pub fn find() -> CacheFolder {
+pub(crate) fn find() -> CacheFolder {
     let variable = |name: &str| env::var_os(name).map(PathBuf::from);
     find_among(
         variable("XDG_CACHE_HOME"),

@@ -17,10 +17,10 @@ use tonic::{Code, Response, Status, Streaming, transport::Channel};
 use crate::exit::CommandError;
 
 /// The verbs' side of a coordinator.
-pub type CoordinatorClient = JobsClient<Channel>;
+pub(crate) type CoordinatorClient = JobsClient<Channel>;
 
 /// Connects to the coordinator at `url`.
-pub async fn connect(url: &str) -> Result<CoordinatorClient, CommandError> {
+pub(crate) async fn connect(url: &str) -> Result<CoordinatorClient, CommandError> {
     let malformed = |reason: String| {
         CommandError::Usage(format!(
             "`{url}` is not the address of a coordinator ({reason}); it looks like http://host:7700"
@@ -39,7 +39,7 @@ pub async fn connect(url: &str) -> Result<CoordinatorClient, CommandError> {
 }
 
 /// What a coordinator's refusal means: the request was wrong, or the way to the coordinator is.
-pub fn refused(status: &Status) -> CommandError {
+pub(crate) fn refused(status: &Status) -> CommandError {
     match status.code() {
         Code::NotFound
         | Code::InvalidArgument
@@ -59,7 +59,7 @@ pub fn refused(status: &Status) -> CommandError {
 
 /// Whether nobody answered, or the answer was cut off: what a coordinator says itself has no cause on
 /// this side of the wire.
-pub fn is_away(status: &Status) -> bool {
+pub(crate) fn is_away(status: &Status) -> bool {
     status.code() == Code::Unavailable || status.source().is_some()
 }
 
@@ -74,7 +74,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// How the job `id` stands, or the one that a person most likely means: the running one, or else
 /// the newest.
-pub async fn status(
+pub(crate) async fn status(
     jobs: &mut CoordinatorClient,
     id: Option<String>,
 ) -> Result<JobStatus, CommandError> {
@@ -84,7 +84,7 @@ pub async fn status(
 }
 
 /// All jobs, in the order of their submission.
-pub async fn list(jobs: &mut CoordinatorClient) -> Result<Vec<JobStatus>, CommandError> {
+pub(crate) async fn list(jobs: &mut CoordinatorClient) -> Result<Vec<JobStatus>, CommandError> {
     let mut all = Vec::new();
     let mut after = String::new();
     loop {
@@ -100,7 +100,7 @@ pub async fn list(jobs: &mut CoordinatorClient) -> Result<Vec<JobStatus>, Comman
 }
 
 /// `report.json` of a job, as it was written; empty of one that has not ended, or has none.
-pub async fn report(jobs: &mut CoordinatorClient, id: &str) -> Result<String, CommandError> {
+pub(crate) async fn report(jobs: &mut CoordinatorClient, id: &str) -> Result<String, CommandError> {
     let told = |status: Status| refused(&status);
     let request = ReportRequest { id: id.to_owned() };
     let mut report = jobs.report(request).await.map_err(told)?.into_inner();
@@ -113,7 +113,7 @@ pub async fn report(jobs: &mut CoordinatorClient, id: &str) -> Result<String, Co
 }
 
 /// Submits a job, however long its text is.
-pub async fn submit(
+pub(crate) async fn submit(
     jobs: &mut CoordinatorClient,
     request: SubmitRequest,
 ) -> Result<Response<SubmitResponse>, Status> {
@@ -128,7 +128,7 @@ pub async fn submit(
 }
 
 /// The lines of a log, those whole that come in several messages.
-pub fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<Line, Status>> {
+pub(crate) fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<Line, Status>> {
     let mut joined = Joined::default();
     messages.filter_map(move |message| {
         let LogLine { json, more, offset } = match message {
@@ -149,7 +149,7 @@ pub fn lines(messages: Streaming<LogLine>) -> impl Stream<Item = Result<Line, St
 }
 
 /// A state as it is called on the command line.
-pub const fn state_name(state: State) -> &'static str {
+pub(crate) const fn state_name(state: State) -> &'static str {
     match state {
         State::Unspecified => "unknown",
         State::Queued => "queued",
@@ -161,7 +161,7 @@ pub const fn state_name(state: State) -> &'static str {
 }
 
 /// Why a job failed, as reports have it.
-pub const fn cause_name(cause: Cause) -> Option<&'static str> {
+pub(crate) const fn cause_name(cause: Cause) -> Option<&'static str> {
     match cause {
         Cause::Unspecified => None,
         Cause::Training => Some("training"),
@@ -171,6 +171,6 @@ pub const fn cause_name(cause: Cause) -> Option<&'static str> {
 }
 
 /// Whether a job stays as it is until somebody asks for more.
-pub const fn has_ended(state: State) -> bool {
+pub(crate) const fn has_ended(state: State) -> bool {
     matches!(state, State::Succeeded | State::Failed | State::Cancelled)
 }

@@ -8,19 +8,19 @@ use std::{
 
 /// The tightest bound above this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     pub bytes: u64,
     /// What of it is taken, files that can be read again left out.
     pub used: u64,
 }
 
 /// `None` where nothing bounds it.
-pub fn memory_limit() -> Option<Limit> {
+pub(crate) fn memory_limit() -> Option<Limit> {
     memory_limit_below(Path::new("/"))
 }
 
 /// How often the kernel has killed a process of this one's group for memory; 0 where that is not told.
-pub fn memory_kills() -> u64 {
+pub(crate) fn memory_kills() -> u64 {
     let groups = groups(Path::new("/"));
     let counts = groups.iter().filter_map(|group| match group.version {
         // The count is of the whole subtree: workers are in the same group or below it.

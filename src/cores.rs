@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 /// Logical processors that this process may use (its affinity and its control group count).
-pub fn logical() -> usize {
+pub(crate) fn logical() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Physical cores among them: two threads of one core share its arithmetic units, which gradients
 /// keep busy.
-pub fn physical() -> usize {
+pub(crate) fn physical() -> usize {
     let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let counted = distinct_cores(&described);
     if counted == 0 {
@@ -37,7 +37,7 @@ fn distinct_cores(cpuinfo: &str) -> usize {
 }
 
 /// Workers of a run on this machine when nobody says how many.
-pub fn default_workers() -> usize {
+pub(crate) fn default_workers() -> usize {
     physical().clamp(1, MOST_DEFAULT_WORKERS)
 }
 
@@ -45,7 +45,7 @@ pub fn default_workers() -> usize {
 const MOST_DEFAULT_WORKERS: usize = 4;
 
 /// Threads of each of `workers` workers.
-pub fn threads_each(workers: usize) -> usize {
+pub(crate) fn threads_each(workers: usize) -> usize {
     (logical() / workers.max(1)).max(1)
 }
 

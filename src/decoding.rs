@@ -21,7 +21,7 @@ use crate::{
 /// then without language model and lexicon but those that are named. Words are written as the model
 /// writes them; what of them has no effect is told on standard error. No more than `max_bad` words of a
 /// lexicon may be of none.
-pub fn set(model: &mut Model, typed: &args::DecodingArgs, max_bad: MaxBad) -> Result<()> {
+pub(crate) fn set(model: &mut Model, typed: &args::DecodingArgs, max_bad: MaxBad) -> Result<()> {
     let args::DecodingArgs {
         greedy,
         lm,
@@ -108,7 +108,7 @@ pub fn set(model: &mut Model, typed: &args::DecodingArgs, max_bad: MaxBad) -> Re
 }
 
 /// Has the model's decoder give so many hypotheses.
-pub fn widen(model: &mut Model, n_best: usize) -> Result<()> {
+pub(crate) fn widen(model: &mut Model, n_best: usize) -> Result<()> {
     let Some(mut bundle) = model.bundle().cloned() else {
         let told = "greedy decoding has one hypothesis: leave out --n-best, or say --beam";
         return Err(CommandError::Usage(told.to_owned()).into());

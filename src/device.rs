@@ -10,13 +10,13 @@ use worker::{
 use crate::{cores, exit::Result};
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
-pub fn open(folder: &Path, device: DeviceChoice) -> Result<(Model, Compute)> {
+pub(crate) fn open(folder: &Path, device: DeviceChoice) -> Result<(Model, Compute)> {
     let compute = compute(device)?;
     Ok((Model::load(folder, &compute)?, compute))
 }
 
 /// The device that was typed, with all of the machine's cores; once in a program's life.
-pub fn compute(device: DeviceChoice) -> Result<Compute> {
+pub(crate) fn compute(device: DeviceChoice) -> Result<Compute> {
     worker::compute::set_threads(cores::logical())?;
     Ok(Compute::open(device)?)
 }

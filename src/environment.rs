@@ -29,7 +29,7 @@ const OTHER_PROGRAMS_VARIABLES: [&str; 8] = [
 ];
 
 /// Takes variables away that are set to nothing: compose files pass on what is not set as an empty text.
-pub fn drop_empty() {
+pub(crate) fn drop_empty() {
     for (name, value) in env::vars_os() {
         if value.is_empty() && name.to_string_lossy().starts_with(PREFIX) {
             // SAFETY: called first of all, while the program has no other thread.
@@ -42,7 +42,7 @@ pub fn drop_empty() {
 ///
 /// # Errors
 /// When a value means nothing.
-pub fn check() -> Result<Vec<String>, CommandError> {
+pub(crate) fn check() -> Result<Vec<String>, CommandError> {
     if let Err(value) = wants_shared_memory() {
         let told = format!("{SHARED_MEMORY}={value:?} means nothing; set it to `on` or `off`");
         return Err(CommandError::Usage(told));

@@ -39,7 +39,7 @@ const MAX_PORTION_SAMPLES: usize = 8 << 20;
 const NAMED_UTTERANCES: u64 = 5;
 
 /// What a model made of a manifest.
-pub struct Measured {
+pub(crate) struct Measured {
     /// With the model's decoder.
     pub score: Score,
     /// Where there is one.
@@ -61,14 +61,14 @@ pub struct Measured {
 
 /// What the best label of every frame gives.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Greedy {
+pub(crate) struct Greedy {
     pub wer: Option<f64>,
     pub cer: Option<f64>,
 }
 
 /// What recognition costs.
 #[derive(Debug, Serialize)]
-pub struct Efficiency {
+pub(crate) struct Efficiency {
     pub audio_seconds: f64,
     /// Reading, features, model and decoding; opening the model is left out.
     pub seconds: f64,
@@ -85,7 +85,7 @@ pub struct Efficiency {
 
 impl Efficiency {
     /// What it cost to measure the model in `folder`.
-    pub fn of(folder: &Path, model: &Model, measured: &Measured, compute: &Compute) -> Self {
+    pub(crate) fn of(folder: &Path, model: &Model, measured: &Measured, compute: &Compute) -> Self {
         let file = std::fs::metadata(folder.join("model.safetensors"));
         let (audio_seconds, seconds) = (measured.audio_seconds, measured.seconds);
         Self {
@@ -102,7 +102,7 @@ impl Efficiency {
 
 /// Recognises the utterances of `manifest`, which was read from `path` with the lines that cannot be used; so many
 /// as `max_bad` says may be left out.
-pub fn measure(
+pub(crate) fn measure(
     model: &Model,
     (manifest, bad): (Manifest, Vec<BadLine>),
     path: &Path,
@@ -351,7 +351,7 @@ impl Leaving<'_> {
     }
 }
 
-pub fn read(utterances: &[Utterance]) -> Result<Vec<Audio>> {
+pub(crate) fn read(utterances: &[Utterance]) -> Result<Vec<Audio>> {
     let recordings = utterances.iter().map(audio::read_utterance);
     Ok(recordings.collect::<Result<_, _>>()?)
 }
@@ -369,7 +369,7 @@ fn features_of(
 }
 
 /// [`features_of`] utterances that were recognised before; an error names the utterance.
-pub fn features(
+pub(crate) fn features(
     model: &Model,
     recordings: &[Audio],
     utterances: &[Utterance],

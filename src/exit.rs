@@ -12,7 +12,7 @@ use crate::signals::Signal;
 
 /// What the verbs themselves find wrong; the crates below have errors of their own.
 #[derive(Debug, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     #[error("{0}")]
     Job(String),
     #[error("{0}")]
@@ -38,11 +38,11 @@ impl CommandError {
 }
 
 /// What a verb returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a verb ended before its time.
 #[derive(Debug)]
-pub struct Error {
+pub(crate) struct Error {
     ending: ProgramEnd,
     cause: anyhow::Error,
 }
@@ -73,7 +73,7 @@ impl From<CommandError> for Error {
 
 impl Error {
     /// Says what was tried when the error came.
-    pub fn context(self, tried: impl Display + Send + Sync + 'static) -> Self {
+    pub(crate) fn context(self, tried: impl Display + Send + Sync + 'static) -> Self {
         Self {
             cause: self.cause.context(tried),
             ..self
@@ -81,12 +81,12 @@ impl Error {
     }
 
     /// The error and what it came of, the first cause last.
-    pub fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    pub(crate) fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
         self.cause.chain()
     }
 
     /// The exit code of a program that ends with this.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code())
     }
 
@@ -102,7 +102,7 @@ impl Error {
     }
 
     /// What standard error says of it.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self.ending {
             ProgramEnd::Signal(_) => self.to_string(),
             ProgramEnd::Error(_) => format!("error: {self}"),
@@ -124,7 +124,7 @@ impl Display for Error {
 }
 
 /// Says what was tried when an error came; its class stays.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     fn context(self, tried: impl Display + Send + Sync + 'static) -> Result<T>;
 
     fn with_context<C: Display + Send + Sync + 'static>(

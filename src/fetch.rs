@@ -1,8 +1,8 @@
 //! Free corpora from where their publishers put them: got in pieces, checked, unpacked.
 
-pub mod catalogue;
+pub(crate) mod catalogue;
 mod download;
 mod unpack;
 
-pub use download::{Download, download, sha256};
-pub use unpack::unpack;
+pub(crate) use download::{Download, download, sha256};
+pub(crate) use unpack::unpack;

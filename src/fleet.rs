@@ -26,7 +26,7 @@ use deaths::{Deaths, LastWords, MAX_RESTARTS, Sequel};
 
 /// How the workers are started.
 #[derive(Clone, Debug)]
-pub struct FleetSpec {
+pub(crate) struct FleetSpec {
     pub coordinator: String,
     /// Asked what a worker had done when it died.
     pub jobs: CoordinatorClient,
@@ -39,7 +39,7 @@ pub struct FleetSpec {
 
 /// What the fleet has to tell.
 #[derive(Debug)]
-pub enum FleetEvent {
+pub(crate) enum FleetEvent {
     /// Worth showing to a person.
     Said(String),
     /// No worker can work: the run cannot go on.
@@ -75,7 +75,7 @@ struct WorkerProgress {
 }
 
 /// The processes. Dropped, they are killed.
-pub struct Fleet {
+pub(crate) struct Fleet {
     spec: FleetSpec,
     slots: Vec<Slot>,
     orders: watch::Sender<FleetCommand>,
@@ -111,7 +111,7 @@ impl Slot {
 impl Fleet {
     /// Starts the workers. To be called, like [`Fleet::next`], on the thread that lives as long as
     /// the program: Linux ends a child with the *thread* that started it.
-    pub fn start(spec: FleetSpec) -> io::Result<Self> {
+    pub(crate) fn start(spec: FleetSpec) -> io::Result<Self> {
         let (sender, signs) = mpsc::unbounded_channel();
         let mut fleet = Self {
             slots: Vec::new(),
@@ -130,7 +130,7 @@ impl Fleet {
     }
 
     /// The next thing to tell; safe to drop while it waits.
-    pub async fn next(&mut self) -> FleetEvent {
+    pub(crate) async fn next(&mut self) -> FleetEvent {
         loop {
             let again = self.slots.iter().filter_map(|slot| slot.again).min();
             let due = async {
@@ -167,13 +167,13 @@ impl Fleet {
     }
 
     /// Asks the workers to leave.
-    pub fn dismiss(&self) {
+    pub(crate) fn dismiss(&self) {
         self.orders.send_replace(FleetCommand::Leave);
     }
 
     /// Waits for the workers to end, which whoever calls this has asked for; those that have not
     /// done so after `patience` are killed.
-    pub async fn end(mut self, patience: Duration) {
+    pub(crate) async fn end(mut self, patience: Duration) {
         let gone = async { while self.watchers.join_next().await.is_some() {} };
         if timeout(patience, gone).await.is_err() {
             self.orders.send_replace(FleetCommand::Die);

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// How long a coordinator may be away (restarted, perhaps) before following a job is given up.
-pub const MAX_COORDINATOR_ABSENCE: Duration = Duration::from_secs(300);
+pub(crate) const MAX_COORDINATOR_ABSENCE: Duration = Duration::from_secs(300);
 
 /// What is new.
-pub enum Update {
+pub(crate) enum Update {
     Event(Record),
     Step(StepMetrics),
     /// An event as it was written.
@@ -32,7 +32,7 @@ pub enum Update {
 
 /// What of a job is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// Its events and its steps.
     Everything,
     /// The lines of its events.
@@ -41,7 +41,7 @@ pub enum What {
 
 /// From where on a job is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub(crate) enum Since {
     /// From its first line.
     FirstLine,
     /// From where its run was last taken up: what an earlier start of the run wrote, and what a resumed run has
@@ -51,7 +51,7 @@ pub enum Since {
 
 /// What is to be followed, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct FollowRequest {
+pub(crate) struct FollowRequest {
     pub what: What,
     pub since: Since,
     /// How long the coordinator may be away.
@@ -62,7 +62,7 @@ pub struct FollowRequest {
 ///
 /// # Errors
 /// When the coordinator refuses, or stays away for too long.
-pub async fn follow(
+pub(crate) async fn follow(
     jobs: &mut CoordinatorClient,
     id: &str,
     wanted: FollowRequest,

@@ -1,10 +1,10 @@
 //! Pages that need nothing but themselves: styles, pictures and all inside. It decides how text becomes
 //! markup, and does not depend on what a page is about.
 
-pub mod picture;
+pub(crate) mod picture;
 
 /// Text as it stands in a page, also between quotes.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -33,7 +33,7 @@ img{image-rendering:pixelated;display:block;max-width:100%}img.chart{image-rende
 .side{display:flex;flex-wrap:wrap;gap:0 3em}small{color:#777}section{margin:1.5em 0;overflow-x:auto}";
 
 /// A whole page with `body`, which is markup already.
-pub fn page(title: &str, body: &str) -> String {
+pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -43,14 +43,14 @@ pub fn page(title: &str, body: &str) -> String {
 }
 
 /// A table. Cells are markup already; numbers stand right.
-pub struct HtmlTable {
+pub(crate) struct HtmlTable {
     markup: String,
     numbers: Vec<bool>,
 }
 
 impl HtmlTable {
     /// Headings, each with whether numbers stand below it.
-    pub fn new(headings: &[(&str, bool)]) -> Self {
+    pub(crate) fn new(headings: &[(&str, bool)]) -> Self {
         let cells: String = headings
             .iter()
             .map(|(text, number)| format!("<th{}>{}</th>", class(*number), escape(text)))
@@ -61,7 +61,7 @@ impl HtmlTable {
         }
     }
 
-    pub fn row(&mut self, cells: &[String]) {
+    pub(crate) fn row(&mut self, cells: &[String]) {
         let cells = cells.iter().zip(&self.numbers);
         let cells: String = cells
             .map(|(cell, number)| format!("<td{}>{cell}</td>", class(*number)))
@@ -69,7 +69,7 @@ impl HtmlTable {
         self.markup.push_str(&format!("<tr>{cells}</tr>\n"));
     }
 
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.markup + "</table>\n"
     }
 }

@@ -21,7 +21,7 @@ use tracing_subscriber::{
 use crate::{exit::CommandError, output, stderr::Stderr};
 
 /// Sets what is shown, by module.
-pub const VARIABLE: &str = "UNISONO_LOG";
+pub(crate) const VARIABLE: &str = "UNISONO_LOG";
 /// Our own crates.
 const OWN_CRATES: [&str; 5] = ["unisono", "coordinator", "worker", "speech", "proto"];
 
@@ -30,7 +30,7 @@ const OWN_CRATES: [&str; 5] = ["unisono", "coordinator", "worker", "speech", "pr
 ///
 /// # Errors
 /// When `UNISONO_LOG` is no such filter.
-pub fn start(level: &str) -> Result<(), CommandError> {
+pub(crate) fn start(level: &str) -> Result<(), CommandError> {
     let directives: Vec<String> = OWN_CRATES
         .iter()
         .map(|name| format!("{name}={level}"))
@@ -57,7 +57,7 @@ pub fn start(level: &str) -> Result<(), CommandError> {
 
 /// What in a filter is taken by `tracing`, and means nothing here: a word that is neither a level nor the name of a
 /// module counts as a module that never says anything.
-pub fn meaningless(filter: &str) -> Vec<&str> {
+pub(crate) fn meaningless(filter: &str) -> Vec<&str> {
     let words = filter.split(',').map(str::trim);
     words
         .filter(|word| {
@@ -90,7 +90,7 @@ const OTHER_CRATES: [&str; 14] = [
 ];
 
 /// Says how much was left out at the end.
-pub fn finish() {
+pub(crate) fn finish() {
     let Some(throttle) = THROTTLE.get() else {
         return;
     };

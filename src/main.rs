@@ -1,6 +1,8 @@
 //! The one binary: what was typed becomes a verb, the verb runs, and how it ended becomes an exit
 //! code.
 
+#![warn(unreachable_pub)]
+
 mod args;
 mod cache_folder;
 mod client;

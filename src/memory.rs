@@ -20,13 +20,13 @@ unsafe extern "C" {
 }
 
 /// Keeps freed memory for the next step. What the environment says (`MIMALLOC_PURGE_DELAY`) goes first.
-pub fn keep() {
+pub(crate) fn keep() {
     // SAFETY: a plain assignment to an option; this is before any other thread begins.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
 }
 
 /// The most memory that this program has held so far, in bytes; `None` where the system does not tell.
-pub fn peak() -> Option<u64> {
+pub(crate) fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()

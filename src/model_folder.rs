@@ -10,7 +10,7 @@ use speech::{
 use crate::exit::{CommandError, Result};
 
 /// The recipe of the model in a run's `final` folder.
-pub fn recipe(folder: &Path) -> Result<Recipe> {
+pub(crate) fn recipe(folder: &Path) -> Result<Recipe> {
     let path = folder.join("recipe.json");
     let text = regular_file::read_to_string(&path, recipe::MAX_BYTES).map_err(|error| {
         CommandError::Data(format!(

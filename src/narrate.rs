@@ -9,7 +9,7 @@ use speech::{escape::escape, score::Score};
 use crate::output::{duration, percent};
 
 /// What happened, in a line. `synthetic` names figures that come from synthetic speech as such.
-pub fn sentence(event: &Event, synthetic: bool) -> String {
+pub(crate) fn sentence(event: &Event, synthetic: bool) -> String {
     match event {
         Event::Started {
             generation,
@@ -181,7 +181,7 @@ pub fn sentence(event: &Event, synthetic: bool) -> String {
 }
 
 /// What a set is called.
-pub const fn name(set: Set) -> &'static str {
+pub(crate) const fn name(set: Set) -> &'static str {
     match set {
         Set::Train => "training",
         Set::Valid => "validation",
@@ -189,7 +189,7 @@ pub const fn name(set: Set) -> &'static str {
 }
 
 /// A log line: when, at which step, what.
-pub fn log_line(record: &Record, synthetic: bool) -> String {
+pub(crate) fn log_line(record: &Record, synthetic: bool) -> String {
     format!(
         "{:.3} step {:<6} {}",
         record.time,
@@ -199,7 +199,7 @@ pub fn log_line(record: &Record, synthetic: bool) -> String {
 }
 
 /// The held-out rates of a score.
-pub fn score(score: &Score, synthetic: bool) -> String {
+pub(crate) fn score(score: &Score, synthetic: bool) -> String {
     let kind = if synthetic {
         "held-out synthetic"
     } else {
@@ -221,7 +221,7 @@ pub fn score(score: &Score, synthetic: bool) -> String {
 }
 
 /// Whose weights a model is made of.
-pub fn of_epochs(epochs: &[u64]) -> String {
+pub(crate) fn of_epochs(epochs: &[u64]) -> String {
     let listed: Vec<String> = epochs.iter().map(u64::to_string).collect();
     match listed.as_slice() {
         [only] => format!("the weights of epoch {only}"),

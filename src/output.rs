@@ -15,13 +15,13 @@ use crate::{exit::Result, stderr};
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     Text,
     Json,
 }
 
 /// Prints data in `format`: `value` as JSON, or what `text` makes of it.
-pub fn print<T: Serialize>(
+pub(crate) fn print<T: Serialize>(
     format: OutputFormat,
     value: &T,
     text: impl FnOnce(&T) -> String,
@@ -34,7 +34,7 @@ pub fn print<T: Serialize>(
 
 /// As [`print()`], of a command that has written `files`: where one of them is standard output, what else is to be
 /// said goes to standard error.
-pub fn print_beside<T: Serialize>(
+pub(crate) fn print_beside<T: Serialize>(
     files: &OutputFiles,
     format: OutputFormat,
     value: &T,
@@ -49,7 +49,7 @@ pub fn print_beside<T: Serialize>(
 
 /// Prints a line of data. A reader that has seen enough (`| head`) ends the program quietly, as it
 /// ends other filters.
-pub fn line(text: &str) -> Result<()> {
+pub(crate) fn line(text: &str) -> Result<()> {
     /// For messages that were said before it, where a person sees both on one terminal.
     const MESSAGES_TIMEOUT: Duration = Duration::from_millis(200);
     if io::stdout().is_terminal() {
@@ -63,12 +63,12 @@ pub fn line(text: &str) -> Result<()> {
 }
 
 /// Tells a person something. Whether standard error is still read is no reason to stop.
-pub fn message(text: &str) {
+pub(crate) fn message(text: &str) {
     stderr::write(format!("{}\n", plain(text)).as_bytes());
 }
 
 /// Waits until what was said is written, where it is read.
-pub fn finish() {
+pub(crate) fn finish() {
     const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
     stderr::flush(FLUSH_TIMEOUT);
 }
@@ -90,18 +90,18 @@ fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether standard error is a person's terminal, on which a bar may move.
-pub fn is_attended() -> bool {
+pub(crate) fn is_attended() -> bool {
     io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// <https://no-color.org>: any value but an empty one.
-pub fn wants_color() -> bool {
+pub(crate) fn wants_color() -> bool {
     is_attended() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Mesa's Vulkan layer for choosing a device looks for a desktop session, and complains on standard
 /// error of every program on a server without one. Our own workers inherit this.
-pub fn silence_drivers() {
+pub(crate) fn silence_drivers() {
     const SESSION: &str = "XDG_RUNTIME_DIR";
     if std::env::var_os(SESSION).is_none() {
         // SAFETY: called first of all, while the program has no other thread.
@@ -110,7 +110,7 @@ pub fn silence_drivers() {
 }
 
 /// Columns without frames: what a person reads, `cut` and `awk` can read too.
-pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(header.iter().map(|name| name.to_uppercase()));
@@ -120,7 +120,7 @@ pub fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 }
 
 /// A length of time for people: `4.2 s`, `3 min 05 s`, `2 h 10 min`.
-pub fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "unknown".to_owned();
     }
@@ -134,7 +134,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// A rate between 0 and 1 for people.
-pub fn percent(rate: f64) -> String {
+pub(crate) fn percent(rate: f64) -> String {
     format!("{:.2} %", rate * 100.0)
 }
 

@@ -9,7 +9,7 @@ use tokio::process::Child;
 use crate::exit::{CommandError, Result};
 
 /// This program. A rebuild may have put another one in its place: the one that runs is meant.
-pub fn program() -> io::Result<PathBuf> {
+pub(crate) fn program() -> io::Result<PathBuf> {
     let path = std::env::current_exe()?;
     if path.exists() {
         Ok(path)
@@ -20,7 +20,7 @@ pub fn program() -> io::Result<PathBuf> {
 
 /// Has the system end this process when its parent ends, however that does, and also while it is
 /// stopped: then nobody is left to whom a goodbye would mean anything.
-pub fn end_with(parent: u32) -> Result<()> {
+pub(crate) fn end_with(parent: u32) -> Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(io::Error::from)?;
     let expected = i32::try_from(parent).ok().and_then(Pid::from_raw);
@@ -33,12 +33,12 @@ pub fn end_with(parent: u32) -> Result<()> {
 
 /// Lets nobody but the user read what this process and its children write: runs and caches hold audio,
 /// transcripts and weights.
-pub fn keep_files_private() {
+pub(crate) fn keep_files_private() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// Sends `signal` to a child, unless it has ended.
-pub fn send(child: &Child, signal: Signal) {
+pub(crate) fn send(child: &Child, signal: Signal) {
     // Not yet waited for, so that the id is still its own.
     let pid = child
         .id()

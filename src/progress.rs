@@ -20,7 +20,7 @@ const FLOOD_INTERVAL: Duration = Duration::from_secs(10);
 const NAMED_UTTERANCES: usize = 5;
 
 /// The view of one run.
-pub struct ProgressView {
+pub(crate) struct ProgressView {
     bar: Option<ProgressBar>,
     epochs: u32,
     steps: u64,
@@ -35,7 +35,7 @@ pub struct ProgressView {
 
 impl ProgressView {
     /// The view of a run of `epochs` epochs.
-    pub fn new(epochs: u32) -> Self {
+    pub(crate) fn new(epochs: u32) -> Self {
         let bar = output::is_attended().then(|| {
             let bar = ProgressBar::with_draw_target(Some(0), screen::target());
             let template = if output::wants_color() {
@@ -64,7 +64,7 @@ impl ProgressView {
     }
 
     /// Shows what is new.
-    pub fn show(&mut self, news: Update) {
+    pub(crate) fn show(&mut self, news: Update) {
         match news {
             Update::Event(record) => self.event(&record.event),
             Update::Step(metrics) => self.step(metrics),
@@ -73,7 +73,7 @@ impl ProgressView {
     }
 
     /// A line of its own, above the bar.
-    pub fn message(&self, text: &str) {
+    pub(crate) fn message(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::message(text)),
             None => output::message(text),
@@ -81,7 +81,7 @@ impl ProgressView {
     }
 
     /// Takes the bar away.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         } else if let Some(metrics) = self.last_step.take()

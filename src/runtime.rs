@@ -6,7 +6,7 @@ use crate::exit::{Context as _, Result};
 
 /// Runs `future` on this thread, with the threads of a runtime beside it. Blocking work that is
 /// left over does not hold the program's end up.
-pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,7 +15,7 @@ use crate::stderr;
 const RATE: u8 = 8;
 
 /// Where bars are drawn.
-pub fn target() -> ProgressDrawTarget {
+pub(crate) fn target() -> ProgressDrawTarget {
     ProgressDrawTarget::term_like_with_hz(Box::new(Screen::default()), RATE)
 }
 

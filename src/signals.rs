@@ -9,7 +9,7 @@ use tokio::{
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     Interrupt,
     Terminate,
     /// The terminal is gone, or the connection to it.
@@ -46,7 +46,7 @@ impl Signal {
     }
 
     /// As shells report a process that it ended: 128 and its number.
-    pub const fn exit_code(self) -> u8 {
+    pub(crate) const fn exit_code(self) -> u8 {
         // Numbers of signals are below 65.
         128 + self.number() as u8
     }
@@ -81,7 +81,7 @@ impl fmt::Display for Signal {
 
 /// From its creation on, these signals no longer end the process. Those that were ignored before stay ignored.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     streams: Vec<(Signal, unix::Signal)>,
     /// When [`Signals::next`] heard the last one.
     last: Option<Instant>,
@@ -89,7 +89,7 @@ pub struct Signals {
 
 impl Signals {
     /// Needs a tokio runtime.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = ignored(&status);
         let heard = Signal::ALL.into_iter().filter(|signal| {
@@ -107,7 +107,7 @@ impl Signals {
     }
 
     /// The next one; safe to drop while it waits.
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         let signal = std::future::poll_fn(|context| {
             for (signal, stream) in &mut self.streams {
                 if let std::task::Poll::Ready(Some(())) = stream.poll_recv(context) {
@@ -123,7 +123,7 @@ impl Signals {
 
     /// Waits until somebody who has been heard insists: the same wish again, and not the same signal that came by
     /// way of a process group as well. Safe to drop while it waits.
-    pub async fn insisted(&mut self) -> Signal {
+    pub(crate) async fn insisted(&mut self) -> Signal {
         const TOGETHER: Duration = Duration::from_millis(300);
         let first = self.last;
         loop {

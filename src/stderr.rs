@@ -128,17 +128,17 @@ fn put(text: &[u8], most: usize) {
 }
 
 /// Sends `text` to standard error as it is.
-pub fn write(text: &[u8]) {
+pub(crate) fn write(text: &[u8]) {
     put(text, MAX_QUEUED_BYTES);
 }
 
 /// Sends a frame of a moving line, unless much waits already.
-pub fn write_frame(text: &[u8]) {
+pub(crate) fn write_frame(text: &[u8]) {
     put(text, MAX_QUEUED_FOR_FRAMES);
 }
 
 /// Waits until everything is written, for `patience` at most.
-pub fn flush(patience: Duration) {
+pub(crate) fn flush(patience: Duration) {
     if let Some(pipe) = pipe() {
         pipe.flush(patience);
     }
@@ -146,7 +146,7 @@ pub fn flush(patience: Duration) {
 
 /// Standard error as a writer that never waits.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Stderr;
+pub(crate) struct Stderr;
 
 impl io::Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

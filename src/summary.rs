@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What came of a run, for a person; `place` is where its files are.
-pub fn text(report: &Report, place: &str) -> String {
+pub(crate) fn text(report: &Report, place: &str) -> String {
     let mut lines = Vec::new();
     let mut say = |name: &str, value: String| lines.push(format!("{name:<12} {value}"));
     if let Some(metrics) = &report.metrics {
@@ -108,7 +108,7 @@ fn left_out(sets: &LeftOutOf) -> Option<String> {
 
 /// Where the time of `steps` steps went, from seconds by name: the workers' in shares, the
 /// coordinator's in milliseconds a step. `None` before anything was computed.
-pub fn times(seconds: &BTreeMap<String, f64>, steps: u64) -> Option<String> {
+pub(crate) fn times(seconds: &BTreeMap<String, f64>, steps: u64) -> Option<String> {
     let of = |name: &str| seconds.get(name).copied().unwrap_or_default();
     let workers = [
         ("computing", of("compute_s")),
@@ -133,7 +133,7 @@ pub fn times(seconds: &BTreeMap<String, f64>, steps: u64) -> Option<String> {
 }
 
 /// Counts by kind, those above 0, for a person; `None` when there are none.
-pub fn faults(counts: &BTreeMap<String, u64>) -> Option<String> {
+pub(crate) fn faults(counts: &BTreeMap<String, u64>) -> Option<String> {
     let seen = counts.iter().filter(|(_, count)| **count > 0);
     let seen: Vec<String> = seen
         .map(|(kind, count)| format!("{count} {}", kind.replace('_', " ")))

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Runs a verb to its end.
-pub fn run(verb: Verb) -> Result<()> {
+pub(crate) fn run(verb: Verb) -> Result<()> {
     // Before anything is done: a name that is mistyped would never be noticed.
     proto::failpoint::ordered().map_err(|unknown| CommandError::Usage(unknown.to_string()))?;
     let warnings = environment::check()?;

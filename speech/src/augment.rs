@@ -88,6 +88,7 @@ impl Default for AugmentConfig {
 /// A field of `[augment]` that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("augment.{field} {reason}")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct AugmentError {
     pub field: &'static str,
     pub reason: String,

@@ -20,6 +20,7 @@ pub struct BatchConfig {
 /// A size that no batch can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("`{field}` is 0: a batch holds at least one utterance")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct BatchError {
     /// The field of [`BatchConfig`].
     pub field: &'static str,

@@ -113,6 +113,7 @@ impl Default for FeaturesConfig {
 /// A field of `[features]` that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("features.{field} {reason}")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct FeaturesError {
     pub field: &'static str,
     pub reason: String,

@@ -30,6 +30,7 @@ use crate::{
 };
 
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum FrontEndError {
     #[error(transparent)]
     Config(#[from] FeaturesError),

@@ -112,6 +112,7 @@ impl FromStr for CorpusFormat {
 /// No format has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("unknown corpus format {name:?}; known: {}", CorpusFormat::ALL.map(|format| format.to_string()).join(", "))]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct UnknownFormat {
     pub name: String,
 }
@@ -152,6 +153,7 @@ pub struct Options {
 
 /// Why a corpus could not be imported.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ImportError {
     #[error("cannot read {}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },

@@ -151,6 +151,7 @@ pub struct LeftOut {
 /// More of a set are left out than may be; the first few are named.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{bound}{}", named(examples))]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct TooManyLeftOut {
     pub bound: TooManyBad,
     pub examples: Vec<Example>,

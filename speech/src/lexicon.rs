@@ -28,6 +28,7 @@ pub struct Lexicon {
 
 /// What is wrong with a file of words.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum LexiconError {
     #[error("cannot read the lexicon {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },

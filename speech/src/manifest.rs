@@ -75,6 +75,7 @@ pub struct Manifest {
 
 /// What is wrong with a manifest.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ManifestError {
     #[error("cannot read the manifest {}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },
@@ -121,6 +122,7 @@ fn and_more(others: usize) -> String {
 /// A line of a manifest that cannot be used.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[error("line {line}: {problem}")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct BadLine {
     pub line: usize,
     pub problem: LineError,

@@ -32,6 +32,7 @@ pub struct Objective {
 
 /// An objective that no training can have.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ObjectiveError {
     #[error("`label_smoothing` is {0}; it is a share of at least 0 and below 1")]
     LabelSmoothing(f64),

@@ -22,6 +22,7 @@ const MAX_LINKS: usize = 40;
 
 /// Why output files cannot be written.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum OutputError {
     #[error("two outputs would be written to one file: {} and {}; give each a file of its own", first.display(), second.display())]
     Same { first: PathBuf, second: PathBuf },

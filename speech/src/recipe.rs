@@ -42,6 +42,7 @@ pub struct Recipe {
 
 /// What is wrong with a recipe.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum RecipeError {
     #[error("the recipe is not what it must be at `{field}`: {message}")]
     Field { field: String, message: String },

@@ -19,6 +19,7 @@ use spans::{keys_at, line_of, span_of};
 
 /// What is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum StrictError {
     #[error("{place}: this is not TOML: {message}")]
     Syntax { place: KeyOrigin, message: String },

@@ -37,6 +37,7 @@ const CAST: u64 = 4;
 
 /// Why there is no synthetic corpus.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum SynthError {
     #[error("synthetic corpus: `{field}` is {value}: {rule}")]
     Config {

@@ -65,6 +65,7 @@ pub const UNKNOWN: &str = " <unk>";
 
 /// What is wrong with a vocabulary, or with a text for one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum TextError {
     #[error(
         "{text:?} has characters that the model's vocabulary lacks: {}; correct the transcript, or train on transcripts that have them",

@@ -79,6 +79,7 @@ pub struct TooManyBad {
 /// A bound that is neither a count nor a share.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is neither a count such as 25 nor a share such as 2%")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct BadBound(String);
 
 impl FromStr for MaxBad {

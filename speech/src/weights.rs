@@ -8,6 +8,7 @@ use crate::model::{ModelSpec, ParameterSpec};
 
 /// What is wrong with a file of weights.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum WeightsError {
     /// It is not what it was when it was written.
     #[error("{0}")]

@@ -13,7 +13,7 @@ use super::{
 };
 
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// Time a training step of one worker: forward, backward, update.
     Step(BenchStep),
     /// Time how fast audio becomes features.
@@ -27,7 +27,7 @@ pub enum Bench {
 
 /// The shape of a micro-batch and a model.
 #[derive(Debug, ClapArgs)]
-pub struct BenchStep {
+pub(crate) struct BenchStep {
     /// Utterances.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch: u32,
@@ -78,7 +78,7 @@ pub struct BenchStep {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct BenchFeatures {
+pub(crate) struct BenchFeatures {
     /// The recordings.
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
@@ -92,7 +92,7 @@ pub struct BenchFeatures {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct BenchExchange {
+pub(crate) struct BenchExchange {
     /// Elements of the gradient and of the weights, as nearly as a model has them.
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u32).range(100..=250_000_000))]
     pub parameters: u32,
@@ -110,7 +110,7 @@ pub struct BenchExchange {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct ExchangeWorker {
+pub(crate) struct ExchangeWorker {
     #[command(flatten)]
     pub at: At,
     #[arg(long, value_name = "N")]

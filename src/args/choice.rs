@@ -7,7 +7,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _, value::Error};
 /// A name that may be typed, and its help; empty where the name says it all.
 type Choice = (&'static str, &'static str);
 
-pub const DEVICES: &[Choice] = &[
+pub(super) const DEVICES: &[Choice] = &[
     (
         "auto",
         "A hardware GPU when there is one, otherwise the CPU",
@@ -15,7 +15,7 @@ pub const DEVICES: &[Choice] = &[
     ("cpu", ""),
     ("wgpu", "Any adapter of wgpu, a software one included"),
 ];
-pub const ERROR_UNITS: &[Choice] = &[
+pub(super) const ERROR_UNITS: &[Choice] = &[
     ("words", ""),
     (
         "characters",
@@ -23,15 +23,15 @@ pub const ERROR_UNITS: &[Choice] = &[
     ),
     ("utterances", "An utterance is right or wrong"),
 ];
-pub const HEADS: &[Choice] = &[("ctc", ""), ("keyword", "")];
-pub const MODEL_KINDS: &[Choice] = &[
+pub(super) const HEADS: &[Choice] = &[("ctc", ""), ("keyword", "")];
+pub(super) const MODEL_KINDS: &[Choice] = &[
     ("lstm", ""),
     ("gru", ""),
     ("rnn", ""),
     ("dnn", ""),
     ("cnn", ""),
 ];
-pub const RAW_ENCODINGS: &[Choice] = &[
+pub(super) const RAW_ENCODINGS: &[Choice] = &[
     ("u8", ""),
     ("s16le", ""),
     ("s16be", ""),
@@ -39,11 +39,11 @@ pub const RAW_ENCODINGS: &[Choice] = &[
     ("s32le", ""),
     ("f32le", ""),
 ];
-pub const SYNTHETIC_TASKS: &[Choice] = &[("digits", ""), ("digit-strings", "")];
-pub const WIRES: &[Choice] = &[("f32", ""), ("bf16", "")];
+pub(super) const SYNTHETIC_TASKS: &[Choice] = &[("digits", ""), ("digit-strings", "")];
+pub(super) const WIRES: &[Choice] = &[("f32", ""), ("bf16", "")];
 
 /// A parser that takes the names of `choices` alone, and lists them in help and completions.
-pub fn choice<T>(choices: &[Choice]) -> impl TypedValueParser<Value = T>
+pub(super) fn choice<T>(choices: &[Choice]) -> impl TypedValueParser<Value = T>
 where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {

@@ -12,7 +12,7 @@ use super::{
 };
 
 #[derive(Debug, ClapArgs)]
-pub struct CoordinatorArgs {
+pub(crate) struct CoordinatorArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     pub listen: String,
@@ -36,7 +36,7 @@ pub struct CoordinatorArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct WorkerArgs {
+pub(crate) struct WorkerArgs {
     #[command(flatten)]
     pub at: At,
     /// Where to compute.

@@ -13,7 +13,7 @@ use super::{
 
 /// What is changed of the decoder that a model was left with.
 #[derive(Debug, ClapArgs)]
-pub struct DecodingArgs {
+pub(crate) struct DecodingArgs {
     /// Take the best label of every frame: no beam, language model or lexicon.
     #[arg(long, conflicts_with_all = ["lm", "lexicon", "beam", "lm_weight", "word_bonus", "hot_words", "hot_boost"])]
     pub greedy: bool,
@@ -41,7 +41,7 @@ pub struct DecodingArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Transcribe {
+pub(crate) struct Transcribe {
     /// A run's `final` folder.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -90,7 +90,7 @@ pub struct Transcribe {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TranscriptFormat {
+pub(crate) enum TranscriptFormat {
     Text,
     /// With the times and confidences of words; for `--stream`, an object a line.
     Json,
@@ -101,7 +101,7 @@ pub enum TranscriptFormat {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Lm {
+pub(crate) enum Lm {
     /// Make a word n-gram model of text: interpolated modified Kneser-Ney.
     Train(LmTrain),
     /// Say how well a language model knows a text: perplexity and unknown words.
@@ -109,7 +109,7 @@ pub enum Lm {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct LmTrain {
+pub(crate) struct LmTrain {
     /// A sentence a line, perhaps packed with gzip. May be given often.
     #[arg(long, value_name = "FILE", required_unless_present = "manifests")]
     pub text: Vec<PathBuf>,
@@ -131,7 +131,7 @@ pub struct LmTrain {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct LmScore {
+pub(crate) struct LmScore {
     /// The language model (ARPA).
     pub model: PathBuf,
     /// A sentence a line.

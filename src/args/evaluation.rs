@@ -14,7 +14,7 @@ use super::{
 };
 
 #[derive(Debug, ClapArgs)]
-pub struct Evaluate {
+pub(crate) struct Evaluate {
     /// A run's `final` folder.
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -41,7 +41,7 @@ pub struct Evaluate {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct Compare {
+pub(crate) struct Compare {
     /// A run's `final` folder, or what `evaluate --utterances` wrote.
     #[arg(value_name = "MODEL_A")]
     pub first: PathBuf,

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 use super::{At, OutputArgs};
 
 #[derive(Debug, ClapArgs)]
-pub struct JobsArgs {
+pub(crate) struct JobsArgs {
     /// Take jobs off the list that have ended and were submitted more than so many days ago. Their folders
     /// stay, with models, reports and logs.
     #[arg(long, value_name = "DAYS")]

@@ -12,7 +12,7 @@ use super::{
 };
 
 #[derive(Debug, ClapArgs)]
-pub struct Train {
+pub(crate) struct Train {
     /// The job (TOML).
     pub job: PathBuf,
     /// Worker processes. Default: one for each physical core, up to four.
@@ -51,7 +51,7 @@ pub struct Train {
 
 /// When a run is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Resume {
+pub(crate) enum Resume {
     /// There has to be one that is not finished.
     Now,
     /// If there is one; otherwise it is begun.
@@ -59,7 +59,7 @@ pub enum Resume {
 }
 
 #[derive(Debug, ClapArgs)]
-pub struct ResumeJob {
+pub(crate) struct ResumeJob {
     /// The job's id.
     pub id: String,
     /// Change a key of the job: `train.epochs=30`. May be given often. A file lies on the coordinator's host.
@@ -77,7 +77,7 @@ pub struct ResumeJob {
 
 /// The words of the command line, with `--resume auto` as `--resume=auto`: a value that may be left out has
 /// to stand behind `=`, or the job's file would be taken for it.
-pub fn words(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+pub(crate) fn words(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut words: Vec<OsString> = Vec::new();
     for word in typed {
         match words.last_mut().filter(|last| *last == "--resume") {

@@ -17,7 +17,10 @@ use super::MAX_PORTION_UTTERANCES;
 use crate::exit::{CommandError, Result};
 
 /// By name; none where the model does not ask who speaks. Who has no name is not among them.
-pub fn scalings(model: &Model, utterances: &[Utterance]) -> Result<BTreeMap<String, Scaling>> {
+pub(super) fn scalings(
+    model: &Model,
+    utterances: &[Utterance],
+) -> Result<BTreeMap<String, Scaling>> {
     if model.recipe().features.normalization != Normalization::Speaker {
         return Ok(BTreeMap::new());
     }

@@ -3,7 +3,7 @@
 
 /// An archive of a corpus, or of a part of one.
 #[derive(Clone, Copy, Debug)]
-pub struct Archive {
+pub(crate) struct Archive {
     pub name: &'static str,
     pub url: &'static str,
     pub checksum: Checksum,
@@ -17,7 +17,7 @@ pub struct Archive {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
+pub(crate) enum Checksum {
     /// SHA-256, as torchaudio 2 checks its downloads.
     Sha256(&'static str),
     /// Nobody publishes one that we could be sure of.
@@ -62,7 +62,7 @@ const fn speech_commands(name: &'static str, url: &'static str, sum: &'static st
     }
 }
 
-pub const ARCHIVES: [Archive; 14] = [
+pub(crate) const ARCHIVES: [Archive; 14] = [
     Archive {
         name: "an4",
         url: "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz",
@@ -148,6 +148,6 @@ pub const ARCHIVES: [Archive; 14] = [
     ),
 ];
 
-pub fn find(name: &str) -> Option<Archive> {
+pub(crate) fn find(name: &str) -> Option<Archive> {
     ARCHIVES.into_iter().find(|entry| entry.name == name)
 }

@@ -21,7 +21,7 @@ const MAX_ATTEMPTS: u32 = 5;
 const MAX_ARCHIVE_BYTES: u64 = 256 << 30;
 
 /// What to get.
-pub struct Download<'a> {
+pub(crate) struct Download<'a> {
     pub url: &'a str,
     /// SHA-256 in hexadecimal, if it is known.
     pub checksum: Option<&'a str>,
@@ -29,7 +29,7 @@ pub struct Download<'a> {
 
 /// Gets `source` as `target` and gives its SHA-256. What an earlier call has got of it lies beside, and is
 /// not got again. `progress` is told how much is there, and of how much.
-pub fn download(
+pub(crate) fn download(
     source: &Download<'_>,
     target: &Path,
     mut progress: impl FnMut(u64, Option<u64>),
@@ -223,7 +223,7 @@ fn length(path: &Path) -> u64 {
 }
 
 /// SHA-256 of a file, in hexadecimal.
-pub fn sha256(path: &Path) -> Result<String> {
+pub(crate) fn sha256(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut buffer = vec![0; 1 << 20];

@@ -23,7 +23,7 @@ const MAX_ENTRIES: u64 = 5_000_000;
 
 /// What came out of an archive.
 #[derive(Debug, Default)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     pub files: u64,
     /// Entries that are not unpacked, by kind: how many, and the first of them.
     pub passed_over: BTreeMap<&'static str, (u64, PathBuf)>,
@@ -34,7 +34,7 @@ pub struct Unpacked {
 ///
 /// # Errors
 /// [`CommandError::Data`] for what is wrong with the archive; others, such as a full disk's, leave it as good as it was.
-pub fn unpack(archive: &Path, folder: &Path) -> Result<Unpacked> {
+pub(crate) fn unpack(archive: &Path, folder: &Path) -> Result<Unpacked> {
     let mut name = folder.as_os_str().to_owned();
     name.push(".unpacking");
     let unfinished = PathBuf::from(name);

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// A worker that dies without having finished anything is started again so often. One that has worked in between
 /// begins with a fresh count: the limit is for those that have a reason to die each time.
-pub const MAX_RESTARTS: u32 = 5;
+pub(super) const MAX_RESTARTS: u32 = 5;
 /// Deaths longer ago than this do not count either: a worker may have been idle.
 const DEATHS_FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 /// From the second restart in a row on, the pause before it doubles from this.
@@ -19,18 +19,18 @@ const FIRST_RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Deaths of a worker in a row, in which it finished nothing.
 #[derive(Debug, Default)]
-pub struct Deaths(VecDeque<Instant>);
+pub(super) struct Deaths(VecDeque<Instant>);
 
 /// What follows from a death.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Sequel {
+pub(super) enum Sequel {
     Again { count: u32, pause: Duration },
     End,
 }
 
 impl Deaths {
     /// Counts one more, of a life in which something was finished (`worked`) or not.
-    pub fn another(&mut self, worked: bool, now: Instant) -> Sequel {
+    pub(super) fn another(&mut self, worked: bool, now: Instant) -> Sequel {
         if worked {
             self.0.clear();
         }
@@ -53,7 +53,7 @@ impl Deaths {
 
 /// How a worker ended, what that means, and what can be done. `for_memory`: the kernel has meanwhile killed a process
 /// of this control group for memory.
-pub fn explained(status: ExitStatus, for_memory: bool) -> String {
+pub(super) fn explained(status: ExitStatus, for_memory: bool) -> String {
     const LESS_MEMORY: &str = "fewer workers (`--workers`), fewer threads or a smaller `train.micro_batch` need less memory";
     let Some(number) = status.signal() else {
         return match status.code() {
@@ -95,7 +95,7 @@ pub fn explained(status: ExitStatus, for_memory: bool) -> String {
 
 /// What a worker said last, to explain its end.
 #[derive(Debug, Default)]
-pub struct LastWords {
+pub(super) struct LastWords {
     lines: VecDeque<String>,
 }
 
@@ -103,7 +103,7 @@ impl LastWords {
     const KEPT_LINES: usize = 16;
     const MAX_LINE_CHARACTERS: usize = 500;
 
-    pub fn hear(&mut self, line: &str) {
+    pub(super) fn hear(&mut self, line: &str) {
         if self.lines.len() == Self::KEPT_LINES {
             self.lines.pop_front();
         }
@@ -112,7 +112,7 @@ impl LastWords {
     }
 
     /// The error or the panic among them. What else it said is no reason to end.
-    pub fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<String> {
         let error = self.lines.iter().rev();
         if let Some(error) = error.filter_map(|line| line.strip_prefix("error: ")).next() {
             return Some(error.to_owned());

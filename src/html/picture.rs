@@ -15,7 +15,7 @@ const MAX_PICTURE_SIDE: usize = 4096;
 
 /// An image of `columns` by `rows`, the first row on top, of values from 0 (dark) to 1 (bright);
 /// each is shown as a rectangle of `scale` pixels. `None` where there is nothing to show, or too much.
-pub fn heat(
+pub(crate) fn heat(
     rows: usize,
     columns: usize,
     scale: [usize; 2],
@@ -43,7 +43,7 @@ pub fn heat(
 }
 
 /// A file as an address that holds it.
-pub fn data_uri(media_type: &str, bytes: &[u8]) -> String {
+pub(crate) fn data_uri(media_type: &str, bytes: &[u8]) -> String {
     format!("data:{media_type};base64,{}", base64(bytes))
 }
 

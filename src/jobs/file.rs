@@ -7,7 +7,7 @@ use coordinator::job::Job;
 use crate::exit::{Context as _, Result};
 
 /// The job at `path`, with `sets` laid over it and its paths made absolute.
-pub fn read(path: &Path, sets: &[String]) -> Result<Job> {
+pub(crate) fn read(path: &Path, sets: &[String]) -> Result<Job> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the job {}", path.display()))?;
     let folder = path.parent().unwrap_or(Path::new(""));

@@ -11,7 +11,7 @@ use crate::{
 
 /// Prints what came of a job, by the text of its report, and turns a job that did not succeed into an
 /// error.
-pub fn conclude(job: &JobStatus, report: &str, format: OutputFormat) -> Result<()> {
+pub(crate) fn conclude(job: &JobStatus, report: &str, format: OutputFormat) -> Result<()> {
     let report = serde_json::from_str::<Report>(report);
     if let Ok(report) = &report {
         output::print(format, report, |report| summary::text(report, &job.run_dir))?;
@@ -20,7 +20,7 @@ pub fn conclude(job: &JobStatus, report: &str, format: OutputFormat) -> Result<(
 }
 
 /// A job that did not succeed as an error, by what it calls for.
-pub fn judge(job: &JobStatus) -> Result<(), CommandError> {
+pub(crate) fn judge(job: &JobStatus) -> Result<(), CommandError> {
     match job.state() {
         State::Succeeded => Ok(()),
         State::Cancelled => Err(CommandError::Job(format!("job {} was cancelled", job.id))),

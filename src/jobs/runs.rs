@@ -20,7 +20,7 @@ const RUNS_FOLDER: &str = "runs";
 
 /// What `train` is to do.
 #[derive(Debug, PartialEq)]
-pub enum RunStart {
+pub(crate) enum RunStart {
     /// In a directory that holds nothing yet.
     Fresh(PathBuf),
     /// Go on with the run in this directory.
@@ -31,7 +31,7 @@ pub enum RunStart {
 
 /// Makes the directory of a run of `name` that is told no place: named after the time too, and numbered
 /// where that is taken. No other program gets the same one.
-pub fn fresh(name: &str) -> Result<PathBuf> {
+pub(crate) fn fresh(name: &str) -> Result<PathBuf> {
     fresh_in(Path::new(RUNS_FOLDER), name, jiff::Timestamp::now())
 }
 
@@ -54,7 +54,7 @@ fn fresh_in(runs: &Path, name: &str, now: jiff::Timestamp) -> Result<PathBuf> {
 }
 
 /// What is to be done for `job`, in the directory `out` if one is named.
-pub fn find(
+pub(crate) fn find(
     job: &Job,
     out: Option<&Path>,
     resume: Option<Resume>,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{client, exit::Result, output, summary};
 
 /// Prints how a job stands; `report` is the text of its report, empty where there is none.
-pub fn show(job: &JobStatus, report: &str, format: output::OutputFormat) -> Result<()> {
+pub(crate) fn show(job: &JobStatus, report: &str, format: output::OutputFormat) -> Result<()> {
     let json = json(job, report);
     output::print(format, &json, |_| text(job, report))
 }
@@ -52,7 +52,7 @@ fn text(job: &JobStatus, report: &str) -> String {
 
 /// A job as scripts read it: how it stands and what `report` has, the text of its report where that is
 /// wanted and there is one.
-pub fn json(job: &JobStatus, report: &str) -> Value {
+pub(crate) fn json(job: &JobStatus, report: &str) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
     put("id", json!(job.id));

@@ -6,7 +6,7 @@ mod step;
 
 use crate::{args, exit::Result};
 
-pub fn run(verb: args::Bench) -> Result<()> {
+pub(super) fn run(verb: args::Bench) -> Result<()> {
     match verb {
         args::Bench::Step(args) => step::run(args),
         args::Bench::Features(args) => features::run(args),

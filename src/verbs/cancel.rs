@@ -4,7 +4,7 @@ use proto::v1::CancelRequest;
 
 use crate::{args, client, exit::Result, jobs::view, runtime};
 
-pub fn run(args: args::NamedJob) -> Result<()> {
+pub(super) fn run(args: args::NamedJob) -> Result<()> {
     let (job, report) = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let request = CancelRequest {

@@ -62,7 +62,7 @@ struct SystemResult {
     efficiency: Option<Efficiency>,
 }
 
-pub fn run(args: args::Compare) -> Result<()> {
+pub(super) fn run(args: args::Compare) -> Result<()> {
     let models = [&args.first, &args.second].map(|path| !path.is_file());
     let compute = match models {
         [false, false] => None,

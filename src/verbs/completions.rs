@@ -4,7 +4,7 @@ use clap::CommandFactory as _;
 
 use crate::{args, exit::Result, output};
 
-pub fn run(args: args::Completions) -> Result<()> {
+pub(super) fn run(args: args::Completions) -> Result<()> {
     let mut script = Vec::new();
     let mut command = args::Args::command();
     clap_complete::generate(args.shell, &mut command, "unisono", &mut script);

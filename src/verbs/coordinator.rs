@@ -18,7 +18,7 @@ use crate::{
 /// A checkpoint of everything and the farewells take no longer than this.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(4);
 
-pub fn run(args: args::CoordinatorArgs) -> Result<()> {
+pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }

@@ -7,7 +7,7 @@ mod synthesize;
 
 use crate::{args::CorpusCommand, exit::Result};
 
-pub fn run(verb: CorpusCommand) -> Result<()> {
+pub(super) fn run(verb: CorpusCommand) -> Result<()> {
     match verb {
         CorpusCommand::Fetch(args) => fetch::run(args),
         CorpusCommand::Import(args) => import::run(args),

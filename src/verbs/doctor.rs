@@ -48,7 +48,7 @@ struct Pick {
     reason: String,
 }
 
-pub fn run(args: args::Doctor) -> Result<()> {
+pub(super) fn run(args: args::Doctor) -> Result<()> {
     let pick = |choice| {
         let Compute { class, reason, .. } = Compute::open(choice)?;
         Ok::<_, compute::ComputeError>(Pick {

@@ -31,7 +31,7 @@ const MAX_SHOWN_UTTERANCES: usize = 12;
 const MAX_LISTED_ROWS: usize = 5;
 
 #[derive(Debug, Serialize)]
-pub struct Evaluation {
+pub(super) struct Evaluation {
     /// With the model's decoder.
     #[serde(flatten)]
     score: Score,
@@ -50,7 +50,7 @@ pub struct Evaluation {
     efficiency: Efficiency,
 }
 
-pub fn run(args: args::Evaluate) -> Result<()> {
+pub(super) fn run(args: args::Evaluate) -> Result<()> {
     let outputs = args.utterances.iter().chain(&args.html);
     let outputs = OutputFiles::plan(outputs.map(PathBuf::as_path), [args.manifest.as_path()])?;
     let compute = device::compute(args.device)?;

@@ -10,7 +10,7 @@ use crate::{
     output,
 };
 
-pub fn run(args: args::Explain) -> Result<()> {
+pub(super) fn run(args: args::Explain) -> Result<()> {
     if args.schema {
         return output::line(&serde_json::to_string_pretty(&reference::schema())?);
     }

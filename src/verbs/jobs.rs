@@ -6,7 +6,7 @@ use speech::escape::escape;
 
 use crate::{args, client, exit::Result, jobs::view, output, runtime};
 
-pub fn run(args: args::JobsArgs) -> Result<()> {
+pub(super) fn run(args: args::JobsArgs) -> Result<()> {
     if let Some(days) = args.prune {
         return prune(&args, days);
     }

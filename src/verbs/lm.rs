@@ -22,7 +22,7 @@ use crate::{
     model_folder, output,
 };
 
-pub fn run(verb: args::Lm) -> Result<()> {
+pub(super) fn run(verb: args::Lm) -> Result<()> {
     match verb {
         args::Lm::Train(args) => train(&args),
         args::Lm::Score(args) => score(&args),

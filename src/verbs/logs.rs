@@ -16,7 +16,7 @@ use crate::{
     runtime,
 };
 
-pub fn run(args: args::Logs) -> Result<()> {
+pub(super) fn run(args: args::Logs) -> Result<()> {
     runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let id = client::status(&mut client, args.id.clone()).await?.id;

@@ -7,7 +7,7 @@ use crate::{
     exit::{Context as _, Result},
 };
 
-pub fn run(args: args::Man) -> Result<()> {
+pub(super) fn run(args: args::Man) -> Result<()> {
     let written = std::fs::create_dir_all(&args.out)
         .and_then(|()| clap_mangen::generate_to(args::Args::command(), &args.out));
     written.with_context(|| format!("{}: the manual pages cannot be written", args.out.display()))

@@ -50,7 +50,7 @@ struct ModelReport {
     multiply_adds_per_utterance: usize,
 }
 
-pub fn run(args: args::ModelArgs) -> Result<()> {
+pub(super) fn run(args: args::ModelArgs) -> Result<()> {
     let (spec, features) = if args.what.is_dir() {
         of_model(&args.what)?
     } else {

@@ -6,7 +6,7 @@ use proto::v1::ResumeRequest;
 
 use crate::{args, client, exit::Result, jobs::view, runtime};
 
-pub fn run(args: args::ResumeJob) -> Result<()> {
+pub(super) fn run(args: args::ResumeJob) -> Result<()> {
     let here = std::env::current_dir()?;
     let request = ResumeRequest {
         id: args.id.clone(),

@@ -2,7 +2,7 @@
 
 use crate::{args, client, exit::Result, jobs::view, runtime};
 
-pub fn run(args: args::OneJob) -> Result<()> {
+pub(super) fn run(args: args::OneJob) -> Result<()> {
     let (job, report) = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let job = client::status(&mut client, args.id.clone()).await?;

@@ -14,7 +14,7 @@ use crate::{
     signals::Signals,
 };
 
-pub fn run(args: args::Submit) -> Result<()> {
+pub(super) fn run(args: args::Submit) -> Result<()> {
     let job = file::read(&args.job, &args.sets)?;
     let epochs = job.train.epochs;
     let request = SubmitRequest {

@@ -31,7 +31,7 @@ use plan::TrainPlan;
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(3500);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-pub fn run(args: args::Train) -> Result<()> {
+pub(super) fn run(args: args::Train) -> Result<()> {
     let plan = TrainPlan::new(&args)?;
     let format = args.output.format;
     if let RunStart::Finished(dir) = &plan.start {

@@ -12,7 +12,7 @@ use crate::{
     exit::{CommandError, Result},
 };
 
-pub fn run(args: args::Transcribe) -> Result<()> {
+pub(super) fn run(args: args::Transcribe) -> Result<()> {
     let format = sources::raw_format(&args)?;
     if args.format == args::TranscriptFormat::Srt && args.files.len() > 1 {
         let told = "subtitles are of one recording: give one file at a time";

@@ -63,7 +63,7 @@ struct SizeResult {
     equal: bool,
 }
 
-pub fn run(args: args::Verify) -> Result<()> {
+pub(super) fn run(args: args::Verify) -> Result<()> {
     match (&args.job, args.random_jobs) {
         (_, Some(count)) => random_jobs(args, count),
         (Some(job), None) => {

@@ -17,7 +17,7 @@ use crate::{
     signals::Signals,
 };
 
-pub fn run(args: args::WorkerArgs) -> Result<()> {
+pub(super) fn run(args: args::WorkerArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }

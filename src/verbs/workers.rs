@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{args, client, exit::Result, output, runtime};
 
-pub fn run(args: args::Query) -> Result<()> {
+pub(super) fn run(args: args::Query) -> Result<()> {
     let workers = runtime::block_on(async {
         let mut client = client::connect(&args.at.coordinator).await?;
         let list = client.list_workers(ListWorkersRequest {}).await;

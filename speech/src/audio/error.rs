@@ -9,6 +9,7 @@ use crate::error_class::{self, Class, Classify};
 use super::{RATES, coded};
 
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum AudioError {
     #[error("{}: no such file: check the path, and the folder that relative paths start from", path.display())]
     Missing { path: PathBuf },

@@ -35,6 +35,7 @@ pub struct RawFormat {
 }
 
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum RawError {
     #[error("{name}: cannot be read: {source}")]
     Read { name: String, source: io::Error },

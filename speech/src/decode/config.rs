@@ -117,6 +117,7 @@ impl Default for DecodeConfig {
 
 /// A decoder that cannot be.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum DecodeError {
     #[error("decode.{field} {reason}")]
     Field { field: &'static str, reason: String },

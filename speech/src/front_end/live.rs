@@ -12,6 +12,7 @@ use crate::{
 
 /// Why features cannot be computed of sound that is still coming in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum NotLive {
     #[error(
         "features.normalization is \"utterance\": the mean and variance of an utterance are known at its \

@@ -68,6 +68,7 @@ impl Cut for Imported {
 
 /// Why a corpus could not be cut.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum HoldOutError {
     #[error(
         "hold-out rule {rule:?}: {problem}; the rules are index:5-9, speaker:A,B, fraction:0.1, id:PREFIX and split:NAME"

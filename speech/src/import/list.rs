@@ -100,7 +100,7 @@ pub struct ListPosition {
 }
 
 /// The entries of a folder whose names do not start with a dot, which are the file system's, sorted.
-pub fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let unreadable = |error| ImportError::Read {
         path: folder.to_owned(),
         error,
@@ -120,21 +120,21 @@ pub fn entries(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
 }
 
 /// The folders among [`entries`].
-pub fn folders(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+pub(super) fn folders(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let mut folders = entries(folder)?;
     folders.retain(|path| path.is_dir());
     Ok(folders)
 }
 
 /// The recordings among [`entries`].
-pub fn recordings(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
+pub(super) fn recordings(folder: &Path) -> Result<Vec<PathBuf>, ImportError> {
     let mut files = entries(folder)?;
     files.retain(|path| !path.is_dir() && look(path) == FileKind::Recording);
     Ok(files)
 }
 
 /// The name of a file or a folder.
-pub fn name(path: &Path) -> Result<&str, ImportError> {
+pub(super) fn name(path: &Path) -> Result<&str, ImportError> {
     path.file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| ImportError::NotUtf8 {
@@ -143,7 +143,7 @@ pub fn name(path: &Path) -> Result<&str, ImportError> {
 }
 
 /// The name of a file without its extension.
-pub fn stem(path: &Path) -> Result<&str, ImportError> {
+pub(super) fn stem(path: &Path) -> Result<&str, ImportError> {
     path.file_stem()
         .and_then(|name| name.to_str())
         .ok_or_else(|| ImportError::NotUtf8 {
@@ -152,12 +152,12 @@ pub fn stem(path: &Path) -> Result<&str, ImportError> {
 }
 
 /// Whether `text` names a file beside others: a part of a path alone, and not one of those that lead away.
-pub fn is_file_name(text: &str) -> bool {
+pub(super) fn is_file_name(text: &str) -> bool {
     Path::new(text).file_name() == Some(text.as_ref())
 }
 
 /// Extensions of files that are meant to be recordings, whether they can be read or not.
-pub const SOUND_EXTENSIONS: [&str; 34] = [
+pub(super) const SOUND_EXTENSIONS: [&str; 34] = [
     "wav", "wave", "flac", "mp3", "ogg", "oga", "opus", "sph", "nist", "m4a", "m4b", "mp4", "aac",
     "aif", "aiff", "aifc", "webm", "mka", "caf", "au", "snd", "w64", "rf64", "bwf", "wma", "amr",
     "3gp", "spx", "raw", "pcm", "ape", "wv", "mp2", "alac",
@@ -172,14 +172,14 @@ const OTHER_EXTENSIONS: [&str; 37] = [
 
 /// What a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileKind {
+pub(super) enum FileKind {
     /// Or what is named as one: whether it can be read is found out when it is measured.
     Recording,
     /// No recording, but this.
     Other(String),
 }
 
-pub fn is_named_as_recording(path: &Path) -> bool {
+pub(super) fn is_named_as_recording(path: &Path) -> bool {
     has_extension(path, &SOUND_EXTENSIONS).is_some()
 }
 
@@ -193,7 +193,7 @@ fn has_extension(path: &Path, of: &[&'static str]) -> Option<&'static str> {
 
 /// What the file at `path` is: by its bytes, unless its extension says that it is meant to be a recording, or
 /// is that of another kind of file.
-pub fn look(path: &Path) -> FileKind {
+pub(super) fn look(path: &Path) -> FileKind {
     if is_named_as_recording(path) {
         return FileKind::Recording;
     }

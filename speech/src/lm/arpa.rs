@@ -36,6 +36,7 @@ const MIN_LOG10: f32 = -100.0;
 
 /// What is wrong with a file of n-grams.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum LmError {
     #[error("cannot read the language model {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
@@ -61,6 +62,7 @@ impl Classify for LmError {
 
 /// What is wrong with a line.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ArpaLineError {
     #[error("the line is longer than {MAX_LINE} bytes; an n-gram has a line of its own")]
     TooLong,

@@ -30,6 +30,7 @@ pub struct TrainedLm {
 
 /// A text that no model can be made of.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum TrainError {
     #[error("the text has no words to make a language model of")]
     Empty,

@@ -22,6 +22,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What is wrong with a line of a manifest.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum LineError {
     #[error("the line is longer than {MAX_LINE} bytes; a manifest has one JSON object a line")]
     TooLong,

@@ -198,6 +198,7 @@ impl Default for ResidualConfig {
 /// A key of `[model]` that cannot be what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("model.{field} {reason}")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct ModelConfigError {
     pub field: &'static str,
     pub reason: String,

@@ -255,7 +255,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    pub fn new(config: &ModelConfig, inputs: usize) -> Self {
+    pub(super) fn new(config: &ModelConfig, inputs: usize) -> Self {
         Self {
             layers: Vec::new(),
             parameters: Vec::new(),
@@ -270,12 +270,12 @@ impl Builder {
         }
     }
 
-    pub fn finish(self) -> (Vec<LayerSpec>, Vec<ParameterSpec>) {
+    pub(super) fn finish(self) -> (Vec<LayerSpec>, Vec<ParameterSpec>) {
         (self.layers, self.parameters)
     }
 
     /// Adds a layer whose rows have `width` values, with parameters `(name, shape, initializer)`.
-    pub fn push(
+    pub(super) fn push(
         &mut self,
         name: &str,
         layer: Layer,
@@ -306,12 +306,12 @@ impl Builder {
     }
 
     /// A layer that leaves the width as it is and has no parameters.
-    pub fn plain(&mut self, name: &str, layer: Layer) {
+    pub(super) fn plain(&mut self, name: &str, layer: Layer) {
         self.push(name, layer, self.width, Vec::new());
     }
 
     /// `name.weight` and `name.bias`, initialised as torch's `nn.Linear`.
-    pub fn dense(&mut self, name: &str, outputs: usize, activation: Option<Activation>) {
+    pub(super) fn dense(&mut self, name: &str, outputs: usize, activation: Option<Activation>) {
         let inputs = self.width;
         let layer = Layer::Dense {
             inputs,
@@ -327,13 +327,13 @@ impl Builder {
     }
 
     /// The next dense layer that is not the output.
-    pub fn hidden_dense(&mut self, outputs: usize, activation: Activation) {
+    pub(super) fn hidden_dense(&mut self, outputs: usize, activation: Activation) {
         let name = format!("dense.{}", self.dense);
         self.dense += 1;
         self.dense(&name, outputs, Some(activation));
     }
 
-    pub fn norm(&mut self) {
+    pub(super) fn norm(&mut self) {
         let (name, width) = (format!("norm.{}", self.norms), self.width);
         self.norms += 1;
         let parameters = vec![
@@ -343,7 +343,7 @@ impl Builder {
         self.push(&name, Layer::Norm { width }, width, parameters);
     }
 
-    pub fn dropout(&mut self) {
+    pub(super) fn dropout(&mut self) {
         let index = self.dropouts;
         self.dropouts += 1;
         if self.drops {
@@ -352,7 +352,7 @@ impl Builder {
     }
 
     /// Makes one row of an utterance's frames.
-    pub fn pool(&mut self) {
+    pub(super) fn pool(&mut self) {
         let last = self.layers.iter().rev().find_map(|one| match one.layer {
             Layer::Recurrent(layer) => Some(layer.directions),
             _ => None,

@@ -19,7 +19,7 @@ fn poles(hz: f64, bandwidth: f64, rate: f64) -> (f64, f64, f64) {
 
 /// A formant of the cascade: two poles, gain one at 0 Hz.
 #[derive(Clone, Debug, Default)]
-pub struct Resonator {
+pub(super) struct Resonator {
     gain: f64,
     b: f64,
     c: f64,
@@ -28,12 +28,12 @@ pub struct Resonator {
 }
 
 impl Resonator {
-    pub fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
+    pub(super) fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
         let (_, b, c) = poles(hz, bandwidth, rate);
         (self.gain, self.b, self.c) = (1.0 - b - c, b, c);
     }
 
-    pub fn next(&mut self, x: f64) -> f64 {
+    pub(super) fn next(&mut self, x: f64) -> f64 {
         let y = self.gain * x + self.b * self.y1 + self.c * self.y2;
         (self.y2, self.y1) = (self.y1, y);
         y
@@ -42,7 +42,7 @@ impl Resonator {
 
 /// The zero of a nasal tract: the inverse of a [`Resonator`], gain one at 0 Hz.
 #[derive(Clone, Debug, Default)]
-pub struct AntiResonator {
+pub(super) struct AntiResonator {
     scale: f64,
     b: f64,
     c: f64,
@@ -51,12 +51,12 @@ pub struct AntiResonator {
 }
 
 impl AntiResonator {
-    pub fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
+    pub(super) fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
         let (_, b, c) = poles(hz, bandwidth, rate);
         (self.scale, self.b, self.c) = ((1.0 - b - c).recip(), b, c);
     }
 
-    pub fn next(&mut self, x: f64) -> f64 {
+    pub(super) fn next(&mut self, x: f64) -> f64 {
         let y = self.scale * (x - self.b * self.x1 - self.c * self.x2);
         (self.x2, self.x1) = (self.x1, x);
         y
@@ -66,7 +66,7 @@ impl AntiResonator {
 /// A branch of the parallel bank: gain one at its centre, zeros at 0 Hz and at the Nyquist frequency,
 /// so that branches add up without filling each other's valleys.
 #[derive(Clone, Debug, Default)]
-pub struct BandPass {
+pub(super) struct BandPass {
     gain: f64,
     b: f64,
     c: f64,
@@ -77,12 +77,12 @@ pub struct BandPass {
 }
 
 impl BandPass {
-    pub fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
+    pub(super) fn tune(&mut self, hz: f64, bandwidth: f64, rate: f64) {
         let (radius, b, c) = poles(hz, bandwidth, rate);
         (self.gain, self.b, self.c) = ((1.0 - radius * radius) / 2.0, b, c);
     }
 
-    pub fn next(&mut self, x: f64) -> f64 {
+    pub(super) fn next(&mut self, x: f64) -> f64 {
         let y = self.gain * (x - self.x2) + self.b * self.y1 + self.c * self.y2;
         (self.x2, self.x1) = (self.x1, x);
         (self.y2, self.y1) = (self.y1, y);
@@ -91,7 +91,7 @@ impl BandPass {
 }
 
 /// Half the rate: a Hamming-windowed sinc that passes 0.45 of the new rate and stops half of it.
-pub fn halve(samples: &[f64]) -> Vec<f64> {
+pub(super) fn halve(samples: &[f64]) -> Vec<f64> {
     const REACH: i64 = 48;
     const CUTOFF: f64 = 0.2325;
     let tap = |n: i64| {

@@ -60,7 +60,7 @@ fn noise(stream: &mut Stream) -> f64 {
 }
 
 /// The sound of `frames` in the voice of `speaker`, at `rate` samples a second.
-pub fn synthesize(
+pub(super) fn synthesize(
     frames: &[Controls],
     speaker: &Speaker,
     rate: f64,

@@ -7,14 +7,14 @@
 //! restated as the gain at each resonance's peak.
 
 /// Nothing at all, in decibels.
-pub const OFF: f64 = f64::NEG_INFINITY;
+pub(super) const OFF: f64 = f64::NEG_INFINITY;
 
 /// Where the nasal pole lies, and the nasal zero when the nasal tract is shut: they cancel.
-pub const NASAL_POLE: f64 = 270.0;
+pub(super) const NASAL_POLE: f64 = 270.0;
 
 /// Vowel-like, noise, closure: how a sound gives way when speech is faster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub(super) enum Manner {
     Vowel,
     Sonorant,
     Noise,
@@ -25,7 +25,7 @@ pub enum Manner {
 /// One steady or gliding stretch of sound. A stop is several: closure, burst, breath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Phone {
+pub(super) enum Phone {
     Iy,
     Ih,
     Ey,
@@ -54,10 +54,10 @@ pub enum Phone {
 }
 
 impl Phone {
-    pub const COUNT: usize = Self::Pause as usize + 1;
+    pub(super) const COUNT: usize = Self::Pause as usize + 1;
 
     /// The sound that stands for all phases of the same movement of the tongue.
-    pub fn gesture(self) -> Self {
+    pub(super) fn gesture(self) -> Self {
         match self {
             Self::TBurst | Self::TBreath => Self::TClosure,
             Self::KBurst => Self::KClosure,
@@ -69,7 +69,7 @@ impl Phone {
 /// A sound's targets. Frequencies and bandwidths in Hz, levels in dB below a vowel's voicing (for
 /// noise: below the loudest friction), times in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets {
+pub(super) struct Targets {
     pub manner: Manner,
     pub duration: f64,
     /// F1-F3 at the beginning and at the end; they differ in diphthongs.
@@ -145,7 +145,7 @@ const T: ([f64; 3], [f64; 3]) = ([400.0, 1600.0, 2600.0], [300.0, 120.0, 250.0])
 const K: ([f64; 3], [f64; 3]) = ([300.0, 1990.0, 2850.0], [250.0, 160.0, 330.0]);
 
 impl Phone {
-    pub fn targets(self) -> Targets {
+    pub(super) fn targets(self) -> Targets {
         match self {
             Self::Iy => vowel(
                 130.0,

@@ -8,13 +8,13 @@ use crate::random::Stream;
 
 /// The two parts of a corpus. They share no speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Split {
+pub(super) enum Split {
     Train,
     Valid,
 }
 
 impl Split {
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
             Self::Valid => "valid",
@@ -24,7 +24,7 @@ impl Split {
 
 /// One utterance to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Take {
+pub(super) struct Take {
     pub part: Split,
     /// Its place within its part.
     pub index: usize,
@@ -34,23 +34,23 @@ pub struct Take {
 }
 
 impl Take {
-    pub fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         format!("{}-{:06}", self.part.name(), self.index)
     }
 
     /// The random numbers of this utterance alone, whoever makes it and when.
-    pub fn stream(&self, seed: u64) -> Stream {
+    pub(super) fn stream(&self, seed: u64) -> Stream {
         Stream::new(seed, &[UTTERANCE, self.part as u64, self.index as u64])
     }
 }
 
 /// The name of a speaker in manifests.
-pub fn speaker_name(number: usize) -> String {
+pub(super) fn speaker_name(number: usize) -> String {
     format!("synthetic-{number:04}")
 }
 
 /// The cast, by number.
-pub fn cast(config: &SyntheticConfig) -> Vec<Speaker> {
+pub(super) fn cast(config: &SyntheticConfig) -> Vec<Speaker> {
     (0..config.speakers + config.valid_speakers)
         .map(|number| {
             // Both parts begin with a man, so that even a few speakers are a mixed company.
@@ -65,7 +65,7 @@ pub fn cast(config: &SyntheticConfig) -> Vec<Speaker> {
 ///
 /// Speakers and digits are dealt like cards: every deck holds each once, is shuffled, and is used up
 /// before the next. So counts differ by at most one.
-pub fn takes(config: &SyntheticConfig) -> Vec<Take> {
+pub(super) fn takes(config: &SyntheticConfig) -> Vec<Take> {
     let mut takes = Vec::with_capacity(config.train + config.valid);
     for (part, utterances, first, speakers) in [
         (Split::Train, config.train, 0, config.speakers),

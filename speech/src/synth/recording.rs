@@ -6,11 +6,11 @@ use crate::random::Stream;
 use std::f64::consts::TAU;
 
 /// No sample is larger.
-pub const PEAK: f64 = 0.95;
+pub(super) const PEAK: f64 = 0.95;
 
 /// The conditions of one recording.
 #[derive(Clone, Debug)]
-pub struct RecordingConditions {
+pub(super) struct RecordingConditions {
     /// Seconds of silence before and after.
     pub silence: [f64; 2],
     pub snr_db: f64,
@@ -25,7 +25,7 @@ pub struct RecordingConditions {
 }
 
 impl RecordingConditions {
-    pub fn draw(snr_db: [f64; 2], stream: &mut Stream) -> Self {
+    pub(super) fn draw(snr_db: [f64; 2], stream: &mut Stream) -> Self {
         Self {
             silence: [(); 2].map(|()| stream.between(0.06, 0.28)),
             snr_db: stream.between(snr_db[0], snr_db[1]),
@@ -37,7 +37,7 @@ impl RecordingConditions {
     }
 
     /// `speech` as it is recorded at `rate`. Should it exceed [`PEAK`], the whole is made quieter.
-    pub fn take(&self, speech: &[f64], rate: f64, stream: &mut Stream) -> Vec<f32> {
+    pub(super) fn take(&self, speech: &[f64], rate: f64, stream: &mut Stream) -> Vec<f32> {
         let [before, after] = self.silence.map(|seconds| (seconds * rate) as usize);
         let mut heard = vec![0.0; before];
         heard.extend_from_slice(speech);

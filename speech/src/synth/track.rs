@@ -11,11 +11,11 @@ use super::speaker::{Speaker, decibels, factor};
 use crate::random::Stream;
 
 /// Seconds between two sets of control parameters.
-pub const FRAME: f64 = 0.002;
+pub(super) const FRAME: f64 = 0.002;
 
 /// What the synthesiser does during one [`FRAME`]. Amplitudes are linear.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Controls {
+pub(super) struct Controls {
     pub formants: [f64; 3],
     pub bandwidths: [f64; 3],
     pub nasal_zero: f64,
@@ -39,7 +39,7 @@ struct Accent {
 }
 
 /// The utterance as a sequence of [`Controls`].
-pub fn track(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> Vec<Controls> {
+pub(super) fn track(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> Vec<Controls> {
     let (sounds, accents) = place(words, speaker, stream);
     let length = sounds.last().map_or(0.0, |sound| sound.end);
     let melody = Melody::draw(length, accents, speaker, stream);

@@ -102,6 +102,7 @@ pub enum Punctuation {
 /// A field of `[text]` that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("text.{field} {reason}")]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub struct TextConfigError {
     pub field: &'static str,
     pub reason: String,

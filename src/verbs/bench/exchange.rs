@@ -3,7 +3,7 @@
 //! handed in, summed, applied and fetched is as in training. Memory is the coordinator's peak.
 
 mod figures;
-pub mod member;
+pub(super) mod member;
 mod processes;
 
 use std::{
@@ -37,7 +37,7 @@ const COMPUTING: Duration = Duration::from_millis(150);
 const MEL_BINS: usize = 4;
 const CLASSES: [&str; 2] = ["one", "two"];
 
-pub fn run(args: args::BenchExchange) -> Result<()> {
+pub(super) fn run(args: args::BenchExchange) -> Result<()> {
     let folder = TempFolder::new()?;
     let exchange = runtime::block_on(async {
         let hidden = hidden(args.parameters as usize);

@@ -30,7 +30,7 @@ struct FeatureSpeed {
     threads: u32,
 }
 
-pub fn run(args: args::BenchFeatures) -> Result<()> {
+pub(super) fn run(args: args::BenchFeatures) -> Result<()> {
     compute::set_threads(args.threads as usize)?;
     let manifest = Manifest::read(&args.manifest)?;
     let Some(first) = manifest.utterances.first() else {

@@ -73,7 +73,7 @@ fn model(args: &args::BenchStep) -> ModelConfig {
     }
 }
 
-pub fn run(args: args::BenchStep) -> Result<()> {
+pub(super) fn run(args: args::BenchStep) -> Result<()> {
     compute::set_threads(args.threads as usize)?;
     let compute = Compute::open(args.device)?;
     let shape = Shape {

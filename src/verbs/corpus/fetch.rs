@@ -44,7 +44,7 @@ struct ListedCorpus {
     sha256: Option<&'static str>,
 }
 
-pub fn run(args: args::Fetch) -> Result<()> {
+pub(super) fn run(args: args::Fetch) -> Result<()> {
     let Some(name) = &args.name else {
         return list(&args);
     };

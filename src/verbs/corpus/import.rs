@@ -61,7 +61,7 @@ struct PlannedManifest {
     utterances: Vec<Utterance>,
 }
 
-pub fn run(args: args::Import) -> Result<()> {
+pub(super) fn run(args: args::Import) -> Result<()> {
     let out = args.out.clone();
     let made = is_folder(&out) && !out.is_dir();
     if made {

@@ -37,7 +37,7 @@ struct Together {
     suspects: Vec<Suspect>,
 }
 
-pub fn run(args: args::Inspect) -> Result<()> {
+pub(super) fn run(args: args::Inspect) -> Result<()> {
     let mut manifests = Vec::with_capacity(args.manifests.len());
     let mut bad_lines = Vec::with_capacity(args.manifests.len());
     for path in &args.manifests {

@@ -5,7 +5,7 @@ use speech::synth::{self, SyntheticConfig};
 
 use crate::{args, exit::Result, output};
 
-pub fn run(args: args::Synthesize) -> Result<()> {
+pub(super) fn run(args: args::Synthesize) -> Result<()> {
     let defaults = SyntheticConfig::default();
     let config = SyntheticConfig {
         task: args.task,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// An utterance that is shown.
-pub struct Shown<'a> {
+pub(super) struct Shown<'a> {
     pub recognised: &'a Recognised,
     pub loss: Option<f64>,
     pub features: Features,
@@ -28,7 +28,7 @@ pub struct Shown<'a> {
 }
 
 /// What the outputs of a model are called; the blank of CTC as well.
-pub struct Outputs {
+pub(super) struct Outputs {
     pub names: Vec<String>,
     pub unit: ErrorUnit,
 }
@@ -43,7 +43,7 @@ const MIN_SHOWN_PROBABILITY: f32 = 0.05;
 const MAX_LABEL_CHARACTERS: usize = 60;
 
 /// The page. `run_dir` is the run's, whose curves are shown where they are there.
-pub fn page(
+pub(super) fn page(
     title: &str,
     evaluation: &Evaluation,
     shown: &[Shown],
@@ -325,7 +325,7 @@ fn posteriors(log_probs: &[f32], outputs: &Outputs) -> String {
 }
 
 /// Sizes for people.
-pub fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     format!("{:.1} MB", count as f64 / 1e6)
 }
 

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-pub struct TrainPlan {
+pub(super) struct TrainPlan {
     pub job: Job,
     pub start: RunStart,
     pub allow_change: bool,
@@ -32,7 +32,7 @@ pub struct TrainPlan {
 }
 
 impl TrainPlan {
-    pub fn new(args: &args::Train) -> Result<Self> {
+    pub(super) fn new(args: &args::Train) -> Result<Self> {
         let out = args.out.as_deref();
         if out.is_some_and(|out| out.as_os_str().is_empty()) {
             let told = "`--out` is empty; name a directory".to_owned();
@@ -59,17 +59,17 @@ impl TrainPlan {
         })
     }
 
-    pub fn run_dir(&self) -> &Path {
+    pub(super) fn run_dir(&self) -> &Path {
         match &self.start {
             RunStart::Fresh(dir) | RunStart::GoOn(dir) | RunStart::Finished(dir) => dir,
         }
     }
 
-    pub fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         matches!(self.start, RunStart::Fresh(_))
     }
 
-    pub fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         let resumption = || Resumption {
             job: Some(Box::new(self.job.clone())),
             sets: Vec::new(),
@@ -82,13 +82,13 @@ impl TrainPlan {
     }
 
     /// The report of a run that has come to its end; `None` where it is gone.
-    pub fn report(&self) -> Option<Report> {
+    pub(super) fn report(&self) -> Option<Report> {
         let text = std::fs::read(self.run_dir().join(REPORT)).ok()?;
         serde_json::from_slice(&text).ok()
     }
 
     /// What is about to happen, for a person.
-    pub fn announcement(&self) -> String {
+    pub(super) fn announcement(&self) -> String {
         let Self {
             workers, threads, ..
         } = self;
@@ -113,7 +113,7 @@ impl TrainPlan {
     }
 
     /// What a person types to go on with a run whose learning rate was too high for it, if it failed of that.
-    pub fn slower_command(&self, args: &args::Train, status: &JobStatus) -> Option<String> {
+    pub(super) fn slower_command(&self, args: &args::Train, status: &JobStatus) -> Option<String> {
         const KEY: &str = "optimizer.learning_rate";
         let diverged = status.state() == State::Failed
             && status.cause() == Cause::Training
@@ -123,7 +123,7 @@ impl TrainPlan {
     }
 
     /// What a person types to go on with this run.
-    pub fn resume_command(&self, args: &args::Train) -> String {
+    pub(super) fn resume_command(&self, args: &args::Train) -> String {
         self.command(args, &[])
     }
 

@@ -31,7 +31,7 @@ use crate::{
 const MAX_PORTION_UTTERANCES: usize = 64;
 const MAX_PORTION_SECONDS: f64 = 60.0;
 
-pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
+pub(super) fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let lengths =
         Lengths::up_to(args.longest).map_err(|error| CommandError::Usage(error.to_string()))?;
     let mut heard = FileTranscriber {

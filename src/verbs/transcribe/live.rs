@@ -17,7 +17,7 @@ use crate::{
     output,
 };
 
-pub fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
+pub(super) fn run(model: &Model, args: &args::Transcribe, format: Option<RawFormat>) -> Result<()> {
     let [path] = args.files.as_slice() else {
         let told = "--stream listens to one source: give one file, or `-`";
         return Err(CommandError::Usage(told.to_owned()).into());

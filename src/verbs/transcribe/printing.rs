@@ -7,7 +7,7 @@ use super::show::{self, TimedWord, Transcript};
 use crate::{args::TranscriptFormat, exit::Result, output};
 
 /// Prints one entry for each of so many files.
-pub struct TranscriptPrinter {
+pub(super) struct TranscriptPrinter {
     format: TranscriptFormat,
     files: usize,
     /// What CTM calls each of them.
@@ -24,7 +24,7 @@ struct Failed<'a> {
 
 impl TranscriptPrinter {
     /// Prints transcripts of `files` in their order, named as people are told of them.
-    pub fn new(format: TranscriptFormat, files: &[String]) -> Self {
+    pub(super) fn new(format: TranscriptFormat, files: &[String]) -> Self {
         let names: Vec<&str> = files.iter().map(String::as_str).collect();
         Self {
             format,
@@ -35,7 +35,7 @@ impl TranscriptPrinter {
     }
 
     /// Prints the next file's transcript.
-    pub fn transcript(&mut self, one: &Transcript) -> Result<()> {
+    pub(super) fn transcript(&mut self, one: &Transcript) -> Result<()> {
         let words = || -> Vec<&TimedWord> { one.words() };
         match self.format {
             TranscriptFormat::Json => return self.element(one),
@@ -56,7 +56,7 @@ impl TranscriptPrinter {
     }
 
     /// Passes over the next file, which could not be transcribed.
-    pub fn failed(&mut self, file: &str, error: &str) -> Result<()> {
+    pub(super) fn failed(&mut self, file: &str, error: &str) -> Result<()> {
         if self.format == TranscriptFormat::Json {
             return self.element(&Failed { file, error });
         }

@@ -19,7 +19,7 @@ const CUE_STAYS: f64 = 1.0;
 
 /// What was heard in a recording. Times are seconds of it.
 #[derive(Debug, Serialize)]
-pub struct Transcript {
+pub(super) struct Transcript {
     pub file: String,
     pub text: String,
     /// The length of the recording.
@@ -36,7 +36,7 @@ pub struct Transcript {
 
 /// Part of a recording that was recognised by itself.
 #[derive(Debug, Serialize)]
-pub struct Segment {
+pub(super) struct Segment {
     pub start: f64,
     pub end: f64,
     pub text: String,
@@ -48,13 +48,13 @@ pub struct Segment {
 }
 
 #[derive(Debug, Serialize)]
-pub struct Other {
+pub(super) struct Other {
     pub text: String,
     pub score: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TimedWord {
+pub(super) struct TimedWord {
     pub text: String,
     pub start: f64,
     pub end: f64,
@@ -62,7 +62,7 @@ pub struct TimedWord {
 }
 
 impl Transcript {
-    pub fn new(file: String) -> Self {
+    pub(super) fn new(file: String) -> Self {
         Self {
             file,
             text: String::new(),
@@ -74,7 +74,7 @@ impl Transcript {
     }
 
     /// The class of the recording, whose length is known.
-    pub fn keyword(&mut self, text: String, probability: Option<f64>) {
+    pub(super) fn keyword(&mut self, text: String, probability: Option<f64>) {
         self.class = (!text.is_empty()).then(|| TimedWord {
             text: text.clone(),
             start: 0.0,
@@ -84,7 +84,7 @@ impl Transcript {
         (self.text, self.probability) = (text, probability);
     }
 
-    pub fn add(&mut self, segment: Segment) {
+    pub(super) fn add(&mut self, segment: Segment) {
         let text = segment.text.trim();
         if !text.is_empty() {
             let space = if self.text.is_empty() { "" } else { " " };
@@ -94,7 +94,7 @@ impl Transcript {
     }
 
     /// Those that were heard, or the class of the whole recording.
-    pub fn words(&self) -> Vec<&TimedWord> {
+    pub(super) fn words(&self) -> Vec<&TimedWord> {
         let heard = self.segments.iter().flat_map(|segment| &segment.words);
         heard.chain(&self.class).collect()
     }
@@ -102,7 +102,7 @@ impl Transcript {
 
 impl Segment {
     /// From hypotheses of the sound between `start` and `end`, the best first.
-    pub fn new(found: &[Hypothesis], start: f64, end: f64, row_seconds: f64) -> Self {
+    pub(super) fn new(found: &[Hypothesis], start: f64, end: f64, row_seconds: f64) -> Self {
         let time = |row: usize| (start + row as f64 * row_seconds).min(end);
         let best = found.first();
         let words = best.map_or(&[][..], |best| &best.words);
@@ -133,7 +133,7 @@ impl Segment {
 }
 
 /// Words as subtitles numbered from `number` on, and the number behind them.
-pub fn srt(words: &[&TimedWord], mut number: usize) -> (String, usize) {
+pub(super) fn srt(words: &[&TimedWord], mut number: usize) -> (String, usize) {
     let mut cues: Vec<Vec<&TimedWord>> = Vec::new();
     for &word in words {
         let fits = cues.last().is_some_and(|cue: &Vec<&TimedWord>| {
@@ -169,7 +169,7 @@ pub fn srt(words: &[&TimedWord], mut number: usize) -> (String, usize) {
 
 /// A word a line: recording, channel, start, duration, word, confidence. A class of several words has a
 /// line for each, of equal durations.
-pub fn ctm(recording: &str, words: &[&TimedWord]) -> String {
+pub(super) fn ctm(recording: &str, words: &[&TimedWord]) -> String {
     let mut lines = String::new();
     for word in words {
         let parts = word.text.split_whitespace();
@@ -185,14 +185,14 @@ pub fn ctm(recording: &str, words: &[&TimedWord]) -> String {
 
 /// The line of a recording in which nothing was heard: without one, scorers that go through references
 /// and hypotheses side by side lose their place. sclite takes `@` for no word.
-pub fn ctm_of_nothing(recording: &str, seconds: f64) -> String {
+pub(super) fn ctm_of_nothing(recording: &str, seconds: f64) -> String {
     format!("{recording} 1 0.000 {seconds:.3} @ 0.000\n")
 }
 
 /// What CTM calls each of some files: its name without extension; where others have that too, with as much
 /// of the path before it as tells them apart, then with the extension, then with a number. White space,
 /// which separates CTM's fields, is an underscore.
-pub fn recording_names(files: &[&str]) -> Vec<String> {
+pub(super) fn recording_names(files: &[&str]) -> Vec<String> {
     let choices: Vec<Vec<String>> = files.iter().map(|file| names_of(file)).collect();
     let mut chosen = vec![0; files.len()];
     let mut names: Vec<&str>;

@@ -18,12 +18,12 @@ use crate::{
     output,
 };
 
-pub fn is_stdin(path: &Path) -> bool {
+pub(super) fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
 /// What people are told of a source.
-pub fn name(path: &Path) -> String {
+pub(super) fn name(path: &Path) -> String {
     if is_stdin(path) {
         "standard input".to_owned()
     } else {
@@ -32,7 +32,7 @@ pub fn name(path: &Path) -> String {
 }
 
 /// What `--raw`, `--rate` and `--channels` say together.
-pub fn raw_format(args: &args::Transcribe) -> Result<Option<RawFormat>> {
+pub(super) fn raw_format(args: &args::Transcribe) -> Result<Option<RawFormat>> {
     let Some(encoding) = args.raw else {
         return Ok(None);
     };
@@ -48,7 +48,7 @@ pub fn raw_format(args: &args::Transcribe) -> Result<Option<RawFormat>> {
 }
 
 /// Sound that is read in order.
-pub enum Source {
+pub(super) enum Source {
     Raw {
         rate: u32,
         reader: RawReader<Box<dyn Read>>,
@@ -58,7 +58,11 @@ pub enum Source {
 
 impl Source {
     /// Opens channel `channel`, counted from 0, or the mean of all.
-    pub fn open(path: &Path, format: Option<RawFormat>, channel: Option<u16>) -> Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        format: Option<RawFormat>,
+        channel: Option<u16>,
+    ) -> Result<Self> {
         let told = name(path);
         if let Some(format) = format {
             let reader: Box<dyn Read> = if is_stdin(path) {
@@ -82,7 +86,7 @@ impl Source {
     }
 
     /// In Hz.
-    pub fn rate(&self) -> u32 {
+    pub(super) fn rate(&self) -> u32 {
         match self {
             Self::Raw { rate, .. } => *rate,
             Self::File(blocks) => blocks.rate(),
@@ -90,7 +94,7 @@ impl Source {
     }
 
     /// The next samples; none at the end.
-    pub fn next(&mut self) -> Result<Option<Vec<f32>>> {
+    pub(super) fn next(&mut self) -> Result<Option<Vec<f32>>> {
         match self {
             Self::Raw { reader, .. } => Ok(reader.read()?),
             Self::File(blocks) => Ok(blocks.read()?),
@@ -98,7 +102,7 @@ impl Source {
     }
 
     /// Says on standard error that channels of opposite phase have cancelled in what was read, if they have.
-    pub fn warn_if_cancelled(&self, path: &Path) {
+    pub(super) fn warn_if_cancelled(&self, path: &Path) {
         let cancels = match self {
             Self::Raw { reader, .. } => reader.cancels(),
             Self::File(blocks) => blocks.cancels(),

@@ -10,7 +10,7 @@ use speech::random::Stream;
 
 /// Something that is done to a process from outside. Workers are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultAction {
+pub(super) enum FaultAction {
     /// The worker that was not there from the start joins.
     Join(usize),
     KillWorker(usize),
@@ -23,7 +23,7 @@ pub enum FaultAction {
 
 /// What happens to one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Schedule {
+pub(super) struct Schedule {
     /// Where the coordinator's first life ends.
     pub coordinator_crash: Order,
     /// Which worker's first life ends where.
@@ -39,7 +39,7 @@ const MIN_FAULT_DISTANCE: f64 = 0.15;
 
 impl Schedule {
     /// For a job of `steps` on `workers`, of which there is at least one.
-    pub fn new(seed: u64, workers: usize, steps: u64) -> Self {
+    pub(super) fn new(seed: u64, workers: usize, steps: u64) -> Self {
         let mut stream = Stream::new(seed, &[workers as u64]);
         let late = workers - 1;
         // Who is there from the start, if anybody is.
@@ -120,7 +120,7 @@ fn worker_crash(stream: &mut Stream, workers: usize, steps: u64) -> (usize, Orde
 
 /// Faults that happened, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Injected {
+pub(super) struct Injected {
     pub worker_kills: u32,
     pub worker_crashes: u32,
     pub coordinator_kills: u32,
@@ -132,7 +132,7 @@ pub struct Injected {
 
 impl Injected {
     /// Counts something that was done.
-    pub fn count(&mut self, action: FaultAction) {
+    pub(super) fn count(&mut self, action: FaultAction) {
         *match action {
             FaultAction::Join(_) => &mut self.late_joins,
             FaultAction::KillWorker(_) => &mut self.worker_kills,
@@ -154,12 +154,12 @@ impl Injected {
         ]
     }
 
-    pub fn total(&self) -> u32 {
+    pub(super) fn total(&self) -> u32 {
         self.by_kind().iter().map(|(_, count)| count).sum()
     }
 
     /// Kinds that did not happen.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub(super) fn missing(&self) -> Vec<&'static str> {
         let missing = self.by_kind().into_iter().filter(|(_, count)| *count == 0);
         missing.map(|(kind, _)| kind).collect()
     }

@@ -24,7 +24,7 @@ use crate::{exit::CommandError, process};
 
 /// How the processes are started.
 #[derive(Clone, Debug)]
-pub struct ClusterSpec {
+pub(super) struct ClusterSpec {
     /// The run's folder: the coordinator's data and every process's log.
     pub dir: PathBuf,
     pub workers: usize,
@@ -40,7 +40,7 @@ const MAX_RESTARTS: u32 = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub(super) enum Who {
     Coordinator,
     /// Counted from 0.
     Worker(usize),
@@ -57,7 +57,7 @@ impl fmt::Display for Who {
 
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessEnd {
+pub(super) enum ProcessEnd {
     /// By whoever holds the cluster.
     Made,
     /// At the place where it was told to die.
@@ -66,7 +66,7 @@ pub enum ProcessEnd {
 }
 
 /// The processes. Dropped, they are killed.
-pub struct Cluster {
+pub(super) struct Cluster {
     spec: ClusterSpec,
     port: u16,
     coordinator: Lives,
@@ -90,7 +90,10 @@ impl Cluster {
     /// Starts the coordinator, which may be told to die, and waits until it listens. To be called, like
     /// everything that starts a process, on the thread that lives as long as the program: Linux ends a
     /// child with the *thread* that started it.
-    pub async fn start(spec: ClusterSpec, crash: Option<Order>) -> Result<Self, CommandError> {
+    pub(super) async fn start(
+        spec: ClusterSpec,
+        crash: Option<Order>,
+    ) -> Result<Self, CommandError> {
         std::fs::create_dir_all(&spec.dir).map_err(|error| broken(&spec.dir, &error))?;
         let workers = (0..spec.workers).map(|_| Lives::default()).collect();
         let mut cluster = Self {
@@ -124,17 +127,17 @@ impl Cluster {
         )))
     }
 
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// Coordinator processes so far.
-    pub fn coordinator_lives(&self) -> u32 {
+    pub(super) fn coordinator_lives(&self) -> u32 {
         self.coordinator.count
     }
 
     /// Starts a process that is not there, and may be told to die.
-    pub fn launch(&mut self, who: Who, crash: Option<Order>) -> Result<(), CommandError> {
+    pub(super) fn launch(&mut self, who: Who, crash: Option<Order>) -> Result<(), CommandError> {
         let lives = self.lives(who);
         lives.count += 1;
         lives.order = crash;
@@ -191,7 +194,7 @@ impl Cluster {
     }
 
     /// What a worker is called in this life of its: the coordinator may still list the one before.
-    pub fn name(&self, worker: usize) -> String {
+    pub(super) fn name(&self, worker: usize) -> String {
         let who = Who::Worker(worker);
         match self.workers[worker].count {
             0 | 1 => who.to_string(),
@@ -201,7 +204,7 @@ impl Cluster {
 
     /// Whether something may be done to it: it is there, goes on, nobody has ended it yet, and it is
     /// not about to die by itself.
-    pub fn is_free(&self, who: Who) -> bool {
+    pub(super) fn is_free(&self, who: Who) -> bool {
         let lives = match who {
             Who::Coordinator => &self.coordinator,
             Who::Worker(worker) => &self.workers[worker],
@@ -210,20 +213,20 @@ impl Cluster {
     }
 
     /// Ends a process with `signal`.
-    pub fn end_one(&mut self, who: Who, signal: Signal) {
+    pub(super) fn end_one(&mut self, who: Who, signal: Signal) {
         let lives = self.lives(who);
         lives.made = true;
         lives.send(signal);
     }
 
-    pub fn stop(&mut self, worker: usize) {
+    pub(super) fn stop(&mut self, worker: usize) {
         let lives = &mut self.workers[worker];
         lives.stopped = true;
         lives.send(Signal::STOP);
     }
 
     /// Lets a worker go on that was stopped.
-    pub fn go_on(&mut self, worker: usize) {
+    pub(super) fn go_on(&mut self, worker: usize) {
         let lives = &mut self.workers[worker];
         lives.stopped = false;
         lives.send(Signal::CONT);
@@ -233,7 +236,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When a process cannot work here, or ends too often.
-    pub fn look_after(&mut self) -> Result<Vec<(Who, ProcessEnd)>, CommandError> {
+    pub(super) fn look_after(&mut self) -> Result<Vec<(Who, ProcessEnd)>, CommandError> {
         let workers = (0..self.workers.len()).map(Who::Worker);
         let everyone = std::iter::once(Who::Coordinator).chain(workers);
         let mut ends = Vec::new();
@@ -268,7 +271,7 @@ impl Cluster {
     }
 
     /// Kills everyone and waits until they are gone.
-    pub async fn end(mut self) {
+    pub(super) async fn end(mut self) {
         let everyone = std::iter::once(&mut self.coordinator).chain(&mut self.workers);
         let mut children: Vec<Child> = everyone.filter_map(|lives| lives.child.take()).collect();
         for child in &mut children {

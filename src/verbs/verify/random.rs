@@ -34,7 +34,7 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What came of all jobs.
 #[derive(Debug, Serialize)]
-pub struct RandomJobsReport {
+pub(super) struct RandomJobsReport {
     pub equal: bool,
     /// The seed of the first job; the others' follow it.
     seed: u64,
@@ -68,7 +68,7 @@ struct JobResult {
 ///
 /// # Errors
 /// When a folder cannot be written, or a signal came. What a job's runs end with is a finding.
-pub async fn compare_sizes(
+pub(super) async fn compare_sizes(
     args: &args::Verify,
     count: u32,
     out: &Path,
@@ -253,7 +253,7 @@ impl JobResult {
 }
 
 impl RandomJobsReport {
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let differing: Vec<&JobResult> = self.jobs.iter().filter(|job| !job.equal).collect();
         let succeeded = self.jobs.iter().filter(|job| job.status == "succeeded");
         let mut lines: Vec<String> = differing.iter().map(|job| job.line()).collect();

@@ -28,7 +28,7 @@ const MAX_VIEW_ABSENCE: Duration = Duration::from_secs(600);
 
 /// What one run is to be.
 #[derive(Debug)]
-pub struct RunPlan {
+pub(super) struct RunPlan {
     pub cluster: ClusterSpec,
     pub request: SubmitRequest,
     pub epochs: u32,
@@ -39,7 +39,7 @@ pub struct RunPlan {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct RunResult {
+pub(super) struct RunResult {
     pub job: JobStatus,
     pub injected: Injected,
     /// Coordinator processes.
@@ -51,7 +51,7 @@ pub struct RunResult {
 ///
 /// # Errors
 /// When a process cannot work, the coordinator refuses the job, or a signal came.
-pub async fn run(plan: RunPlan, signals: &mut Signals) -> Result<RunResult, CommandError> {
+pub(super) async fn run(plan: RunPlan, signals: &mut Signals) -> Result<RunResult, CommandError> {
     let begun = Instant::now();
     let crash = plan.schedule.as_ref().map(|it| it.coordinator_crash);
     let mut cluster = tokio::select! {

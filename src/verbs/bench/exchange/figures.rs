@@ -7,7 +7,7 @@ use proto::wire::Wire;
 
 /// Seconds of one exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Round {
+pub(super) struct Round {
     /// From the word to hand in to the last worker's new weights.
     pub sync_s: f64,
     /// From the vector to its receipt, in the worker that took longest.
@@ -20,7 +20,7 @@ pub struct Round {
 
 /// Medians, in seconds.
 #[derive(Debug, Serialize)]
-pub struct ExchangeTimes {
+pub(super) struct ExchangeTimes {
     /// From the last gradient to new weights in every worker.
     sync_s: f64,
     push_s: f64,
@@ -39,7 +39,7 @@ pub struct ExchangeTimes {
 
 /// What is exchanged between whom.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
+pub(super) struct Setting {
     pub parameters: usize,
     pub workers: usize,
     pub wire: Wire,
@@ -47,13 +47,13 @@ pub struct Setting {
 
 /// The coordinator's memory, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct MemoryUse {
+pub(super) struct MemoryUse {
     pub peak: u64,
     pub shared: u64,
 }
 
 impl ExchangeTimes {
-    pub fn new(rounds: &[Round], setting: Setting, memory: MemoryUse) -> Self {
+    pub(super) fn new(rounds: &[Round], setting: Setting, memory: MemoryUse) -> Self {
         let Setting {
             parameters,
             workers,
@@ -74,7 +74,7 @@ impl ExchangeTimes {
         }
     }
 
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         format!(
             "exchange     {:.1} ms: push {:.1}, reduce and update {:.1}, pull {:.1} ({} parameters as {}, {} workers)\n\

@@ -11,7 +11,7 @@ use crate::{args, exit::Result, output, process, runtime};
 /// What a worker says, a line each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Said {
+pub(crate) enum Said {
     /// It is admitted and asks for work.
     Joined,
     /// It has the weights of a step, and a gradient to hand in.
@@ -25,7 +25,7 @@ pub enum Said {
     Pushed { push_s: f64 },
 }
 
-pub fn run(args: args::ExchangeWorker) -> Result<()> {
+pub(crate) fn run(args: args::ExchangeWorker) -> Result<()> {
     process::end_with(args.parent)?;
     runtime::block_on(async move {
         let name = format!("bench-{}", std::process::id());

@@ -33,17 +33,17 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A folder that is removed when it is dropped.
-pub struct TempFolder(PathBuf);
+pub(super) struct TempFolder(PathBuf);
 
 impl TempFolder {
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let path = std::env::temp_dir().join(format!("unisono-bench-{}", std::process::id()));
         std::fs::create_dir_all(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -55,7 +55,7 @@ impl Drop for TempFolder {
     }
 }
 
-pub struct Processes {
+pub(super) struct Processes {
     url: String,
     coordinator: Child,
     workers: Vec<Child>,
@@ -68,7 +68,7 @@ impl Processes {
     /// Starts a coordinator on `folder` and `workers` workers, and waits until they have joined. To be
     /// called on the thread that lives as long as the program: Linux ends a child with the *thread* that
     /// started it.
-    pub async fn start(folder: &Path, setting: Setting) -> Result<Self> {
+    pub(super) async fn start(folder: &Path, setting: Setting) -> Result<Self> {
         let workers = setting.workers;
         let port_file = folder.join("port");
         let log = folder.join("coordinator.log");
@@ -152,12 +152,12 @@ impl Processes {
         Ok(())
     }
 
-    pub fn url(&self) -> &str {
+    pub(super) fn url(&self) -> &str {
         &self.url
     }
 
     /// Tells every worker to hand in what it has.
-    pub async fn go(&mut self) -> io::Result<()> {
+    pub(super) async fn go(&mut self) -> io::Result<()> {
         for orders in &mut self.orders {
             orders.write_all(b"\n").await?;
             orders.flush().await?;
@@ -166,7 +166,7 @@ impl Processes {
     }
 
     /// What a worker says next.
-    pub async fn next(&mut self) -> Result<Said> {
+    pub(super) async fn next(&mut self) -> Result<Said> {
         match self.said.recv().await {
             Some(said) => Ok(said?),
             None => Err(late("a worker").into()),
@@ -174,7 +174,7 @@ impl Processes {
     }
 
     /// The coordinator's memory so far.
-    pub fn memory(&self) -> Result<MemoryUse> {
+    pub(super) fn memory(&self) -> Result<MemoryUse> {
         let pid = self
             .coordinator
             .id()
@@ -194,7 +194,7 @@ impl Processes {
     }
 
     /// Kills everyone and waits until they are gone.
-    pub async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         for child in self.workers.iter_mut().chain([&mut self.coordinator]) {
             let _ = child.start_kill();
             let _ = child.wait().await;

@@ -62,7 +62,7 @@ const DECISIONS: &[&str] = &[
 
 /// What one run left behind.
 #[derive(Debug, PartialEq)]
-pub struct RunRecord {
+pub(super) struct RunRecord {
     report: Value,
     steps: Vec<Value>,
     /// In an order of their own: what happens within a step is written as it comes in.
@@ -74,7 +74,7 @@ impl RunRecord {
     ///
     /// # Errors
     /// Names a file that cannot be read.
-    pub fn read(run_dir: &Path) -> Result<Self> {
+    pub(super) fn read(run_dir: &Path) -> Result<Self> {
         let path = run_dir.join(REPORT_FILE);
         let report = fs::read(&path).with_context(|| path.display().to_string())?;
         let report: Value =
@@ -89,16 +89,16 @@ impl RunRecord {
         })
     }
 
-    pub fn weights_sha256(&self) -> Option<&str> {
+    pub(super) fn weights_sha256(&self) -> Option<&str> {
         self.report["weights_sha256"].as_str()
     }
 
-    pub fn steps(&self) -> u64 {
+    pub(super) fn steps(&self) -> u64 {
         self.report["steps"].as_u64().unwrap_or(0)
     }
 
     /// The first difference of each kind from `other`, in words; none when the runs are equal.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let mut found = Vec::new();
         for key in REPORT {
             let (a, b) = (&self.report[key], &other.report[key]);

@@ -10,7 +10,7 @@ use std::{
 use speech::random::Stream;
 
 /// The text of the job of `seed`, on the corpora in the folders `keyword` and `ctc` of `corpora`.
-pub fn job(seed: u64, corpora: &Path) -> String {
+pub(super) fn job(seed: u64, corpora: &Path) -> String {
     let mut draw = Draw {
         stream: Stream::new(seed, &[]),
         text: String::new(),
