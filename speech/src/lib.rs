@@ -26,7 +26,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub, missing_docs)]
+#![warn(unreachable_pub)]
 
 pub mod audio;
 pub mod augment;
