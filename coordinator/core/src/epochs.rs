@@ -30,6 +30,7 @@ pub struct EpochPolicy {
 pub struct ScoredEpoch {
     /// Counted from 1.
     pub epoch: u64,
+    /// What epochs are compared by; `None` where the validation set does not give it as a number.
     pub figure: Option<Figure>,
 }
 

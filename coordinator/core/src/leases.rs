@@ -176,10 +176,12 @@ impl LeaseScheduler {
         self.now
     }
 
+    /// The number of this life of the coordinator, which the keys of its leases carry.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
+    /// What has happened since this life began.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -214,6 +216,7 @@ impl LeaseScheduler {
         self.unconfirmed.is_some()
     }
 
+    /// Whether the worker is here: admitted, and neither gone, lost nor in quarantine.
     pub fn knows(&self, worker: WorkerId) -> bool {
         self.workers.contains_key(&worker)
     }

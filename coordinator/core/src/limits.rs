@@ -11,7 +11,9 @@ use thiserror::Error;
 pub struct OutOfRange {
     /// The key in the job, with its section: `clip.max_norm`.
     pub field: &'static str,
+    /// The number as the job has it.
     pub value: String,
+    /// What it must be, to be read after "it must be".
     pub bounds: &'static str,
 }
 

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 /// A plan that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum PlanError {
     #[error("there is no utterance to train on")]
     Empty,
@@ -42,6 +43,7 @@ pub struct Position {
 /// One epoch's steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochPlan {
+    /// The global batches in the order in which they are trained on, one a step.
     pub steps: Vec<GlobalBatch>,
 }
 
@@ -86,14 +88,17 @@ impl Plan {
         }
     }
 
+    /// Passes over the whole training set, ascending ones included.
     pub fn epochs(&self) -> u64 {
         self.epochs
     }
 
+    /// Updates in an epoch: the utterances over the batch size, rounded up.
     pub fn steps_per_epoch(&self) -> u64 {
         self.total_steps / self.epochs
     }
 
+    /// Updates of the whole job: [`Plan::steps_per_epoch`] in each of its epochs.
     pub fn total_steps(&self) -> u64 {
         self.total_steps
     }

@@ -37,6 +37,7 @@ impl Default for SelectConfig {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+/// Which epochs' weights a run holds for the final model.
 pub enum Keep {
     /// The last epochs.
     Last,
@@ -106,6 +107,7 @@ impl SelectConfig {
 /// What an epoch came to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
+    /// Never NaN or infinite.
     pub value: f64,
     /// Whether more is better.
     pub rises: bool,

@@ -22,8 +22,11 @@ impl fmt::Display for WorkerId {
 /// What is computed at one version of the weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassId {
+    /// The job's id.
     pub job: String,
+    /// Whether gradients or results are computed.
     pub kind: PassKind,
+    /// The version of the weights.
     pub step: u64,
 }
 
@@ -37,11 +40,14 @@ pub struct Config {
     pub first_lease: Millis,
     /// Bounds of every other lease, which gets `lease_multiple` times what it is expected to take.
     pub lease_floor: Millis,
+    /// The upper bound of these.
     pub lease_ceiling: Millis,
+    /// The factor on the expected time, before the bounds.
     pub lease_multiple: f64,
     /// Age after which an idle worker gets a leased node too: `straggler_multiple` times what it is
     /// expected to take, and no less than the floor.
     pub straggler_floor: Millis,
+    /// The factor on the expected time, before the floor.
     pub straggler_multiple: f64,
     /// How long a node waits for another opinion that nobody who is here can give.
     pub verification_patience: Millis,
@@ -70,43 +76,71 @@ impl Default for Config {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// A worker was admitted.
-    Joined { worker: WorkerId },
+    Joined {
+        /// Its id, which no worker had before.
+        worker: WorkerId,
+    },
     /// A worker said goodbye: its leases are free at once.
-    Left { worker: WorkerId },
+    Left {
+        /// Who said it.
+        worker: WorkerId,
+    },
     /// A sign of life.
-    Heartbeat { worker: WorkerId },
+    Heartbeat {
+        /// Who gave it.
+        worker: WorkerId,
+    },
     /// Whether a worker may compute for the running job. One that may not is here all the same: it waits,
     /// and is neither given work nor counted on. A worker that is admitted fits until something else is
     /// said.
-    Eligibility { worker: WorkerId, eligible: bool },
+    Eligibility {
+        /// Whom it is said of.
+        worker: WorkerId,
+        /// Whether it may compute from here on.
+        eligible: bool,
+    },
     /// A worker waits for work until `until`, and still works on `holds`. Any other lease of its was lost
     /// on the way to it or back, and is free.
     LeaseWanted {
+        /// Who asks.
         worker: WorkerId,
+        /// When it is to be answered at the latest, with work or without.
         until: Millis,
+        /// Leases of earlier grants that it has not handed in or given back.
         holds: Vec<Key>,
     },
     /// There is work: a pass of `micro_batches`. It ends the pass before, complete or not.
     PassOpened {
+        /// What is computed, from which weights.
         pass: PassId,
+        /// How many there are: the leaves of the reduction tree.
         micro_batches: u32,
         /// The most micro-batches in one lease, 1 or more: what names their utterances has to fit a message.
         max_micro_batches: u32,
         /// The mean cost of a micro-batch, in a unit that all passes of the job share: a pass of long
         /// utterances takes longer than one of short ones, and says nothing about the workers.
         cost: f64,
+        /// Whether answers to one node are compared.
         audit_policy: AuditPolicy,
     },
     /// The pass is given up.
     PassClosed,
     /// A whole contribution has arrived.
     Contributed {
+        /// Who sent it.
         worker: WorkerId,
+        /// The lease that it answers.
         key: Key,
+        /// By which the bits of two answers are compared.
         digest: Digest,
     },
     /// A worker returns a lease undone, or a grant did not reach it.
-    GivenBack { worker: WorkerId, key: Key },
+    GivenBack {
+        /// Who held it.
+        worker: WorkerId,
+        /// The lease that is free again.
+        key: Key,
+    },
     /// A contribution broke off on its way. Nothing of it is kept, its lease runs on, and the worker may
     /// send it again.
     Interrupted,
@@ -119,45 +153,86 @@ pub enum Input {
 pub enum Output {
     /// The worker is leased the node of `key`.
     Granted {
+        /// Who asked for work.
         worker: WorkerId,
+        /// The node, and the attempt that tells this lease from earlier ones of it.
         key: Key,
+        /// When the node is free for others, if no answer has come.
         expires: Millis,
     },
     /// The worker's patience has ended without work.
-    NothingYet { worker: WorkerId },
+    NothingYet {
+        /// Who asked, and may ask again.
+        worker: WorkerId,
+    },
     /// Nobody of this id is here (any more): it must join again.
-    Unknown { worker: WorkerId },
+    Unknown {
+        /// The id that it came with.
+        worker: WorkerId,
+    },
     /// What became of a contribution.
     Receipt {
+        /// Who sent the contribution.
         worker: WorkerId,
+        /// The lease that it answered.
         key: Key,
+        /// Whether it counts.
         outcome: ContributionOutcome,
     },
     /// Every micro-batch of the pass is in accepted contributions, and no answer is in doubt.
-    PassComplete { pass: PassId },
+    PassComplete {
+        /// The open pass.
+        pass: PassId,
+    },
     /// What was accepted for the pass is not to be trusted: its sum begins again.
-    PassRestarted { pass: PassId },
+    PassRestarted {
+        /// The open pass, which goes on under the same id.
+        pass: PassId,
+    },
     /// A lease ran out. Its node is free, unless somebody else has it too; an answer still counts if
     /// it is the first.
-    LeaseExpired { worker: WorkerId, key: Key },
+    LeaseExpired {
+        /// Who holds it.
+        worker: WorkerId,
+        /// The lease.
+        key: Key,
+    },
     /// A worker was silent for too long. Its leases are free.
-    WorkerLost { worker: WorkerId },
+    WorkerLost {
+        /// Who was silent.
+        worker: WorkerId,
+    },
     /// Two answers to one node have different bits: one of them is wrong.
     Differed {
+        /// The node, by one of its leases.
         key: Key,
         /// Whose bits were accepted.
         first: WorkerId,
+        /// Who gave other bits later.
         second: WorkerId,
         /// The pass is over: who is wrong will not be found out.
         late: bool,
     },
     /// The worker gave other bits than those that are right. It is gone: it gets no lease, and its
     /// answers do not count.
-    Quarantined { worker: WorkerId, key: Key },
+    Quarantined {
+        /// Who was wrong.
+        worker: WorkerId,
+        /// The node of a wrong answer, by one of its leases.
+        key: Key,
+    },
     /// `workers` gave different bits for the node of `key`, and nobody came to settle it.
-    Unsettled { key: Key, workers: Vec<WorkerId> },
+    Unsettled {
+        /// The node that they differ on.
+        key: Key,
+        /// All that answered; at least one of them is wrong.
+        workers: Vec<WorkerId>,
+    },
     /// Nothing counts without a second answer, and nobody came to give one to the node of `key`.
-    Unconfirmed { key: Key },
+    Unconfirmed {
+        /// The node, by one of its leases.
+        key: Key,
+    },
 }
 
 /// How far answers are trusted: whether several answers to one node are compared (result verification by redundant
@@ -191,12 +266,15 @@ pub enum ContributionOutcome {
 /// What has happened in this life, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
+    /// Workers that were admitted; one that joins again counts again.
     pub joins: u64,
     /// Graceful goodbyes.
     pub leaves: u64,
     /// Workers that fell silent.
     pub lost: u64,
+    /// Leases that workers were given, retries and second ones included.
     pub granted: u64,
+    /// Leases that ran out without an answer.
     pub expired: u64,
     /// Leases that were returned, or that their holders asked past.
     pub given_back: u64,
@@ -204,6 +282,7 @@ pub struct Counters {
     pub retries: u64,
     /// Grants of a straggler's node to a second worker.
     pub recomputed: u64,
+    /// Answers that were the first for their micro-batches, and count.
     pub accepted: u64,
     /// Answers whose bits were there already.
     pub duplicates: u64,
@@ -277,10 +356,12 @@ impl Counters {
 /// A worker as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {
+    /// Its present id.
     pub worker: WorkerId,
     /// The lease that it works on, to the lease scheduler's knowledge.
     pub doing: Option<Key>,
     /// Its answers that were accepted.
     pub contributions: u64,
+    /// When it gave its last sign of life.
     pub last_heard: Millis,
 }

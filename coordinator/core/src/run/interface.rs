@@ -24,7 +24,9 @@ pub struct RunSpec {
     pub keeps_average: bool,
     /// There is a validation set.
     pub validates: bool,
+    /// Whose weights become the final model, and when training ends early.
     pub select: SelectConfig,
+    /// How the learning rate moves; here it matters whether it falls on plateaus.
     pub schedule: ScheduleConfig,
     /// Micro-batches are left out whose gradient norm is more than this times the running median; `None`: unbounded.
     pub max_norm_ratio: Option<f64>,
@@ -65,7 +67,9 @@ pub struct RunMemory {
 /// Where a run begins, or goes on from its newest checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Start {
+    /// What of the job decides the order of passes.
     pub spec: RunSpec,
+    /// What the newest checkpoint kept; the default for a run that begins.
     pub memory: RunMemory,
     /// Updates that were made: the version of the weights, which are durable.
     pub step: u64,
@@ -88,13 +92,19 @@ pub enum Input {
     PassRestarted,
     /// The lease scheduler has accepted a contribution to a sum, in which so many micro-batches are left out. The caller
     /// keeps it for the next [`Action::Add`].
-    Accepted { left_out: u64 },
+    Accepted {
+        /// Micro-batches that are not in its sum.
+        left_out: u64,
+    },
     /// The lease scheduler has accepted the results of an evaluation.
     ResultsAccepted,
     /// A worker has returned a lease of the open pass undone.
     Returned,
     /// [`Action::Add`] of this attempt is done.
-    Added { attempt: u32 },
+    Added {
+        /// The attempt at the pass's sum, as [`Action::Add`] had it.
+        attempt: u32,
+    },
     /// [`Action::Update`] is done.
     Updated(Updated),
     /// [`Action::Score`] is done.
@@ -105,7 +115,10 @@ pub enum Input {
         possible: bool,
     },
     /// [`Action::Checkpoint`] is done: the weights of `step`, and what was remembered with them, are durable.
-    Checkpointed { step: u64 },
+    Checkpointed {
+        /// The version of these weights.
+        step: u64,
+    },
     /// [`Action::Finish`] is done.
     Finished,
     /// Something went wrong that the run cannot survive. The caller knows what.
@@ -121,15 +134,19 @@ pub struct Updated {
     pub elements: usize,
     /// Norms of the pass's micro-batches, in their order.
     pub norms: Vec<f64>,
+    /// Whether the weights have moved.
     pub outcome: UpdateOutcome,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether an update moved the weights.
 pub enum UpdateOutcome {
+    /// The update rule has used the sum.
     Applied,
     /// The weights are what they were. `left_out` micro-batches are lost in it that were not left out before: all of
     /// the pass where the sum of good gradients cannot be used.
     Skipped {
+        /// Micro-batches.
         left_out: u64,
     },
 }
@@ -141,6 +158,7 @@ pub enum StopReason {
     Requeue,
     /// The program that runs the coordinator has given it up.
     GiveUp,
+    /// The job was cancelled: it is not taken up again.
     Cancel,
 }
 
@@ -154,7 +172,10 @@ pub enum Action {
     /// The pass is given up: close it with the lease scheduler, and forget what came in.
     AbandonPass,
     /// Add the contributions that have come in to the pass's sum. Of an attempt that is not the present one: nothing.
-    Add { attempt: u32 },
+    Add {
+        /// The attempt at the sum, see [`OpenPass::attempt`].
+        attempt: u32,
+    },
     /// Give the pass's sum to the update rule, and publish the next version of the weights.
     Update,
     /// Score the pass's results.
@@ -162,11 +183,17 @@ pub enum Action {
     /// An epoch has ended.
     EndEpoch(EpochEnd),
     /// Write the update rule's state and what the run remembers down.
-    Checkpoint { memory: Box<RunMemory> },
+    Checkpoint {
+        /// What the run remembers at this step.
+        memory: Box<RunMemory>,
+    },
     /// Write the final model.
     Finish,
     /// A returned lease is worth telling, after `more` that were not told.
-    TellReturn { more: u64 },
+    TellReturn {
+        /// Leases returned since the last one that was told.
+        more: u64,
+    },
     /// Give the preparation up; nobody waits for it.
     AbandonPreparation,
     /// The run is over. Nothing follows.
@@ -176,6 +203,7 @@ pub enum Action {
 /// A pass that is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpenPass {
+    /// Decides what is summed and what comes of it.
     pub purpose: Purpose,
     /// The version of the weights that it is computed from. No weights that an update pass is computed from ever have the version
     /// of a [`Purpose::Choose`] pass.
@@ -197,7 +225,10 @@ pub enum Purpose {
     /// What it sums is given to the update rule: gradients, for gradient descent.
     Update,
     /// It ends an epoch: results on the validation set, of the moving average where one is kept.
-    Evaluate { average: bool },
+    Evaluate {
+        /// Whether the moving average is evaluated, not the weights themselves.
+        average: bool,
+    },
     /// Results on the validation set, of what the final model will be.
     Choose,
 }
@@ -207,6 +238,7 @@ pub enum Purpose {
 pub struct EpochEnd {
     /// Counted from 1.
     pub epoch: u32,
+    /// Whether its weights are held, the learning rate falls or training ends.
     pub outcome: EpochOutcome,
     /// How often the learning rate has fallen on a plateau, this time included.
     pub drops: u64,
@@ -217,10 +249,13 @@ pub struct EpochEnd {
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// The final model is written.
     Succeeded,
+    /// The job was cancelled, and is not taken up again.
     Cancelled,
     /// It can be taken up from its checkpoint, and is to be.
     Requeued,
+    /// The run cannot go on.
     Failed(Failure),
 }
 
@@ -232,13 +267,28 @@ pub enum Failure {
     /// The caller gave the run up by [`StopReason::GiveUp`].
     GivenUp,
     /// More micro-batches were left out by workers than may be.
-    TooManyLeftOut { count: u64, limit: u64 },
+    TooManyLeftOut {
+        /// Micro-batches that were left out of the whole run.
+        count: u64,
+        /// The most that the job allows.
+        limit: u64,
+    },
     /// The same, and all of the last step's, because their sum cannot be used.
-    Diverged { count: u64, limit: u64 },
+    Diverged {
+        /// Micro-batches that were left out of the whole run, the last step's included.
+        count: u64,
+        /// The most that the job allows.
+        limit: u64,
+    },
     /// A decision goes by a figure that the validation set never gives.
     NoFigure,
     /// A decision goes by a figure that was a number in no epoch.
     NeverFinite,
     /// A pass came to nothing for `within`, in which its leases were returned `times` times.
-    Returned { times: u64, within: Millis },
+    Returned {
+        /// Leases returned in a row, with nothing accepted between them.
+        times: u64,
+        /// Milliseconds from the first to the last of them.
+        within: Millis,
+    },
 }
