@@ -27,6 +27,7 @@ use file::{Reader, Tensor};
 
 /// Why a checkpoint was not written or read.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum CheckpointError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -42,8 +43,11 @@ pub enum CheckpointError {
 /// kept as JSON (which has no infinities).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint<P> {
+    /// The weights, what the optimizer keeps of them, and the counts of steps.
     pub trainer: TrainerState,
+    /// Weights of ends of epochs that may become the final model.
     pub held: HeldWeights,
+    /// What else the caller needs to go on from here.
     pub progress: P,
 }
 

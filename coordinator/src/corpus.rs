@@ -51,26 +51,32 @@ use statistics::FeatureSource;
 /// An utterance that takes part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
+    /// From the manifest; names the utterance in events and errors.
     pub id: String,
-    /// SharedRecordings by all utterances in it.
+    /// Shared by all utterances in it.
     pub recording: Arc<Recording>,
     /// The samples of it that are meant, where it is not all of them.
     pub segment: Option<Range<u64>>,
     /// The channel of it that is meant, counted from 0, where it has several and not their mean is.
     pub channel: Option<u16>,
+    /// What is said: the transcript, or the class for a keyword model.
     pub text: String,
+    /// Who speaks, where the manifest says so.
     pub speaker: Option<String>,
     /// The place of the speaker's statistics among the run's, where features are normalised with them.
     pub voice: Option<u32>,
     /// That the model sees.
     pub frames: u64,
+    /// The length of its audio.
     pub seconds: f64,
 }
 
 /// An audio file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recording {
+    /// Where the coordinator has read it.
     pub path: PathBuf,
+    /// The size of the file.
     pub bytes: u64,
     /// BLAKE3 of its bytes.
     pub digest: [u8; 32],
@@ -94,9 +100,13 @@ impl Item {
 /// A job made ready.
 #[derive(Debug)]
 pub struct Prepared {
+    /// What workers need to compute features and build the model.
     pub recipe: Recipe,
+    /// The model's shape: its parameters and their sizes.
     pub spec: ModelSpec,
+    /// The training set, in the manifest's order.
     pub train: Vec<Item>,
+    /// The validation set, in the manifest's order; empty where the job has none.
     pub valid: Vec<Item>,
     /// What was left out of the training manifest, and of the validation manifest.
     pub left_out: [Excluded; 2],
@@ -114,7 +124,9 @@ pub struct Prepared {
     pub digest: String,
 }
 
+/// Why a corpus cannot be made ready for a job.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum CorpusError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),

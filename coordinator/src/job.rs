@@ -38,6 +38,7 @@ mod unused_keys;
 /// A job: the model that is trained, its data, and how. The default has no corpus, which every job needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "the type of each section says it")]
 pub struct Job {
     /// A name for people, which is part of the job's id: 1 to 64 letters, digits, `.`, `_` and `-`, not
     /// beginning with `-`. Left out: the name of the job's file.
@@ -82,6 +83,7 @@ pub struct CorpusConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"valid.jsonl")]
     pub valid: Option<PathBuf>,
+    #[allow(missing_docs, reason = "the type of the section says it")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub synthetic: Option<SyntheticConfig>,
     /// The most utterances of each manifest that may be left out because their recording cannot be used: a
@@ -191,6 +193,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// The sizes of global batches and micro-batches, in utterances.
     pub const fn batching(&self) -> BatchConfig {
         BatchConfig {
             batch: self.batch,
@@ -199,7 +202,9 @@ impl TrainConfig {
     }
 }
 
+/// Why a file is no job.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum JobError {
     #[error(transparent)]
     Strict(#[from] StrictError),
@@ -328,6 +333,10 @@ impl Job {
         }
     }
 
+    /// The job as a file, with the defaults written out.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string(self)
     }

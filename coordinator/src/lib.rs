@@ -43,7 +43,7 @@
 //! ```
 
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub)]
+#![warn(unreachable_pub, missing_docs)]
 
 pub use coordinator_core::{
     compute_class, epochs, leases, limits, norm_bound, plan, queue, run, schedule, select, stall,

@@ -51,6 +51,7 @@ use requests::Bounded;
 pub struct Config {
     /// Host and port; port 0 takes a free one.
     pub listen: String,
+    /// Where its data lies, and whether it serves a queue of jobs or a single one.
     pub layout: Layout,
     /// Whether an address that other hosts reach may be listened on, although nothing that is sent
     /// is encrypted or authenticated.
@@ -63,7 +64,9 @@ pub struct Config {
     pub dismiss_workers: bool,
 }
 
+/// Why a coordinator did not start.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum StartError {
     #[error(
         "{0} can be reached from other hosts, and nothing that is sent is encrypted or authenticated; listen on a loopback address, or allow it with `--allow-plaintext` in a network that you trust"
@@ -106,6 +109,7 @@ impl Classify for StartError {
 
 /// How a coordinator stopped that was not asked to.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum Stopped {
     #[error("the server stopped: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -306,6 +310,7 @@ pub struct Running {
 }
 
 impl Running {
+    /// The address that is listened on, with the port that was taken where 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }

@@ -37,11 +37,16 @@ pub use resumption::{Resumption, RunDirectory};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Layout {
     /// A queue of jobs, each in `jobs/<id>/`.
-    Queue { data_dir: PathBuf },
+    Queue {
+        /// The directory of the queue's state and of the jobs.
+        data_dir: PathBuf,
+    },
     /// One job, whose run directory is the data directory. Without `resume` the directory must not
     /// hold anything yet; with it, it must hold a run.
     Single {
+        /// Where the run's files are written.
         run_dir: PathBuf,
+        /// How the run that lies there goes on; `None` begins one.
         resume: Option<Resumption>,
     },
 }
@@ -82,15 +87,19 @@ impl JobState {
 /// A job in the queue, as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEntry {
+    /// As the job's file has it.
     pub name: String,
+    /// Whether it waits, runs or has ended, and how it ended.
     pub state: JobState,
     /// Its place in the queue: lower ones run first. Resuming gives a new one.
     pub turn: u64,
+    /// When it came into the queue.
     #[serde(with = "crate::records::timestamp")]
     pub submitted_at: Timestamp,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What kind of error that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Class>,
     /// How often it was resumed with leave to change what its bits depend on. A checkpoint says which
@@ -109,7 +118,9 @@ struct StateFile {
     jobs: Jobs,
 }
 
+/// Why a data directory cannot be used, or a job in it.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum StoreError {
     #[error(
         "{} is in use by another coordinator (process {holder}); stop that one, or choose another directory", dir.display()

@@ -32,6 +32,7 @@ pub type Publish<'a> = &'a (dyn Fn(usize, &[f32]) + Sync);
 
 /// Why training cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum UpdateError {
     #[error("step {step}: the gradient has {found} elements where the model has {expected}")]
     Elements {
@@ -56,7 +57,9 @@ impl Classify for UpdateError {
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepOutcome {
+    /// The weights have moved.
     Applied(Applied),
+    /// The weights are what they were.
     Skipped(Skipped),
 }
 
@@ -71,6 +74,7 @@ pub struct Applied {
     pub grad_norm: f64,
     /// What clipping multiplied the gradient by.
     pub clip_coef: f64,
+    /// Whether clipping changed the gradient.
     pub clipped: bool,
     /// The share of elements that `value` clipping clamped.
     pub share_clamped: f64,
@@ -82,6 +86,7 @@ pub struct Applied {
 
 /// A step that left weights, optimizer and schedule as they were.
 #[derive(Clone, Debug, PartialEq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum Skipped {
     #[error("every micro-batch was left out")]
     NothingToAdd,
@@ -107,8 +112,11 @@ impl Skipped {
 /// How a [`Trainer`] updates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TrainerConfig {
+    /// How a gradient moves the weights.
     pub optimizer: OptimizerConfig,
+    /// How gradients are clipped before that.
     pub clip: ClipConfig,
+    /// How the learning rate moves over the steps.
     pub schedule: ScheduleConfig,
     /// Steps of the whole job, where the schedule ends.
     pub total_steps: u64,
@@ -131,7 +139,9 @@ pub struct Counts {
 /// What a checkpoint keeps of a [`Trainer`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainerState {
+    /// Steps so far, by what came of them.
     pub counts: Counts,
+    /// All parameters, flat, in the order of the model's specification.
     pub weights: Vec<f32>,
     /// The optimizer's vectors by name, in its order.
     pub optimizer: Vec<(String, Vec<f32>)>,
@@ -250,6 +260,7 @@ impl Trainer {
         self.drops = drops;
     }
 
+    /// Steps so far, by what came of them.
     pub fn counts(&self) -> Counts {
         Counts {
             step: self.step,

@@ -14,16 +14,22 @@ use crate::records::events::Set;
 /// An utterance that is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedUtterance {
+    /// Its id in the manifest.
     pub utterance: String,
+    /// Why its recording cannot be used, for a person.
     pub reason: String,
 }
 
 /// What is left out of one of a job's two manifests before anything is computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Excluded {
+    /// Which of the two manifests it is.
     pub set: Set,
+    /// The path of the manifest.
     pub manifest: PathBuf,
+    /// The most that the job allows to be left out.
     pub bound: MaxBad,
+    /// How many were left out, as the report counts them.
     pub summary: LeftOut,
     /// The first [`Excluded::MAX_NAMED`] of them, for the run's events.
     pub named: Vec<NamedUtterance>,

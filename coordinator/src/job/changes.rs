@@ -43,6 +43,7 @@ pub enum Effect {
 
 /// Why a run does not go on with a changed job.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ChangeError {
     #[error(
         "{} cannot change in a run that goes on: {why}; give the job as it was, or begin a new run (`--init-from RUN/final` begins it with a model's weights)",

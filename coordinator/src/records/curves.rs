@@ -112,6 +112,7 @@ impl Series {
         }
     }
 
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.bins.is_empty()
     }
@@ -136,6 +137,7 @@ pub struct Curves {
 }
 
 impl Curves {
+    /// Adds a value behind those that the series `name` has; the first one begins the series.
     pub fn push(&mut self, name: &str, step: u64, value: f64) {
         match self.by_name.get_mut(name) {
             Some(series) => series.push(step, value),
@@ -147,6 +149,7 @@ impl Curves {
         }
     }
 
+    /// The series of the figure `name`; `None` where it never had a value.
     pub fn get(&self, name: &str) -> Option<&Series> {
         self.by_name.get(name)
     }
@@ -155,7 +158,9 @@ impl Curves {
 /// The figures of one line.
 #[derive(Debug, PartialEq)]
 pub struct LineFigures {
+    /// The step that the line is about, or that was done when it was written.
     pub step: u64,
+    /// Figures by name; those of the validation set begin with `valid.`.
     pub values: Vec<(String, f64)>,
 }
 

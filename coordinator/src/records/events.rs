@@ -23,7 +23,9 @@ pub use records::{Event, Record, Set, StepMetrics};
 /// How many bytes of each file are whole lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offsets {
+    /// Bytes of `events.jsonl`.
     pub events: u64,
+    /// Bytes of `metrics.jsonl`.
     pub metrics: u64,
 }
 
@@ -35,17 +37,21 @@ pub struct Published {
     /// The ends of the files when the run was last taken up, cut off at its checkpoint: what lies behind was
     /// written since then. `None` while the run waits to be taken up, and nothing may be read.
     pub start: Option<Offsets>,
+    /// Nothing more will be written.
     pub ended: bool,
 }
 
 /// One of a run's two files of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFile {
+    /// What happened in the run, a line each.
     Events,
+    /// What each step measured, a line each.
     Metrics,
 }
 
 impl LineFile {
+    /// Where it lies in the directory of a run.
     pub fn path(self, run_dir: &Path) -> PathBuf {
         run_dir.join(match self {
             Self::Events => "events.jsonl",
@@ -61,6 +67,7 @@ impl LineFile {
     }
 }
 
+/// A file of lines that cannot be read or written.
 #[derive(Debug, Error)]
 #[error("{}: {source}", path.display())]
 pub struct JournalError {
@@ -124,6 +131,7 @@ impl Journal {
         self.publish(true);
     }
 
+    /// The lengths of both files, in whole lines.
     pub const fn offsets(&self) -> Offsets {
         Offsets {
             events: self.events.length,

@@ -114,13 +114,20 @@ pub struct Report {
 /// What a list of jobs shows of a report.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct ReportSummary {
+    /// Steps done.
     pub steps: u64,
+    /// Steps of the whole job.
     pub total_steps: u64,
+    /// The epoch that was worked on last, counted from 1.
     pub epochs: u32,
+    /// Epochs of the whole job.
     pub total_epochs: u32,
+    /// The mean loss of the last step; `None` where there was none.
     #[serde(default)]
     pub loss: Option<f64>,
+    /// Counts of faults and of what was done about them, by kind.
     pub faults: BTreeMap<String, u64>,
+    /// Where the run's time went.
     #[serde(default)]
     pub times: Times,
 }
@@ -149,6 +156,7 @@ pub struct LeftOutOf {
 pub struct Amendment {
     /// The steps that were made before it.
     pub step: u64,
+    /// The key, and its values before and after.
     #[serde(flatten)]
     pub change: Change,
 }
@@ -159,6 +167,7 @@ pub struct Metrics {
     /// The mean loss over the utterances that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// The error rates or the accuracy.
     #[serde(flatten)]
     pub score: Score,
 }
@@ -168,6 +177,7 @@ pub struct Metrics {
 pub struct Chosen {
     /// The epochs at whose ends the weights were taken; of several, the mean is the final model.
     pub epochs: Vec<u64>,
+    /// The score of the final model on the validation set.
     #[serde(flatten)]
     pub metrics: Metrics,
 }
@@ -231,6 +241,7 @@ impl Report {
         )?)
     }
 
+    /// The content of the report's file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)
             .expect("strings, numbers and maps keyed by strings are JSON")

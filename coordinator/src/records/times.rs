@@ -28,6 +28,7 @@ pub struct Times {
 }
 
 impl Times {
+    /// Adds each figure of `more` to the one of its name.
     pub fn add(&mut self, more: &Self) {
         for ((_, sum), (_, value)) in self.each_mut().into_iter().zip(more.each()) {
             *sum += value;

@@ -46,14 +46,17 @@ impl PartialOrd for Id {
 pub struct Jobs(BTreeMap<Id, JobEntry>);
 
 impl Jobs {
+    /// Jobs in the queue, those that have ended included.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether the queue has no job, not even one that has ended.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The job `id`, in whatever state.
     pub fn get(&self, id: &str) -> Option<&JobEntry> {
         self.0.get(&Id(id.to_owned()))
     }
@@ -70,6 +73,7 @@ impl Jobs {
         self.0.remove(&Id(id.to_owned()))
     }
 
+    /// All jobs with their ids, in the order of their submission.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &JobEntry)> {
         self.0.iter().map(|(id, entry)| (id.0.as_str(), entry))
     }

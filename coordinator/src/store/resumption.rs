@@ -32,8 +32,11 @@ pub struct Resumption {
 /// A run of one job, as it lies in its directory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunDirectory {
+    /// The job's id.
     pub id: String,
+    /// What is written down of it.
     pub entry: JobEntry,
+    /// The job that the run goes on with.
     pub job: Job,
     /// Whether it has a checkpoint. Without one it begins anew, whatever the job.
     pub computed: bool,

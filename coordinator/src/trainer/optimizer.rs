@@ -58,6 +58,7 @@ impl Default for OptimizerConfig {
     }
 }
 
+/// The update rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
@@ -118,6 +119,7 @@ impl OptimizerConfig {
 
 /// State that does not belong to the optimizer it is restored into.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum RestoreError {
     #[error("the optimizer keeps the vectors {expected:?}, the state holds {found:?}")]
     Vectors {
@@ -184,6 +186,7 @@ impl Optimizer {
         })
     }
 
+    /// The settings that it was made with.
     pub fn config(&self) -> &OptimizerConfig {
         &self.config
     }

@@ -12,6 +12,7 @@ use crate::trainer::clip::BLOCK_ELEMENTS;
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum ReduceError {
     #[error("node {node} covers none of the pass's {micro_batches} micro-batches")]
     Outside { node: Node, micro_batches: u32 },

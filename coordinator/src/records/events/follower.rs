@@ -53,6 +53,8 @@ struct FilePosition {
 }
 
 impl Follower {
+    /// Reads the file `lines` in `run_dir` from `begin` on, as far as `feed` has published it. With `follow` it waits for
+    /// more lines until the run has ended.
     pub fn new(
         run_dir: &Path,
         lines: LineFile,

@@ -245,10 +245,12 @@ pub enum Set {
 /// A line of `events.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// When it happened.
     #[serde(with = "crate::records::timestamp")]
     pub time: Timestamp,
     /// Steps done when it happened.
     pub step: u64,
+    /// What happened, under `event`, with its own fields beside it.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -285,6 +287,7 @@ pub struct StepMetrics {
     pub audio_seconds: f64,
     /// The seconds of audio trained on in a second of time.
     pub audio_seconds_per_second: f64,
+    /// Where the step's time went.
     #[serde(flatten)]
     pub times: Times,
     /// The number of skipped micro-batches.
