@@ -1,5 +1,5 @@
-//! What was typed: every verb with its arguments, checked as far as the words themselves go. It
-//! does not depend on what a verb does; that is in [`crate::verbs`].
+//! The command line: every command with its arguments, parsed and checked by themselves. It does not depend on
+//! what a verb does; that is in [`crate::verbs`].
 
 mod bench;
 mod choice;

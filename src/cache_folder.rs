@@ -1,5 +1,5 @@
-//! Where workers keep received audio and features when nobody says where. A cache only saves time: a home that
-//! cannot be written, as containers have it, is no reason not to work.
+//! The folder in which workers cache received audio and features when none is named. A cache only saves time: a
+//! home that cannot be written, as containers have it, is no reason not to work.
 
 use std::{
     env, fs, io,

@@ -1,5 +1,4 @@
-//! Talking to a coordinator as a person does: the connection, and what a refusal means to whoever
-//! typed the command.
+//! A command's connection to a coordinator, and what its refusals mean to the user.
 
 use std::error::Error as _;
 

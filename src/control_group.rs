@@ -1,5 +1,5 @@
-//! How much memory this process may use: containers, systemd units and batch systems bound it by control groups,
-//! which `/proc/meminfo` does not show.
+//! The memory limit of this process: containers, systemd units and batch systems set one by control groups, which
+//! `/proc/meminfo` does not show.
 
 use std::{
     fs,

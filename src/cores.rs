@@ -1,4 +1,4 @@
-//! How many cores this machine has for computing, and how they are shared out among workers.
+//! The number of cores of this machine, and how they are divided among workers.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! How `evaluate` and `transcribe` decode: as the model was left, with what was typed laid over it.
+//! The decoder of `evaluate` and `transcribe`: the model's decoder bundle, overridden by command-line options.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Environment variables of the program: names that are mistyped and values that mean nothing would otherwise be
-//! noticed by nobody, least of all where a supervisor or a container sets them.
+//! Checks the program's environment variables: mistyped names and meaningless values would otherwise go unnoticed,
+//! most of all where a supervisor or a container sets them.
 
 use std::{env, ffi::OsString};
 

@@ -1,5 +1,5 @@
-//! What a model makes of every utterance of a manifest, and what that costs. It decides in what portions
-//! recordings are read. Utterances that cannot be used are left out by name, within a bound.
+//! Recognises every utterance of a manifest with a model, and measures what that costs. It decides in what
+//! portions recordings are read. Utterances that cannot be used are left out by name, within a bound.
 
 mod speakers;
 

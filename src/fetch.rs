@@ -1,4 +1,4 @@
-//! Free corpora from where their publishers put them: got in pieces, checked, unpacked.
+//! Downloads free corpora from their publishers: in pieces, verified and unpacked.
 
 pub(crate) mod catalogue;
 mod download;

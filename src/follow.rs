@@ -1,5 +1,5 @@
-//! Following a job over the wire: its events and its steps as they come, through restarts of the
-//! coordinator, until it ends.
+//! Follows a job over the network: its events and steps as they happen, through restarts of the coordinator, until
+//! it ends.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},

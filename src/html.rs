@@ -1,5 +1,5 @@
-//! Pages that need nothing but themselves: styles, pictures and all inside. It decides how text becomes
-//! markup, and does not depend on what a page is about.
+//! HTML pages in a single file, with styles and pictures inside. It decides how text becomes markup, and does not
+//! depend on what a page is about.
 
 pub(crate) mod picture;
 

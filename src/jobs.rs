@@ -1,4 +1,4 @@
-//! Jobs as the verbs deal with them: read from a file, given a run's directory, shown, and judged by how they ended.
+//! Jobs as the commands handle them: read from a file, given a run directory, shown, and judged by how they ended.
 
 pub(crate) mod file;
 pub(crate) mod outcome;

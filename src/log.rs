@@ -1,5 +1,5 @@
-//! The log: what the libraries below say while they work, on standard error. It decides which of it is shown, and
-//! that what is said again and again is counted instead.
+//! The log of the program and of its libraries, on standard error. It decides which of it is shown, and that what
+//! is said again and again is counted instead.
 
 use std::{
     collections::BTreeMap,

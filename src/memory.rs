@@ -1,4 +1,5 @@
-//! The allocator, how long it keeps what was freed, and how much there was. It does not depend on who needs the memory.
+//! The allocator, how long it keeps freed memory, and the peak memory use. It does not depend on who needs the
+//! memory.
 
 use std::ffi::{c_int, c_long};
 

@@ -1,5 +1,5 @@
-//! Where words go: data to standard output, messages and the log to standard error, colour and bars
-//! only to a terminal. It does not depend on what is said.
+//! Output: data go to standard output, messages and the log to standard error, colour and progress bars only to a
+//! terminal. It does not depend on what is said.
 
 use std::{
     borrow::Cow,

@@ -1,5 +1,5 @@
-//! This program as one process among others: where it lies, with whom it ends, and a signal to a child
-//! of it. It does not depend on what any of them does.
+//! This process and its children: the path of the program, ending with a parent, signals, and file permissions. It
+//! does not depend on what any of them does.
 
 use std::{io, path::PathBuf};
 

@@ -1,5 +1,5 @@
-//! What a person sees of a run: one moving line on a terminal, a plain line now and then elsewhere.
-//! It decides what is worth saying while a run goes on.
+//! The progress of a run for people: one moving line on a terminal, a plain line now and then elsewhere. It
+//! decides what is worth saying while a run goes on.
 
 use std::{
     collections::BTreeMap,

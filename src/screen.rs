@@ -1,5 +1,5 @@
-//! The terminal as `indicatif` moves a line on it, by way of the thread that writes standard error: a bar must not
-//! wait for a terminal that stands still either.
+//! The terminal that `indicatif` draws progress bars on, through the thread that writes standard error, so that no
+//! bar waits for a terminal.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Signals that ask the program to end, as things to wait for. What they end is decided where they are waited for.
+//! Signals that ask the program to end, as futures. What they end is decided where they are waited for.
 
 use std::{fmt, time::Duration};
 

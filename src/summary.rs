@@ -1,4 +1,4 @@
-//! The last words on a run, from its report.
+//! The summary of a run at its end, from its report.
 
 use std::collections::BTreeMap;
 

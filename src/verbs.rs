@@ -1,5 +1,5 @@
-//! What each verb means: one module a verb, each with a `run` that takes what was typed. No verb
-//! imports another one: what several share has a module beside `verbs`.
+//! The commands: one module for each, with a `run` that takes its arguments. No verb imports another one: what
+//! several share has a module beside `verbs`.
 
 mod bench;
 mod cancel;

@@ -35,6 +35,8 @@ mod kinds;
 mod left_out;
 #[path = "e2e/manifests.rs"]
 mod manifests;
+#[path = "e2e/module_map.rs"]
+mod module_map;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/private_files.rs"]

@@ -1,6 +1,7 @@
-//! Weights as they are sent. It decides where the bytes of a version lie: in a lane, written block by
-//! block as the update makes them, once a worker on this host has asked for one; otherwise, or once a
-//! worker elsewhere asks, in this process's memory. It does not depend on who reads them.
+//! Publishes each version of the weights to workers: encoded, or in shared memory behind a seqlock. It decides
+//! where the bytes of a version lie: in a lane, written block by block as the update makes them, once a worker on
+//! this host has asked for one; otherwise, or once a worker elsewhere asks, in this process's memory. It does not
+//! depend on who reads them.
 
 use std::{
     io,

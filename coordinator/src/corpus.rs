@@ -1,7 +1,6 @@
-//! From a job to what it is trained on: manifests read or speech synthesised, every audio file
-//! inspected and named by its digest, the vocabulary, what cannot be trained on left out by name, and
-//! the recipe that workers compute by. It decides what takes part; in what order and who
-//! computes it is decided elsewhere.
+//! Prepares a job's corpus: manifests read or speech synthesised, every audio file inspected and named by its
+//! digest, the vocabulary, what cannot be trained on left out by name, and the recipe that workers compute by. It
+//! decides what takes part; in what order and who computes it is decided elsewhere.
 
 use std::{
     io,

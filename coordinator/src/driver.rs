@@ -1,6 +1,7 @@
-//! The one owner of what a coordinator knows: the state machines, the sum, the weights and the queue. It waits, carries
-//! out what the state machines decide ([`crate::leases`]: who computes what; [`crate::run`]: what comes next in a
-//! run), and gives long work to other threads; it does not depend on the wire.
+//! The driver: it owns the state machines, the reduction, the weights and the queue, carries out what the state
+//! machines decide, and does all the waiting. It waits, carries out what the state machines decide
+//! ([`crate::leases`]: who computes what; [`crate::run`]: what comes next in a run), and gives long work to other
+//! threads; it does not depend on the wire.
 
 use std::{
     collections::{BTreeMap, VecDeque},

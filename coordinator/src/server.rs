@@ -1,5 +1,5 @@
-//! A coordinator that runs: its address, its services and its end. It decides who may connect and how
-//! long a shutdown may take; it does not depend on what is answered.
+//! The running coordinator: its address, its services and its shutdown. It decides who may connect and how long a
+//! shutdown may take; it does not depend on what is answered.
 
 use std::{
     convert::Infallible,

@@ -1,6 +1,6 @@
-//! The update: what is done with a pass's sum, as one transaction. It decides the order of division,
-//! finite check, norm, clipping, learning rate and optimizer, and does not depend on how the sum came
-//! about.
+//! The weight update of a step, as one transaction: the sum is divided, checked and clipped, and the optimizer
+//! applied. It decides the order of division, finite check, norm, clipping, learning rate and optimizer, and does
+//! not depend on how the sum came about.
 
 use proto::contribution::Contribution;
 use serde::{Deserialize, Serialize};

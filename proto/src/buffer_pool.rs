@@ -1,4 +1,5 @@
-//! Reusable vectors. A page fault on memory that the system has just given costs more than the addition that fills it.
+//! A buffer pool: reusable vectors, to avoid page faults. A page fault on memory that the system has just given
+//! costs more than the addition that fills it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

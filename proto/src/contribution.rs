@@ -1,5 +1,5 @@
-//! What a worker hands in for a node of the reduction tree, and how two of them are added. It
-//! decides the arithmetic of a merge once, for workers and coordinator alike.
+//! A worker's contribution to a node of the reduction tree, and how two of them are added. It decides the
+//! arithmetic of a merge once, for workers and coordinator alike.
 
 use crate::{CHUNK_BYTES, tree::Node, wire::Wire};
 

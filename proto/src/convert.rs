@@ -1,5 +1,5 @@
-//! Between generated messages and domain types. What is missing or out of range is refused here,
-//! by the name of its field, and trusted behind.
+//! Conversion between generated messages and domain types. What is missing or out of range is refused here, by the
+//! name of its field, and trusted behind.
 
 use bytes::Bytes;
 use thiserror::Error;

@@ -1,5 +1,5 @@
-//! How an element of a gradient or of weights is rounded and travels. It decides the bits, and does not depend
-//! on which vectors those are.
+//! Transport precision: how elements of gradients and weights are rounded (f32, bf16) and encoded. It decides the
+//! bits, and does not depend on which vectors those are.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,5 @@
-//! What a kernel does with vectors, and vectors in plain Rust. It does not depend on which instructions there are.
+//! The vector operations that kernels use, and their implementation in plain Rust. It does not depend on which
+//! instructions there are.
 
 /// A vector of f32.
 ///

@@ -1,4 +1,4 @@
-//! What a kernel does with memory beside vectors: fetching ahead, and turning a few rows into columns.
+//! Prefetching and transposition for kernels.
 
 /// Asks for the cache line of `address`, which may be any.
 #[inline(always)]

@@ -1,6 +1,6 @@
-//! Recordings as numbers: WAV and its relatives, AIFF, CAF, AU, SPHERE, FLAC, MPEG audio, AAC, ALAC, Vorbis and Opus in,
-//! WAV out, of one channel or mixed down to one, and other sampling rates. What a file is follows from its bytes,
-//! never from its name.
+//! Audio files: WAV and its relatives, AIFF, CAF, AU, SPHERE, FLAC, MPEG audio, AAC, ALAC, Vorbis and Opus are
+//! read, WAV is written; channels are selected or mixed down, and sampling rates converted. What a file is follows
+//! from its bytes, never from its name.
 //!
 //! Decides which files are recordings and says precisely why the others are not. It trusts no header: every allocation
 //! is bounded by the bytes that are really there, and what [`inspect`] accepts, everything else reads, as long as it

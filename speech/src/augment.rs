@@ -1,7 +1,7 @@
-//! What training makes of its recordings, so that no epoch hears the same twice: the `[augment]` section
-//! and its bounds. Sound and spectrum are changed by [`Augmenter`], masks laid over features by
-//! [`spec_augment`]. Everything that is drawn follows from (seed, epoch, utterance), never from who computes
-//! it. It does not depend on when it is applied: training, never scoring.
+//! Augmentation of training recordings: the `[augment]` section and its bounds. Sound and spectrum are changed by
+//! [`Augmenter`], masks laid over features by [`spec_augment`]. Everything that is drawn follows from (seed,
+//! epoch, utterance), never from who computes it. It does not depend on when it is applied: training, never
+//! scoring.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
-//! The order of an epoch: which utterances make which global batch, and which of those share a
-//! micro-batch. A pure function of the lengths, the sizes, the seed and the epoch; it does not depend on
-//! how many workers there are, or what an utterance holds.
+//! The order of an epoch: which utterances make up which global batch, and which of those share a micro-batch. A
+//! pure function of the lengths, the sizes, the seed and the epoch; it does not depend on how many workers there
+//! are, or what an utterance holds.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

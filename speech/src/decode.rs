@@ -1,6 +1,6 @@
-//! From a network's outputs to what was said: greedy decoding and CTC prefix beam search, the best class for
-//! keywords, and how many frames CTC needs for a target. [`Decoder`] and what is below it know the text of
-//! labels, the rest labels alone (see [`crate::text`]).
+//! Decoding of a network's outputs: greedy decoding and CTC prefix beam search, the best class for keywords, and
+//! the number of frames that CTC needs for a target. [`Decoder`] and what is below it know the text of labels, the
+//! rest labels alone (see [`crate::text`]).
 
 mod align;
 mod beam_search;

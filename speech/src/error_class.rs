@@ -1,4 +1,4 @@
-//! What an error asks of whoever started the program. Each error type says so where it is defined.
+//! The class of an error, from which the exit code follows. Each error type says so where it is defined.
 
 use std::{error::Error, io};
 

@@ -1,6 +1,6 @@
-//! What is computed from sound, as a job says it: the `[features]` section and its bounds, and the matrix
-//! that comes out. The numbers follow Kaldi's conventions; the parts that make them are the submodules,
-//! composed by [`front_end`](crate::front_end). It does not depend on files and models.
+//! The `[features]` section of a job with its bounds, and the feature matrix. The numbers follow Kaldi's
+//! conventions; the parts that make them are the submodules, composed by [`front_end`](crate::front_end). It does
+//! not depend on files and models.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

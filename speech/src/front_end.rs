@@ -1,6 +1,5 @@
-//! From sound to what a model sees: resample, frames, deltas, normalisation (CMVN), frame stacking and frame
-//! subsampling, in that
-//! order.
+//! The acoustic front end: resampling, frames, deltas, normalisation (CMVN), frame stacking and frame subsampling,
+//! in that order.
 //!
 //! A configuration is checked here once, when a [`FrontEnd`] is made; windows, FFT plan, mel bands and DCT
 //! are made with it. A `FrontEnd` is shared between threads and gives the same features on each. It

@@ -1,6 +1,6 @@
-//! Corpora as their publishers lay them out, read into utterances. It decides which format is read how, what
-//! becomes of lines and recordings that cannot be used, and which utterances are held out of training
-//! ([`hold_out`]). Audio is not converted, and transcripts are not corrected.
+//! Importers of corpora in their publishers' layouts. It decides which format is read how, what becomes of lines
+//! and recordings that cannot be used, and which utterances are held out of training ([`hold_out`]). Audio is not
+//! converted, and transcripts are not corrected.
 
 use std::fmt;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What manifests hold, and what in them is better looked at: lengths, words, speakers, and suspects. It
-//! decides what is suspicious and says by which number; nothing is corrected.
+//! Statistics of manifests, and what looks wrong in them: lengths, words, speakers, and suspects. It decides what
+//! is suspicious and says by which number; nothing is corrected.
 
 use std::collections::BTreeMap;
 

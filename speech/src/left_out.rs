@@ -1,6 +1,6 @@
-//! Utterances and recordings that take no part: why, how many, and the first few by name. One account for the
-//! preparation of jobs, training, evaluation, comparison and transcription; how many there may be is
-//! [`MaxBad`]'s to say.
+//! Utterances and recordings that are left out: why, how many, and the first few by name. One account for the
+//! preparation of jobs, training, evaluation, comparison and transcription; how many there may be is [`MaxBad`]'s
+//! to say.
 
 use std::{collections::BTreeMap, fmt, io::ErrorKind};
 

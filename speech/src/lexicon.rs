@@ -1,5 +1,5 @@
-//! The words that a recogniser may say: distinct and sorted, from transcripts or from a file with a word
-//! a line. It decides what a word is.
+//! The words that a recogniser may output: distinct and sorted, from transcripts or from a file with a word a
+//! line. It decides what a word is.
 
 use std::{
     collections::BTreeSet,

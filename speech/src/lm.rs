@@ -1,5 +1,5 @@
-//! Word n-gram models with backoff: what is said of a word after others, from an ARPA file (`arpa`) or
-//! counted from text (`train`). It decides how probable a word is in its context.
+//! Word n-gram language models with backoff, from an ARPA file (`arpa`) or counted from text (`train`). It decides
+//! how probable a word is in its context.
 //!
 //! A model is a trie over the words of its n-grams, in their order, laid out level by level in flat
 //! arrays: an n-gram's continuations lie beside each other, sorted by word. Every node knows the longest

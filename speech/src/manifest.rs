@@ -1,5 +1,5 @@
-//! The project's list of utterances: NeMo's JSON lines, read and written. It decides what a line must hold and
-//! names the file and line of one that does not; no audio is opened, and any text is taken.
+//! Manifests: lists of utterances as JSON lines, in NeMo's format, read and written. It decides what a line must
+//! hold and names the file and line of one that does not; no audio is opened, and any text is taken.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

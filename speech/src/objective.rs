@@ -1,5 +1,5 @@
-//! What the training of a model aims at, beside the likelihood of the transcripts: smoothed targets and
-//! classes of unequal weight. It decides what an utterance weighs, and does not depend on losses.
+//! Training objectives beside the likelihood of the transcripts: label smoothing and class weights. It decides
+//! what an utterance weighs, and does not depend on losses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
-//! Cuts long recordings where it is quietest, so that no piece is longer than a model and the memory take
-//! well. It decides by energy alone: of each stretch that is as long as a piece may be, it takes the
-//! quietest third of a second that leaves the piece long enough. A recording that is short enough stays
-//! whole. Where pieces end does not depend on how the samples come. It does not depend on what is said.
+//! Cuts long recordings at pauses, so that no piece is longer than a model and the memory can take. It decides by
+//! energy alone: of each stretch that is as long as a piece may be, it takes the quietest third of a second that
+//! leaves the piece long enough. A recording that is short enough stays whole. Where pieces end does not depend on
+//! how the samples come. It does not depend on what is said.
 
 use std::ops::Range;
 

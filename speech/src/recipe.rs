@@ -1,6 +1,6 @@
-//! What has to be known to compute with a model: features, vocabulary, layers, statistics and the
-//! seed. It is what every worker is given and what a trained model is kept with. It decides whether
-//! the parts fit each other, and does not depend on weights, optimizers and where the audio lies.
+//! A model's recipe, all that is needed to compute with it beside its weights: features, vocabulary, layers,
+//! statistics and the seed. It is what every worker is given and what a trained model is kept with. It decides
+//! whether the parts fit each other, and does not depend on weights, optimizers and where the audio lies.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! Regular files of strangers: read without waiting for a named pipe, without end of a device, and without
+//! Opens regular files safely: without waiting for a named pipe, without reading a device for ever, and without
 //! following a symbolic link where a file is made.
 
 use std::fs::{self, File, OpenOptions};

@@ -1,6 +1,6 @@
-//! How good hypotheses are: word and character error rates, accuracy, and which class was taken for
-//! which. All are counted over a whole set: errors of all utterances over words of all references,
-//! not a mean of rates. Case, spelling and punctuation count as they are.
+//! Scoring of hypotheses: word and character error rates, accuracy, and confusions between classes. All are
+//! counted over a whole set: errors of all utterances over words of all references, not a mean of rates. Case,
+//! spelling and punctuation count as they are.
 
 use std::fmt;
 

@@ -1,7 +1,6 @@
-//! Configuration that is read strictly: TOML in which an unknown key, a wrong type or an impossible
-//! value is an error that names the file, the line, the key and what is known in its place. It
-//! does not depend on what the keys mean; the types that derive `Deserialize` (with
-//! `deny_unknown_fields`) do.
+//! Strict configuration: TOML in which an unknown key, a wrong type or an impossible value is an error that names
+//! the file, the line, the key and the nearest known one. It does not depend on what the keys mean; the types that
+//! derive `Deserialize` (with `deny_unknown_fields`) do.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! Spoken digits made by rule, so that a fresh machine without data can train, test and scale: a
-//! formant synthesiser after Klatt (1980) with many speakers and recording conditions. What it makes is
-//! an honest stand-in for recorded speech, and is to be called synthetic wherever a figure from it is
-//! shown. It does not depend on recognisers.
+//! Synthetic spoken digits, so that a fresh machine without data can train, test and scale: a formant synthesiser
+//! after Klatt (1980) with many speakers and recording conditions. What it makes is an honest stand-in for
+//! recorded speech, and is to be called synthetic wherever a figure from it is shown. It does not depend on
+//! recognisers.
 //!
 //! From words to sound: [`Digit`] -> sounds (`phoneme`) -> control parameters over time (`track`) ->
 //! samples (`klatt`, on the sections of `filter`) -> a recording (`recording`). Who says what is in

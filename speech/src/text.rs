@@ -1,6 +1,5 @@
-//! Text as the network sees it: the units of a vocabulary and their numbers. It decides which
-//! characters, runs of them or words a model can say. How text is written before is the submodule
-//! `normal`'s.
+//! Text as the network sees it: the units of a vocabulary and their indices. It decides which characters, runs of
+//! them or words a model can say. How text is written before is the submodule `normal`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Text files as other programs leave them: UTF-8, UTF-16, and either packed with gzip. It decides from the
+//! Text files as other programs write them: UTF-8, UTF-16, and either compressed with gzip. It decides from the
 //! first bytes how the rest is to be read, and gives UTF-8; a byte order mark of UTF-8 is left to the reader.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};

@@ -1,5 +1,5 @@
-//! Transcripts that a model cannot say, because its vocabulary lacks a character or a class of theirs. They are
-//! scored as any other (what cannot be said is an error), have no loss, and are counted and named here.
+//! Transcripts that a model cannot output, because its vocabulary lacks one of their characters or their class.
+//! They are scored as any other (what cannot be said is an error), have no loss, and are counted and named here.
 
 use std::{collections::BTreeSet, fmt};
 

@@ -1,5 +1,5 @@
-//! A model's weights as they lie in a file: safetensors with the names and shapes of its recipe. It decides
-//! what is a file of this model; it does not depend on where files are, and what the weights do.
+//! A model's weights in a file: safetensors with the names and shapes of its recipe. It decides what is a file of
+//! this model; it does not depend on where files are, and what the weights do.
 
 use safetensors::{Dtype, SafeTensors};
 use thiserror::Error;

@@ -1,6 +1,6 @@
-//! What a worker has had before: audio by the digest of its bytes, features by what they were
-//! computed from. It decides where bytes may come from without asking anybody and what is kept; it
-//! does not depend on the network, and trusts no file that it has not verified.
+//! A worker's caches: audio by the digest of its bytes, features by what they were computed from. It decides where
+//! bytes may come from without asking anybody and what is kept; it does not depend on the network, and trusts no
+//! file that it has not verified.
 
 mod audio;
 mod features;

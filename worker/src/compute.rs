@@ -1,5 +1,5 @@
-//! Which processor computes: the choice of a device, its compute class and the reasons to tell a
-//! person. It does not depend on what is computed.
+//! The choice of a compute device, its compute class, and the reason for the choice. It does not depend on what is
+//! computed.
 
 #[cfg(feature = "wgpu")]
 pub(crate) mod gpu;

@@ -1,5 +1,5 @@
-//! What the operators on a GPU share: flat buffers of numbers, and how a launch is cut to the adapter.
-//! It decides sizes of workgroups and how much one launch may do.
+//! What the operators on a GPU share: flat buffers, and how work is divided into launches. It decides sizes of
+//! workgroups and how much one launch may do.
 //!
 //! Nothing is tuned by timing: a kernel that a clock has chosen would put the clock into the bits.
 

@@ -1,6 +1,5 @@
-//! A trained model put to use: what it hears in utterances, and what that costs against what was
-//! said. Evaluation leases, `evaluate` and `transcribe` all come here. It does not depend on where
-//! audio lies and how hypotheses are scored.
+//! Recognition with a trained model, and its cost against a reference. Evaluation leases, `evaluate` and
+//! `transcribe` all come here. It does not depend on where audio lies and how hypotheses are scored.
 
 mod decoding;
 mod live;

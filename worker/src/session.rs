@@ -1,5 +1,5 @@
-//! A worker's life: join, ask for leases, compute, hand in, until told goodbye. It decides when
-//! to try again, when to join anew and when to give up; it holds nothing that cannot be lost.
+//! A worker's session: it joins, asks for leases, computes, hands in, and leaves. It decides when to try again,
+//! when to join anew and when to give up; it holds nothing that cannot be lost.
 
 mod account;
 mod computing;

@@ -1,8 +1,7 @@
-//! A network that hears frames as they come: what it carries from one to the next, and what it says
-//! as soon as it can be known. The rows are those of [`crate::network::outputs::log_probs`] for the whole
-//! utterance, to the bit where that is computed on the CPU, however the frames are cut. It is
-//! computed on the CPU, a frame at a time, and memory does not grow with the utterance. It does not
-//! depend on what is made of the rows.
+//! Streaming inference: a network that takes frames as they come and carries its state from one to the next. The
+//! rows are those of [`crate::network::outputs::log_probs`] for the whole utterance, to the bit where that is
+//! computed on the CPU, however the frames are cut. It is computed on the CPU, a frame at a time, and memory does
+//! not grow with the utterance. It does not depend on what is made of the rows.
 
 mod window;
 

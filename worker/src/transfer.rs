@@ -1,6 +1,5 @@
-//! Gradients out, weights and audio in, as streams of chunks: one attempt at each. It decides how
-//! long silence may last and how much memory an answer may take; whether to try again is decided in
-//! [`crate::session`].
+//! Transfers gradients, weights and audio as streams of chunks, one attempt at a time. It decides how long silence
+//! may last and how much memory an answer may take; whether to try again is decided in [`crate::session`].
 
 mod shared_memory;
 mod vectors;

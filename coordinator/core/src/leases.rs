@@ -1,7 +1,7 @@
-//! The state machine of one coordinator life: who is here, who computes which node of the pass's
-//! reduction tree, and what an answer is worth. It decides and never waits: equal inputs in equal
-//! order give equal outputs. It does not depend on clocks, sockets, threads and tensors; time is an
-//! argument, and a contribution is a [`Key`] and a digest.
+//! The lease scheduler, a state machine: which workers are here, who computes which node of a pass's reduction
+//! tree, and which answers count. It decides and never waits: equal inputs in equal order give equal outputs. It
+//! does not depend on clocks, sockets, threads and tensors; time is an argument, and a contribution is a [`Key`]
+//! and a digest.
 //!
 //! A driver owns it. It passes on what happens, carries out what [`LeaseScheduler::handle`] returns, and
 //! calls again with [`Input::Tick`] at [`LeaseScheduler::next_deadline`] at the latest. What the driver owes:

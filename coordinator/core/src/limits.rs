@@ -1,5 +1,5 @@
-//! Numbers of a job that cannot be: what is out of range is named by its key, with what it must be.
-//! It does not depend on which numbers there are; each section of a job says its own.
+//! Range checks of a job's numbers: an error names the key and what it must be. It does not depend on which
+//! numbers there are; each section of a job says its own.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! Since when a run has lacked something, when that is told, and when another job is looked for that could go first.
+//! When it is reported that a run lacks workers, and when another job is looked for that could go first.
 
 use crate::leases::Millis;
 

@@ -243,12 +243,14 @@ fn a_checkpoint_that_cannot_be_written_leaves_those_before_it() {
     // A folder is in the way of the unfinished file.
     let dir = folder();
     let target = dir.path().join("step-00000004.safetensors");
-    fs::create_dir(target.with_extension(file::UNFINISHED)).unwrap();
+    let obstacle = target.with_extension(file::UNFINISHED);
+    fs::create_dir(&obstacle).unwrap();
     let error = save(dir.path(), &spec(), &state(4), &held(4), &progress(4)).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::Io { path, .. } if *path == target),
         "{error}"
     );
+    fs::remove_dir(&obstacle).unwrap();
     assert_eq!(entries(dir.path()).unwrap().len(), 3);
     assert_eq!(
         latest::<Value>(dir.path(), &spec())

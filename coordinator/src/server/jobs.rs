@@ -36,6 +36,10 @@ fn check(toml: &str) -> Result<Job, Refusal> {
         if path.is_relative() {
             return Err(Refusal::Relative { path: path.clone() });
         }
+        // A model to begin with may be a folder.
+        if Some(path) == job.train.init.as_ref() && path.is_dir() {
+            continue;
+        }
         regular_file::open(path).map_err(|source| Refusal::Manifest {
             path: path.clone(),
             source,
