@@ -2,7 +2,7 @@
 //! recipe before anything of that size is held.
 
 use std::{
-    io::{self, ErrorKind},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -92,11 +92,13 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
         path: path.to_owned(),
         source,
     };
-    regular_file::read(path, most).map_err(|source| match source.kind() {
-        ErrorKind::FileTooLarge => ModelError::Mismatch {
+    let file = regular_file::open(path).map_err(fail)?;
+    let size = file.metadata().map_err(fail)?.len();
+    if size > most {
+        return Err(ModelError::Mismatch {
             path: path.to_owned(),
-            reason: source.to_string(),
-        },
-        _ => fail(source),
-    })
+            reason: format!("it has {size} bytes where at most {most} are due"),
+        });
+    }
+    regular_file::read(path, most).map_err(fail)
 }
