@@ -69,11 +69,14 @@ pub(crate) fn is_amplitude(value: f32) -> bool {
 /// One channel of sound: amplitudes in `[-1, 1]`, `sample_rate` of them a second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audio {
+    /// Samples a second, in Hz.
     pub sample_rate: u32,
+    /// One amplitude for each sample.
     pub samples: Vec<f32>,
 }
 
 impl Audio {
+    /// The duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.samples.len() as f64 / f64::from(self.sample_rate)
     }
@@ -82,13 +85,16 @@ impl Audio {
 /// What a file's header says, once it agrees with the file's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioInfo {
+    /// Samples of a channel a second, in Hz.
     pub sample_rate: u32,
+    /// Channels that are interleaved in the file.
     pub channels: u16,
     /// Samples of one channel.
     pub frames: u64,
 }
 
 impl AudioInfo {
+    /// The duration in seconds.
     pub fn seconds(&self) -> f64 {
         self.frames as f64 / f64::from(self.sample_rate)
     }
@@ -97,6 +103,7 @@ impl AudioInfo {
 /// A recording, or a part of one, that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodedAudio {
+    /// The selected or mixed channel.
     pub audio: Audio,
     /// Whether it has channels of opposite phase, of whose mean nothing is left. Another channel may be chosen.
     pub cancels: bool,

@@ -21,6 +21,7 @@ pub enum Class {
 
 /// An error that says what it asks for.
 pub trait Classify {
+    /// The class of this error.
     fn class(&self) -> Class;
 }
 

@@ -13,6 +13,7 @@ pub(crate) mod spectrum;
 
 use crate::audio::RATES;
 
+/// The kind of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FeatureKind {
@@ -22,6 +23,7 @@ pub enum FeatureKind {
     Mfcc,
 }
 
+/// What features are normalised over (CMVN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalization {
@@ -122,12 +124,16 @@ pub struct FeaturesError {
 /// `frames` rows of `dims` values, row after row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
+    /// Rows: one for each frame.
     pub frames: usize,
+    /// Values of a frame.
     pub dims: usize,
+    /// Frames one after the other, row-major `[frames, dims]`.
     pub data: Vec<f32>,
 }
 
 impl Features {
+    /// The frames in order, `dims` values each.
     pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
         self.data.chunks_exact(self.dims)
     }

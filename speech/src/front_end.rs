@@ -69,6 +69,7 @@ impl Classify for FrontEndError {
     }
 }
 
+/// The acoustic front end of a recipe: from audio to the features that a model takes.
 pub struct FrontEnd {
     config: FeaturesConfig,
     geometry: Geometry,
@@ -138,6 +139,7 @@ impl FrontEnd {
         })
     }
 
+    /// The `[features]` section that it computes by.
     pub fn config(&self) -> &FeaturesConfig {
         &self.config
     }

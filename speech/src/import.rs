@@ -65,6 +65,7 @@ pub enum CorpusFormat {
 }
 
 impl CorpusFormat {
+    /// All formats, in the order in which they are listed.
     pub const ALL: [Self; 10] = [
         Self::An4,
         Self::CommonVoice,
@@ -126,15 +127,18 @@ impl Classify for UnknownFormat {
 /// An utterance, and the part of the corpus that its publisher put it in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
+    /// The utterance as its manifest will have it.
     pub utterance: Utterance,
     /// What its recording is called in the corpus, where that may have several utterances.
     pub recording: Option<String>,
+    /// The name of that part, such as `train` or `dev`.
     pub split: Option<String>,
 }
 
 /// What was read of a corpus.
 #[derive(Debug)]
 pub struct ImportedCorpus {
+    /// The utterances, in the order in which they were found.
     pub utterances: Vec<Imported>,
     /// Lines and recordings that should be utterances and cannot be used.
     pub left_out: Vec<ImportError>,

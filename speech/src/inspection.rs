@@ -31,21 +31,29 @@ const SILENT_RMS: f32 = 0.003_162;
 /// What one manifest holds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
+    /// The digest by which reports name the manifest.
     pub digest: String,
+    /// The number of utterances.
     pub utterances: usize,
+    /// Hours of speech.
     pub hours: f64,
     /// Utterances of each; those that name no speaker are not among them.
     pub speakers: BTreeMap<String, usize>,
+    /// Durations of utterances in seconds.
     pub seconds: Spread,
     /// Utterances by their length.
     pub lengths: Vec<Bin>,
     /// The characters of the transcripts.
     pub characters: Spread,
+    /// Words of all transcripts.
     pub words: usize,
+    /// Words that differ.
     pub distinct_words: usize,
     /// Words that occur once.
     pub rare_words: usize,
+    /// The most frequent words and how often each occurs, the most frequent first.
     pub frequent_words: Vec<(String, usize)>,
+    /// Transcripts that differ.
     pub distinct_transcripts: usize,
     /// Every character of the transcripts, in order: a CTC model's units.
     pub vocabulary: String,
@@ -57,22 +65,31 @@ pub struct Inspection {
     pub suspects: Vec<Suspect>,
 }
 
+/// How values are spread.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Spread {
+    /// The smallest value.
     pub least: f64,
+    /// The value in the middle.
     pub median: f64,
+    /// The arithmetic mean.
     pub mean: f64,
+    /// The largest value.
     pub most: f64,
 }
 
 /// Utterances from `from` seconds on and shorter than `to`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bin {
+    /// Seconds at which the bin begins; included.
     pub from: f64,
+    /// Seconds at which the bin ends; excluded.
     pub to: f64,
+    /// The number of utterances in the bin.
     pub utterances: usize,
 }
 
+/// What makes an utterance or a manifest suspect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Suspicion {
@@ -104,12 +121,15 @@ pub enum Suspicion {
     SharedTexts,
 }
 
+/// An utterance, or a pair of manifests, that looks wrong.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Suspect {
+    /// What kind of suspicion it is.
     pub suspicion: Suspicion,
     /// Whose it is; `None` where it is not one utterance's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub utterance: Option<String>,
+    /// A sentence with the figures behind the suspicion.
     pub why: String,
 }
 

@@ -171,6 +171,7 @@ impl LeftOut {
         }
     }
 
+    /// Whether nothing was left out.
     pub fn is_empty(&self) -> bool {
         self.utterances == 0
     }

@@ -31,8 +31,11 @@ pub type WordId = u32;
 /// The word that stands for all others.
 pub const UNKNOWN: WordId = 0;
 
+/// The word that stands for all words that a model lacks.
 pub const UNKNOWN_WORD: &str = "<unk>";
+/// The mark of a sentence's beginning.
 pub const BEGIN_WORD: &str = "<s>";
+/// The mark of a sentence's end.
 pub const END_WORD: &str = "</s>";
 
 /// The base-10 logarithm that stands for a probability of zero, as in SRILM's files.

@@ -30,6 +30,7 @@ use line::{LineBlock, ParsedLine};
 pub struct Utterance {
     /// Distinct within a manifest.
     pub id: String,
+    /// The path of the recording.
     pub audio: PathBuf,
     /// Where in the recording it begins, in seconds; 0 for its beginning.
     pub offset: f64,
@@ -40,6 +41,7 @@ pub struct Utterance {
     pub channel: Option<u16>,
     /// The reference transcript, as the corpus writes it.
     pub text: String,
+    /// The speaker's name, where the manifest has one.
     pub speaker: Option<String>,
 }
 
@@ -68,6 +70,7 @@ impl Utterance {
 /// The utterances of a file, in its order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
+    /// The utterances in the manifest's order.
     pub utterances: Vec<Utterance>,
     /// BLAKE3 of the file's text (unpacked, in UTF-8) in hexadecimal: of its bytes, where it is that.
     pub digest: String,

@@ -28,9 +28,12 @@ use layer::Builder;
 pub enum Initializer {
     /// Uniform on [-bound, bound).
     Uniform {
+        /// The distribution's bound, above 0.
         bound: f64,
     },
+    /// Every value is 0.
     Zeros,
+    /// Every value is 1.
     Ones,
 }
 
@@ -41,16 +44,19 @@ pub struct ParameterSpec {
     pub name: String,
     /// Row-major.
     pub shape: Vec<usize>,
+    /// How the initial values are drawn.
     pub initializer: Initializer,
     /// Where it starts in the flat vector, in elements.
     pub offset: usize,
 }
 
 impl ParameterSpec {
+    /// The number of values, the product of the shape.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
 
+    /// The tensor's range in the flat vector, in elements.
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.elements()
     }
@@ -60,12 +66,15 @@ impl ParameterSpec {
 /// order of the flat vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelSpec {
+    /// The `[model]` section that the layers follow from.
     pub config: ModelConfig,
     /// Feature dimensions a frame.
     pub inputs: usize,
     /// Classes, or units and the blank (class 0).
     pub outputs: usize,
+    /// The layers in the order of computation.
     pub layers: Vec<LayerSpec>,
+    /// The parameter tensors in the order of the flat vector.
     pub parameters: Vec<ParameterSpec>,
 }
 

@@ -22,6 +22,7 @@ pub enum Normalize {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Objective {
+    /// What a summed gradient is divided by.
     pub normalize: Normalize,
     /// The share of a target that is spread evenly: over the classes (Szegedy et al. 2016), or for CTC
     /// over the units of each frame, as a divergence from the uniform distribution (Kim et al. 2018).

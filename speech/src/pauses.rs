@@ -14,7 +14,9 @@ const PAUSE_FRAMES: usize = 30;
 /// Seconds of the shortest piece and of the longest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lengths {
+    /// Seconds of the shortest piece.
     pub shortest: f64,
+    /// Seconds of the longest piece.
     pub longest: f64,
 }
 
@@ -56,6 +58,7 @@ impl Lengths {
 pub struct Piece {
     /// Samples of the recording before it.
     pub start: u64,
+    /// The samples of the piece.
     pub samples: Vec<f32>,
 }
 

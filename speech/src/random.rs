@@ -28,6 +28,7 @@ impl Stream {
         Self { key, counter: 0 }
     }
 
+    /// The next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
         self.counter = self.counter.wrapping_add(1);
         mix(self.key ^ mix(self.counter.wrapping_mul(GOLDEN)))

@@ -26,17 +26,25 @@ pub const MAX_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "RecipeFile", try_from = "RecipeFile")]
 pub struct Recipe {
+    /// The `[features]` section.
     pub features: FeaturesConfig,
+    /// The `[augment]` section; training alone uses it.
     pub augment: AugmentConfig,
+    /// The `[model]` section.
     pub model: ModelConfig,
     /// How transcripts are written that the model is trained and scored with.
     pub text: TextConfig,
+    /// The units or classes that the model puts out.
     pub vocabulary: Vocabulary,
     /// Those of the training set, for global normalisation.
     pub stats: Option<GlobalStats>,
+    /// What a summed gradient is divided by.
     pub normalize: Normalize,
+    /// The share of the target's probability that is spread over all outputs.
     pub label_smoothing: f64,
+    /// The weight of each class in the loss, in the vocabulary's order; empty for equal weights.
     pub class_weights: Vec<f64>,
+    /// The seed of initial values and of all that is random in training.
     pub seed: u64,
 }
 

@@ -64,8 +64,11 @@ impl Classify for StrictError {
 /// Where a key was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyOrigin {
+    /// A file of settings.
     File {
+        /// The path of the file.
         path: PathBuf,
+        /// The line, counted from 1, where it is known.
         line: Option<usize>,
     },
     /// The argument of `--set`.
@@ -98,6 +101,7 @@ fn section(path: &str) -> String {
 pub struct KnownKeys {
     /// The name most like what was written, where one is like it at all.
     pub nearest: Option<String>,
+    /// All names that could have been written there.
     pub names: Vec<String>,
 }
 

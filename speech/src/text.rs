@@ -24,6 +24,7 @@ pub use normal::{Case, Digits, Punctuation, TextConfig, TextConfigError, Unicode
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "VocabularyFile")]
 pub struct Vocabulary {
+    /// Whether units are classes, characters, byte pairs or words.
     pub kind: UnitKind,
     /// Distinct; sorted by Unicode scalar values, but byte pairs, which are in the order in which they were
     /// found. A unit's label is its position here for classes, and one more for all others, whose label 0
@@ -49,6 +50,7 @@ pub enum UnitKind {
 }
 
 impl UnitKind {
+    /// The name of the kind, as files have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Characters => "characters",

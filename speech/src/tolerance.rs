@@ -17,6 +17,7 @@ pub enum MaxBad {
     /// 1 % of the set or 10 items, whichever is more, and never more than half of it.
     #[default]
     Default,
+    /// So many items.
     Count(usize),
     /// From 0 to 1.
     Share(f64),
@@ -46,6 +47,7 @@ impl MaxBad {
         })
     }
 
+    /// Whether nobody set a bound.
     pub fn is_default(&self) -> bool {
         *self == Self::Default
     }
@@ -71,8 +73,11 @@ impl JsonSchema for MaxBad {
     "{bad} of {total} cannot be used, and at most {allowed} may be left out; mend them, or allow more with `--max-bad` (in a job: `corpus.max_bad`)"
 )]
 pub struct TooManyBad {
+    /// Items that cannot be used.
     pub bad: usize,
+    /// Items of the set.
     pub total: usize,
+    /// Items that may be left out.
     pub allowed: usize,
 }
 

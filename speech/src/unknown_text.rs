@@ -61,6 +61,7 @@ impl UnknownText {
         found
     }
 
+    /// Whether every transcript can be said.
     pub fn is_empty(&self) -> bool {
         self.utterances == 0
     }

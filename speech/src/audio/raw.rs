@@ -18,19 +18,28 @@ const BLOCK: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RawEncoding {
+    /// Unsigned 8-bit integers, 128 being silence.
     U8,
+    /// Signed 16-bit integers, little-endian.
     S16le,
+    /// Signed 16-bit integers, big-endian.
     S16be,
+    /// Signed 24-bit integers, little-endian.
     S24le,
+    /// Signed 32-bit integers, little-endian.
     S32le,
+    /// IEEE floats of 32 bits, little-endian, full scale being 1.
     F32le,
 }
 
 /// What samples without a header mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawFormat {
+    /// How a sample is written.
     pub encoding: RawEncoding,
+    /// The sampling rate in Hz.
     pub rate: u32,
+    /// Channels, interleaved.
     pub channels: u16,
 }
 

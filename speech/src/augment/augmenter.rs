@@ -35,6 +35,7 @@ enum RandomPurpose {
 /// When something is drawn: once in each epoch for each utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Occasion {
+    /// The epoch of training that it is in.
     pub epoch: u32,
     /// Its place in the training set.
     pub utterance: u32,

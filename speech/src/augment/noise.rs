@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
 
+/// The kind of noise that is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoiseKind {

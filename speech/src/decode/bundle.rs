@@ -28,8 +28,11 @@ const LEXICON: &str = "lexicon.txt";
 /// Configuration, language model and lexicon of a decoder: all that it is made of but the model's vocabulary.
 #[derive(Clone, Debug, Default)]
 pub struct DecoderBundle {
+    /// The `[decode]` section that it was made by.
     pub config: DecodeConfig,
+    /// The language model of shallow fusion.
     pub language_model: Option<Arc<NgramModel>>,
+    /// The words that hypotheses are bound to.
     pub lexicon: Option<Lexicon>,
 }
 

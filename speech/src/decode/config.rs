@@ -16,9 +16,12 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 pub enum WordSource {
+    /// No words: there is no such model or list.
     #[default]
     None,
+    /// The words of the training transcripts.
     Train,
+    /// The words of this file.
     File(PathBuf),
 }
 

@@ -20,6 +20,7 @@ use crate::{
 /// A recognised word.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Word {
+    /// The word as the model spells it.
     pub text: String,
     /// The frames of its labels in the most probable alignment: where they are recognised, which is
     /// within the word's sound. Empty where there is no alignment.
@@ -33,11 +34,13 @@ pub struct Word {
 /// A transcript that the decoder proposes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
+    /// The transcript as the model spells it.
     pub text: String,
     /// The natural logarithm of its probability by the sound, and all that is added beside it.
     pub score: f64,
     /// The part of the sound alone.
     pub acoustic: f64,
+    /// The words of the transcript, in order.
     pub words: Vec<Word>,
 }
 
@@ -76,6 +79,7 @@ impl Decoder {
         })
     }
 
+    /// The settings that the decoder was made with.
     pub const fn config(&self) -> &DecodeConfig {
         &self.config
     }

@@ -17,8 +17,11 @@ const NAMED_WORDS: usize = 5;
 /// What of a decoder's parts comes from somebody else than the model's training, and is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Given {
+    /// Whether the language model comes from a file.
     pub language_model: bool,
+    /// Whether the lexicon comes from a file.
     pub lexicon: bool,
+    /// Whether hot words are given.
     pub hot_words: bool,
 }
 

@@ -12,8 +12,11 @@ use crate::features::Features;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalStats {
+    /// The mean of each dimension.
     pub mean: Vec<f64>,
+    /// The variance of each dimension.
     pub variance: Vec<f64>,
+    /// The number of frames that were counted.
     pub frames: u64,
 }
 
@@ -56,6 +59,7 @@ pub struct StatsAccumulator {
 }
 
 impl StatsAccumulator {
+    /// Statistics of no frames.
     pub fn new() -> Self {
         Self::default()
     }
@@ -130,6 +134,7 @@ pub struct SpeakerStats {
 }
 
 impl SpeakerStats {
+    /// Statistics of no speakers.
     pub fn new() -> Self {
         Self::default()
     }

@@ -7,7 +7,9 @@ use super::list::{ListPosition, SOUND_EXTENSIONS};
 /// An utterance whose recording nobody has looked at yet.
 #[derive(Clone, Debug, Default)]
 pub struct UtteranceDraft {
+    /// The id that the utterance will have in its manifest.
     pub id: String,
+    /// The path of its recording.
     pub audio: PathBuf,
     /// Seconds at which it begins and ends, where it is a part of its recording; an end of `None` is the
     /// recording's.
@@ -19,8 +21,11 @@ pub struct UtteranceDraft {
     pub side: Option<String>,
     /// What its recording is called, where it may have several utterances.
     pub recording: Option<String>,
+    /// The transcript as the publisher has it.
     pub text: String,
+    /// The speaker's name, where the corpus has one.
     pub speaker: Option<String>,
+    /// The part of the corpus that its publisher put it in.
     pub split: Option<String>,
     /// Where it is listed; `None` where the file itself is all there is.
     pub place: Option<ListPosition>,

@@ -16,6 +16,7 @@ const MAX_FOLDER_DEPTH: usize = 32;
 /// What an importer found.
 #[derive(Debug, Default)]
 pub struct ImportFindings {
+    /// The utterances that were found, their recordings not yet read.
     pub drafts: Vec<UtteranceDraft>,
     /// Lines and files that should be utterances and cannot be.
     pub bad: Vec<ImportError>,
@@ -181,7 +182,9 @@ fn clean(path: &Path) -> PathBuf {
 /// Files of one kind that were not imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassedOver {
+    /// The extension of these files, or what they are called.
     pub kind: String,
+    /// How many files of the kind there are.
     pub count: usize,
     /// The first of them, below the corpus's folder.
     pub examples: Vec<PathBuf>,

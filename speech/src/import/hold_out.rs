@@ -31,6 +31,7 @@ pub enum HoldOut {
 
 /// What rules are about.
 pub trait Cut {
+    /// The utterance that the rules are about.
     fn utterance(&self) -> &Utterance;
 
     /// The part of the corpus that its publisher put it in.

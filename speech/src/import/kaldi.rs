@@ -34,9 +34,13 @@ const KALDI_FILES: [&str; 18] = [
 
 /// The files of a data directory.
 pub struct Tables {
+    /// The list of recordings, `wav.scp`.
     pub wav_scp: List,
+    /// The list of transcripts, `text`.
     pub text: List,
+    /// The list of segments of recordings, `segments`.
     pub segments: Option<List>,
+    /// The list of utterances' speakers, `utt2spk`.
     pub utt2spk: Option<List>,
     /// `reco2file_and_channel`.
     pub channels: Option<List>,

@@ -16,6 +16,7 @@ const MAX_LINE: usize = 1 << 20;
 /// A list that is text.
 #[derive(Debug)]
 pub struct List {
+    /// The path of the list.
     pub path: Arc<Path>,
     text: String,
     /// Lines that cannot be read, in their order, and why.
@@ -23,6 +24,10 @@ pub struct List {
 }
 
 impl List {
+    /// Reads the list at `path`; UTF-16 and gzip are decoded.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read.
     pub fn read(path: &Path) -> Result<Self, ImportError> {
         let bytes = regular_file::read(path, u64::MAX).map_err(|error| ImportError::Read {
             path: path.to_owned(),
@@ -84,6 +89,7 @@ impl List {
         }
     }
 
+    /// The position of a line, counted from 1.
     pub fn place(&self, line: usize) -> ListPosition {
         ListPosition {
             list: Arc::clone(&self.path),
@@ -95,7 +101,9 @@ impl List {
 /// Where something was said.
 #[derive(Clone, Debug)]
 pub struct ListPosition {
+    /// The path of the list.
     pub list: Arc<Path>,
+    /// The line, counted from 1.
     pub line: usize,
 }
 

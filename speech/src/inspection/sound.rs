@@ -16,7 +16,9 @@ const CLIPPING_AMPLITUDE: f32 = 0.9995;
 /// What is heard of an utterance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SoundMeasures {
+    /// Samples a second, in Hz.
     pub sample_rate: u32,
+    /// The utterance's duration in seconds.
     pub seconds: f64,
     /// Greatest amplitude; full scale is 1.
     pub peak: f32,
@@ -26,6 +28,7 @@ pub struct SoundMeasures {
     pub digest: [u8; 32],
     /// Seconds of the whole recording, which the utterance may be a segment of, and BLAKE3 of the samples of its channel.
     pub recording_seconds: f64,
+    /// BLAKE3 of the samples of the whole recording's channel.
     pub recording: [u8; 32],
 }
 

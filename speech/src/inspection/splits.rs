@@ -15,7 +15,9 @@ const NAMED_SUSPECTS: usize = 5;
 /// A manifest that was listened to.
 #[derive(Clone, Copy)]
 pub struct InspectedManifest<'a> {
+    /// The name of the manifest.
     pub name: &'a str,
+    /// The utterances of the manifest.
     pub utterances: &'a [Utterance],
     /// The sound of each utterance, or what is wrong with its recording; empty where nobody listened.
     pub sounds: &'a [Result<SoundMeasures, String>],

@@ -7,6 +7,7 @@ use serde::Serialize;
 /// What is taken from counts of 1, of 2, and of 3 or more.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Discounts {
+    /// The discounts of n-grams that occur once, twice, and three times or more.
     pub values: [f64; 3],
     /// Whether the counts gave no estimate, so that these are [`FALLBACK`](Self::FALLBACK).
     pub fallback: bool,

@@ -8,6 +8,7 @@ use super::{NgramModel, UNKNOWN, sentence_words};
 /// KenLM do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Perplexity {
+    /// The number of sentences.
     pub sentences: u64,
     /// Without the ends of sentences.
     pub words: u64,
@@ -16,6 +17,7 @@ pub struct Perplexity {
     /// The base-10 logarithm of the text's probability, and the part of it that words have which the
     /// model lacks.
     pub log10: f64,
+    /// The part of `log10` that words have which the model lacks.
     pub log10_oov: f64,
 }
 

@@ -20,9 +20,11 @@ pub const MAX_TRAINED_ORDER: usize = 6;
 /// A model and how it was smoothed.
 #[derive(Clone, Debug)]
 pub struct TrainedLm {
+    /// The trained model.
     pub model: NgramModel,
     /// For each length of n-grams, from 1.
     pub discounts: Vec<Discounts>,
+    /// The number of sentences that were counted.
     pub sentences: u64,
     /// Without the marks.
     pub words: u64,

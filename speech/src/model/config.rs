@@ -45,7 +45,9 @@ pub struct ModelConfig {
     /// The frames after the current one that a `dnn` sees; zeros after the last frame.
     #[schemars(range(max = 64), example = 5)]
     pub context_right: usize,
+    #[allow(missing_docs, reason = "the type of the section says it")]
     pub conv: ConvConfig,
+    #[allow(missing_docs, reason = "the type of the section says it")]
     pub residual: ResidualConfig,
     /// The probability of dropping an element of a layer's output, between layers and before the output layer.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1), example = 0.2)]
@@ -110,6 +112,7 @@ impl ModelKind {
     }
 }
 
+/// The activation function of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
@@ -121,6 +124,7 @@ pub enum Activation {
     Sigmoid,
 }
 
+/// What a model's outputs are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
@@ -130,6 +134,7 @@ pub enum Head {
     Ctc,
 }
 
+/// How the frames of an utterance become one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {

@@ -10,7 +10,9 @@ use super::{Initializer, ParameterSpec};
 /// What a layer computes a row for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Per {
+    /// A row for each frame.
     Frame,
+    /// One row for each utterance.
     Utterance,
 }
 
@@ -21,26 +23,37 @@ pub enum Layer {
     /// Each frame beside the `left` before it and the `right` after it, first to last; zeros beyond
     /// the ends.
     Context {
+        /// Values of a frame.
         inputs: usize,
+        /// Earlier frames that are joined to each frame.
         left: usize,
+        /// Later frames that are joined to each frame.
         right: usize,
     },
+    /// A convolution over frames and bands.
     Convolution(Convolution),
+    /// Averages over windows of frames and bands.
     AveragePool(AveragePool),
+    /// A recurrent layer, of one direction or two.
     Recurrent(Recurrent),
     /// torch's `nn.Linear`: `weight` [outputs, inputs], `bias` `[outputs]`; then the activation.
     Dense {
+        /// Values of a row that it is given.
         inputs: usize,
+        /// Values of a row that it gives.
         outputs: usize,
+        /// The activation function behind the product; `None` for the last layer.
         activation: Option<Activation>,
     },
     /// torch's `nn.LayerNorm` over the whole row (Ba et al. 2016), with `weight` and `bias`, and
     /// [`NORM_EPSILON`] added to the variance.
     Norm {
+        /// Values of a row.
         width: usize,
     },
     /// The dropouts of a model are numbered.
     Dropout {
+        /// The layer's place among those with dropout, which names its random stream.
         index: usize,
     },
     /// Keeps what has come this far.
@@ -50,6 +63,7 @@ pub enum Layer {
     /// The frames of an utterance become one row, as [`ModelConfig::pooling`] says. `directions` are
     /// those of the layer before, side by side.
     Pool {
+        /// Directions of the recurrent layer before it, 1 or 2.
         directions: usize,
     },
 }
@@ -73,6 +87,7 @@ impl Layer {
 pub struct LayerSpec {
     /// What the names of its parameters begin with, or what it does where it has none.
     pub name: String,
+    /// What the layer computes.
     pub layer: Layer,
     /// Values of a row that it gives.
     pub width: usize,
@@ -92,8 +107,11 @@ pub struct LayerSpec {
 /// frame lie side by side then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convolution {
+    /// Bands of a frame.
     pub bands: usize,
+    /// Channels of a band.
     pub channels: usize,
+    /// Channels of a band of the output.
     pub outputs: usize,
     /// Frames and bands, odd.
     pub kernel: [usize; 2],
@@ -101,7 +119,9 @@ pub struct Convolution {
     pub stride: [usize; 2],
     /// Frames and bands from one element of the kernel to the next.
     pub dilation: usize,
+    /// Whether a bias is added to each output channel.
     pub bias: bool,
+    /// The activation function behind the bias.
     pub activation: Option<Activation>,
 }
 
@@ -111,6 +131,7 @@ impl Convolution {
         self.bands * self.channels
     }
 
+    /// Bands of a frame of the output.
     pub fn output_bands(&self) -> usize {
         self.bands.div_ceil(self.stride[1])
     }
@@ -135,13 +156,16 @@ impl Convolution {
 /// window at the end (torch's `AvgPool2d` with `ceil_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AveragePool {
+    /// Bands of a frame.
     pub bands: usize,
+    /// Channels of a band.
     pub channels: usize,
     /// Frames and bands.
     pub window: [usize; 2],
 }
 
 impl AveragePool {
+    /// Bands of a frame of the output.
     pub fn output_bands(&self) -> usize {
         self.bands.div_ceil(self.window[1])
     }
@@ -150,9 +174,13 @@ impl AveragePool {
 /// What a recurrent layer computes in a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cell {
+    /// Long short-term memory (Hochreiter & Schmidhuber 1997).
     Lstm,
+    /// A gated recurrent unit (Cho et al. 2014), in torch's form.
     Gru,
+    /// A plain (Elman) unit with tanh.
     Tanh,
+    /// A plain (Elman) unit with ReLU.
     Relu,
 }
 
@@ -174,6 +202,7 @@ impl Cell {
 /// n), S the units of the hidden state: the projection's, or else H.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recurrent {
+    /// The cell of the layer.
     pub cell: Cell,
     /// Values of a frame.
     pub inputs: usize,
@@ -187,9 +216,13 @@ pub struct Recurrent {
 
 /// Where the parameters of a direction lie in a layer's.
 pub struct DirectionRanges {
+    /// The weights of the input, `[gates · hidden, inputs]`.
     pub weight_ih: Range<usize>,
+    /// The weights of the hidden state, `[gates · hidden, state]`.
     pub weight_hh: Range<usize>,
+    /// The bias beside the input's product.
     pub bias_ih: Range<usize>,
+    /// The bias beside the hidden state's product.
     pub bias_hh: Range<usize>,
     /// Empty without a projection.
     pub weight_hr: Range<usize>,

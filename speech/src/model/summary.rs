@@ -7,14 +7,17 @@ use super::{ModelSpec, Recurrent};
 /// A layer as a summary shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// The name of the layer, as in the names of its parameters.
     pub name: String,
     /// What it does, in a few words.
     pub does: String,
     /// Values of a row that it gives.
     pub width: usize,
+    /// Whether it computes a row for each frame or for each utterance.
     pub per: Per,
     /// Frames of the input from one row to the next.
     pub frame_stride: usize,
+    /// The number of its parameters.
     pub parameters: usize,
     /// Multiply-adds of a row: those of products, nothing else.
     pub multiply_adds: usize,

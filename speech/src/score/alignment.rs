@@ -7,10 +7,13 @@ use super::ErrorCounts;
 /// What became of a word, or a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit<T> {
+    /// A token of the reference that was recognised.
     Kept(T),
     /// A token of the reference, and what stands in its place.
     Substituted(T, T),
+    /// A token of the reference with nothing in its place.
     Deleted(T),
+    /// A token of the hypothesis that the reference lacks.
     Inserted(T),
 }
 

@@ -10,14 +10,18 @@ use crate::random::Stream;
 /// One utterance: its errors, and the words, characters or decisions that they are among.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
+    /// Substitutions, deletions and insertions, or wrong decisions.
     pub errors: u64,
+    /// Words, characters or decisions of the reference.
     pub reference: u64,
 }
 
 /// Where a rate lies in 95 of 100 repetitions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// The 2.5th percentile.
     pub low: f64,
+    /// The 97.5th percentile.
     pub high: f64,
 }
 
@@ -56,6 +60,7 @@ pub fn interval(samples: &[Sample]) -> Option<Interval> {
 pub struct Difference {
     /// The second's rate less the first's.
     pub value: f64,
+    /// The 95 % confidence interval of the difference.
     #[serde(flatten)]
     pub interval: Interval,
     /// The share of resampled sets in which the second is better (Bisani & Ney's probability of

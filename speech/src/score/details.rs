@@ -15,11 +15,16 @@ use super::{
 /// An utterance that was recognised.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recognised {
+    /// The utterance's id in the manifest.
     pub id: String,
+    /// The speaker's name, where the manifest has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speaker: Option<String>,
+    /// The utterance's duration in seconds.
     pub seconds: f64,
+    /// The transcript of the manifest, normalised.
     pub reference: String,
+    /// The transcript that was recognised.
     pub hypothesis: String,
 }
 
@@ -27,13 +32,16 @@ pub struct Recognised {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorUnit {
+    /// Words, as spaces separate them (WER).
     Words,
+    /// Characters, spaces included (CER).
     Characters,
     /// The whole utterance is right or wrong: keywords.
     Utterances,
 }
 
 impl ErrorUnit {
+    /// The errors of one utterance.
     pub fn sample(self, one: &Recognised) -> Sample {
         let (reference, hypothesis) = (&one.reference, &one.hypothesis);
         let counts = match self {
@@ -52,6 +60,7 @@ impl ErrorUnit {
         }
     }
 
+    /// The errors of each utterance, in order.
     pub fn samples(self, all: &[Recognised]) -> Vec<Sample> {
         all.iter().map(|one| self.sample(one)).collect()
     }
@@ -60,6 +69,7 @@ impl ErrorUnit {
 /// A line of what `evaluate --utterances` writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UtteranceRecord {
+    /// The utterance with its reference and hypothesis.
     #[serde(flatten)]
     pub recognised: Recognised,
     /// What its errors are counted in; absent in files that were written before units were.
@@ -73,9 +83,13 @@ pub struct Rate {
     /// The speaker, or the lengths; empty for all.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// The number of utterances.
     pub utterances: u64,
+    /// The number of errors.
     pub errors: u64,
+    /// Words, characters or decisions of the references.
     pub reference: u64,
+    /// Errors by the size of the references; `None` where they are empty.
     pub rate: Option<f64>,
     /// The 95 % confidence interval.
     pub interval: Option<Interval>,
@@ -95,7 +109,9 @@ pub struct Taken {
 /// An evaluation in its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Details {
+    /// What errors are counted in.
     pub unit: ErrorUnit,
+    /// The rate over all utterances.
     pub all: Rate,
     /// In characters, for transcripts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,7 +122,9 @@ pub struct Details {
     pub lengths: Vec<Rate>,
     /// The commonest first.
     pub substituted: Vec<Taken>,
+    /// Words that were deleted, the commonest first.
     pub deleted: Vec<Taken>,
+    /// Words that were inserted, the commonest first.
     pub inserted: Vec<Taken>,
 }
 

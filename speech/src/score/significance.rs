@@ -9,6 +9,7 @@ use super::bootstrap::Sample;
 /// A test and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TestResult {
+    /// Which test it is.
     pub name: TestName,
     /// The probability of a difference at least as large if both systems were alike.
     pub p_value: f64,
@@ -17,6 +18,7 @@ pub struct TestResult {
     pub statistic: f64,
 }
 
+/// A significance test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TestName {

@@ -30,7 +30,9 @@ const INCOMPLETE: &str = "synthetic.incomplete.json";
 pub struct Synthesized {
     /// Manifests.
     pub train: PathBuf,
+    /// The manifest of the validation part.
     pub valid: PathBuf,
+    /// What the corpus consists of.
     pub summary: CorpusSummary,
     /// Whether it was there already.
     pub reused: bool,
@@ -40,17 +42,23 @@ pub struct Synthesized {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusSummary {
+    /// The training part.
     pub train: SplitSummary,
+    /// The validation part.
     pub valid: SplitSummary,
     /// BLAKE3 of the transcripts, speakers and sound files of all utterances in order, in hex.
     pub digest: String,
 }
 
+/// What a part of the corpus consists of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SplitSummary {
+    /// The number of utterances.
     pub utterances: usize,
+    /// The number of speakers.
     pub speakers: usize,
+    /// Seconds of speech.
     pub seconds: f64,
     /// The digest of the manifest.
     pub manifest: String,

@@ -23,6 +23,7 @@ impl Digit {
         u8::try_from(value).ok().filter(|&v| v < 10).map(Self)
     }
 
+    /// The digit's value, from 0 to 9.
     pub fn value(self) -> u8 {
         self.0
     }

@@ -10,8 +10,11 @@ use crate::random::Stream;
 /// The three groups of Peterson & Barney.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceType {
+    /// A man's vocal tract and pitch.
     Man,
+    /// A woman's vocal tract and pitch.
     Woman,
+    /// A child's vocal tract and pitch.
     Child,
 }
 

@@ -47,6 +47,7 @@ impl Default for TextConfig {
     }
 }
 
+/// What a CTC model's labels stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Units {
@@ -58,6 +59,7 @@ pub enum Units {
     Words,
 }
 
+/// How Unicode text is normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unicode {
@@ -68,6 +70,7 @@ pub enum Unicode {
     Nfkc,
 }
 
+/// What becomes of digits and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Digits {
@@ -77,6 +80,7 @@ pub enum Digits {
     Spell,
 }
 
+/// What becomes of upper and lower case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
@@ -88,6 +92,7 @@ pub enum Case {
     Lower,
 }
 
+/// What becomes of punctuation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Punctuation {
@@ -109,6 +114,10 @@ pub struct TextConfigError {
 }
 
 impl TextConfig {
+    /// Checks that the settings fit each other.
+    ///
+    /// # Errors
+    /// Fails with the setting that does not.
     pub fn check(&self) -> Result<(), TextConfigError> {
         let refuse = |field, reason| Err(TextConfigError { field, reason });
         let language = Language::of(&self.language);
