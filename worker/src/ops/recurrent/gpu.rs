@@ -1,5 +1,5 @@
-//! Recurrent layers for cubecl (wgpu): [`lstm`], specialised kernels for LSTM layers without a projection, and
-//! [`cells`], kernels for every layer. Both are one operator, which keeps the activations for the backward pass.
+//! Recurrent layers for cubecl (wgpu): `lstm`, specialised kernels for LSTM layers without a projection, and
+//! `cells`, kernels for every layer. Both are one operator, which keeps the activations for the backward pass.
 
 mod cells;
 mod lstm;
