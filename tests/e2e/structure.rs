@@ -8,10 +8,15 @@ use std::{
 
 use crate::fixture::root;
 
+/// A crate's `Cargo.toml`.
+fn manifest(member: &str) -> toml::Table {
+    let path = root().join(member).join("Cargo.toml");
+    fs::read_to_string(path).unwrap().parse().unwrap()
+}
+
 /// A crate's dependencies outside of its tests.
 fn dependencies(member: &str) -> BTreeSet<String> {
-    let path = root().join(member).join("Cargo.toml");
-    let manifest: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    let manifest = manifest(member);
     ["dependencies", "build-dependencies"]
         .iter()
         .filter_map(|section| manifest.get(*section)?.as_table())
@@ -120,8 +125,7 @@ fn burn_is_where_gradients_are_computed_and_tonic_where_the_wire_is() {
 /// The dependencies of a section that no source in `folders` of the crate names.
 fn unnamed(member: &str, section: &str, folders: &[&str]) -> Vec<String> {
     let crate_root = root().join(member);
-    let manifest = fs::read_to_string(crate_root.join("Cargo.toml")).unwrap();
-    let manifest: toml::Table = manifest.parse().unwrap();
+    let manifest = manifest(member);
     let folders = folders.iter().map(|folder| crate_root.join(folder));
     let files = folders
         .filter(|folder| folder.is_dir())
