@@ -87,7 +87,7 @@ impl JobState {
 /// A job in the queue, as it is written down.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEntry {
-    /// As the job's file has it.
+    /// The job's name, as its file has it.
     pub name: String,
     /// Whether it waits, runs or has ended, and how it ended.
     pub state: JobState,
