@@ -9,7 +9,7 @@ use std::{
 
 use speech::{
     model::ModelSpec,
-    recipe::{Recipe, RecipeError},
+    recipe::{self, Recipe, RecipeError},
     regular_file,
     text::Vocabulary,
     weights::{self, WeightsError},
@@ -50,10 +50,6 @@ pub(crate) enum InitialError {
 /// Weights and their SHA-256 in hexadecimal, see [`weights_sha256`].
 pub(crate) type Initial = (Vec<f32>, String);
 
-/// Bytes of names, shapes and metadata in a model's file.
-const HEADER_BYTES: u64 = 1 << 20;
-const RECIPE_BYTES: u64 = 64 << 20;
-
 /// Reads the weights at `path`: a run's folder, its `final` folder, or a safetensors file with torch's names.
 /// Where a recipe lies beside them, its units have to be those of `vocabulary`.
 ///
@@ -69,7 +65,7 @@ pub(crate) fn read(
     if recipe.is_file() {
         check_units(&recipe, vocabulary)?;
     }
-    let bytes = read_at_most(&file, 4 * spec.elements() as u64 + HEADER_BYTES)?;
+    let bytes = read_at_most(&file, weights::max_file_bytes(spec))?;
     let weights = weights::parse(&bytes, spec).map_err(|source| InitialError::Weights {
         path: file.clone(),
         source,
@@ -90,7 +86,7 @@ fn weights_file(path: &Path) -> PathBuf {
 }
 
 fn check_units(path: &Path, vocabulary: &Vocabulary) -> Result<(), InitialError> {
-    let text = read_at_most(path, RECIPE_BYTES)?;
+    let text = read_at_most(path, recipe::MAX_BYTES)?;
     let text = String::from_utf8_lossy(&text);
     let recipe = Recipe::from_json(&text).map_err(|source| InitialError::Recipe {
         path: path.to_owned(),
@@ -129,7 +125,7 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, InitialError> {
             most,
         });
     }
-    regular_file::read(path, most).map_err(fail)
+    regular_file::read_bounded(&file, most).map_err(fail)
 }
 
 #[cfg(test)]

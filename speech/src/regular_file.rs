@@ -47,14 +47,28 @@ fn must_be_regular(found: &fs::Metadata) -> io::Result<()> {
 /// # Errors
 /// As [`open`], and `FileTooLarge`.
 pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let file = open(path)?;
-    let mut bytes = Vec::new();
+    read_bounded(&open(path)?, max_bytes)
+}
+
+/// The bytes of a file that was just opened, `max_bytes` at most.
+///
+/// # Errors
+/// Those of the system, and `FileTooLarge`.
+pub fn read_bounded(file: &File, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let too_large = || {
+        let told = format!("it has more than the {max_bytes} bytes that it may have");
+        io::Error::new(ErrorKind::FileTooLarge, told)
+    };
+    let size = file.metadata()?.len();
+    if size > max_bytes {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
     // A file may grow, and some tell no size.
     file.take(max_bytes.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
-        let told = format!("it has more than the {max_bytes} bytes that it may have");
-        return Err(io::Error::new(ErrorKind::FileTooLarge, told));
+        return Err(too_large());
     }
     Ok(bytes)
 }

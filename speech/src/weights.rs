@@ -18,6 +18,14 @@ pub enum WeightsError {
     Mismatch(String),
 }
 
+/// Names, shapes and metadata take no more room than this in a file of weights.
+const MAX_HEADER_BYTES: u64 = 1 << 20;
+
+/// The size of the largest file that can hold the weights of `spec`, in bytes.
+pub fn max_file_bytes(spec: &ModelSpec) -> u64 {
+    4 * spec.elements() as u64 + MAX_HEADER_BYTES
+}
+
 /// The flat parameter vector of `spec` from the `bytes` of a safetensors file. Every tensor is checked
 /// against `spec` before anything of its size is held.
 pub fn parse(bytes: &[u8], spec: &ModelSpec) -> Result<Vec<f32>, WeightsError> {

@@ -12,10 +12,7 @@ use proto::contribution::Digest;
 use speech::audio::{Audio, DecodedAudio};
 use speech::regular_file;
 
-use super::{
-    CacheConfig, CacheError,
-    folder::{Folder, read_bounded},
-};
+use super::{CacheConfig, CacheError, folder::Folder};
 
 /// An audio file as a lease names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +98,7 @@ impl AudioCache {
         if !metadata.is_file() || metadata.len() != wanted.bytes {
             return None;
         }
-        let bytes = read_bounded(&regular_file::open(&wanted.path).ok()?, wanted.bytes)?;
+        let bytes = regular_file::read(&wanted.path, wanted.bytes).ok()?;
         wanted.is(&bytes).then_some(bytes)
     }
 

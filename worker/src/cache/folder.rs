@@ -63,7 +63,7 @@ impl Folder {
     pub(super) fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
         let path = self.path.join(name);
         let file = regular_file::open(&path).ok()?;
-        let bytes = read_bounded(&file, most)?;
+        let bytes = regular_file::read_bounded(&file, most).ok()?;
         // Only the order of removal suffers when the time cannot be set.
         let _ = file.set_modified(SystemTime::now());
         Some(bytes)
@@ -134,19 +134,6 @@ impl Folder {
         }
         Ok(held)
     }
-}
-
-/// Everything in `file`, if that is at most `most` bytes: a lying size cannot make it read on.
-pub(super) fn read_bounded(file: &fs::File, most: u64) -> Option<Vec<u8>> {
-    use std::io::Read as _;
-
-    let size = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    if size > most {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(size).ok()?);
-    file.take(most + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= most).then_some(bytes)
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<CachedFile>> {

@@ -18,9 +18,6 @@ use thiserror::Error;
 
 use crate::network::WrongParameters;
 
-/// Names, shapes and metadata take no more room than this in a model file.
-const HEADER_BYTES: u64 = 1 << 20;
-
 /// A model that cannot be used.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the message of each variant says it")]
@@ -80,7 +77,7 @@ fn read_weights(path: &Path, spec: &ModelSpec) -> Result<Vec<f32>, ModelError> {
         path: path.to_owned(),
         reason,
     };
-    let bytes = read_at_most(path, 4 * spec.elements() as u64 + HEADER_BYTES)?;
+    let bytes = read_at_most(path, weights::max_file_bytes(spec))?;
     weights::parse(&bytes, spec).map_err(|error| match error {
         WeightsError::Damaged(reason) => damaged(reason),
         WeightsError::Mismatch(reason) => mismatch(reason),
@@ -100,5 +97,5 @@ fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, ModelError> {
             reason: format!("it has {size} bytes where at most {most} are due"),
         });
     }
-    regular_file::read(path, most).map_err(fail)
+    regular_file::read_bounded(&file, most).map_err(fail)
 }
