@@ -284,7 +284,7 @@ async fn a_heartbeat_that_is_not_known_makes_a_worker_join_again() {
     for member in [1, 2] {
         let asked =
             |call| matches!(call, Call::Lease(found) if found.worker == member).then_some(());
-        timeout(SOON, coordinator.next(asked)).await.unwrap();
+        coordinator.next(asked).await;
     }
     worker.stop.send_replace(true);
     assert_eq!(worker.ended().await.unwrap(), Farewell::Stopped);

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,11 +22,11 @@ use proto::{
     wire::Wire,
 };
 use speech::audio::{Audio, write_wav};
-use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
+use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use super::PATIENCE;
+use super::{PATIENCE, SOON};
 
 /// How long a worker that has something to do waits for the answer that there is no more.
 const BUSY: Duration = Duration::from_millis(10);
@@ -57,7 +57,7 @@ pub(crate) struct Script {
     pub parts: Vec<v1::LeasePart>,
     /// In order; afterwards it has nothing to say.
     pub leases: VecDeque<Answer>,
-    /// Heartbeats that are answered "unknown".
+    /// Heartbeats that are answered "unknown", from the first request for a lease on.
     pub forgotten: usize,
     pub weights: Vec<f32>,
     /// Statuses before pulls are answered; `None` answers.
@@ -73,6 +73,8 @@ pub(crate) struct Script {
 struct Fake {
     script: Arc<Mutex<Script>>,
     joined: Arc<AtomicU64>,
+    /// A lease was asked for.
+    was_asked: Arc<AtomicBool>,
     calls: mpsc::UnboundedSender<Call>,
 }
 
@@ -98,6 +100,7 @@ impl Coordinator {
         let fake = Fake {
             script: Arc::new(Mutex::new(script)),
             joined: Arc::default(),
+            was_asked: Arc::default(),
             calls,
         };
         let server = Server::builder()
@@ -115,7 +118,9 @@ impl Coordinator {
     /// The next call that `wanted` knows; others are passed over.
     pub(crate) async fn next<T>(&mut self, wanted: impl Fn(Call) -> Option<T>) -> T {
         loop {
-            let call = self.calls.recv().await.expect("the coordinator runs");
+            let call = timeout(SOON, self.calls.recv()).await;
+            let call = call.expect("the call comes in time");
+            let call = call.expect("the coordinator runs");
             if let Some(found) = wanted(call) {
                 return found;
             }
@@ -230,6 +235,12 @@ impl workers_server::Workers for Fake {
         // Who has something to do is told nothing but what else there is.
         let busy = !request.holds.is_empty();
         self.note(Call::Lease(request));
+        self.was_asked.store(true, Ordering::Relaxed);
+        // A worker may ask the one that took the place of the coordinator that it joined.
+        if self.joined.load(Ordering::Relaxed) == 0 {
+            let answer = Some(Answer::Unknown(v1::Unknown {}));
+            return Ok(Response::new(v1::LeaseResponse { answer }));
+        }
         let is_lease = |answer: &Answer| matches!(answer, Answer::Lease(_));
         let answer = self
             .script()
@@ -251,8 +262,10 @@ impl workers_server::Workers for Fake {
         _: Request<v1::HeartbeatRequest>,
     ) -> Result<Response<v1::HeartbeatResponse>, Status> {
         let mut script = self.script();
-        let known = script.forgotten == 0;
-        script.forgotten = script.forgotten.saturating_sub(1);
+        let known = script.forgotten == 0 || !self.was_asked.load(Ordering::Relaxed);
+        if !known {
+            script.forgotten -= 1;
+        }
         Ok(Response::new(v1::HeartbeatResponse { known }))
     }
 
