@@ -325,7 +325,7 @@ fn no_verb_imports_another_one() {
 
 /// CI runs the tests on wgpu once more for each Vulkan driver, and finds them by this word.
 #[test]
-fn a_test_on_a_gpu_says_so_in_its_name() {
+fn a_test_that_needs_an_adapter_says_so_in_its_name() {
     let mut tests = 0;
     for path in sources(&root().join("worker/tests")) {
         let text = fs::read_to_string(&path).unwrap();

@@ -140,6 +140,8 @@ def tests(program, chosen, clock):
 
 def step(program, name, repeats, clock):
     words = [program, "bench", "step", "--device", "wgpu", "-o", "json", "--repeats", str(repeats), *SHAPES[name].split()]
+    # The update is computed on the CPU, by the coordinator: with all cores.
+    words += ["--threads", str(os.cpu_count())]
     code, out, error, _ = run(words, clock.left(STEP[name]))
     if code != 0:
         return {"error": complaint(error), "output": tail(error)}

@@ -4,6 +4,7 @@
 //! Nothing is tuned by timing: a kernel that a clock has chosen would put the clock into the bits.
 
 pub(crate) mod matmul;
+pub(crate) mod split_product;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeDevice;
@@ -17,6 +18,9 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::compute::gpu::Kernels;
+
+/// Four values that lie side by side.
+pub(crate) type Four = Vector<f32, Const<4>>;
 
 /// A device and what suits it.
 pub(crate) struct Gpu {

@@ -1,39 +1,58 @@
 //! Products on a hardware GPU: a workgroup brings square pieces of the factors into its shared memory and
-//! uses each value many times.
+//! uses each value many times. While it multiplies a slice of the inner dimension, the next one is on its
+//! way into the units' registers.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 
 use super::{Addend, Multiplication, Parts, Transposition};
-use crate::gpu::{Gpu, arg, word};
+use crate::gpu::{Four, Gpu, arg, word};
 
-/// Side of a hardware workgroup's piece of the result, and how much of the inner dimension it holds.
-const TILE: usize = 64;
-const DEPTH: usize = 16;
-/// Side of such a workgroup, and of a unit's own piece.
+/// Units along a side of a workgroup. Each has a piece of 4 × 4 values, or four of them, [`BLOCK`] apart.
 const SIDE: usize = 16;
-const PIECE: usize = TILE / SIDE;
+const BLOCK: usize = 4 * SIDE;
+const UNITS: usize = SIDE * SIDE;
+/// Values of each factor that lie in shared memory: half of the units bring 4 × 4 of each.
+const SHARED: usize = 16 * UNITS / 2;
+
+/// The side of a workgroup's piece of the result, in blocks. It follows from sizes of the model, never from how
+/// many frames a batch has: the same kernels serve every batch.
+fn blocks(task: &Multiplication) -> usize {
+    /// Fewer large pieces than this, and most of a GPU would have no work.
+    const PIECES: usize = 32;
+    let large = 2 * BLOCK;
+    let is_large = match task.kind {
+        // Both sides are the model's.
+        Transposition::LeftTransposed => task.size.m * task.size.n >= PIECES * large * large,
+        Transposition::Plain | Transposition::RightTransposed => task.size.n >= large,
+    };
+    if is_large { 2 } else { 1 }
+}
 
 pub(super) fn launch(gpu: &Gpu, task: &Multiplication) {
+    let blocks = blocks(task);
+    let tile = blocks * BLOCK;
     let count = CubeCount::Static(
-        word(task.size.n.div_ceil(TILE)),
-        word(task.size.m.div_ceil(TILE)),
+        word(task.size.n.div_ceil(tile)),
+        word(task.size.m.div_ceil(tile)),
         word(task.slabs),
     );
     let (left, right) = (task.left, task.right);
     let parts = task.parts((left.offset, left.stride), (right.offset, right.stride));
-    // SAFETY: what lies outside the matrices is not read, and taken as zero, and not written.
+    // SAFETY: rows, columns and places of the inner dimension beyond the last are read as the last; what
+    // comes of them is not written, or taken as zero.
     unsafe {
         tile_kernel::launch_unchecked(
             &gpu.client,
             count,
-            CubeDim::new_2d(word(SIDE), word(SIDE)),
+            CubeDim::new_1d(word(UNITS)),
             arg(left.buffer),
             arg(right.buffer),
             arg(task.result.buffer),
             parts,
             task.kind,
             Product::new(task.start),
+            blocks,
         );
     }
 }
@@ -55,8 +74,8 @@ impl Product {
     }
 }
 
-/// Each workgroup has a square piece of the result and brings the factors into shared memory, a slice of
-/// the inner dimension after the other.
+/// Each workgroup has a square piece of the result, of `blocks` blocks a side, and each unit `blocks` × `blocks`
+/// pieces of 4 × 4 values in it.
 #[cube(launch_unchecked)]
 fn tile_kernel(
     left: &[f32],
@@ -65,119 +84,207 @@ fn tile_kernel(
     parts: Parts,
     #[comptime] kind: Transposition,
     #[comptime] shape: Product,
+    #[comptime] blocks: usize,
 ) {
+    let groups = comptime!(blocks * SIDE);
+    let tile = comptime!(blocks * BLOCK);
+    let depth = comptime!(SHARED / (blocks * BLOCK));
     let m = parts.m as usize;
     let n = parts.n as usize;
-    let first_row = CUBE_POS_Y as usize * TILE;
-    let first_column = CUBE_POS_X as usize * TILE;
+    let first_row = CUBE_POS_Y as usize * tile;
+    let first_column = CUBE_POS_X as usize * tile;
     let from = CUBE_POS_Z as usize * parts.slab as usize;
     let to = from + parts.slab as usize;
     let to = select(to < parts.k as usize, to, parts.k as usize);
-    let x = UNIT_POS_X as usize;
-    let y = UNIT_POS_Y as usize;
-    let unit = y * SIDE + x;
-    let left_transposed = comptime!(kind == Transposition::LeftTransposed);
-    let right_transposed = comptime!(kind == Transposition::RightTransposed);
+    let unit = UNIT_POS_X as usize;
+    let x = unit % SIDE;
+    let y = unit / SIDE;
+    let brings_left = unit < comptime!(UNITS / 2);
 
-    let mut left_tile = Shared::<[f32]>::new_slice(TILE * DEPTH);
-    let mut right_tile = Shared::<[f32]>::new_slice(TILE * DEPTH);
-    let mut sums = Array::<f32>::new(PIECE * PIECE);
+    // Four neighbouring rows, or columns, of each place of the inner dimension.
+    let mut left_tile = Shared::<[Four]>::new_slice(comptime!(SHARED / 4));
+    let mut right_tile = Shared::<[Four]>::new_slice(comptime!(SHARED / 4));
+    let mut sums = Array::<Four>::new(comptime!(4 * blocks * blocks));
     #[unroll]
-    for c in 0..PIECE {
-        let sum = begin(right, &parts, first_column + c * SIDE + x, shape);
+    for c in 0..blocks {
+        let mut sum = Four::new(0.0);
         #[unroll]
-        for r in 0..PIECE {
-            sums[r * PIECE + c] = sum;
+        for i in 0..4 {
+            let column = first_column + c * BLOCK + 4 * x + i;
+            sum.insert(i, begin(right, &parts, column, shape));
+        }
+        #[unroll]
+        for r in 0..comptime!(4 * blocks) {
+            sums[r * blocks + c] = sum;
         }
     }
-    let mut column_values = Array::<f32>::new(PIECE);
-    let slices = (to - from).div_ceil(DEPTH);
+    let slices = (to - from).div_ceil(depth);
+    let mut coming = Array::<Four>::new(4usize);
+    let own = unit % comptime!(UNITS / 2);
+    let left_along = comptime!(kind != Transposition::LeftTransposed);
+    let right_along = comptime!(kind == Transposition::RightTransposed);
+    // Which four places and which four rows or columns this unit brings. Neighbouring units read
+    // neighbouring elements.
+    let along = comptime!(SHARED / (blocks * BLOCK) / 4);
+    let (left_places, left_lines) = places(own, along, groups, left_along);
+    let (right_places, right_lines) = places(own, along, groups, right_along);
+    if slices > 0 {
+        if brings_left {
+            bring(
+                left,
+                &mut coming,
+                parts.left as usize,
+                parts.left_stride as usize,
+                first_row + 4 * left_lines,
+                m,
+                from + 4 * left_places,
+                to,
+                left_along,
+            );
+        } else {
+            bring(
+                right,
+                &mut coming,
+                parts.right as usize,
+                parts.right_stride as usize,
+                first_column + 4 * right_lines,
+                n,
+                from + 4 * right_places,
+                to,
+                right_along,
+            );
+        }
+    }
     for slice in 0..slices {
-        let begin = from + slice * DEPTH;
+        sync_cube();
         #[unroll]
-        for i in 0..TILE * DEPTH / (SIDE * SIDE) {
-            let element = i * SIDE * SIDE + unit;
-            // Neighbouring units read neighbouring elements.
-            let (row, k) = if left_transposed {
-                (element % TILE, element / TILE)
+        for k in 0..4 {
+            if brings_left {
+                left_tile[(4 * left_places + k) * groups + left_lines] = coming[k];
             } else {
-                (element / DEPTH, element % DEPTH)
-            };
-            let inside = first_row + row < m && begin + k < to;
-            let mut value = 0.0f32;
-            if inside {
-                value = if left_transposed {
-                    left[parts.left as usize
-                        + (begin + k) * parts.left_stride as usize
-                        + first_row
-                        + row]
-                } else {
-                    left[parts.left as usize
-                        + (first_row + row) * parts.left_stride as usize
-                        + begin
-                        + k]
-                };
+                right_tile[(4 * right_places + k) * groups + right_lines] = coming[k];
             }
-            left_tile[k * TILE + row] = value;
-
-            let (column, k) = if right_transposed {
-                (element / DEPTH, element % DEPTH)
-            } else {
-                (element % TILE, element / TILE)
-            };
-            let inside = first_column + column < n && begin + k < to;
-            let mut value = 0.0f32;
-            if inside {
-                value = if right_transposed {
-                    right[parts.right as usize
-                        + (first_column + column) * parts.right_stride as usize
-                        + begin
-                        + k]
-                } else {
-                    right[parts.right as usize
-                        + (begin + k) * parts.right_stride as usize
-                        + first_column
-                        + column]
-                };
-            }
-            right_tile[k * TILE + column] = value;
         }
         sync_cube();
-        for k in 0..DEPTH {
+        if slice + 1 < slices {
+            let next = from + (slice + 1) * depth;
+            if brings_left {
+                bring(
+                    left,
+                    &mut coming,
+                    parts.left as usize,
+                    parts.left_stride as usize,
+                    first_row + 4 * left_lines,
+                    m,
+                    next + 4 * left_places,
+                    to,
+                    left_along,
+                );
+            } else {
+                bring(
+                    right,
+                    &mut coming,
+                    parts.right as usize,
+                    parts.right_stride as usize,
+                    first_column + 4 * right_lines,
+                    n,
+                    next + 4 * right_places,
+                    to,
+                    right_along,
+                );
+            }
+        }
+        #[unroll]
+        for k in 0..depth {
+            let mut columns = Array::<Four>::new(blocks);
             #[unroll]
-            for c in 0..PIECE {
-                column_values[c] = right_tile[k * TILE + c * SIDE + x];
+            for c in 0..blocks {
+                columns[c] = right_tile[k * groups + c * SIDE + x];
             }
             #[unroll]
-            for r in 0..PIECE {
-                let value = left_tile[k * TILE + r * SIDE + y];
+            for b in 0..blocks {
+                let rows = left_tile[k * groups + b * SIDE + y];
                 #[unroll]
-                for c in 0..PIECE {
-                    sums[r * PIECE + c] += value * column_values[c];
+                for i in 0..4 {
+                    let value = Four::new(rows.extract(i));
+                    #[unroll]
+                    for c in 0..blocks {
+                        sums[(4 * b + i) * blocks + c] += value * columns[c];
+                    }
                 }
             }
         }
-        sync_cube();
     }
+    let at = parts.result as usize + CUBE_POS_Z as usize * parts.apart as usize;
     #[unroll]
-    for r in 0..PIECE {
-        #[unroll]
-        for c in 0..PIECE {
-            let row = first_row + r * SIDE + y;
-            let column = first_column + c * SIDE + x;
-            if row < m && column < n {
-                let at = parts.result as usize
-                    + CUBE_POS_Z as usize * parts.apart as usize
-                    + row * parts.result_stride as usize
-                    + column;
-                let sum = sums[r * PIECE + c];
-                if comptime!(shape.accumulate) {
-                    result[at] += sum;
-                } else {
-                    result[at] = sum;
+    for r in 0..comptime!(4 * blocks) {
+        let row = first_row + comptime!(r / 4 * BLOCK) + 4 * y + comptime!(r % 4);
+        if row < m {
+            #[unroll]
+            for c in 0..blocks {
+                #[unroll]
+                for i in 0..4 {
+                    let column = first_column + c * BLOCK + 4 * x + i;
+                    if column < n {
+                        let at = at + row * parts.result_stride as usize + column;
+                        let sum = sums[r * blocks + c].extract(i);
+                        if comptime!(shape.accumulate) {
+                            result[at] += sum;
+                        } else {
+                            result[at] = sum;
+                        }
+                    }
                 }
             }
         }
+    }
+}
+
+/// Which four places of the inner dimension, and which four lines of a factor, the `own`th unit brings.
+#[cube]
+fn places(
+    own: usize,
+    #[comptime] places: usize,
+    #[comptime] lines: usize,
+    #[comptime] along: bool,
+) -> (usize, usize) {
+    if comptime!(along) {
+        (own % places, own / places)
+    } else {
+        (own / lines, own % lines)
+    }
+}
+
+/// Reads 4 × 4 values of a factor: for each of four places of the inner dimension, which is `along` the
+/// factor's rows or across them, those of four lines. Places from the end on are zero.
+#[cube]
+fn bring(
+    factor: &[f32],
+    values: &mut Array<Four>,
+    offset: usize,
+    stride: usize,
+    line: usize,
+    lines: usize,
+    place: usize,
+    end: usize,
+    #[comptime] along: bool,
+) {
+    #[unroll]
+    for k in 0..4 {
+        let inside = place + k < end;
+        let own_place = select(inside, place + k, end - 1);
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for i in 0..4 {
+            let own_line = select(line + i < lines, line + i, lines - 1);
+            let at = if comptime!(along) {
+                offset + own_line * stride + own_place
+            } else {
+                offset + own_place * stride + own_line
+            };
+            four.insert(i, select(inside, factor[at], 0.0));
+        }
+        values[k] = four;
     }
 }
 

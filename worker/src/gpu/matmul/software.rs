@@ -8,7 +8,7 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{Addend, Matrix, Multiplication, Parts, Transposition};
-use crate::gpu::{Gpu, arg, word};
+use crate::gpu::{Four, Gpu, arg, word};
 
 /// Rows of a unit's piece of the result. A larger piece takes fewer loads, and longer to translate:
 /// seconds for each kernel, so that what can be told to a kernel is not built into it.
@@ -28,8 +28,6 @@ const UNITS: usize = 8;
 const ACROSS: usize = 4;
 /// Units of a workgroup that copies, at most.
 const COPYING_UNITS: usize = 64;
-
-type Four = Vector<f32, Const<4>>;
 
 pub(super) fn launch(gpu: &Gpu, task: &Multiplication) {
     let (left, right, result) = (task.left, task.right, task.result);

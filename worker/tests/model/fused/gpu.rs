@@ -31,19 +31,23 @@ fn the_layer_on_a_gpu_agrees_with_the_plain_one_in_values_and_all_gradients() {
     }
 }
 
-/// What a hardware GPU does with more hidden units than one workgroup takes on.
+/// Layers that need several workgroups, each way of dividing their work, and hidden units that do not fill
+/// the last workgroup or do not lie in fours.
 #[test]
-fn the_layer_on_a_gpu_may_take_a_launch_a_step() {
+fn the_layer_on_a_gpu_may_take_several_workgroups_a_step() {
     let Some(compute) = wgpu() else { return };
     let layer = Layer::Gpu(compute.device, Algorithm::Lstm, Target::Hardware);
-    let shape = Recurrent {
-        cell: Cell::Lstm,
-        projection: 0,
-        inputs: 70,
-        hidden: 150,
-        directions: 2,
-    };
-    check(shape, &[7, 1, 5, 5, 0, 3, 7], 1, &layer);
+    let lengths: Vec<usize> = (0..21).map(|place| [7, 1, 5, 0, 3][place % 5]).collect();
+    for (hidden, directions) in [(148, 1), (148, 2), (276, 2), (150, 2), (516, 1)] {
+        let shape = Recurrent {
+            cell: Cell::Lstm,
+            projection: 0,
+            inputs: 70,
+            hidden,
+            directions,
+        };
+        check(shape, &lengths, 1, &layer);
+    }
 }
 
 /// A software adapter ends long loops without a word, so that small sizes prove nothing. Rows are enough
@@ -70,14 +74,19 @@ fn the_layer_on_a_gpu_is_right_at_full_size() {
 #[test]
 fn the_layer_on_a_gpu_has_the_same_bits_in_every_run() {
     let Some(compute) = wgpu() else { return };
-    let shape = Recurrent {
-        cell: Cell::Lstm,
-        projection: 0,
-        inputs: 40,
-        hidden: 33,
-        directions: 2,
-    };
-    for way in [Target::Adapter, Target::Hardware] {
+    for (way, hidden) in [
+        (Target::Adapter, 33),
+        (Target::Adapter, 36),
+        (Target::Hardware, 33),
+        (Target::Hardware, 36),
+    ] {
+        let shape = Recurrent {
+            cell: Cell::Lstm,
+            projection: 0,
+            inputs: 40,
+            hidden,
+            directions: 2,
+        };
         let layer = Layer::Gpu(compute.device.clone(), Algorithm::Lstm, way);
         let bits = || {
             let (y, dx, dp) = run(shape, &[60, 3, 41, 60, 7, 22], 5, &layer);

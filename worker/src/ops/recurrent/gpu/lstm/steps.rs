@@ -1,5 +1,5 @@
-//! The steps of a layer through time. It decides which of two ways suits the adapter; both do the same
-//! additions in the same order.
+//! The steps of a layer through time. It decides which of two ways suits the adapter and the layer. Each adds in an
+//! order of its own, so that a batch has nothing to say in the choice.
 
 mod fused;
 mod per_step;
@@ -14,7 +14,7 @@ use crate::ops::recurrent::gpu::Layer;
 
 /// Turns the projections in the saved gates into gates, and writes cells and outputs.
 pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
-    if gpu.plan.software {
+    if gpu.plan.software || !fused::can_compute(gpu, layer) {
         per_step::forward(gpu, layer, saved);
     } else {
         fused::forward(gpu, layer, saved);
@@ -29,7 +29,7 @@ pub(super) fn backward(
     output_grad: &CubeTensor,
     saved: &SavedActivations,
 ) {
-    if gpu.plan.software {
+    if gpu.plan.software || !fused::can_compute(gpu, layer) {
         per_step::backward(gpu, layer, output_grad, saved);
     } else {
         fused::backward(gpu, layer, output_grad, saved);

@@ -1,51 +1,69 @@
-//! The recurrence where memory is far and units are many: product, gates, cell and output of a step in one
-//! launch, all directions at once. It decides who waits for whom.
-//!
-//! A workgroup has a few sequences of a direction, and a unit some of the hidden units. *Together*, one
-//! workgroup has all hidden units and goes through the steps alone; otherwise a launch is one step.
+//! The recurrence on a hardware GPU: product, gates, cell and output of a step in one launch, all directions at
+//! once. A workgroup has a few sequences and a few hidden units of a direction.
 
 use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::{cell_backward, cell_forward};
-use crate::gpu::{Gpu, arg, flat_position, tanh, word};
+use crate::gpu::split_product::{self, SplitProduct, gather, share, total};
+use crate::gpu::{Four, Gpu, arg, flat_position, tanh, word};
+use crate::ops::packing::Packing;
 use crate::ops::recurrent::gpu::Layer;
 use crate::ops::recurrent::gpu::lstm::SavedActivations;
 
-/// Up to this many hidden units, a hardware workgroup reads the recurrent weights (256 KiB) from the
-/// cache in less than the time of a launch.
-const TOGETHER: usize = 128;
-
-/// Sequences of a workgroup: few, so that there are many workgroups.
-const SEQUENCES: usize = 2;
-
-fn is_together(layer: &Layer) -> bool {
-    layer.shape.hidden <= TOGETHER
+/// Whether these kernels can compute a layer on a device: they read hidden units in fours, and need
+/// shared memory.
+pub(super) fn can_compute(gpu: &Gpu, layer: &Layer) -> bool {
+    let hardware = &gpu.client.properties().hardware;
+    let fits = |split: SplitProduct| split.shared_bytes() <= hardware.max_shared_memory_size;
+    layer.shape.hidden.is_multiple_of(4)
+        && hardware.max_units_per_cube as usize >= split_product::UNITS
+        && fits(forward_split(layer))
+        && fits(backward_split(layer))
 }
 
-/// Calls `launch` with each first step, number of steps, workgroups and units.
-fn launches(gpu: &Gpu, layer: &Layer, mut launch: impl FnMut(u32, u32, CubeCount, CubeDim)) {
-    let (steps, hidden) = (layer.packing.steps(), layer.shape.hidden);
-    let units = gpu.plan.row_of_units(hidden);
-    let (x, at_once) = if is_together(layer) {
-        (1, steps)
-    } else {
-        (word(hidden).div_ceil(units), 1)
+/// How a workgroup's product is divided in the forward pass, where a column is a hidden unit's four gates. Fewer
+/// rows make more workgroups, and read the weights more often. It follows from the layer alone: the same
+/// kernels serve every batch.
+fn forward_split(layer: &Layer) -> SplitProduct {
+    let rows = match layer.shape.outputs() {
+        0..=256 => 4,
+        257..=512 => 8,
+        _ => 16,
     };
-    let groups = word(layer.packing.sequences().div_ceil(SEQUENCES));
-    let directions = word(layer.shape.directions);
-    let mut first = 0;
-    while first < steps {
-        let count = at_once.min(steps - first);
-        launch(
-            word(first),
-            word(count),
-            CubeCount::Static(x, groups, directions),
-            CubeDim::new_1d(units),
-        );
-        first += count;
-    }
+    SplitProduct { rows, columns: 8 }
+}
+
+/// The same in the backward pass, where a column is four hidden units and the inner dimension is four
+/// times as long.
+fn backward_split(layer: &Layer) -> SplitProduct {
+    let rows = match layer.shape.outputs() {
+        0..=512 => 4,
+        _ => 8,
+    };
+    SplitProduct { rows, columns: 4 }
+}
+
+/// Workgroups and units of a step.
+fn launch_size(layer: &Layer, columns: usize, split: SplitProduct) -> (CubeCount, CubeDim) {
+    let count = CubeCount::Static(
+        word(columns.div_ceil(split.columns)),
+        word(layer.packing.sequences().div_ceil(split.rows)),
+        word(layer.shape.directions),
+    );
+    (count, CubeDim::new_1d(word(split_product::UNITS)))
+}
+
+/// The rows of a step of both directions: the first, and how many. No rows where there is no such step.
+fn step_rows(packing: &Packing, i: Option<usize>) -> StepRowsLaunch {
+    let steps = packing.steps();
+    let at = |i: Option<usize>| match i.filter(|&i| i < steps) {
+        Some(step) => (word(packing.row(step, 0)), word(packing.active(step))),
+        None => (0, 0),
+    };
+    let (forward, backward) = (at(i), at(i.and_then(|i| (steps - 1).checked_sub(i))));
+    StepRowsLaunch::new(forward.0, forward.1, backward.0, backward.1)
 }
 
 /// Turns the projections in the saved gates into gates, and writes cells and outputs.
@@ -57,7 +75,7 @@ pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
     let (count, units) = gpu.plan.flat(elements);
     // SAFETY: units beyond the last element end at once.
     unsafe {
-        transpose_kernel::launch_unchecked(
+        interleave_kernel::launch_unchecked(
             &gpu.client,
             count,
             units,
@@ -69,28 +87,27 @@ pub(super) fn forward(gpu: &Gpu, layer: &Layer, saved: &SavedActivations) {
             word(elements),
         );
     }
-    launches(gpu, layer, |first, count, cubes, units| {
+    let split = forward_split(layer);
+    for i in 0..layer.packing.steps() {
+        let (count, units) = launch_size(layer, hidden, split);
         // SAFETY: rows are those of the packing's steps; places beyond a step's last are read as its
         // last and not written, and so are hidden units.
         unsafe {
             forward_kernel::launch_unchecked(
                 &gpu.client,
-                cubes,
+                count,
                 units,
                 arg(&weights),
-                saved.starts.arg(),
                 arg(&saved.gates),
                 arg(&saved.cells),
                 arg(&saved.output),
                 word(hidden),
-                word(layer.packing.steps()),
-                first,
-                count,
-                SEQUENCES,
-                is_together(layer),
+                step_rows(&layer.packing, Some(i)),
+                step_rows(&layer.packing, i.checked_sub(1)),
+                split,
             );
         }
-    });
+    }
 }
 
 /// Turns the saved gates into their gradients, from the gradient of the outputs, and writes the outputs
@@ -102,37 +119,72 @@ pub(super) fn backward(
     saved: &SavedActivations,
 ) {
     let (shape, hidden) = (layer.shape, layer.shape.hidden);
-    launches(gpu, layer, |first, count, cubes, units| {
+    let weights = gpu.empty([shape.directions * 4 * hidden, hidden]);
+    let elements = shape.directions * 4 * hidden * hidden;
+    let (count, units) = gpu.plan.flat(elements);
+    // SAFETY: units beyond the last element end at once.
+    unsafe {
+        copy_kernel::launch_unchecked(
+            &gpu.client,
+            count,
+            units,
+            arg(&layer.parameters),
+            arg(&weights),
+            word(shape.direction(0).weight_hh.start),
+            word(shape.direction_elements()),
+            word(4 * hidden * hidden),
+            word(elements),
+        );
+    }
+    let split = backward_split(layer);
+    for i in (0..layer.packing.steps()).rev() {
+        let (count, units) = launch_size(layer, hidden / 4, split);
         // SAFETY: rows are those of the packing's steps; places and hidden units beyond the last are read as the last
         // and not written, to gates, cells or previous outputs.
         unsafe {
             backward_kernel::launch_unchecked(
                 &gpu.client,
-                cubes,
+                count,
                 units,
-                arg(&layer.parameters),
-                saved.starts.arg(),
+                arg(&weights),
                 arg(output_grad),
                 arg(&saved.output),
                 arg(&saved.gates),
                 arg(&saved.cells),
                 arg(&saved.previous),
-                word(shape.direction(0).weight_hh.start),
-                word(shape.direction_elements()),
                 word(hidden),
-                word(layer.packing.steps()),
-                first,
-                count,
-                SEQUENCES,
-                is_together(layer),
+                step_rows(&layer.packing, Some(i)),
+                step_rows(&layer.packing, Some(i + 1)),
+                step_rows(&layer.packing, i.checked_sub(1)),
+                split,
             );
         }
-    });
+    }
 }
 
-/// Recurrent weights [4H, H] of each direction to [directions, H, 4H].
+/// The rows of one step of both directions.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+struct StepRows {
+    forward: u32,
+    forward_count: u32,
+    backward: u32,
+    backward_count: u32,
+}
+
+#[cube]
+fn first_row(rows: &StepRows, direction: usize) -> usize {
+    select(direction == 0, rows.forward, rows.backward) as usize
+}
+
+#[cube]
+fn count_of(rows: &StepRows, direction: usize) -> usize {
+    select(direction == 0, rows.forward_count, rows.backward_count) as usize
+}
+
+/// Recurrent weights [4H, H] of each direction to [directions, H, H, 4]: for each output of the step before and
+/// each hidden unit its four gates side by side.
 #[cube(launch_unchecked)]
-fn transpose_kernel(
+fn interleave_kernel(
     parameters: &[f32],
     weights: &mut [f32],
     first: u32,
@@ -143,209 +195,248 @@ fn transpose_kernel(
     let element = flat_position() as usize;
     if element < elements as usize {
         let hidden = hidden as usize;
-        let gates = 4 * hidden;
-        let gate = element % gates;
-        let column = element / gates % hidden;
-        let direction = element / gates / hidden;
-        let at = first as usize + direction * direction_elements as usize + gate * hidden + column;
+        let gate = element % 4;
+        let unit = element / 4 % hidden;
+        let column = element / 4 / hidden % hidden;
+        let direction = element / 4 / hidden / hidden;
+        let row = gate * hidden + unit;
+        let at = first as usize + direction * direction_elements as usize + row * hidden + column;
         weights[element] = parameters[at];
     }
 }
 
+/// The recurrent weights of each direction, one after the other: where they lie among the parameters is not
+/// always at a multiple of four.
 #[cube(launch_unchecked)]
-fn forward_kernel(
-    weights: &[f32],
-    starts: &[u32],
-    gates: &mut [f32],
-    cells: &mut [f32],
-    output: &mut [f32],
-    hidden: u32,
-    steps: u32,
+fn copy_kernel(
+    parameters: &[f32],
+    weights: &mut [f32],
     first: u32,
-    count: u32,
-    #[comptime] sequences: usize,
-    #[comptime] together: bool,
+    direction_elements: u32,
+    direction_weights: u32,
+    elements: u32,
 ) {
-    let hidden = hidden as usize;
-    let steps = steps as usize;
-    let directions = CUBE_COUNT_Z as usize;
-    let direction = CUBE_POS_Z as usize;
-    let width = hidden * directions;
-    let place = CUBE_POS_Y as usize * sequences;
-    let units = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
-    let mut row_before = Array::<usize>::new(sequences);
-    let mut sums = Array::<f32>::new(4 * sequences);
-    let mut values = Array::<f32>::new(4usize);
-    for i in first as usize..(first + count) as usize {
-        let step = select(direction == 0, i, steps - 1 - i);
-        let start = starts[step] as usize;
-        let active = starts[step + 1] as usize - start;
-        if place < active {
-            // The step that this direction comes from, and how many sequences have a frame there.
-            let before = select(direction == 0, step - 1, step + 1);
-            let before = select(i == 0, step, before);
-            let before_start = starts[before] as usize;
-            let before_active = starts[before + 1] as usize - before_start;
-            let before_active = select(i == 0, 0, before_active);
-            let last = select(before_active == 0, 0, before_active - 1);
-            #[unroll]
-            for r in 0..sequences {
-                let own = select(place + r < last, place + r, last);
-                row_before[r] = (before_start + own) * width + direction * hidden;
-            }
-            let mut unit = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
-            while unit < hidden {
-                #[unroll]
-                for i in 0..4 * sequences {
-                    sums[i] = 0.0;
-                }
-                if place < before_active {
-                    for k in 0..hidden {
-                        let weight = (direction * hidden + k) * 4 * hidden + unit;
-                        #[unroll]
-                        for gate in 0..4 {
-                            values[gate] = weights[weight + gate * hidden];
-                        }
-                        #[unroll]
-                        for r in 0..sequences {
-                            let h = output[row_before[r] + k];
-                            #[unroll]
-                            for gate in 0..4 {
-                                sums[4 * r + gate] += h * values[gate];
-                            }
-                        }
-                    }
-                }
-                #[unroll]
-                for r in 0..sequences {
-                    if place + r < active {
-                        let row = start + place + r;
-                        let at = (row * directions + direction) * 4 * hidden + unit;
-                        let goes_on = place + r < before_active;
-                        #[unroll]
-                        for gate in 0..4 {
-                            let recurrent = select(goes_on, sums[4 * r + gate], 0.0);
-                            values[gate] = gates[at + gate * hidden] + recurrent;
-                        }
-                        let cell_before = select(goes_on, cells[row_before[r] + unit], 0.0);
-                        let at_cell = row * width + direction * hidden + unit;
-                        let cell = cell_forward(&mut values, cell_before);
-                        #[unroll]
-                        for gate in 0..4 {
-                            gates[at + gate * hidden] = values[gate];
-                        }
-                        cells[at_cell] = cell;
-                        output[at_cell] = values[3] * tanh(cell);
-                    }
-                }
-                unit += units;
-            }
-        }
-        if together {
-            sync_storage();
-        }
+    let element = flat_position();
+    if element < elements {
+        let direction = element / direction_weights;
+        let at = first + direction * direction_elements + element % direction_weights;
+        weights[element as usize] = parameters[at as usize];
     }
 }
 
+/// A step. Hidden units lie in fours, and so do a unit's gates in `weights`.
 #[cube(launch_unchecked)]
-fn backward_kernel(
-    parameters: &[f32],
-    starts: &[u32],
-    output_grad: &[f32],
-    output: &[f32],
-    gates: &mut [f32],
-    cells: &mut [f32],
-    previous: &mut [f32],
-    first_weight: u32,
-    direction_elements: u32,
+fn forward_kernel(
+    weights: &[Four],
+    gates: &mut [Four],
+    cells: &mut [Four],
+    output: &mut [Four],
     hidden: u32,
-    steps: u32,
-    first: u32,
-    count: u32,
-    #[comptime] sequences: usize,
-    #[comptime] together: bool,
+    now: StepRows,
+    before: StepRows,
+    #[comptime] split: SplitProduct,
 ) {
     let hidden = hidden as usize;
-    let steps = steps as usize;
+    let fours = hidden / 4;
     let directions = CUBE_COUNT_Z as usize;
     let direction = CUBE_POS_Z as usize;
-    let width = hidden * directions;
-    let place = CUBE_POS_Y as usize * sequences;
-    let units = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
-    let weights = first_weight as usize + direction * direction_elements as usize;
-    let mut row_after = Array::<usize>::new(sequences);
-    let mut sums = Array::<f32>::new(sequences);
-    for i in first as usize..(first + count) as usize {
-        let step = select(direction == 0, steps - 1 - i, i);
-        let start = starts[step] as usize;
-        let active = starts[step + 1] as usize - start;
-        if place < active {
-            // The step done just now, which this direction goes to, and the one it comes from.
-            let after = select(direction == 0, step + 1, step - 1);
-            let after = select(i == 0, step, after);
-            let after_start = starts[after] as usize;
-            let after_active = starts[after + 1] as usize - after_start;
-            let after_active = select(i == 0, 0, after_active);
-            let before = select(direction == 0, step - 1, step + 1);
-            let before = select(i + 1 == steps, step, before);
-            let before_start = starts[before] as usize;
-            let before_active = starts[before + 1] as usize - before_start;
-            let before_active = select(i + 1 == steps, 0, before_active);
-            let last = select(after_active == 0, 0, after_active - 1);
+    let place = CUBE_POS_Y as usize * comptime!(split.rows);
+    let first_column = CUBE_POS_X as usize * comptime!(split.columns);
+    let unit = UNIT_POS_X as usize;
+    let row = first_row(&now, direction);
+    let active = count_of(&now, direction);
+    let row_before = first_row(&before, direction);
+    let active_before = count_of(&before, direction);
+
+    let mut shared = Shared::<[Four]>::new_slice(comptime!(split.shared()));
+    let mut partial = Shared::<[Four]>::new_slice(comptime!(split.partial()));
+    let mut sums = Array::<Four>::new(comptime!(split.rows));
+    #[unroll]
+    for r in 0..comptime!(split.rows) {
+        sums[r] = Four::new(0.0);
+    }
+    if place < active_before && place < active {
+        let mut rows = Array::<usize>::new(comptime!(split.rows));
+        #[unroll]
+        for r in 0..comptime!(split.rows) {
+            let own = select(place + r < active_before, place + r, active_before - 1);
+            rows[r] = ((row_before + own) * directions + direction) * fours;
+        }
+        let column = first_column + unit % comptime!(split.columns);
+        let column = select(column < hidden, column, hidden - 1);
+        let start = direction * hidden * hidden + column;
+        share(
+            &*output, &rows, weights, start, hidden, fours, &mut sums, split,
+        );
+    }
+    gather(&sums, &mut shared, &mut partial, split);
+    if unit < comptime!(split.results()) {
+        shared[unit] = total(&partial, unit, split);
+    }
+    sync_cube();
+    // Four hidden units of a sequence.
+    let quads = comptime!(split.columns / 4);
+    let own_place = place + unit / quads;
+    let own_four = first_column / 4 + unit % quads;
+    if unit < comptime!(split.results() / 4) && own_place < active && own_four < fours {
+        let at = (row + own_place) * directions + direction;
+        let goes_on = own_place < active_before;
+        let at_before = select(
+            goes_on,
+            (row_before + own_place) * directions + direction,
+            at,
+        );
+        let zero = Four::new(0.0);
+        let cell_before = select(goes_on, cells[at_before * fours + own_four], zero);
+        let mut own = Array::<Four>::new(4usize);
+        #[unroll]
+        for gate in 0..4 {
+            own[gate] = gates[(at * 4 + gate) * fours + own_four];
+        }
+        let mut cell = zero;
+        let mut result = zero;
+        let mut values = Array::<f32>::new(4usize);
+        #[unroll]
+        for piece in 0..4usize {
+            let recurrent = shared[4 * unit + piece];
             #[unroll]
-            for r in 0..sequences {
-                let own = select(place + r < last, place + r, last);
-                row_after[r] = (after_start + own) * directions + direction;
+            for gate in 0..4 {
+                let earlier = select(goes_on, recurrent.extract(gate), 0.0);
+                values[gate] = own[gate].extract(piece) + earlier;
             }
-            let mut unit = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
-            while unit < hidden {
-                #[unroll]
-                for r in 0..sequences {
-                    sums[r] = 0.0;
-                }
-                if place < after_active {
-                    for k in 0..4 * hidden {
-                        let value = parameters[weights + k * hidden + unit];
-                        #[unroll]
-                        for r in 0..sequences {
-                            sums[r] += gates[row_after[r] * 4 * hidden + k] * value;
-                        }
-                    }
-                }
-                #[unroll]
-                for r in 0..sequences {
-                    if place + r < active {
-                        let row = start + place + r;
-                        let goes_on = place + r < after_active;
-                        let has_begun = place + r < before_active;
-                        let own = direction * hidden + unit;
-                        let at = row * width + own;
-                        let carried = select(goes_on, cells[row_after[r] * hidden + unit], 0.0);
-                        let recurrent = select(goes_on, sums[r], 0.0);
-                        let row_before = select(has_begun, before_start + place + r, row);
-                        let at_before = row_before * width + own;
-                        let cell_before = select(has_begun, cells[at_before], 0.0);
-                        previous[at] = select(has_begun, output[at_before], 0.0);
-                        let at_gate = (row * directions + direction) * 4 * hidden + unit;
-                        let mut values = Array::<f32>::new(4usize);
-                        #[unroll]
-                        for gate in 0..4 {
-                            values[gate] = gates[at_gate + gate * hidden];
-                        }
-                        let grad = output_grad[at] + recurrent;
-                        cells[at] =
-                            cell_backward(&mut values, cells[at], cell_before, grad, carried);
-                        #[unroll]
-                        for gate in 0..4 {
-                            gates[at_gate + gate * hidden] = values[gate];
-                        }
-                    }
-                }
-                unit += units;
+            let own_cell = cell_forward(&mut values, cell_before.extract(piece));
+            cell.insert(piece, own_cell);
+            result.insert(piece, values[3] * tanh(own_cell));
+            #[unroll]
+            for gate in 0..4 {
+                let mut changed = own[gate];
+                changed.insert(piece, values[gate]);
+                own[gate] = changed;
             }
         }
-        if together {
-            sync_storage();
+        #[unroll]
+        for gate in 0..4 {
+            gates[(at * 4 + gate) * fours + own_four] = own[gate];
         }
+        cells[at * fours + own_four] = cell;
+        output[at * fours + own_four] = result;
+    }
+}
+
+/// A step back in time.
+#[cube(launch_unchecked)]
+fn backward_kernel(
+    weights: &[Four],
+    output_grad: &[Four],
+    output: &[Four],
+    gates: &mut [Four],
+    cells: &mut [Four],
+    previous: &mut [Four],
+    hidden: u32,
+    now: StepRows,
+    after: StepRows,
+    before: StepRows,
+    #[comptime] split: SplitProduct,
+) {
+    let fours = hidden as usize / 4;
+    let directions = CUBE_COUNT_Z as usize;
+    let direction = CUBE_POS_Z as usize;
+    let place = CUBE_POS_Y as usize * comptime!(split.rows);
+    let first_column = CUBE_POS_X as usize * comptime!(split.columns);
+    let unit = UNIT_POS_X as usize;
+    let row = first_row(&now, direction);
+    let active = count_of(&now, direction);
+    let row_after = first_row(&after, direction);
+    let active_after = count_of(&after, direction);
+    let row_before = first_row(&before, direction);
+    let active_before = count_of(&before, direction);
+
+    let mut shared = Shared::<[Four]>::new_slice(comptime!(split.shared()));
+    let mut partial = Shared::<[Four]>::new_slice(comptime!(split.partial()));
+    let mut sums = Array::<Four>::new(comptime!(split.rows));
+    #[unroll]
+    for r in 0..comptime!(split.rows) {
+        sums[r] = Four::new(0.0);
+    }
+    if place < active_after && place < active {
+        let mut rows = Array::<usize>::new(comptime!(split.rows));
+        #[unroll]
+        for r in 0..comptime!(split.rows) {
+            let own = select(place + r < active_after, place + r, active_after - 1);
+            rows[r] = ((row_after + own) * directions + direction) * hidden as usize;
+        }
+        let column = first_column + unit % comptime!(split.columns);
+        let column = select(column < fours, column, fours - 1);
+        let start = direction * 4 * hidden as usize * fours + column;
+        share(
+            &*gates,
+            &rows,
+            weights,
+            start,
+            fours,
+            hidden as usize,
+            &mut sums,
+            split,
+        );
+    }
+    gather(&sums, &mut shared, &mut partial, split);
+    // Four hidden units of a sequence.
+    let own_place = place + unit / comptime!(split.columns);
+    let own_four = first_column + unit % comptime!(split.columns);
+    if unit < comptime!(split.results()) && own_place < active && own_four < fours {
+        let at = (row + own_place) * directions + direction;
+        let goes_on = own_place < active_after;
+        let has_begun = own_place < active_before;
+        let at_after = select(
+            goes_on,
+            (row_after + own_place) * directions + direction,
+            at,
+        );
+        let at_before = select(
+            has_begun,
+            (row_before + own_place) * directions + direction,
+            at,
+        );
+        let zero = Four::new(0.0);
+        let carried = select(goes_on, cells[at_after * fours + own_four], zero);
+        let cell_before = select(has_begun, cells[at_before * fours + own_four], zero);
+        let output_before = select(has_begun, output[at_before * fours + own_four], zero);
+        let recurrent = select(goes_on, total(&partial, unit, split), zero);
+        let grad = output_grad[at * fours + own_four] + recurrent;
+        let mut cell = cells[at * fours + own_four];
+        let mut own = Array::<Four>::new(4usize);
+        #[unroll]
+        for gate in 0..4 {
+            own[gate] = gates[(at * 4 + gate) * fours + own_four];
+        }
+        let mut values = Array::<f32>::new(4usize);
+        #[unroll]
+        for piece in 0..4usize {
+            #[unroll]
+            for gate in 0..4 {
+                values[gate] = own[gate].extract(piece);
+            }
+            let handed = cell_backward(
+                &mut values,
+                cell.extract(piece),
+                cell_before.extract(piece),
+                grad.extract(piece),
+                carried.extract(piece),
+            );
+            cell.insert(piece, handed);
+            #[unroll]
+            for gate in 0..4 {
+                let mut changed = own[gate];
+                changed.insert(piece, values[gate]);
+                own[gate] = changed;
+            }
+        }
+        #[unroll]
+        for gate in 0..4 {
+            gates[(at * 4 + gate) * fours + own_four] = own[gate];
+        }
+        // Nobody needs the cell any more: what it hands to the earlier one takes its place.
+        cells[at * fours + own_four] = cell;
+        previous[at * fours + own_four] = output_before;
     }
 }
