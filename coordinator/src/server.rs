@@ -31,6 +31,7 @@ use crate::{
     store::{Layout, Store, StoreError},
 };
 
+pub(crate) mod caller;
 mod gate;
 mod jobs;
 mod leases;
@@ -43,6 +44,7 @@ mod workers;
 
 pub use limits::Limits;
 
+use caller::Authorised;
 use gate::Connection;
 use requests::Bounded;
 
@@ -285,7 +287,7 @@ async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .serve_with_incoming_shutdown(
-            Bounded::new(routes.prepare(), limits.request),
+            Authorised::new(Bounded::new(routes.prepare(), limits.request)),
             incoming,
             async {
                 // Dropped or sent: either way it is the end.

@@ -23,6 +23,7 @@ pub mod contribution;
 pub mod convert;
 pub mod endpoint;
 pub mod failpoint;
+pub mod identity;
 pub mod pieces;
 mod seqlock;
 pub mod shared_memory;

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -85,11 +85,12 @@ struct Gate {
 impl Gate {
     fn admit(&mut self, stream: TcpStream) -> Option<Connection> {
         // Gone already.
-        let peer = stream.peer_addr().ok()?.ip().to_canonical();
+        let peer = stream.peer_addr().ok()?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         match self.guests.seat(peer, &self.limits) {
             Ok(seat) => Some(Connection::new(stream, seat, &self.limits, &self.closed)),
             Err(reason) => {
-                self.complain(peer, &reason);
+                self.complain(peer.ip(), &reason);
                 None
             }
         }
@@ -114,11 +115,12 @@ struct Guests {
 }
 
 impl Guests {
-    fn seat(self: &Arc<Self>, peer: IpAddr, limits: &Limits) -> Result<Seat, String> {
+    fn seat(self: &Arc<Self>, peer: SocketAddr, limits: &Limits) -> Result<Seat, String> {
+        let address = peer.ip();
         let mut by_peer = self.lock();
         let all: usize = by_peer.values().map(|(connections, _)| connections).sum();
         let own = by_peer
-            .get(&peer)
+            .get(&address)
             .map_or(0, |(connections, _)| *connections);
         if own >= limits.connections_per_peer {
             return Err(format!("{own} from one address are the most"));
@@ -127,7 +129,7 @@ impl Guests {
             return Err(format!("{all} are the most"));
         }
         let new = || (0, Arc::new(Allowance::new(limits.bytes_per_peer)));
-        let (connections, allowance) = by_peer.entry(peer).or_insert_with(new);
+        let (connections, allowance) = by_peer.entry(address).or_insert_with(new);
         *connections += 1;
         Ok(Seat {
             guests: Arc::clone(self),
@@ -145,17 +147,17 @@ impl Guests {
 /// A connection's place among the guests.
 struct Seat {
     guests: Arc<Guests>,
-    peer: IpAddr,
+    peer: SocketAddr,
     allowance: Arc<Allowance>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut by_peer = self.guests.lock();
-        if let Some((connections, _)) = by_peer.get_mut(&self.peer) {
+        if let Some((connections, _)) = by_peer.get_mut(&self.peer.ip()) {
             *connections -= 1;
             if *connections == 0 {
-                by_peer.remove(&self.peer);
+                by_peer.remove(&self.peer.ip());
             }
         }
     }
@@ -219,11 +221,21 @@ async fn over(mut closed: watch::Receiver<bool>) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the coordinator ends")
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Arc<Allowance>;
+/// What the gate knows of the peer of a connection; each request of the connection carries it.
+#[derive(Clone, Debug)]
+pub(super) struct Guest {
+    pub peer: SocketAddr,
+    pub allowance: Arc<Allowance>,
+}
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        Arc::clone(&self.seat.allowance)
+impl Connected for Connection {
+    type ConnectInfo = Guest;
+
+    fn connect_info(&self) -> Guest {
+        Guest {
+            peer: self.seat.peer,
+            allowance: Arc::clone(&self.seat.allowance),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use proto::{
 use speech::regular_file;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{messages, refusal::Refusal};
+use super::{caller::Caller, messages, refusal::Refusal};
 use crate::{
     driver::{Command, Handle, JobView, Refused},
     job::Job,
@@ -141,7 +141,9 @@ impl Jobs for JobsService {
     type ReportStream = Pieces;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
+        let caller = Caller::of(&request);
         let id = self.submit_job(request.into_inner()).await?;
+        tracing::info!(%caller, job = id, "submitted");
         Ok(Response::new(v1::SubmitResponse { id }))
     }
 
@@ -151,6 +153,7 @@ impl Jobs for JobsService {
     ) -> Answer<v1::SubmitResponse> {
         /// The longest text of a job, in bytes. Parsing it takes several times as much memory.
         const MAX_JOB_BYTES: usize = 16 << 20;
+        let caller = Caller::of(&request);
         let mut pieces = request.into_inner();
         let mut whole = v1::SubmitRequest::default();
         while let Some(piece) = pieces.message().await? {
@@ -164,6 +167,7 @@ impl Jobs for JobsService {
             whole.program_version = piece.program_version;
         }
         let id = self.submit_job(whole).await?;
+        tracing::info!(%caller, job = id, "submitted");
         Ok(Response::new(v1::SubmitResponse { id }))
     }
 

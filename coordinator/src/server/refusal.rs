@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use proto::{convert::ConvertError, pieces, tensor::AssembleError};
+use proto::{convert::ConvertError, identity::Role, pieces, tensor::AssembleError};
 use thiserror::Error;
 use tonic::{Code, Status};
 
@@ -12,6 +12,14 @@ use crate::{driver::Refused, job::JobError, records::events::JournalError, store
 /// Why a call was not carried out.
 #[derive(Debug, Error)]
 pub enum Refusal {
+    #[error("nothing says who makes this call")]
+    Unauthenticated,
+    #[error("{caller} may not do this: it needs the role `{needed}`, and has `{roles}`")]
+    Role {
+        caller: String,
+        roles: String,
+        needed: Role,
+    },
     #[error(transparent)]
     Driver(#[from] Refused),
     #[error(transparent)]
@@ -79,6 +87,8 @@ pub enum Refusal {
 impl Refusal {
     const fn code(&self) -> Code {
         match self {
+            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Role { .. } => Code::PermissionDenied,
             Self::Driver(refused) => code(refused),
             Self::Message(_)
             | Self::Vector(_)

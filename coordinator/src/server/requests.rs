@@ -21,7 +21,7 @@ use tonic::{
     service::Routes,
 };
 
-use super::refusal::Refusal;
+use super::{gate::Guest, refusal::Refusal};
 
 /// Bytes that one address has under way.
 #[derive(Debug)]
@@ -80,7 +80,8 @@ impl Service<http::Request<Body>> for Bounded {
         let push = path
             .strip_prefix('/')
             .is_some_and(|path| path.strip_prefix(tensors_server::SERVICE_NAME) == Some("/Push"));
-        let allowance = request.extensions().get::<Arc<Allowance>>().cloned();
+        let guest = request.extensions().get::<Guest>();
+        let allowance = guest.map(|guest| Arc::clone(&guest.allowance));
         let patience = (!push).then_some(self.patience);
         let request = request.map(|body| Body::new(Arriving::new(body, allowance, patience)));
         self.routes.call(request).map_ok(dated)
