@@ -18,6 +18,7 @@ use tokio::{
 };
 
 mod actions;
+mod active_job;
 mod background;
 mod checkpoints;
 mod command;
@@ -37,14 +38,15 @@ mod steps;
 mod training;
 mod workers;
 
+pub(crate) use active_job::ActiveJob;
 pub(crate) use command::JobView;
 pub(crate) use command::{
-    ActiveJob, Announced, Command, Expected, Handle, LeaseAnswer, LeasedNode, Parting,
-    PublishedWeights, Reply, Welcome,
+    Announced, Command, Expected, Handle, LeaseAnswer, LeasedNode, Parting, PublishedWeights,
+    Reply, Welcome,
 };
 pub(crate) use error::{Refused, RunError};
 pub(crate) use registry::WorkerPolicy;
-pub(crate) use registry::{Introduction, WorkerView};
+pub(crate) use registry::{Introduction, Members, WorkerView};
 pub(crate) use results::Hypothesis;
 
 use background::WorkDone;
@@ -96,6 +98,8 @@ pub(crate) struct Driver {
     stop: Stop,
     /// The job or its compute class is another: who may compute for it is to be told anew.
     recheck_eligibility: bool,
+    /// The compute class of the job was decided: see [`Input::ClassDecided`].
+    discount_the_gone: bool,
     stall: Stall,
     /// Jobs that were set aside in this life, because nobody of their compute class was here.
     set_aside: SetAside,
@@ -175,7 +179,9 @@ pub(crate) fn spawn(
     let (active_job, active_job_seen) = watch::channel(None);
     let (weights, weights_seen) = watch::channel(None);
     let buffers = BufferPool::default();
+    let registry = WorkerRegistry::default();
     let handle = Handle {
+        members: registry.members(),
         buffers: buffers.clone(),
         commands,
         active_job: active_job_seen,
@@ -194,7 +200,7 @@ pub(crate) fn spawn(
         fenced: None,
         store: Some(store),
         cache_dir,
-        registry: WorkerRegistry::default(),
+        registry,
         waiting: BTreeMap::new(),
         run: None,
         runs: 0,
@@ -204,6 +210,7 @@ pub(crate) fn spawn(
         buffers,
         stop: Stop::No,
         recheck_eligibility: false,
+        discount_the_gone: false,
         stall: Stall::default(),
         set_aside: SetAside::default(),
         farewells: Vec::new(),
@@ -346,7 +353,7 @@ impl Driver {
                 Output::WorkerLost { worker } => {
                     self.answer(worker, LeaseAnswer::Unknown);
                     let name = self.registry.name(worker);
-                    self.registry.remove(worker);
+                    self.forget(worker);
                     tracing::warn!(worker = worker.0, name, "a worker fell silent");
                     self.note(Event::WorkerLost {
                         worker: worker.0,
@@ -399,7 +406,7 @@ impl Driver {
 
     /// Sends a grant to its worker; gives what the lease scheduler must hear when that fails.
     fn deliver(&mut self, worker: WorkerId, key: Key) -> Option<Input> {
-        // The job was pinned to a class by a worker that was granted a lease just before.
+        // The job was pinned to a class by an answer that was accepted just before.
         if let Err(refused) = self.check_class(worker) {
             self.answer(worker, LeaseAnswer::Idle(Some(refused.to_string())));
             self.registry.set_eligible(worker, false);
@@ -418,7 +425,11 @@ impl Driver {
         let (Some(reply), Some(pass)) = (self.waiting.remove(&worker), self.pass()) else {
             return Some(undelivered);
         };
-        let leased = pass.leased(key, active_job);
+        let kind = key.kind;
+        let leased = pass.leased(key, Arc::clone(&active_job));
+        let utterances = leased.micro_batches.iter();
+        let utterances = utterances.flat_map(|(_, utterances)| utterances.iter().copied());
+        active_job.lease(worker, kind, utterances);
         if reply.send(LeaseAnswer::Lease(leased)).is_err() {
             return Some(undelivered);
         }

@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -39,6 +40,7 @@ mod limits;
 mod messages;
 mod refusal;
 mod requests;
+mod session;
 mod tensors;
 mod workers;
 
@@ -47,6 +49,7 @@ pub use limits::Limits;
 use caller::Authorised;
 use gate::Connection;
 use requests::Bounded;
+use session::Sessions;
 
 /// What a coordinator is started with.
 #[derive(Clone, Debug)]
@@ -92,6 +95,8 @@ pub enum StartError {
     Listen { listen: String, source: io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the system has no random numbers for the secrets of workers' sessions: {0}")]
+    Random(#[from] getrandom::Error),
     #[error("the gRPC reflection service cannot be made: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -101,9 +106,11 @@ impl Classify for StartError {
         match self {
             Self::Store(error) => error.class(),
             // A port may be in use because whoever had it has not ended yet.
-            Self::Listen { .. } | Self::Resolve { .. } | Self::InUse(_) | Self::Reflection(_) => {
-                Class::Infrastructure
-            }
+            Self::Listen { .. }
+            | Self::Resolve { .. }
+            | Self::InUse(_)
+            | Self::Random(_)
+            | Self::Reflection(_) => Class::Infrastructure,
             Self::Plaintext(_) | Self::Address(_) => Class::Data,
         }
     }
@@ -181,10 +188,13 @@ impl Coordinator {
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .build_v1()?;
         let (handle, driver) = driver::spawn(store, cache_dir, terms);
+        let sessions = Sessions::new(generation, handle.members().clone())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let closed = watch::Sender::new(false);
         let incoming = gate::connections(listener, limits, closed.subscribe());
-        let routes = routes(&handle, limits).await.add_service(reflection);
+        let routes = routes(&handle, limits, sessions)
+            .await
+            .add_service(reflection);
         let server = tokio::spawn(serve(incoming, routes, limits, stopped));
         tracing::info!(%addr, generation, "listening");
         Ok(Running {
@@ -239,11 +249,14 @@ async fn resolve(listen: &str) -> Result<SocketAddr, StartError> {
 }
 
 /// What can be asked.
-async fn routes(handle: &Handle, limits: Limits) -> Routes {
-    let workers = WorkersServer::new(workers::WorkersService(handle.clone()))
+async fn routes(handle: &Handle, limits: Limits, sessions: Sessions) -> Routes {
+    let sessions = Arc::new(sessions);
+    let workers = workers::WorkersService::new(handle.clone(), Arc::clone(&sessions));
+    let workers = WorkersServer::new(workers)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let tensors = TensorsServer::new(tensors::TensorsService::new(handle.clone(), limits))
+    let tensors = tensors::TensorsService::new(handle.clone(), limits, sessions);
+    let tensors = TensorsServer::new(tensors)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let jobs = JobsServer::new(jobs::JobsService(handle.clone()))

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     contribution::{Contribution, Digest, Hasher, Key, PassKind, Quarantined, Unusable},
+    session::WorkerSession,
     shared_memory::{SharedMemoryHandle, Token},
     tree::Node,
     v1,
@@ -207,7 +208,12 @@ impl From<v1::Unusable> for Unusable {
 
 impl v1::ContributionHeader {
     /// The header of `contribution`; its vector follows in chunks.
-    pub fn new(worker: u64, key: Key, contribution: &Contribution, spent: v1::Spent) -> Self {
+    pub fn new(
+        worker: &WorkerSession,
+        key: Key,
+        contribution: &Contribution,
+        spent: v1::Spent,
+    ) -> Self {
         let elements = contribution.sum.as_ref().map_or(0, Vec::len);
         let header = Self::unsealed(worker, key, contribution, elements, spent);
         header.sealed(contribution.digest())
@@ -216,14 +222,15 @@ impl v1::ContributionHeader {
     /// The header of the numbers of `contribution` and of a vector of `elements` that is kept elsewhere;
     /// without a digest.
     pub fn unsealed(
-        worker: u64,
+        worker: &WorkerSession,
         key: Key,
         contribution: &Contribution,
         elements: usize,
         spent: v1::Spent,
     ) -> Self {
         Self {
-            worker,
+            worker: worker.worker,
+            session: worker.secret.clone(),
             key: Some(key.into()),
             weight: contribution.weight,
             loss: contribution.loss,
@@ -379,7 +386,9 @@ mod tests {
             }],
             ..Contribution::default()
         };
-        let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());
+        let worker = WorkerSession::default();
+        let header =
+            v1::ContributionHeader::new(&worker, key(), &contribution, v1::Spent::default());
         assert_eq!(header.clone().into_contribution(None), Ok(contribution));
         for weight in [f64::NAN, f64::INFINITY, -1.0] {
             let header = v1::ContributionHeader {

@@ -26,6 +26,7 @@ pub mod failpoint;
 pub mod identity;
 pub mod pieces;
 mod seqlock;
+pub mod session;
 pub mod shared_memory;
 pub mod tensor;
 pub mod tree;

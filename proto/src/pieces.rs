@@ -116,11 +116,13 @@ pub fn reports(report: v1::EvaluationReport) -> Vec<v1::EvaluationReport> {
         worker,
         key,
         results,
+        session,
     } = report;
     let of = |results| v1::EvaluationReport {
         worker,
         key: key.clone(),
         results,
+        session: session.clone(),
     };
     let mut messages = Vec::new();
     let (mut part, mut bytes) = (Vec::new(), 0);
@@ -222,6 +224,7 @@ mod tests {
                 worker: 7,
                 key: key.clone(),
                 results: (0..count).map(result).collect(),
+                session: Bytes::from_static(b"secret"),
             };
             let parts = reports(report.clone());
             assert!(
@@ -232,7 +235,8 @@ mod tests {
             assert!(
                 parts
                     .iter()
-                    .all(|part| (part.worker, &part.key) == (7, &key))
+                    .all(|part| (part.worker, &part.key, &part.session)
+                        == (7, &key, &report.session))
             );
             let joined: Vec<_> = parts.into_iter().flat_map(|part| part.results).collect();
             assert_eq!(joined, report.results);

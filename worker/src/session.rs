@@ -15,7 +15,10 @@ mod parts;
 
 use std::{sync::Arc, time::Duration};
 
-use proto::v1::{self, Parting};
+use proto::{
+    session::WorkerSession,
+    v1::{self, Parting},
+};
 use speech::escape::escape_within;
 use tokio::sync::watch;
 
@@ -103,7 +106,7 @@ impl Session {
             Some(Err(error)) => Err(error),
             None => Ok(Farewell::Stopped),
         };
-        let member = *admitted.borrow();
+        let member = admitted.borrow().clone();
         if let Some(member) = member {
             session.leave(member).await;
         }
@@ -133,7 +136,7 @@ impl Session {
         let mut pauses = delays();
         loop {
             let member = self.join().await?;
-            admitted.send_replace(Some(member));
+            admitted.send_replace(Some(member.clone()));
             match member::serve(self, member).await? {
                 Ended::Goodbye(reason, Parting::Returns) => {
                     tracing::info!("the coordinator stops ({reason}): waiting for it to come back");
@@ -179,7 +182,10 @@ impl Session {
         match response.into_inner().outcome {
             Some(v1::join_response::Outcome::Welcome(welcome)) => {
                 let member = Member::from(welcome);
-                tracing::info!(worker = member.worker, generation = member.generation, %url, "joined");
+                let WorkerSession {
+                    worker, generation, ..
+                } = member.session;
+                tracing::info!(worker, generation, %url, "joined");
                 Ok(member)
             }
             Some(v1::join_response::Outcome::Refusal(refusal)) => Err(SessionError::Refused {
@@ -197,8 +203,9 @@ impl Session {
     async fn leave(&self, member: Member) {
         let mut control = self.contact.control.clone();
         let request = v1::LeaveRequest {
-            worker: member.worker,
-            generation: member.generation,
+            worker: member.session.worker,
+            generation: member.session.generation,
+            session: member.session.secret,
         };
         if let Err(error) = answer("Leave", GOODBYE, control.leave(request)).await {
             tracing::debug!(%error, "left without the coordinator hearing of it");

@@ -12,6 +12,7 @@ use proto::{
     buffer_pool::BufferPool,
     contribution::Key,
     failpoint::{self, Failpoint},
+    session::WorkerSession,
     shared_memory::SharedMemory,
     tensor::{self, AssembleError, Assembler},
     v1::{
@@ -77,6 +78,17 @@ impl CallError {
         Self::Lost(cause.to_string())
     }
 
+    /// Whether the coordinator knows no such session: the worker has to join again.
+    pub(crate) const fn is_without_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: Code::Unauthenticated,
+                ..
+            }
+        )
+    }
+
     /// Whether the connection was lost, so that the call may be made again.
     pub const fn is_lost(&self) -> bool {
         matches!(self, Self::Lost(_))
@@ -110,6 +122,8 @@ pub(crate) async fn answer<T>(
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
     client: TensorsClient<Channel>,
+    /// Whose calls they are.
+    session: WorkerSession,
     shared_memory: Arc<SharedMemoryTransport>,
     pool: BufferPool,
 }
@@ -121,8 +135,18 @@ impl Transfer {
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
         Self {
             client,
+            session: WorkerSession::default(),
             shared_memory: Arc::new(SharedMemoryTransport::new()),
             pool: BufferPool::default(),
+        }
+    }
+
+    /// The same connection, for the calls of a worker that was admitted.
+    #[must_use]
+    pub(crate) fn of(&self, session: WorkerSession) -> Self {
+        Self {
+            session,
+            ..self.clone()
         }
     }
 
@@ -236,6 +260,8 @@ impl Transfer {
                 version: key.step,
                 boot_id,
                 averaged,
+                worker: self.session.worker,
+                session: self.session.secret.clone(),
             };
             let mut client = self.client.clone();
             let mut chunks = answer(PULL, SILENCE, client.pull(request))
@@ -324,6 +350,8 @@ impl Transfer {
                 .iter()
                 .map(|wanted| Bytes::copy_from_slice(&wanted.digest))
                 .collect(),
+            worker: self.session.worker,
+            session: self.session.secret.clone(),
         };
         let mut client = self.client.clone();
         let mut chunks = answer(CALL, SILENCE, client.fetch_audio(request))

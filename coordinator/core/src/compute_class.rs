@@ -1,6 +1,6 @@
 //! Which workers may compute for a job: those of one compute class (backend, adapter and driver or CPU feature level, and
-//! program version), because workers of one class give equal bits. A job is pinned to the class of the first worker that
-//! is granted a lease of its.
+//! program version), because workers of one class give equal bits. A job is pinned to the class of the worker whose
+//! contribution is the first that is accepted: one that asks for work and does none decides nothing.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ComputeClassPolicy {
-    /// Workers of the first worker's compute class, so that the bits are the same on any number of them.
+    /// Workers of the compute class of the first one that contributes, so that the bits are the same on any number of
+    /// them.
     #[default]
     Pinned,
     /// Any worker: mixed hardware, without bit-identity.
@@ -21,13 +22,13 @@ pub enum ComputeClassPolicy {
 pub struct Pin<'a> {
     /// The job's policy.
     pub policy: ComputeClassPolicy,
-    /// The class of the workers so far; `None` before the first lease.
+    /// The class of the workers so far; `None` before the first contribution.
     pub pinned: Option<&'a str>,
-    /// The job was resumed with leave to go on with another class: the next worker that is granted a lease decides.
+    /// The job was resumed with leave to go on with another class: the next worker that contributes decides.
     pub may_change: bool,
 }
 
-/// What follows for the run's class when a worker is granted a lease.
+/// What follows for the run's class when a worker's contribution is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pinning {
     /// The class stays what it is.
@@ -50,8 +51,13 @@ impl<'a> Pin<'a> {
         }
     }
 
-    /// What follows when a worker of `class`, which may compute, is granted a lease.
-    pub fn granted_to(&self, class: &str) -> Pinning {
+    /// Whether the next contribution that is accepted decides the class.
+    pub fn is_open(&self) -> bool {
+        self.pinned.is_none() || self.may_change
+    }
+
+    /// What follows when a contribution of a worker of `class`, which may compute, is accepted.
+    pub fn accepted_from(&self, class: &str) -> Pinning {
         match self.pinned {
             None => Pinning::Pinned {
                 breaks_promise: false,
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_pinned_to_the_class_of_its_first_worker() {
+    fn a_job_is_pinned_to_the_class_of_the_first_worker_that_contributes() {
         use ComputeClassPolicy::{Any, Pinned};
         let first = Pinning::Pinned {
             breaks_promise: false,
@@ -79,7 +85,7 @@ mod tests {
             breaks_promise: true,
         };
         for (policy, pinned, may_change, required, same, other) in [
-            // (policy, class so far, may it change) leads to (class required, lease to the same class, to another one)
+            // (policy, class so far, may it change) leads to (class required, contribution of the same class, of another one)
             (Pinned, None, false, None, first, first),
             (Pinned, None, true, None, first, first),
             (
@@ -115,8 +121,9 @@ mod tests {
                 may_change,
             };
             assert_eq!(pin.required(), required, "{pin:?}");
-            assert_eq!(pin.granted_to("avx2"), same, "{pin:?}");
-            assert_eq!(pin.granted_to("wgpu"), other, "{pin:?}");
+            assert_eq!(pin.is_open(), pinned.is_none() || may_change, "{pin:?}");
+            assert_eq!(pin.accepted_from("avx2"), same, "{pin:?}");
+            assert_eq!(pin.accepted_from("wgpu"), other, "{pin:?}");
         }
     }
 }

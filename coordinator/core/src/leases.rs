@@ -123,6 +123,7 @@ impl LeaseScheduler {
             Input::Left { worker } => self.dismiss(worker),
             Input::Heartbeat { worker } => self.renew(worker),
             Input::Eligibility { worker, eligible } => self.set_eligible(worker, eligible),
+            Input::ClassDecided => self.discount_the_gone(),
             Input::LeaseWanted {
                 worker,
                 until,
@@ -270,7 +271,7 @@ impl LeaseScheduler {
         }
     }
 
-    /// Its leases are free when it does not fit any more.
+    /// Its leases are free when it does not fit any more, and answers to them do not count.
     fn set_eligible(&mut self, worker: WorkerId, eligible: bool) {
         let Some(state) = self.workers.get_mut(&worker) else {
             return;
@@ -283,6 +284,14 @@ impl LeaseScheduler {
         state.idle = self.now;
         if let Some(pass) = &mut self.pass {
             pass.free_leases_of(worker, &[]);
+            pass.void(|one| one == worker);
+        }
+    }
+
+    fn discount_the_gone(&mut self) {
+        let workers = &self.workers;
+        if let Some(pass) = &mut self.pass {
+            pass.void(|worker| !workers.contains_key(&worker));
         }
     }
 

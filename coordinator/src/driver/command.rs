@@ -13,13 +13,13 @@ use speech::error_class::Class;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    active_job::ActiveJob,
     error::Refused,
-    registry::{Introduction, WorkerView},
+    registry::{Introduction, Members, WorkerView},
     results::Hypothesis,
 };
 use crate::{
     broadcast::{Encoded, WeightPublisher},
-    corpus::{Prepared, Recording},
     job::Job,
     leases::ContributionOutcome,
     norm_bound::NormBound,
@@ -215,48 +215,6 @@ pub(crate) struct Expected {
     pub lane: Option<Arc<SharedMemory>>,
 }
 
-/// What everybody may know of the running job.
-#[derive(Debug)]
-pub(crate) struct ActiveJob {
-    pub job: String,
-    pub recipe_json: String,
-    pub wire: Wire,
-    pub prepared: Arc<Prepared>,
-    /// The only files that are ever served, by their digests.
-    audio: Vec<Arc<Recording>>,
-}
-
-impl ActiveJob {
-    pub(crate) fn new(job: String, wire: Wire, prepared: Arc<Prepared>) -> Self {
-        let items = prepared.train.iter().chain(&prepared.valid);
-        let mut audio: Vec<Arc<Recording>> = Vec::new();
-        for item in items {
-            // Segments of one recording follow each other, as a rule.
-            let last = audio.last();
-            if last.is_none_or(|last| !Arc::ptr_eq(last, &item.recording)) {
-                audio.push(Arc::clone(&item.recording));
-            }
-        }
-        // Copies of a file have the same bytes: the one that is named first serves for all.
-        audio.sort_by_key(|one| one.digest);
-        audio.dedup_by(|a, b| a.digest == b.digest);
-        audio.shrink_to_fit();
-        Self {
-            job,
-            recipe_json: prepared.recipe.to_json(),
-            wire,
-            prepared,
-            audio,
-        }
-    }
-
-    /// The file of this digest, if it is one of the job's.
-    pub(crate) fn audio(&self, digest: &Digest) -> Option<&Arc<Recording>> {
-        let place = self.audio.binary_search_by(|one| one.digest.cmp(digest));
-        Some(&self.audio[place.ok()?])
-    }
-}
-
 /// The newest weights, encoded once for all who pull them.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishedWeights {
@@ -328,6 +286,7 @@ pub(crate) struct Handle {
     pub(super) active_job: watch::Receiver<Option<Arc<ActiveJob>>>,
     pub(super) weights: watch::Receiver<Option<PublishedWeights>>,
     pub(super) buffers: BufferPool,
+    pub(super) members: Members,
 }
 
 impl Handle {
@@ -354,6 +313,11 @@ impl Handle {
     /// The running job.
     pub(crate) fn active_job(&self) -> Option<Arc<ActiveJob>> {
         self.active_job.borrow().clone()
+    }
+
+    /// The workers that are here.
+    pub(crate) fn members(&self) -> &Members {
+        &self.members
     }
 
     /// Memory for vectors that come in.

@@ -12,11 +12,7 @@ use proto::{
 };
 
 use crate::{
-    driver::{
-        command::{ActiveJob, LeasedNode},
-        error::Refused,
-        results::Hypothesis,
-    },
+    driver::{active_job::ActiveJob, command::LeasedNode, error::Refused, results::Hypothesis},
     leases::PassId,
     norm_bound::NormBound,
     records::times::Times,

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -66,9 +66,27 @@ pub struct WorkerView {
     pub seconds_since_heard: f64,
 }
 
+/// The numbers of the workers that are here, for services that do not wait for the driver.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Members(Arc<Mutex<BTreeSet<WorkerId>>>);
+
+impl Members {
+    /// Whether a worker was admitted and neither left nor fell silent nor was sent away.
+    pub(crate) fn contains(&self, worker: WorkerId) -> bool {
+        self.lock().contains(&worker)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<WorkerId>> {
+        // Nothing panics while it is held, and the set is whole in any case.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The workers that were admitted and neither left nor fell silent.
 #[derive(Debug, Default)]
 pub(super) struct WorkerRegistry {
+    /// The keys of `members`.
+    present: Members,
     members: BTreeMap<WorkerId, Introduction>,
     /// Members that were told goodbye, and not yet whether they heard it.
     dismissed: BTreeSet<WorkerId>,
@@ -102,7 +120,13 @@ impl WorkerRegistry {
         }
         self.last += 1;
         self.members.insert(WorkerId(self.last), introduction);
+        self.present.lock().insert(WorkerId(self.last));
         Ok(WorkerId(self.last))
+    }
+
+    /// The numbers of the members, at any time.
+    pub(super) fn members(&self) -> Members {
+        self.present.clone()
     }
 
     pub(super) fn get(&self, worker: WorkerId) -> Option<&Introduction> {
@@ -113,6 +137,7 @@ impl WorkerRegistry {
         self.dismissed.remove(&worker);
         self.ineligible.remove(&worker);
         self.lanes.remove(&worker);
+        self.present.lock().remove(&worker);
         self.members.remove(&worker)
     }
 

@@ -22,6 +22,9 @@ const MAX_NAMED_WORKERS: usize = 3;
 impl Driver {
     /// Tells the lease scheduler who may compute for the running job. Those who may not are told why.
     pub(super) fn recheck_eligibility(&mut self) {
+        if std::mem::take(&mut self.discount_the_gone) {
+            self.tell(Input::ClassDecided);
+        }
         let members = self.registry.iter();
         let members: Vec<(WorkerId, Option<String>)> = members
             .map(|(worker, member)| {

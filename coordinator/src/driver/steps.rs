@@ -14,15 +14,16 @@ use speech::escape::escape_within;
 
 use super::{
     ADD_INLINE_ELEMENTS, ActiveRun, Driver, HandedIn, LastCauses, MAX_REASON_CHARS, StartedRun,
+    active_job::ActiveJob,
     background::{self, PreparedRun, RunPreparation, UpdateDone, WorkDone},
-    command::{ActiveJob, PublishedWeights},
+    command::PublishedWeights,
     drawing::Drawing,
     error::RunError,
     pass::{PassData, Reduced},
 };
 use crate::{
     broadcast::WeightPublisher,
-    leases::{Input, PassId},
+    leases::{Input, PassId, WorkerId},
     plan,
     records::{
         events::{Event, Set, StepMetrics},
@@ -267,6 +268,7 @@ impl Driver {
 
     /// Takes up what the lease scheduler has accepted.
     pub(super) fn accept(&mut self, worker: u64, key: &Key, arrived: HandedIn) {
+        self.pin(WorkerId(worker));
         match arrived {
             HandedIn::Contribution(contribution, times) => {
                 self.accept_contribution(worker, key, *contribution, &times);

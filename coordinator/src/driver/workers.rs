@@ -12,6 +12,7 @@ use super::{
     Driver, HandedIn, Introduction, Refused, RunError, Stop,
     command::{Announced, Command, Expected, LeaseAnswer, Parting, Reply, Welcome},
     results::{self, Hypothesis},
+    training::Training,
 };
 use crate::{
     compute_class::Pinning,
@@ -165,23 +166,30 @@ impl Driver {
         introduction.map_or(Ok(()), |introduction| self.check_introduction(introduction))
     }
 
-    /// Counts a worker among those of the run; the first one gives it its compute class.
+    /// Counts a worker among those of the run.
     pub(super) fn count_in(&mut self, worker: WorkerId) {
-        let Some(introduction) = self.registry.get(worker).cloned() else {
+        let name = self.registry.name(worker);
+        if let Some(training) = self.training_mut() {
+            training.run_state.workers.insert(name);
+        }
+    }
+
+    /// The compute class of the first worker whose answer is accepted is the run's.
+    pub(super) fn pin(&mut self, worker: WorkerId) {
+        let Some(introduction) = self.registry.get(worker) else {
             return;
         };
+        let compute_class = introduction.compute_class.clone();
         let Some(training) = self.training_mut() else {
             return;
         };
-        let compute_class = introduction.compute_class;
-        let pinning = training.class_pin().granted_to(&compute_class);
+        let pinning = training.class_pin().accepted_from(&compute_class);
         let (step, run_state) = (training.counts.step, &mut training.run_state);
-        run_state.workers.insert(introduction.name);
         run_state.lineage.may_change_class = false;
         let breaks_promise = match pinning {
             Pinning::Unchanged => return,
             Pinning::Confirmed => {
-                self.recheck_eligibility = true;
+                self.class_decided();
                 return;
             }
             Pinning::Pinned { breaks_promise } => breaks_promise,
@@ -192,8 +200,21 @@ impl Driver {
             let changed = lineage.change_class(step, before, compute_class.clone());
             self.note(changed.into());
         }
-        self.recheck_eligibility = true;
+        self.class_decided();
         self.note(Event::Pinned { compute_class });
+    }
+
+    /// Workers of another class are told before the next answer is taken.
+    fn class_decided(&mut self) {
+        self.recheck_eligibility = true;
+        self.discount_the_gone = true;
+    }
+
+    /// Whether an answer of `worker` may count: the one that decides the compute class has to come from a worker whose
+    /// class is known.
+    fn may_decide(&self, worker: WorkerId) -> bool {
+        let pin = self.training().map(Training::class_pin);
+        !pin.is_some_and(|pin| pin.is_open()) || self.registry.get(worker).is_some()
     }
 
     fn lease(
@@ -230,7 +251,7 @@ impl Driver {
             && self.terms.one_job
         {
             self.tell(Input::Left { worker });
-            self.registry.remove(worker);
+            self.forget(worker);
             give(
                 reply,
                 LeaseAnswer::Goodbye(refused.to_string(), Parting::Refused),
@@ -263,6 +284,7 @@ impl Driver {
     /// Sends a worker away whose bits were found wrong.
     pub(super) fn quarantine(&mut self, worker: WorkerId, key: &Key) {
         let name = self.registry.quarantine(worker);
+        self.forget(worker);
         tracing::error!(
             worker = worker.0,
             name,
@@ -284,11 +306,19 @@ impl Driver {
         });
     }
 
+    /// A worker is gone. Gives what it said of itself, if it was here.
+    pub(super) fn forget(&mut self, worker: WorkerId) -> Option<Introduction> {
+        if let Some(active_job) = &*self.active_job.borrow() {
+            active_job.forget(worker);
+        }
+        self.registry.remove(worker)
+    }
+
     fn leave(&mut self, worker: WorkerId, generation: u64) {
         if generation != self.generation() {
             return;
         }
-        let Some(introduction) = self.registry.remove(worker) else {
+        let Some(introduction) = self.forget(worker) else {
             return;
         };
         tracing::info!(worker = worker.0, name = introduction.name, "a worker left");
@@ -315,6 +345,7 @@ impl Driver {
     fn awaits(&self, worker: WorkerId, key: &Key) -> bool {
         key.kind == PassKind::Gradient
             && self.is_current(key)
+            && self.may_decide(worker)
             && self.scheduler.expects(worker, key)
     }
 
@@ -393,6 +424,9 @@ impl Driver {
         digest: Digest,
         arrived: HandedIn,
     ) -> ContributionOutcome {
+        if !self.may_decide(worker) {
+            return ContributionOutcome::Stale;
+        }
         let contributed = Input::Contributed {
             worker,
             key,

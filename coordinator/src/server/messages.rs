@@ -1,6 +1,7 @@
 //! From the domain's answers to messages, and what of messages is for people. The way back is otherwise
 //! [`proto::convert`].
 
+use bytes::Bytes;
 use proto::{pieces, v1};
 
 use speech::error_class::Class;
@@ -12,14 +13,19 @@ use crate::{
     store::JobState,
 };
 
-/// A refusal of a join is an answer like another: the call is not worth a retry.
-pub(super) fn join(joined: Result<Welcome, Refused>) -> Result<v1::JoinResponse, Refused> {
+/// A refusal of a join is an answer like another: the call is not worth a retry. `session` gives the secret of a
+/// worker's admission.
+pub(super) fn join(
+    joined: Result<Welcome, Refused>,
+    session: impl FnOnce(u64) -> Bytes,
+) -> Result<v1::JoinResponse, Refused> {
     use v1::join_response::Outcome;
     let outcome = match joined {
         Ok(welcome) => Outcome::Welcome(v1::Welcome {
             worker: welcome.worker,
             generation: welcome.generation,
             heartbeat_ms: u32::try_from(welcome.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            session: session(welcome.worker),
         }),
         Err(stopping @ Refused::Stopping) => return Err(stopping),
         Err(refused) => Outcome::Refusal(v1::Refusal {

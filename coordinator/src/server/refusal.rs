@@ -41,6 +41,10 @@ pub enum Refusal {
     LongJob { most: usize },
     #[error("the parts are not of one report: {0}")]
     Parts(&'static str),
+    #[error(
+        "the call does not carry the session of worker {worker} of this coordinator; a worker has to join again"
+    )]
+    NoSession { worker: u64 },
     #[error("node {0} is not leased to this worker any more")]
     NotLeased(String),
     #[error("a push begins with its header")]
@@ -67,7 +71,9 @@ pub enum Refusal {
     WeightsGone { wanted: u64, newest: u64 },
     #[error("no job has weights now")]
     NoWeights,
-    #[error("the job has no audio file of digest {0}")]
+    #[error(
+        "the job has no audio file of digest {0} that belongs to an utterance leased to this worker"
+    )]
     NoAudio(String),
     #[error("{count} files were asked for at once, and {most} is the most")]
     TooManyFiles { count: usize, most: usize },
@@ -110,6 +116,7 @@ impl Refusal {
                 Code::FailedPrecondition
             }
             Self::NoAudio(_) => Code::NotFound,
+            Self::NoSession { .. } => Code::Unauthenticated,
             Self::Lane(_) | Self::Audio { .. } | Self::AudioChanged { .. } | Self::Journal(_) => {
                 Code::Internal
             }

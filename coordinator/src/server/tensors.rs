@@ -14,11 +14,17 @@ use proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{limits::Limits, messages, refusal::Refusal};
+use super::{
+    limits::Limits,
+    messages,
+    refusal::Refusal,
+    session::{self, Claim, Sessions},
+};
 use crate::{
     broadcast::Encoded,
     corpus::Recording,
     driver::{Command, Handle, Refused},
+    leases::WorkerId,
 };
 use receiving::Receiver;
 use sending::Chunks;
@@ -30,16 +36,18 @@ pub(super) struct TensorsService {
     handle: Handle,
     receiver: Receiver,
     limits: Limits,
+    sessions: Arc<Sessions>,
     /// Who says the same is on this host.
     boot_id: Option<String>,
 }
 
 impl TensorsService {
-    pub(super) fn new(handle: Handle, limits: Limits) -> Self {
+    pub(super) fn new(handle: Handle, limits: Limits, sessions: Arc<Sessions>) -> Self {
         Self {
-            receiver: Receiver::new(handle.clone(), limits.stall),
+            receiver: Receiver::new(handle.clone(), limits.stall, Arc::clone(&sessions)),
             handle,
             limits,
+            sessions,
             boot_id: shared_memory::boot_id(),
         }
     }
@@ -65,8 +73,12 @@ impl TensorsService {
         Ok(Arc::clone(encoded))
     }
 
-    /// The files of `wanted`: only digests that the running job knows name any.
-    fn files(&self, wanted: &v1::FetchAudioRequest) -> Result<Vec<Arc<Recording>>, Refusal> {
+    /// The files of `wanted`: only digests of recordings that `worker` was leased name any.
+    fn files(
+        &self,
+        worker: WorkerId,
+        wanted: &v1::FetchAudioRequest,
+    ) -> Result<Vec<Arc<Recording>>, Refusal> {
         let active_job = self
             .handle
             .active_job()
@@ -80,7 +92,7 @@ impl TensorsService {
         }
         let find = |digest: &bytes::Bytes| {
             let known = Digest::try_from(digest.as_ref()).ok();
-            let file = known.and_then(|digest| active_job.audio(&digest));
+            let file = known.and_then(|digest| active_job.audio(worker, &digest));
             file.cloned().ok_or_else(|| Refusal::NoAudio(hex(digest)))
         };
         // Small requests are not to fill the network: nobody needs a file twice.
@@ -106,8 +118,13 @@ impl Tensors for TensorsService {
         &self,
         request: Request<Streaming<v1::PushRequest>>,
     ) -> Result<Response<v1::Receipt>, Status> {
+        let identity = session::identity(&request);
         // A task of its own: a call is dropped with its stream, and what broke off is to be counted.
-        let received = tokio::spawn(self.receiver.clone().receive(request.into_inner()));
+        let received = self
+            .receiver
+            .clone()
+            .receive(request.into_inner(), identity);
+        let received = tokio::spawn(received);
         let received = received.await;
         let outcome = received.unwrap_or_else(|broken| Err(Refusal::Broken(broken.to_string())))?;
         Ok(Response::new(messages::receipt(outcome)))
@@ -117,7 +134,10 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
+        let identity = session::identity(&request);
         let wanted = request.get_ref();
+        self.sessions
+            .check_member(Claim::new(wanted.worker, &wanted.session, &identity))?;
         let encoded = self.weights(wanted)?;
         if self.is_here(&wanted.boot_id)
             && let Some((lane, number)) = encoded.in_shared_memory()
@@ -146,12 +166,16 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::OpenLaneRequest>,
     ) -> Result<Response<v1::OpenLaneResponse>, Status> {
+        let identity = session::identity(&request);
         let v1::OpenLaneRequest {
             worker,
             generation,
             job,
             boot_id,
+            session: secret,
         } = request.into_inner();
+        self.sessions
+            .check_member(Claim::new(worker, &secret, &identity))?;
         let mut lane = None;
         if self.is_here(&boot_id) {
             let opened = self.handle.ask(|reply| Command::OpenLane {
@@ -171,7 +195,11 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::FetchAudioRequest>,
     ) -> Result<Response<Self::FetchAudioStream>, Status> {
-        let files = self.files(request.get_ref())?;
+        let identity = session::identity(&request);
+        let wanted = request.get_ref();
+        let claim = Claim::new(wanted.worker, &wanted.session, &identity);
+        let worker = self.sessions.check_member(claim)?;
+        let files = self.files(WorkerId(worker), wanted)?;
         Ok(Response::new(sending::audio(files, self.limits.stall)))
     }
 }

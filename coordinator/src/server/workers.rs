@@ -11,10 +11,17 @@ use proto::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{messages, refusal::Refusal};
+use super::{
+    messages,
+    refusal::Refusal,
+    session::{self, Claim, Sessions},
+};
 use crate::driver::{ActiveJob, Command, Handle, Hypothesis, Introduction, Refused};
 
-pub(super) struct WorkersService(pub Handle);
+pub(super) struct WorkersService {
+    handle: Handle,
+    sessions: Arc<Sessions>,
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 type Parts<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -25,16 +32,20 @@ fn key(key: Option<v1::Key>) -> Result<Key, Refusal> {
 }
 
 impl WorkersService {
+    pub(super) fn new(handle: Handle, sessions: Arc<Sessions>) -> Self {
+        Self { handle, sessions }
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(crate::driver::Reply<T>) -> Command,
     ) -> Result<T, Refusal> {
-        Ok(self.0.ask(command).await?)
+        Ok(self.handle.ask(command).await?)
     }
 
     fn active_job(&self, job: &str) -> Result<Arc<ActiveJob>, Refusal> {
         let active_job = self
-            .0
+            .handle
             .active_job()
             .filter(|active_job| active_job.job == job);
         active_job.ok_or_else(|| Refused::NotRunning(job.to_owned()).into())
@@ -62,6 +73,7 @@ impl WorkersService {
 #[tonic::async_trait]
 impl Workers for WorkersService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::JoinResponse> {
+        let identity = session::identity(&request);
         let v1::JoinRequest {
             name,
             program_version,
@@ -80,16 +92,23 @@ impl Workers for WorkersService {
                 reply,
             })
             .await?;
-        Ok(Response::new(
-            messages::join(joined).map_err(Refusal::from)?,
-        ))
+        let session = |worker| self.sessions.issue(worker, &identity);
+        let joined = messages::join(joined, session).map_err(Refusal::from)?;
+        Ok(Response::new(joined))
     }
 
     async fn describe_job(
         &self,
         request: Request<v1::DescribeJobRequest>,
     ) -> Answer<v1::JobDescription> {
-        let job = request.into_inner().job;
+        let identity = session::identity(&request);
+        let v1::DescribeJobRequest {
+            job,
+            worker,
+            session: secret,
+        } = request.into_inner();
+        self.sessions
+            .check_member(Claim::new(worker, &secret, &identity))?;
         let active_job = self.active_job(&job)?;
         Ok(Response::new(v1::JobDescription {
             job,
@@ -104,7 +123,15 @@ impl Workers for WorkersService {
     type RecipeStream = Parts<v1::Piece>;
 
     async fn recipe(&self, request: Request<v1::DescribeJobRequest>) -> Answer<Self::RecipeStream> {
-        let active_job = self.active_job(&request.get_ref().job)?;
+        let identity = session::identity(&request);
+        let v1::DescribeJobRequest {
+            job,
+            worker,
+            session: secret,
+        } = request.into_inner();
+        self.sessions
+            .check_member(Claim::new(worker, &secret, &identity))?;
+        let active_job = self.active_job(&job)?;
         let pieces = pieces::cut(active_job.recipe_json.clone().into());
         Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
     }
@@ -115,7 +142,14 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::LeaseInPartsRequest>,
     ) -> Answer<Self::LeaseInPartsStream> {
-        let v1::LeaseInPartsRequest { worker, key: named } = request.into_inner();
+        let identity = session::identity(&request);
+        let v1::LeaseInPartsRequest {
+            worker,
+            key: named,
+            session: secret,
+        } = request.into_inner();
+        self.sessions
+            .check_member(Claim::new(worker, &secret, &identity))?;
         let key = key(named)?;
         let node = key.node.to_string();
         let leased = self
@@ -126,12 +160,18 @@ impl Workers for WorkersService {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Answer<v1::LeaseResponse> {
+        let identity = session::identity(&request);
         let v1::LeaseRequest {
             worker,
             generation,
             patience_ms,
             holds,
+            session: secret,
         } = request.into_inner();
+        if self.sessions.is_of_this_life(generation) {
+            self.sessions
+                .check(Claim::new(worker, &secret, &identity))?;
+        }
         let holds: Result<Vec<Key>, Refusal> =
             holds.into_iter().map(|one| key(Some(one))).collect();
         let holds = holds?;
@@ -151,7 +191,16 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Answer<v1::HeartbeatResponse> {
-        let v1::HeartbeatRequest { worker, generation } = request.into_inner();
+        let identity = session::identity(&request);
+        let v1::HeartbeatRequest {
+            worker,
+            generation,
+            session: secret,
+        } = request.into_inner();
+        if self.sessions.is_of_this_life(generation) {
+            self.sessions
+                .check(Claim::new(worker, &secret, &identity))?;
+        }
         let known = self
             .ask(|reply| Command::Heartbeat {
                 worker,
@@ -163,7 +212,10 @@ impl Workers for WorkersService {
     }
 
     async fn report(&self, request: Request<v1::EvaluationReport>) -> Answer<v1::Receipt> {
+        let identity = session::identity(&request);
         let report = request.into_inner();
+        self.sessions
+            .check(Claim::new(report.worker, &report.session, &identity))?;
         let key = key(report.key)?;
         let results = report.results.into_iter().map(Into::into).collect();
         self.hand_in_results(report.worker, key, results).await
@@ -173,16 +225,20 @@ impl Workers for WorkersService {
         &self,
         request: Request<Streaming<v1::EvaluationReport>>,
     ) -> Answer<v1::Receipt> {
+        let identity = session::identity(&request);
         let mut parts = request.into_inner();
         let first = parts.message().await?;
         let v1::EvaluationReport {
             worker,
             key: named,
             results,
+            session: secret,
         } = first.ok_or(Refusal::Parts("there is none"))?;
+        self.sessions
+            .check(Claim::new(worker, &secret, &identity))?;
         let mut results: Vec<Hypothesis> = results.into_iter().map(Into::into).collect();
         while let Some(part) = parts.message().await? {
-            if (part.worker, &part.key) != (worker, &named) {
+            if (part.worker, &part.key, &part.session) != (worker, &named, &secret) {
                 return Err(Refusal::Parts("the worker or the key differs").into());
             }
             results.extend(part.results.into_iter().map(Hypothesis::from));
@@ -194,7 +250,10 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::GiveBackRequest>,
     ) -> Answer<v1::GiveBackResponse> {
+        let identity = session::identity(&request);
         let returned = request.into_inner();
+        self.sessions
+            .check(Claim::new(returned.worker, &returned.session, &identity))?;
         let key = key(returned.key)?;
         self.ask(|reply| Command::GiveBack {
             worker: returned.worker,
@@ -208,7 +267,16 @@ impl Workers for WorkersService {
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Answer<v1::LeaveResponse> {
-        let v1::LeaveRequest { worker, generation } = request.into_inner();
+        let identity = session::identity(&request);
+        let v1::LeaveRequest {
+            worker,
+            generation,
+            session: secret,
+        } = request.into_inner();
+        if self.sessions.is_of_this_life(generation) {
+            self.sessions
+                .check(Claim::new(worker, &secret, &identity))?;
+        }
         self.ask(|reply| Command::Leave {
             worker,
             generation,

@@ -74,6 +74,7 @@ async fn too_many_left_out_end_the_job() {
 fn give_back(toy: &Toy, lease: &v1::Lease, fatal: bool) -> v1::GiveBackRequest {
     v1::GiveBackRequest {
         worker: toy.worker,
+        session: toy.session.secret.clone(),
         key: lease.key.clone(),
         reason: "utterance \"train7\": the file is truncated".to_owned(),
         fatal,

@@ -118,6 +118,7 @@ async fn counts_are_shown_while_a_job_runs() {
     let lease = within(toy.lease()).await;
     let request = v1::GiveBackRequest {
         worker: toy.worker,
+        session: toy.session.secret.clone(),
         key: lease.key.clone(),
         reason: "just so".to_owned(),
         fatal: false,

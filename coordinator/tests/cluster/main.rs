@@ -18,6 +18,7 @@ mod resource_limits;
 mod restarts;
 mod resumptions;
 mod runs;
+mod sessions;
 mod shared_memory;
 mod sizes;
 mod slow_networks;

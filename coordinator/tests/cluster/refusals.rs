@@ -6,12 +6,12 @@ use coordinator::{
     server::{Config, Coordinator, StartError},
     store::{Layout, Resumption, StoreError},
 };
-use proto::v1;
+use proto::v1::{self, receipt::Outcome};
 use tonic::Code;
 
 use crate::{
     site::{Site, within},
-    toy::{CLASS, Toy, channel},
+    toy::{CLASS, Did, Toy, channel},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,14 +103,25 @@ async fn a_worker_of_another_version_is_refused_by_both_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
+async fn a_job_is_pinned_to_the_class_of_the_first_that_contributes_and_others_wait() {
     let site = Site::new();
     let mut live = site.start().await;
-    // Both are here before there is a job.
+    // All are here before there is a job. The first that asks only takes a lease and goes: it decides nothing.
+    let mut early = Toy::try_join(&live.url, "early", "toy quantum")
+        .await
+        .unwrap();
     let mut first = Toy::join(&live.url, "first").await;
     let mut second = Toy::try_join(&live.url, "second", "toy gpu").await.unwrap();
     let id = live.submit(&site.job()).await;
+    within(early.lease()).await;
+    early.leave().await;
     let lease = within(first.lease()).await;
+    let of_second = within(second.lease()).await;
+    let did = within(first.fulfil(&lease)).await.unwrap();
+    assert_eq!(did, Did::Gradient(Outcome::Accepted));
+    // What the other class has computed meanwhile does not count.
+    let did = within(second.fulfil(&of_second)).await.unwrap();
+    assert_eq!(did, Did::Gradient(Outcome::Stale));
     let reason = idle(&mut second).await;
     let named = reason.contains("toy cpu") && reason.contains("toy gpu");
     assert!(
@@ -120,7 +131,6 @@ async fn a_job_is_pinned_to_the_class_of_its_first_worker_and_others_wait() {
     // So does one that comes later, and is told the same.
     let mut third = Toy::try_join(&live.url, "third", "toy gpu").await.unwrap();
     assert_eq!(idle(&mut third).await, reason);
-    within(first.fulfil(&lease)).await.unwrap();
     while live.status(&id).await.step == 0 {
         within(first.step()).await.unwrap();
     }

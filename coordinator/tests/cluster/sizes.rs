@@ -80,7 +80,7 @@ async fn a_vocabulary_that_no_message_could_hold_reaches_the_workers() {
     let id = live.submit(&job).await;
     let mut toy = Toy::join(&live.url, "toy").await;
     let lease = within(toy.lease()).await;
-    let request = v1::DescribeJobRequest { job: id.clone() };
+    let request = toy.describe(&id);
     let described = toy.workers.describe_job(request).await.unwrap();
     assert!(described.into_inner().recipe_json.is_empty());
     let recipe = within(toy.recipe(&id)).await.unwrap();
@@ -262,8 +262,7 @@ async fn a_file_is_sent_once_for_each_request() {
     let lease = within(toy.lease()).await;
     let digest = lease.micro_batches[0].utterances[0].audio_digest.clone();
     let mut ask = async |digests: Vec<bytes::Bytes>| {
-        let job = job.clone();
-        let request = v1::FetchAudioRequest { job, digests };
+        let request = toy.fetch(&job, digests);
         toy.tensors
             .fetch_audio(request)
             .await

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind, Quarantined, Unusable},
+    session::WorkerSession,
     tensor, tree,
     v1::{
         self, lease_response::Answer, receipt::Outcome, tensors_client::TensorsClient,
@@ -35,6 +36,7 @@ pub struct Toy {
     pub tensors: TensorsClient<Channel>,
     pub worker: u64,
     pub generation: u64,
+    pub session: WorkerSession,
     /// Micro-batches with one of these utterances have gradients that are not finite.
     pub poison: Vec<String>,
     /// Utterances that cannot be decoded.
@@ -69,7 +71,7 @@ impl Heart {
             loop {
                 due.tick().await;
                 // The next one may arrive.
-                let _ = workers.heartbeat(beat).await;
+                let _ = workers.heartbeat(beat.clone()).await;
             }
         });
         Arc::new(Self(beating.abort_handle()))
@@ -143,6 +145,7 @@ impl Toy {
                     v1::HeartbeatRequest {
                         worker: welcome.worker,
                         generation: welcome.generation,
+                        session: welcome.session.clone(),
                     },
                     Duration::from_millis(welcome.heartbeat_ms.into()),
                 ),
@@ -150,6 +153,7 @@ impl Toy {
                 tensors: TensorsClient::new(channel(url).await),
                 worker: welcome.worker,
                 generation: welcome.generation,
+                session: WorkerSession::from(&welcome),
                 poison: Vec::new(),
                 damaged: Vec::new(),
                 absurd: Vec::new(),
@@ -180,6 +184,7 @@ impl Toy {
         let request = v1::LeaseRequest {
             worker: self.worker,
             generation: self.generation,
+            session: self.session.secret.clone(),
             patience_ms,
             holds: Vec::new(),
         };
@@ -236,6 +241,7 @@ impl Toy {
                 };
                 let report = v1::EvaluationReport {
                     worker: self.worker,
+                    session: self.session.secret.clone(),
                     key: lease.key.clone(),
                     results,
                 };
@@ -275,10 +281,29 @@ impl Toy {
         self.damaged.contains(&utterance.id)
     }
 
+    /// The question for what is known of a job.
+    pub fn describe(&self, job: &str) -> v1::DescribeJobRequest {
+        v1::DescribeJobRequest {
+            job: job.to_owned(),
+            worker: self.worker,
+            session: self.session.secret.clone(),
+        }
+    }
+
+    /// The question for audio files of a job.
+    pub fn fetch(&self, job: &str, digests: Vec<Bytes>) -> v1::FetchAudioRequest {
+        v1::FetchAudioRequest {
+            job: job.to_owned(),
+            digests,
+            worker: self.worker,
+            session: self.session.secret.clone(),
+        }
+    }
+
     pub async fn recipe(&mut self, job: &str) -> Result<&Recipe, Status> {
         if self.recipe.as_ref().is_none_or(|(known, _)| known != job) {
             let job = job.to_owned();
-            let request = v1::DescribeJobRequest { job: job.clone() };
+            let request = self.describe(&job);
             let ask = || {
                 let (mut workers, request) = (self.workers.clone(), request.clone());
                 async move { workers.describe_job(request).await }
@@ -380,6 +405,7 @@ impl Toy {
         let request = v1::LeaveRequest {
             worker: self.worker,
             generation: self.generation,
+            session: self.session.secret.clone(),
         };
         self.workers.leave(request).await.unwrap();
     }
@@ -396,6 +422,8 @@ impl Toy {
             version: key.step,
             boot_id: String::new(),
             averaged,
+            worker: self.worker,
+            session: self.session.secret.clone(),
         };
         let pull = || pull(self.tensors.clone(), request.clone(), elements, self.wire);
         persist(self.patient, pull).await
@@ -408,7 +436,7 @@ impl Toy {
 
     /// A contribution as it is sent.
     pub fn wrap(&self, key: Key, contribution: &Contribution) -> (v1::ContributionHeader, Bytes) {
-        let header = v1::ContributionHeader::new(self.worker, key, contribution, spent());
+        let header = v1::ContributionHeader::new(&self.session, key, contribution, spent());
         let sum = contribution.sum.as_deref().unwrap_or_default();
         let vector = tensor::encode(sum, self.wire);
         (header, vector)

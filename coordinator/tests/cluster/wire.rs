@@ -76,7 +76,7 @@ async fn a_push_that_is_not_what_it_announces_is_refused_and_costs_nothing() {
     let lease = within(toy.lease()).await;
     let contribution = toy.compute(&lease).await.unwrap();
     let sum = contribution.sum.clone().unwrap();
-    let header = v1::ContributionHeader::new(toy.worker, key(&lease), &contribution, spent());
+    let header = v1::ContributionHeader::new(&toy.session, key(&lease), &contribution, spent());
 
     let code = |result: Result<Outcome, tonic::Status>| result.unwrap_err().code();
     let announced = v1::ContributionHeader {
@@ -133,6 +133,8 @@ async fn only_the_newest_weights_can_be_pulled() {
         generation: toy.generation,
         version: 1,
         boot_id: String::new(),
+        worker: toy.worker,
+        session: toy.session.secret.clone(),
     };
     let refused = toy.tensors.pull(request.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -158,10 +160,7 @@ async fn audio_is_served_by_digest_and_by_nothing_else() {
         .flat_map(|micro_batch| micro_batch.utterances.clone())
         .collect();
     let digests = utterances.iter().map(|it| it.audio_digest.clone());
-    let request = v1::FetchAudioRequest {
-        job: id.clone(),
-        digests: digests.collect(),
-    };
+    let request = toy.fetch(&id, digests.collect());
     let mut chunks = toy.tensors.fetch_audio(request).await.unwrap().into_inner();
     let mut files = vec![Vec::new(); utterances.len()];
     let mut ended = 0;
@@ -181,17 +180,11 @@ async fn audio_is_served_by_digest_and_by_nothing_else() {
     }
 
     for unknown in [vec![7; 32], b"/etc/passwd".to_vec(), Vec::new()] {
-        let request = v1::FetchAudioRequest {
-            job: id.clone(),
-            digests: vec![unknown.into()],
-        };
+        let request = toy.fetch(&id, vec![unknown.into()]);
         let refused = toy.tensors.fetch_audio(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound);
     }
-    let request = v1::FetchAudioRequest {
-        job: id,
-        digests: vec![utterances[0].audio_digest.clone(); 5000],
-    };
+    let request = toy.fetch(&id, vec![utterances[0].audio_digest.clone(); 5000]);
     let refused = toy.tensors.fetch_audio(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     live.shutdown().await;

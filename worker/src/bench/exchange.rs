@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind},
+    session::WorkerSession,
     v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
     wire::Wire,
 };
@@ -66,8 +67,7 @@ pub struct Leased {
 pub struct Exchange {
     control: WorkersClient<Channel>,
     tensors: Transfer,
-    worker: u64,
-    generation: u64,
+    session: WorkerSession,
     heart: JoinHandle<()>,
     lease: Option<Key>,
     weights: Option<PulledWeights>,
@@ -118,21 +118,22 @@ impl Exchange {
         let beat = v1::HeartbeatRequest {
             worker: welcome.worker,
             generation: welcome.generation,
+            session: welcome.session.clone(),
         };
+        let session = WorkerSession::from(&welcome);
         let mut heartbeats = WorkersClient::new(connect());
         let every = Duration::from_millis(u64::from(welcome.heartbeat_ms.max(20)));
         let heart = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(every).await;
                 // The next one may arrive.
-                let _ = heartbeats.heartbeat(beat).await;
+                let _ = heartbeats.heartbeat(beat.clone()).await;
             }
         });
         Ok(Self {
             control,
-            tensors: Transfer::new(connect()),
-            worker: welcome.worker,
-            generation: welcome.generation,
+            tensors: Transfer::new(connect()).of(session.clone()),
+            session,
             heart,
             lease: None,
             weights: None,
@@ -197,7 +198,7 @@ impl Exchange {
         let spent = v1::Spent::default();
         let (numbers, vector) = (&self.numbers, &self.vector);
         let elements = vector.values.len();
-        let header = v1::ContributionHeader::unsealed(self.worker, key, numbers, elements, spent);
+        let header = v1::ContributionHeader::unsealed(&self.session, key, numbers, elements, spent);
         match self.tensors.push(header, vector.clone()).await? {
             receipt::Outcome::Accepted => Ok(ready.elapsed().as_secs_f64()),
             other => Err(ExchangeError::NotTaken(other)),
@@ -206,8 +207,9 @@ impl Exchange {
 
     async fn ask(&self) -> Result<Option<v1::Lease>, ExchangeError> {
         let request = v1::LeaseRequest {
-            worker: self.worker,
-            generation: self.generation,
+            worker: self.session.worker,
+            generation: self.session.generation,
+            session: self.session.secret.clone(),
             patience_ms: 10_000,
             holds: Vec::new(),
         };

@@ -12,6 +12,7 @@ use burn::tensor::Device;
 use proto::{
     contribution::{Contribution, PassKind, Quarantined, Unusable},
     failpoint::{self, Failpoint},
+    session::WorkerSession,
     tree, v1,
 };
 use speech::features::Features;
@@ -35,7 +36,7 @@ use crate::{
 
 /// A lease to be computed.
 pub(super) struct LeaseTask {
-    pub worker: u64,
+    pub worker: WorkerSession,
     pub job: Arc<Job>,
     pub lease: Lease,
     /// New weights; `None` to go on with those that are held.
@@ -171,7 +172,7 @@ fn network<'a>(
 }
 
 struct Work<'a> {
-    worker: u64,
+    worker: WorkerSession,
     job: &'a Job,
     lease: &'a Lease,
     network: &'a Network,
@@ -241,7 +242,8 @@ impl Work<'_> {
         let key = self.lease.key.clone();
         let vector = Vector::new(sum.sum.take().unwrap_or_default(), sum.wire);
         let elements = vector.values.len();
-        let header = v1::ContributionHeader::unsealed(self.worker, key, &sum, elements, self.spent);
+        let header =
+            v1::ContributionHeader::unsealed(&self.worker, key, &sum, elements, self.spent);
         Ok(LeaseResult::Gradient { header, vector })
     }
 
@@ -354,7 +356,8 @@ impl Work<'_> {
             }));
         }
         Ok(LeaseResult::Evaluation(v1::EvaluationReport {
-            worker: self.worker,
+            worker: self.worker.worker,
+            session: self.worker.secret.clone(),
             key: Some(self.lease.key.clone().into()),
             results,
         }))

@@ -14,6 +14,7 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use proto::{
     contribution::Key,
+    session::WorkerSession,
     v1::{self, lease_response::Answer, receipt},
 };
 use speech::escape::escape_within;
@@ -72,6 +73,8 @@ struct Held {
 
 pub(super) struct Leases<'a> {
     session: &'a Session,
+    /// As the member that it is.
+    contact: Contact,
     member: Member,
     /// The coordinator knew the worker at first.
     served: &'a AtomicBool,
@@ -97,8 +100,11 @@ struct UnderWay {
 
 impl<'a> Leases<'a> {
     pub(super) fn new(session: &'a Session, member: Member, served: &'a AtomicBool) -> Self {
+        let mut contact = session.contact.clone();
+        contact.tensors = contact.tensors.of(member.session.clone());
         Self {
             session,
+            contact,
             member,
             served,
             held: Mutex::default(),
@@ -173,12 +179,18 @@ impl<'a> Leases<'a> {
     }
 
     async fn ask(&self, holds: Vec<v1::Key>) -> Result<Answer, SessionError> {
-        let contact = &self.session.contact;
+        let contact = &self.contact;
+        let WorkerSession {
+            worker,
+            generation,
+            secret,
+        } = self.member.session.clone();
         let request = v1::LeaseRequest {
-            worker: self.member.worker,
-            generation: self.member.generation,
+            worker,
+            generation,
             patience_ms: LEASE_PATIENCE.as_millis() as u32,
             holds,
+            session: secret,
         };
         // Asked again after silence, a coordinator may grant a second lease; the first expires.
         let response =
@@ -189,8 +201,11 @@ impl<'a> Leases<'a> {
                         answer("Lease", LEASE_PATIENCE + PATIENCE, control.lease(request)).await
                     }
                 })
-                .await
-                .map_err(|error| contact.failed(error))?;
+                .await;
+        let response = match response {
+            Err(error) if error.is_without_session() => return Ok(Answer::Unknown(v1::Unknown {})),
+            response => response.map_err(|error| contact.failed(error))?,
+        };
         response.into_inner().answer.ok_or_else(|| {
             contact.failed(CallError::Nonsense {
                 call: "Lease",
@@ -201,8 +216,8 @@ impl<'a> Leases<'a> {
 
     /// Computes a lease and hands its result in.
     async fn take(&self, lease: v1::Lease, ending: oneshot::Sender<()>) -> Result<(), Undone> {
-        let control = self.session.contact.control.clone();
-        let lease = parts::whole_lease(control, self.member.worker, lease).await;
+        let control = self.contact.control.clone();
+        let lease = parts::whole_lease(control, self.member.session.clone(), lease).await;
         let lease = Lease::try_from(lease.map_err(|error| self.undone(error))?)
             .map_err(|error| Undone::Retry(format!("the lease makes no sense: {error}")))?;
         let key = lease.key.clone();
@@ -215,10 +230,10 @@ impl<'a> Leases<'a> {
     }
 
     async fn hand_in(&self, key: Key, outcome: LeaseResult) -> Result<(), Undone> {
-        let contact = &self.session.contact;
+        let contact = &self.contact;
         match outcome {
             LeaseResult::Gradient { header, vector } => {
-                push(contact, self.member, key, header, vector).await;
+                push(contact, &self.member, key, header, vector).await;
             }
             LeaseResult::Evaluation(report) => {
                 let call = || {
@@ -246,7 +261,7 @@ impl<'a> Leases<'a> {
         let load = async {
             let loaded = session
                 .loader
-                .load(&session.contact, &job, &lease, ready)
+                .load(&self.contact, &job, &lease, ready)
                 .await;
             loaded.map_err(|error| match error {
                 LoadError::Data(reason) => Undone::Fatal(reason),
@@ -264,7 +279,7 @@ impl<'a> Leases<'a> {
             };
             let (done, outcome) = oneshot::channel();
             session.computing.hand_over(LeaseTask {
-                worker: self.member.worker,
+                worker: self.member.session.clone(),
                 job: Arc::clone(&job),
                 lease: lease.clone(),
                 weights,
@@ -292,9 +307,15 @@ impl<'a> Leases<'a> {
         if let Some(job) = held.job.as_ref().filter(|job| job.id == id) {
             return Ok(Arc::clone(job));
         }
-        let contact = &self.session.contact;
+        let contact = &self.contact;
         let description = contact
-            .persist(|| parts::describe(contact.control.clone(), id.to_owned()))
+            .persist(|| {
+                parts::describe(
+                    contact.control.clone(),
+                    self.member.session.clone(),
+                    id.to_owned(),
+                )
+            })
             .await
             .map_err(|error| self.undone(error))?;
         let job = Job::new(id.to_owned(), &description).map_err(Undone::Fatal)?;
@@ -321,7 +342,7 @@ impl<'a> Leases<'a> {
         if held.weights.as_ref() == Some(&version) {
             return Ok(None);
         }
-        let contact = &self.session.contact;
+        let contact = &self.contact;
         let elements = job.spec.elements();
         let weights = contact
             .persist(|| contact.tensors.pull(key, *averaged, elements, job.wire))
@@ -372,14 +393,14 @@ impl<'a> Leases<'a> {
         };
         tracing::warn!(reason, fatal, "giving a lease back");
         let reason = parts::shown(reason);
-        give_back(&self.session.contact, self.member, key, reason, fatal).await;
+        give_back(&self.contact, &self.member, key, reason, fatal).await;
         ends.map_or(Ok(()), Err)
     }
 
     /// What it means for a lease that a call failed.
     fn undone(&self, error: CallError) -> Undone {
         if error.is_lost() {
-            Undone::Ends(self.session.contact.failed(error))
+            Undone::Ends(self.contact.failed(error))
         } else {
             Undone::Retry(error.to_string())
         }
@@ -419,7 +440,7 @@ fn miscomputed(error: &ComputingError) -> Undone {
 /// To the coordinator, a lease that is asked past is lost: what is handed in has to arrive.
 async fn push(
     contact: &Contact,
-    member: Member,
+    member: &Member,
     key: Key,
     header: v1::ContributionHeader,
     vector: Vector,
@@ -438,13 +459,14 @@ async fn push(
 /// Tried once: a lease that does not come back expires.
 async fn give_back(
     contact: &Contact,
-    member: Member,
+    member: &Member,
     key: Option<v1::Key>,
     reason: String,
     fatal: bool,
 ) {
     let request = v1::GiveBackRequest {
-        worker: member.worker,
+        worker: member.session.worker,
+        session: member.session.secret.clone(),
         key,
         reason,
         fatal,

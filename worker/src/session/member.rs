@@ -5,25 +5,23 @@ use std::{
     time::Duration,
 };
 
-use proto::v1;
+use proto::{session::WorkerSession, v1};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::{PATIENCE, Session, contact::Contact, error::SessionError, leases::Leases};
 use crate::transfer::answer;
 
 /// What the coordinator knows a worker by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Member {
-    pub worker: u64,
-    pub generation: u64,
+    pub session: WorkerSession,
     heartbeat: Duration,
 }
 
 impl From<v1::Welcome> for Member {
     fn from(welcome: v1::Welcome) -> Self {
         Self {
-            worker: welcome.worker,
-            generation: welcome.generation,
+            session: WorkerSession::from(&welcome),
             heartbeat: Duration::from_millis(u64::from(welcome.heartbeat_ms.clamp(20, 60_000))),
         }
     }
@@ -43,7 +41,7 @@ pub(super) enum Ended {
 pub(super) async fn serve(session: &Session, member: Member) -> Result<Ended, SessionError> {
     let mut heartbeats = JoinSet::new();
     // A task of its own: nothing that the loop of leases does can hold a heartbeat up.
-    heartbeats.spawn(beat(session.contact.clone(), member));
+    heartbeats.spawn(beat(session.contact.clone(), member.clone()));
     let served = AtomicBool::new(false);
     let leases = Leases::new(session, member, &served);
     let ended = tokio::select! {
@@ -62,12 +60,14 @@ async fn beat(contact: Contact, member: Member) {
     loop {
         clock.tick().await;
         let request = v1::HeartbeatRequest {
-            worker: member.worker,
-            generation: member.generation,
+            worker: member.session.worker,
+            generation: member.session.generation,
+            session: member.session.secret.clone(),
         };
         match answer("Heartbeat", PATIENCE, heartbeats.heartbeat(request)).await {
             Ok(response) if !response.get_ref().known => return,
             Ok(_) => {}
+            Err(error) if error.is_without_session() => return,
             // Those who need an answer notice as well, and know how long to wait for it.
             Err(error) => tracing::debug!(%error, "no answer to a heartbeat"),
         }

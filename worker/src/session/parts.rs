@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto::{
     pieces::{self, Joined},
+    session::WorkerSession,
     v1::{self, workers_client::WorkersClient},
 };
 use tonic::{Streaming, transport::Channel};
@@ -21,10 +22,15 @@ const REPORTING: Duration = Duration::from_secs(60);
 /// See [`CallError`].
 pub(super) async fn describe(
     mut control: WorkersClient<Channel>,
+    session: WorkerSession,
     job: String,
 ) -> Result<v1::JobDescription, CallError> {
     const CALL: &str = "Recipe";
-    let request = v1::DescribeJobRequest { job };
+    let request = v1::DescribeJobRequest {
+        job,
+        worker: session.worker,
+        session: session.secret,
+    };
     let described = control.describe_job(request.clone());
     let described = answer("DescribeJob", PATIENCE, described).await?;
     let mut description = described.into_inner();
@@ -48,7 +54,7 @@ pub(super) async fn describe(
 /// See [`CallError`].
 pub(super) async fn whole_lease(
     mut control: WorkersClient<Channel>,
-    worker: u64,
+    session: WorkerSession,
     lease: v1::Lease,
 ) -> Result<v1::Lease, CallError> {
     const CALL: &str = "LeaseInParts";
@@ -56,7 +62,11 @@ pub(super) async fn whole_lease(
         return Ok(lease);
     }
     let key = lease.key.clone();
-    let request = v1::LeaseInPartsRequest { worker, key };
+    let request = v1::LeaseInPartsRequest {
+        worker: session.worker,
+        session: session.secret,
+        key,
+    };
     let parts = answer(CALL, SILENCE, control.lease_in_parts(request)).await?;
     let mut parts = parts.into_inner();
     let mut whole = lease;

@@ -106,6 +106,7 @@ impl SharedMemoryTransport {
             generation: owner.generation,
             job: owner.job.clone(),
             boot_id: boot_id.to_owned(),
+            session: header.session.clone(),
         };
         let mut client = client.clone();
         let opened = answer("OpenLane", super::SILENCE, client.open_lane(request)).await;

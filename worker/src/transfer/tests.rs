@@ -44,7 +44,12 @@ async fn a_vector_of_several_chunks_arrives_as_it_was() {
         ..Contribution::default()
     };
     let vector = Vector::new(contribution.sum.clone().unwrap(), Wire::F32);
-    let header = v1::ContributionHeader::new(1, key(), &contribution, v1::Spent::default());
+    let header = v1::ContributionHeader::new(
+        &WorkerSession::default(),
+        key(),
+        &contribution,
+        v1::Spent::default(),
+    );
     let outcome = transfer(coordinator.address).push(header, vector).await;
     assert_eq!(outcome.unwrap(), Outcome::Accepted);
     let Some(Call::Push(header, vector)) = coordinator.calls.recv().await else {

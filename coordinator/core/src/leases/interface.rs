@@ -91,14 +91,17 @@ pub enum Input {
         worker: WorkerId,
     },
     /// Whether a worker may compute for the running job. One that may not is here all the same: it waits,
-    /// and is neither given work nor counted on. A worker that is admitted fits until something else is
-    /// said.
+    /// is neither given work nor counted on, and its answers to the open pass do not count. A worker that is
+    /// admitted fits until something else is said.
     Eligibility {
         /// Whom it is said of.
         worker: WorkerId,
         /// Whether it may compute from here on.
         eligible: bool,
     },
+    /// The compute class of the running job is decided: answers of workers that are gone do not count, because nobody
+    /// can say any more whether they fit.
+    ClassDecided,
     /// A worker waits for work until `until`, and still works on `holds`. Any other lease of its was lost
     /// on the way to it or back, and is free.
     LeaseWanted {

@@ -52,7 +52,8 @@ struct Lease {
 #[derive(Debug)]
 struct Attempt {
     worker: WorkerId,
-    /// Its lease had ended when the pass was restarted: others may have parts of its node.
+    /// Answers to it do not count: its lease had ended when the pass was restarted, so that others may have parts of
+    /// its node, or the worker may not compute for the job.
     void: bool,
 }
 
@@ -269,6 +270,13 @@ impl LeasedPass {
         let attempts = self.attempts.get(&node);
         let attempt = attempts.and_then(|attempts| attempts.get(attempt as usize));
         attempt.is_some_and(|attempt| attempt.worker == worker && !attempt.void)
+    }
+
+    /// Answers of such workers to what they were granted so far do not count any more.
+    pub(super) fn void(&mut self, workers: impl Fn(WorkerId) -> bool) {
+        for attempt in self.attempts.values_mut().flatten() {
+            attempt.void |= workers(attempt.worker);
+        }
     }
 
     /// Frees what has run out by `now`: node, attempt and worker of each.

@@ -25,7 +25,11 @@ use crate::{
     driver::{Announced, Command, Expected, Handle},
     leases::ContributionOutcome,
     records::times::Times,
-    server::{messages, refusal::Refusal},
+    server::{
+        messages,
+        refusal::Refusal,
+        session::{Claim, Sessions},
+    },
 };
 
 use super::copying;
@@ -37,24 +41,32 @@ type Parts = Streaming<v1::PushRequest>;
 pub(super) struct Receiver {
     handle: Handle,
     pushes: Arc<Pushes>,
+    sessions: Arc<Sessions>,
     /// Time in which a chunk, or the end, must come.
     stall: Duration,
 }
 
 impl Receiver {
-    pub(super) fn new(handle: Handle, stall: Duration) -> Self {
+    pub(super) fn new(handle: Handle, stall: Duration, sessions: Arc<Sessions>) -> Self {
         Self {
             handle,
             pushes: Arc::default(),
+            sessions,
             stall,
         }
     }
 
-    pub(super) async fn receive(self, mut parts: Parts) -> Result<ContributionOutcome, Refusal> {
+    /// Receives a push of a worker that shows `identity`.
+    pub(super) async fn receive(
+        self,
+        mut parts: Parts,
+        identity: String,
+    ) -> Result<ContributionOutcome, Refusal> {
         let Some(Part::Header(mut header)) = self.first(&mut parts).await? else {
             return Err(Refusal::NoHeader);
         };
-        let worker = header.worker;
+        let claim = Claim::new(header.worker, &header.session, &identity);
+        let worker = self.sessions.check(claim)?;
         let key: Key = header
             .key
             .take()

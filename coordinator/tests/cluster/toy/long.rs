@@ -14,7 +14,12 @@ impl Toy {
         let mut whole = lease.clone();
         if lease.in_parts {
             let (worker, key) = (self.worker, lease.key.clone());
-            let request = v1::LeaseInPartsRequest { worker, key };
+            let session = self.session.secret.clone();
+            let request = v1::LeaseInPartsRequest {
+                worker,
+                key,
+                session,
+            };
             let mut parts = self.workers.lease_in_parts(request).await?.into_inner();
             while let Some(part) = parts.message().await? {
                 assert!(pieces::encoded_len(&part) <= pieces::PART_BYTES);
@@ -39,7 +44,7 @@ impl Toy {
         if !described.recipe_json.is_empty() {
             return Ok(described.recipe_json);
         }
-        let request = v1::DescribeJobRequest { job: described.job };
+        let request = self.describe(&described.job);
         let mut pieces = self.workers.recipe(request).await?.into_inner();
         let mut recipe = Vec::new();
         while let Some(piece) = pieces.message().await? {

@@ -173,6 +173,7 @@ impl workers_server::Workers for Fake {
                 worker,
                 generation: 1,
                 heartbeat_ms: 20,
+                session: Bytes::from_static(b"the secret of a session"),
             }),
         };
         let outcome = Some(outcome);

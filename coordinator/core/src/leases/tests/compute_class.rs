@@ -68,3 +68,37 @@ fn who_does_not_fit_is_no_second_worker_for_an_audit() {
     assert!(outputs.iter().any(complete), "{outputs:?}");
     assert_eq!(bench.scheduler.counters().unaudited, 1);
 }
+
+#[test]
+fn an_answer_of_a_worker_that_does_not_fit_any_more_does_not_count() {
+    let mut bench = Bench::new(2);
+    bench.open(0, 2);
+    let (first, _) = bench.lease(1);
+    let (second, _) = bench.lease(2);
+    bench.answer(1, &first, 7);
+    fits(&mut bench, 2, false);
+    let outputs = bench.answer(2, &second, 7);
+    let stale = |output: &Output| {
+        let Output::Receipt { outcome, .. } = output else {
+            return false;
+        };
+        *outcome == ContributionOutcome::Stale
+    };
+    assert!(outputs.iter().any(stale), "{outputs:?}");
+    assert_eq!(bench.scheduler.counters().foreign, 1);
+}
+
+#[test]
+fn an_answer_of_a_worker_that_left_before_the_class_was_decided_does_not_count() {
+    let mut bench = Bench::new(2);
+    bench.open(0, 2);
+    let (first, _) = bench.lease(1);
+    let (second, _) = bench.lease(2);
+    let worker = WorkerId(2);
+    bench.handle(Input::Left { worker });
+    bench.answer(1, &first, 7);
+    bench.handle(Input::ClassDecided);
+    bench.answer(2, &second, 7);
+    assert_eq!(bench.scheduler.counters().foreign, 1);
+    assert_eq!(bench.scheduler.missing(), 1);
+}

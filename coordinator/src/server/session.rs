@@ -1,0 +1,142 @@
+//! Workers' sessions: each call of a worker carries the secret of its admission, so that nobody acts in another one's
+//! name. It decides which secrets are genuine; what a worker may do with one is the driver's to say.
+//!
+//! A secret is a message authentication code (keyed BLAKE3) of the worker's number, and of the identity that its
+//! certificate or token showed at the admission, under a random key that this life of the coordinator alone knows.
+//! So there is nothing to store and nothing that can be guessed; a session outlives the connection, and ends with the
+//! coordinator's process.
+
+use blake3::Hash;
+use bytes::Bytes;
+use tonic::Request;
+
+use super::refusal::Refusal;
+use crate::{driver::Members, leases::WorkerId};
+
+/// Issues and checks sessions.
+pub(super) struct Sessions {
+    key: [u8; 32],
+    generation: u64,
+    members: Members,
+}
+
+/// What a call says of the worker that makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Claim<'a> {
+    /// The number of its admission.
+    worker: u64,
+    secret: &'a [u8],
+    /// The identity that its connection or token shows; empty where there is none.
+    identity: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    pub(super) const fn new(worker: u64, secret: &'a [u8], identity: &'a str) -> Self {
+        Self {
+            worker,
+            secret,
+            identity,
+        }
+    }
+}
+
+/// The identity that a call shows, to which its session is bound; empty where it shows none.
+pub(super) fn identity<T>(_request: &Request<T>) -> String {
+    String::new()
+}
+
+impl Sessions {
+    /// Those of one life of the coordinator.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub(super) fn new(generation: u64, members: Members) -> Result<Self, getrandom::Error> {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)?;
+        Ok(Self {
+            key,
+            generation,
+            members,
+        })
+    }
+
+    /// The secret of `worker`'s admission.
+    pub(super) fn issue(&self, worker: u64, identity: &str) -> Bytes {
+        Bytes::copy_from_slice(self.secret(worker, identity).as_bytes())
+    }
+
+    fn secret(&self, worker: u64, identity: &str) -> Hash {
+        let mut code = blake3::Hasher::new_keyed(&self.key);
+        code.update(&worker.to_le_bytes());
+        code.update(identity.as_bytes());
+        code.finalize()
+    }
+
+    /// Whether `generation` is that of this life: whoever comes from another one is told that it is not known.
+    pub(super) fn is_of_this_life(&self, generation: u64) -> bool {
+        generation == self.generation
+    }
+
+    /// The worker that makes a call, if its session is genuine; it may have left or fallen silent since.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`] otherwise.
+    pub(super) fn check(&self, claim: Claim<'_>) -> Result<u64, Refusal> {
+        let Claim {
+            worker,
+            secret,
+            identity,
+        } = claim;
+        let said = <[u8; 32]>::try_from(secret).map(Hash::from_bytes);
+        // Hashes are compared in constant time.
+        match said {
+            Ok(said) if said == self.secret(worker, identity) => Ok(worker),
+            _ => Err(Refusal::NoSession { worker }),
+        }
+    }
+
+    /// The same of a worker that is here.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`] otherwise.
+    pub(super) fn check_member(&self, claim: Claim<'_>) -> Result<u64, Refusal> {
+        let worker = self.check(claim)?;
+        match self.members.contains(WorkerId(worker)) {
+            true => Ok(worker),
+            false => Err(Refusal::NoSession { worker }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_of_one_worker_one_identity_and_one_life() {
+        let sessions = Sessions::new(3, Members::default()).unwrap();
+        let secret = sessions.issue(7, "gpu-a");
+        let claim = Claim::new;
+        assert_eq!(sessions.check(claim(7, &secret, "gpu-a")).unwrap(), 7);
+        let mut wrong = secret.to_vec();
+        wrong[31] ^= 1;
+        let longer = [&secret[..], &[0]].concat();
+        for claim in [
+            claim(8, &secret, "gpu-a"),
+            claim(7, &secret, "gpu-b"),
+            claim(7, &secret, ""),
+            claim(7, &wrong, "gpu-a"),
+            claim(7, &secret[..16], "gpu-a"),
+            claim(7, &longer, "gpu-a"),
+            claim(7, b"", "gpu-a"),
+        ] {
+            let refused = sessions.check(claim).unwrap_err().to_string();
+            assert!(refused.contains("join again"), "{refused}");
+        }
+        let later = Sessions::new(3, Members::default()).unwrap();
+        assert!(later.check(claim(7, &secret, "gpu-a")).is_err());
+        // It has left.
+        assert!(sessions.check_member(claim(7, &secret, "gpu-a")).is_err());
+        assert!(sessions.is_of_this_life(3) && !sessions.is_of_this_life(2));
+    }
+}
