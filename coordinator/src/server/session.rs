@@ -10,7 +10,7 @@ use blake3::Hash;
 use bytes::Bytes;
 use tonic::Request;
 
-use super::refusal::Refusal;
+use super::{caller::Caller, refusal::Refusal};
 use crate::{driver::Members, leases::WorkerId};
 
 /// Issues and checks sessions.
@@ -41,8 +41,10 @@ impl<'a> Claim<'a> {
 }
 
 /// The identity that a call shows, to which its session is bound; empty where it shows none.
-pub(super) fn identity<T>(_request: &Request<T>) -> String {
-    String::new()
+pub(super) fn identity<T>(request: &Request<T>) -> String {
+    let caller = Caller::of(request);
+    let identity = caller.identity.as_ref();
+    identity.map_or_else(String::new, |identity| identity.name.clone())
 }
 
 impl Sessions {
