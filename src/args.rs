@@ -1,12 +1,14 @@
 //! The command line: every command with its arguments, parsed and checked by themselves. It does not depend on
 //! what a verb does; that is in [`crate::verbs`].
 
+mod align;
 mod bench;
 mod choice;
 mod cluster;
 mod decoding;
 mod evaluation;
 mod jobs;
+mod lexicon;
 mod train;
 
 use std::path::PathBuf;
@@ -16,12 +18,14 @@ use speech::{synth::Task, tolerance::MaxBad};
 use worker::compute::DeviceChoice;
 
 use crate::output::OutputFormat;
+pub(crate) use align::{Align, AlignmentFormat};
 pub(crate) use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker};
 use choice::{DEVICES, SYNTHETIC_TASKS, choice};
 pub(crate) use cluster::{CoordinatorArgs, WorkerArgs};
 pub(crate) use decoding::{DecodingArgs, Lm, LmScore, LmTrain, Transcribe, TranscriptFormat};
 pub(crate) use evaluation::{Compare, Evaluate};
 pub(crate) use jobs::JobsArgs;
+pub(crate) use lexicon::{LexiconCheck, LexiconCommand};
 pub(crate) use train::{Resume, ResumeJob, Train, words};
 
 /// Trains speech recognisers on many machines at once, with the same bits on any number of them.
@@ -84,6 +88,8 @@ pub(crate) enum Verb {
     Compare(Compare),
     /// Say what a trained model hears in recordings, or in sound that is still coming in.
     Transcribe(Transcribe),
+    /// Say where the words of known transcripts lie in their recordings (forced alignment).
+    Align(Align),
     /// Show a model's layers, parameters and operations.
     Model(ModelArgs),
     /// Explain the keys of a job file: type, default, an example, and meaning.
@@ -91,6 +97,9 @@ pub(crate) enum Verb {
     /// Import, synthesize and inspect corpora.
     #[command(subcommand)]
     Corpus(CorpusCommand),
+    /// Check pronunciations.
+    #[command(subcommand)]
+    Lexicon(LexiconCommand),
     /// Make and measure language models.
     #[command(subcommand)]
     Lm(Lm),
@@ -229,6 +238,8 @@ pub(crate) enum CorpusCommand {
     Import(Import),
     /// Make a corpus of spoken digits with the built-in formant synthesiser.
     Synthesize(Synthesize),
+    /// Make a manifest of single words that an alignment has found in utterances. No sound is copied.
+    Cut(Cut),
     /// Show what manifests hold: hours, speakers, lengths, vocabulary, and what is better looked at.
     Inspect(Inspect),
 }
@@ -312,6 +323,32 @@ pub(crate) struct Inspect {
     /// The manifest; of several, what they share is told as well.
     #[arg(required = true, value_name = "MANIFEST")]
     pub manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cut {
+    /// Where the words lie: time-marked words (CTM) whose recordings are the manifest's utterances, as `align` writes
+    /// them.
+    #[arg(long, value_name = "FILE")]
+    pub align: PathBuf,
+    /// The utterances that were aligned.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// The words that are wanted, in any case; the new manifest has them as they are written here. Default: every word.
+    #[arg(long, value_name = "WORD,...", value_delimiter = ',')]
+    pub words: Vec<String>,
+    /// Sound before and behind each word, within its utterance.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub padding: u32,
+    /// The manifest to write.
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub out: PathBuf,
+    /// How many of the alignment's words may be left out because they do not lie in an utterance of the manifest: a
+    /// count, or a share such as 2%. Default: 1 % or 10, whichever is more, and never more than half.
+    #[arg(long, value_name = "N|N%")]
+    pub max_bad: Option<MaxBad>,
     #[command(flatten)]
     pub output: OutputArgs,
 }

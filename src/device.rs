@@ -11,7 +11,17 @@ use crate::{cores, exit::Result};
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
 pub(crate) fn open(folder: &Path, device: DeviceChoice) -> Result<(Model, Compute)> {
-    let compute = compute(device)?;
+    open_with(folder, device, None)
+}
+
+/// As [`open`], with so many threads.
+pub(crate) fn open_with(
+    folder: &Path,
+    device: DeviceChoice,
+    threads: Option<usize>,
+) -> Result<(Model, Compute)> {
+    worker::compute::set_threads(threads.unwrap_or_else(cores::logical))?;
+    let compute = Compute::open(device)?;
     Ok((Model::load(folder, &compute)?, compute))
 }
 

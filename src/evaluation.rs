@@ -3,18 +3,13 @@
 
 mod speakers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
 use serde::Serialize;
 use speech::{
     audio::{self, Audio, Segments},
-    escape::escape,
     features::Features,
-    front_end::{FrontEndError, Scaling},
+    front_end::Scaling,
     left_out::{LeftOut, Reason},
     manifest::{BadLine, Manifest, Utterance},
     score::{
@@ -30,13 +25,9 @@ use worker::{compute::Compute, inference::Model};
 use crate::{
     exit::{CommandError, Result},
     output,
+    portions::{Cancelled, Leaving, Ready, RecordingReader, features_of, portion},
 };
-
-/// Recordings in memory at once: so many at most, and no more than [`MAX_PORTION_SAMPLES`] unless one has more.
-const MAX_PORTION_UTTERANCES: usize = 64;
-const MAX_PORTION_SAMPLES: usize = 8 << 20;
-/// Utterances that are left out are named one by one up to this many.
-const NAMED_UTTERANCES: u64 = 5;
+pub(crate) use speakers::scalings;
 
 /// What a model made of a manifest.
 pub(crate) struct Measured {
@@ -108,15 +99,7 @@ pub(crate) fn measure(
     path: &Path,
     max_bad: MaxBad,
 ) -> Result<Measured> {
-    let mut leaving = Leaving {
-        path,
-        bound: max_bad,
-        left_out: LeftOut::of(manifest.utterances.len() + bad.len()),
-    };
-    for BadLine { line, problem } in bad {
-        let told = format!("{}:{line}: {problem}", path.display());
-        leaving.leave_out(&format!("line {line}"), Some(Reason::BadLine), &told)?;
-    }
+    let mut leaving = Leaving::new(path, max_bad, manifest.utterances.len(), bad)?;
     let vocabulary = &model.recipe().vocabulary;
     let mut all = Vec::with_capacity(manifest.utterances.len());
     for mut utterance in manifest.utterances {
@@ -134,7 +117,7 @@ pub(crate) fn measure(
         output::message(&format!("{}: {unknown}", path.display()));
     }
     let begun = Instant::now();
-    let speakers = speakers::scalings(model, &all)?;
+    let speakers = scalings(model, &all)?;
     let (mut utterances, mut recognised, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     let (mut audio_seconds, mut greedy) = (0.0, Vec::new());
     let segments = Segments::of(all.iter().map(|it| (it.audio.as_path(), it.channel)));
@@ -183,7 +166,7 @@ pub(crate) fn measure(
         }
     }
     cancelled.tell();
-    let left_out = leaving.finish(recognised.len())?;
+    let left_out = leaving.finish(recognised.len(), "evaluated")?;
     let seconds = begun.elapsed().as_secs_f64();
     let pairs: Vec<(&str, &str)> = recognised
         .iter()
@@ -215,157 +198,9 @@ pub(crate) fn measure(
     })
 }
 
-/// Where utterances are read from.
-struct RecordingReader<'a> {
-    segments: &'a Segments,
-    cancelled: &'a mut Cancelled,
-}
-
-/// Recordings whose channels are of opposite phase, so that nothing is left of their mean.
-#[derive(Default)]
-struct Cancelled(BTreeSet<PathBuf>);
-
-impl Cancelled {
-    fn add(&mut self, path: &Path) {
-        if !self.0.contains(path) {
-            self.0.insert(path.to_owned());
-        }
-    }
-
-    fn tell(&self) {
-        let Some(first) = self.0.first() else { return };
-        output::message(&format!(
-            "warning: the channels of {} recordings are of opposite phase and cancel, so that hardly a sound is left of \
-             their mean, first of {}: name the channel that is meant with `channel` in the manifest",
-            self.0.len(),
-            first.display().to_string().escape_debug()
-        ));
-    }
-}
-
-/// An utterance that can be recognised.
-struct Ready {
-    utterance: Utterance,
-    /// The length of its recording.
-    seconds: f64,
-    features: Features,
-}
-
-/// The next utterances that fit into memory together, without those that cannot be used.
-fn portion(
-    model: &Model,
-    rest: &mut impl Iterator<Item = Utterance>,
-    from: RecordingReader,
-    speakers: &BTreeMap<String, Scaling>,
-    leaving: &mut Leaving,
-) -> Result<Vec<Ready>> {
-    let (mut utterances, mut recordings, mut samples) = (Vec::new(), Vec::<Audio>::new(), 0);
-    while recordings.len() < MAX_PORTION_UTTERANCES && samples < MAX_PORTION_SAMPLES {
-        let Some(utterance) = rest.next() else { break };
-        match from.segments.utterance(&utterance) {
-            Ok(heard) => {
-                if heard.cancels {
-                    from.cancelled.add(&utterance.audio);
-                }
-                let recording = heard.audio;
-                samples += recording.samples.len();
-                recordings.push(recording);
-                utterances.push(utterance);
-            }
-            Err(error) => {
-                leaving.leave_out(&utterance.id, Reason::of_audio(&error), &error.to_string())?;
-            }
-        }
-    }
-    let found = features_of(model, &recordings, &utterances, speakers);
-    let mut ready = Vec::with_capacity(utterances.len());
-    for ((utterance, recording), features) in utterances.into_iter().zip(&recordings).zip(found) {
-        match features {
-            Ok(features) => ready.push(Ready {
-                seconds: recording.seconds(),
-                utterance,
-                features,
-            }),
-            Err(error) => {
-                let told = format!("{}: {error}", utterance.audio.display());
-                match Reason::of_front_end(&error) {
-                    None if !matches!(error, FrontEndError::Audio(_)) => {
-                        return Err(CommandError::Data(told).into());
-                    }
-                    reason => leaving.leave_out(&utterance.id, reason, &told)?,
-                }
-            }
-        }
-    }
-    Ok(ready)
-}
-
-/// The account of what is left out of an evaluation.
-struct Leaving<'a> {
-    /// The path of the manifest.
-    path: &'a Path,
-    bound: MaxBad,
-    left_out: LeftOut,
-}
-
-impl Leaving<'_> {
-    /// Names and counts an utterance that cannot be used; without a reason, the system failed.
-    fn leave_out(&mut self, utterance: &str, reason: Option<Reason>, told: &str) -> Result<()> {
-        let Some(reason) = reason else {
-            let told = format!("utterance {utterance:?}: {told}");
-            return Err(CommandError::Infrastructure(told).into());
-        };
-        match self.left_out.utterances {
-            ..NAMED_UTTERANCES => output::message(&format!(
-                "utterance {} is left out: {}",
-                escape(utterance),
-                escape(told)
-            )),
-            NAMED_UTTERANCES => {
-                output::message("more utterances are left out; the end counts them")
-            }
-            _ => {}
-        }
-        self.left_out.add(utterance, reason, told);
-        let path = self.path.display();
-        self.left_out
-            .check(self.bound)
-            .map_err(|error| CommandError::Data(format!("{path}: {error}")).into())
-    }
-
-    /// What was left out, unless that is all.
-    fn finish(self, recognised: usize) -> Result<LeftOut> {
-        match self.left_out.examples.first() {
-            Some(first) if recognised == 0 => {
-                let told = format!(
-                    "{}: none of the {} utterances can be evaluated; the first, {:?}: {}",
-                    self.path.display(),
-                    self.left_out.of,
-                    first.utterance,
-                    escape(&first.reason)
-                );
-                Err(CommandError::Data(told).into())
-            }
-            _ => Ok(self.left_out),
-        }
-    }
-}
-
 pub(crate) fn read(utterances: &[Utterance]) -> Result<Vec<Audio>> {
     let recordings = utterances.iter().map(audio::read_utterance);
     Ok(recordings.collect::<Result<_, _>>()?)
-}
-
-/// The features of each utterance's recording, normalised by its speaker if that is among `speakers`.
-fn features_of(
-    model: &Model,
-    recordings: &[Audio],
-    utterances: &[Utterance],
-    speakers: &BTreeMap<String, Scaling>,
-) -> Vec<Result<Features, FrontEndError>> {
-    let whose = |utterance: &Utterance| speakers.get(utterance.speaker.as_ref()?);
-    let whose: Vec<Option<&Scaling>> = utterances.iter().map(whose).collect();
-    model.features_of(recordings, &whose)
 }
 
 /// [`features_of`] utterances that were recognised before; an error names the utterance.

@@ -23,6 +23,7 @@ mod memory;
 mod model_folder;
 mod narrate;
 mod output;
+mod portions;
 mod process;
 mod progress;
 mod runtime;
@@ -30,6 +31,7 @@ mod screen;
 mod signals;
 mod stderr;
 mod summary;
+mod transcript_style;
 mod verbs;
 
 use std::process::ExitCode;

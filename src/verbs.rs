@@ -1,6 +1,7 @@
 //! The commands: one module for each, with a `run` that takes its arguments. No verb imports another one: what
 //! several share has a module beside `verbs`.
 
+mod align;
 mod bench;
 mod cancel;
 mod compare;
@@ -11,6 +12,7 @@ mod doctor;
 mod evaluate;
 mod explain;
 mod jobs;
+mod lexicon;
 mod lm;
 mod logs;
 mod man;
@@ -69,9 +71,11 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
         Verb::Evaluate(args) => evaluate::run(args),
         Verb::Compare(args) => compare::run(args),
         Verb::Transcribe(args) => transcribe::run(args),
+        Verb::Align(args) => align::run(args),
         Verb::Model(args) => model::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Corpus(verb) => corpus::run(verb),
+        Verb::Lexicon(verb) => lexicon::run(verb),
         Verb::Lm(verb) => lm::run(verb),
         Verb::Bench(verb) => bench::run(verb),
         Verb::Doctor(args) => doctor::run(args),

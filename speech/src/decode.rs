@@ -8,6 +8,7 @@ mod bundle;
 mod config;
 mod decoder;
 mod fit;
+mod forced;
 mod hot;
 mod shallow_fusion;
 mod words;
@@ -16,6 +17,9 @@ pub use bundle::{BundleError, DecoderBundle};
 pub use config::{DecodeConfig, DecodeError, WordSource};
 pub use decoder::{Decoder, Hypothesis, LiveDecoder, Word, greedy_hypothesis};
 pub use fit::Given;
+pub use forced::{
+    AlignedUnit, AlignedWord, ForcedAlignment, ForcedAlignmentError, forced_alignment,
+};
 
 /// CTC's blank (Graves et al. 2006); a vocabulary's units start behind it.
 pub const BLANK: u32 = 0;

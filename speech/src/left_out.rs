@@ -45,6 +45,10 @@ pub enum Reason {
     TooShortForTranscript,
     /// It is longer than `corpus.max_seconds`.
     TooLong,
+    /// Its transcript has characters that the model's vocabulary lacks.
+    UnknownCharacters,
+    /// No alignment of its transcript has a probability.
+    NoAlignment,
 }
 
 impl Reason {
@@ -60,7 +64,9 @@ impl Reason {
             | Self::SamplingRate
             | Self::Segment
             | Self::NoChannel
-            | Self::OneSide => true,
+            | Self::OneSide
+            | Self::UnknownCharacters
+            | Self::NoAlignment => true,
             Self::TooShort | Self::TooShortForTranscript | Self::TooLong => false,
         }
     }
@@ -122,6 +128,8 @@ impl fmt::Display for Reason {
             Self::TooShort => "shorter than a frame",
             Self::TooShortForTranscript => "too short for the transcript",
             Self::TooLong => "too long",
+            Self::UnknownCharacters => "with characters that the model lacks",
+            Self::NoAlignment => "without an alignment",
         })
     }
 }

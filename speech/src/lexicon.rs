@@ -1,9 +1,10 @@
 //! The words that a recogniser may output: distinct and sorted, from transcripts or from a file with a word a
-//! line. It decides what a word is.
+//! line. It decides what a word is. How words are pronounced is in [`pronunciations`], and how a lexicon of
+//! pronunciations fits transcripts in [`coverage`].
 
 use std::{
     collections::BTreeSet,
-    io::{self, BufRead as _, BufReader, Read as _},
+    io::{self, BufReader},
     path::{Path, PathBuf},
 };
 
@@ -12,13 +13,14 @@ use thiserror::Error;
 use crate::{
     error_class::{self, Class, Classify},
     regular_file,
-    text_file::{self, BYTE_ORDER_MARK},
 };
 
+pub mod coverage;
+mod lines;
+pub mod pronunciations;
 pub(crate) mod spellings;
 
-/// Longest word in bytes.
-const MAX_WORD: usize = 1 << 12;
+use lines::{LineProblem, each_line};
 
 /// A set of words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,11 +34,11 @@ pub struct Lexicon {
 pub enum LexiconError {
     #[error("cannot read the lexicon {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}:{line}: {problem}; a lexicon has one word a line", path.display())]
+    #[error("{}:{line}: {problem}", path.display())]
     Line {
         path: PathBuf,
         line: u64,
-        problem: &'static str,
+        problem: String,
     },
     #[error("{}: the lexicon has no words", path.display())]
     Empty { path: PathBuf },
@@ -46,6 +48,28 @@ impl Classify for LexiconError {
     fn class(&self) -> Class {
         error_class::of_data(self)
     }
+}
+
+impl LexiconError {
+    fn of(path: &Path, problem: LineProblem) -> Self {
+        let path = path.to_owned();
+        match problem {
+            LineProblem::Read(source) => Self::Read { path, source },
+            LineProblem::Line(line, problem) => Self::Line {
+                path,
+                line,
+                problem,
+            },
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<std::fs::File>, LexiconError> {
+    let file = regular_file::open(path).map_err(|source| LexiconError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(BufReader::new(file))
 }
 
 impl Lexicon {
@@ -78,38 +102,19 @@ impl Lexicon {
     /// # Errors
     /// Names the line that is not a word.
     pub fn read(path: &Path) -> Result<Self, LexiconError> {
-        let unreadable = |source| LexiconError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = regular_file::open(path).map_err(unreadable)?;
-        let mut reader = text_file::utf8(BufReader::new(file)).map_err(unreadable)?;
         let mut words = BTreeSet::new();
-        let mut bytes = Vec::new();
-        for line in 1.. {
-            bytes.clear();
-            let limit = MAX_WORD as u64 + 1;
-            let mut limited = (&mut reader).take(limit);
-            if limited.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
-                break;
-            }
-            let wrong = |problem| LexiconError::Line {
-                path: path.to_owned(),
-                line,
-                problem,
-            };
-            if bytes.len() > MAX_WORD {
-                return Err(wrong("the line is too long for a word"));
-            }
-            let text = std::str::from_utf8(&bytes).map_err(|_| wrong("the line is not UTF-8"))?;
-            let word = text.trim_start_matches(BYTE_ORDER_MARK).trim();
+        each_line(open(path)?, |_, word| {
             if word.contains(char::is_whitespace) {
-                return Err(wrong("the line has more than one word"));
+                let told =
+                    "the line has more than one word; a lexicon of words has one word a line";
+                return Err(told.to_owned());
             }
-            if !word.is_empty() {
+            if !words.contains(word) {
                 words.insert(word.to_owned());
             }
-        }
+            Ok(())
+        })
+        .map_err(|problem| LexiconError::of(path, problem))?;
         if words.is_empty() {
             return Err(LexiconError::Empty {
                 path: path.to_owned(),

@@ -5,7 +5,7 @@
 //!
 //! From words to sound: [`Digit`] -> sounds (`phoneme`) -> control parameters over time (`track`) ->
 //! samples (`klatt`, on the sections of `filter`) -> a recording (`recording`). Who says what is in
-//! `plan`; the files are in `corpus`.
+//! `plan`; the files are in `corpus`, and where each word begins and ends in them in `times`.
 
 mod config;
 mod corpus;
@@ -16,12 +16,14 @@ mod phoneme;
 mod plan;
 mod recording;
 mod speaker;
+mod times;
 mod track;
 
 pub use config::{SyntheticConfig, Task};
 pub use corpus::{CorpusSummary, SplitSummary, Synthesized, generate};
 pub use digit::{Digit, transcript};
 pub use speaker::{Speaker, VoiceType};
+pub use times::{SpokenWord, UtteranceWords, word_times};
 
 use crate::audio::{Audio, AudioError};
 use crate::error_class::{self, Class, Classify};

@@ -13,11 +13,13 @@ use speech::{
 };
 use worker::inference::Model;
 
-use super::MAX_PORTION_UTTERANCES;
-use crate::exit::{CommandError, Result};
+use crate::{
+    exit::{CommandError, Result},
+    portions::MAX_PORTION_UTTERANCES,
+};
 
 /// By name; none where the model does not ask who speaks. Who has no name is not among them.
-pub(super) fn scalings(
+pub(crate) fn scalings(
     model: &Model,
     utterances: &[Utterance],
 ) -> Result<BTreeMap<String, Scaling>> {

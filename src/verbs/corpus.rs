@@ -1,5 +1,6 @@
-//! `corpus`: fetches, imports, synthesizes and inspects corpora.
+//! `corpus`: fetches, imports, synthesizes, cuts and inspects corpora.
 
+mod cut;
 mod fetch;
 mod import;
 mod inspect;
@@ -12,6 +13,7 @@ pub(super) fn run(verb: CorpusCommand) -> Result<()> {
         CorpusCommand::Fetch(args) => fetch::run(args),
         CorpusCommand::Import(args) => import::run(args),
         CorpusCommand::Synthesize(args) => synthesize::run(args),
+        CorpusCommand::Cut(args) => cut::run(args),
         CorpusCommand::Inspect(args) => inspect::run(args),
     }
 }

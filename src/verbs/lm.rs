@@ -18,8 +18,7 @@ use speech::{
 use crate::{
     args,
     exit::{CommandError, Error, Result},
-    jobs::file,
-    model_folder, output,
+    output, transcript_style,
 };
 
 pub(super) fn run(verb: args::Lm) -> Result<()> {
@@ -46,7 +45,7 @@ fn train(args: &args::LmTrain) -> Result<()> {
         .chain(&args.manifests)
         .map(PathBuf::as_path);
     let output = OutputFiles::plan([args.out.as_path()], inputs)?;
-    let like = like(args.normalize_like.as_deref())?;
+    let like = transcript_style::of(args.normalize_like.as_deref())?;
     let mut sentences = Vec::new();
     for path in &args.text {
         each_line(path, |number, line| {
@@ -110,7 +109,7 @@ struct PerplexityReport {
 }
 
 fn score(args: &args::LmScore) -> Result<()> {
-    let like = like(args.normalize_like.as_deref())?;
+    let like = transcript_style::of(args.normalize_like.as_deref())?;
     let model = NgramModel::read(&args.model)?;
     for remark in model.remarks() {
         output::message(&format!("{}: {remark}", args.model.display()));
@@ -146,19 +145,6 @@ fn score(args: &args::LmScore) -> Result<()> {
             shown(scored.perplexity_without_oov)
         )
     })
-}
-
-/// The `[text]` of the model or the job that sentences are to be written like.
-fn like(path: Option<&Path>) -> Result<Option<TextConfig>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let text = if path.is_dir() {
-        model_folder::recipe(path)?.text
-    } else {
-        file::read(path, &[])?.text
-    };
-    Ok(Some(text))
 }
 
 /// A sentence as a model or job writes it. What stands around it is no part of it.

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 targets=("$@")
-[ $# -gt 0 ] || targets=(audio manifest arpa corpora model job)
+[ $# -gt 0 ] || targets=(audio manifest arpa words corpora model job)
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target"
     seeds=("seeds/$target")

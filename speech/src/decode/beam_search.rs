@@ -7,6 +7,7 @@ use super::{
     BLANK,
     shallow_fusion::{FusionState, ShallowFusion},
 };
+use crate::hmm::sums::log_add;
 
 /// The beam position of a prefix that is not in the beam.
 const NOT_IN_BEAM: u32 = u32::MAX;
@@ -302,13 +303,4 @@ impl<'a> PrefixBeamSearch<'a> {
         labels.reverse();
         labels
     }
-}
-
-/// The logarithm of the sum of what `a` and `b` are logarithms of.
-pub(super) fn log_add(a: f64, b: f64) -> f64 {
-    let (less, more) = if a < b { (a, b) } else { (b, a) };
-    if less == f64::NEG_INFINITY {
-        return more;
-    }
-    more + (less - more).exp().ln_1p()
 }

@@ -12,6 +12,7 @@ use super::{
     words,
 };
 use crate::{
+    hmm::sums::log_add,
     lexicon::Lexicon,
     lm::NgramModel,
     text::{UnitKind, Vocabulary},
@@ -186,7 +187,7 @@ impl Decoder {
         texts.dedup_by(|other, kept| {
             let same = other.text == kept.text;
             if same {
-                let sum = super::beam_search::log_add(kept.acoustic, other.acoustic);
+                let sum = log_add(kept.acoustic, other.acoustic);
                 kept.score += sum - kept.acoustic;
                 kept.acoustic = sum;
             }

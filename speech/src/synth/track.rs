@@ -9,6 +9,7 @@ use super::digit::Digit;
 use super::phoneme::{Manner, NASAL_POLE, Phone, Targets};
 use super::speaker::{Speaker, decibels, factor};
 use crate::random::Stream;
+use std::ops::Range;
 
 /// Seconds between two sets of control parameters.
 pub(super) const FRAME: f64 = 0.002;
@@ -40,7 +41,7 @@ struct Accent {
 
 /// The utterance as a sequence of [`Controls`].
 pub(super) fn track(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> Vec<Controls> {
-    let (sounds, accents) = place(words, speaker, stream);
+    let (sounds, accents, _) = place(words, speaker, stream);
     let length = sounds.last().map_or(0.0, |sound| sound.end);
     let melody = Melody::draw(length, accents, speaker, stream);
     let mut current = 0;
@@ -57,12 +58,25 @@ pub(super) fn track(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> 
         .collect()
 }
 
-/// Lays the sounds one after the other.
-fn place(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> (Vec<Placed>, Vec<Accent>) {
+/// Where each word begins and ends in what [`track`] makes of the same arguments, in seconds.
+pub(super) fn word_times(
+    words: &[Digit],
+    speaker: &Speaker,
+    stream: &mut Stream,
+) -> Vec<Range<f64>> {
+    place(words, speaker, stream).2
+}
+
+/// Lays the sounds one after the other; the last part is where the words begin and end.
+fn place(
+    words: &[Digit],
+    speaker: &Speaker,
+    stream: &mut Stream,
+) -> (Vec<Placed>, Vec<Accent>, Vec<Range<f64>>) {
     // A string of digits is said faster than a single one.
     let pace = speaker.pace * factor(stream, 0.1) * if words.len() > 1 { 0.85 } else { 1.0 };
     let carelessness = speaker.centralising * stream.between(0.5, 1.5);
-    let (mut sounds, mut accents) = (Vec::new(), Vec::new());
+    let (mut sounds, mut accents, mut times) = (Vec::new(), Vec::new(), Vec::new());
     let mut time = 0.0;
     let mut push = |phone: Phone, duration: f64, stream: &mut Stream| {
         let targets = own(phone, speaker, carelessness, stream);
@@ -75,7 +89,7 @@ fn place(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> (Vec<Placed
         time
     };
     // Silence at both ends: the first sound builds up and the last one dies away in it.
-    push(Phone::Pause, 0.03, stream);
+    let mut at = push(Phone::Pause, 0.03, stream);
     for (index, word) in words.iter().enumerate() {
         let last = index + 1 == words.len();
         let pause = match stream.uniform() {
@@ -85,6 +99,7 @@ fn place(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> (Vec<Placed
         };
         let phones = word.phones(speaker, stream);
         let mut accented: Option<Accent> = None;
+        let begun = at;
         for (place, &phone) in phones.iter().enumerate() {
             let targets = phone.targets();
             let elasticity = match targets.manner {
@@ -105,6 +120,7 @@ fn place(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> (Vec<Placed
                 * drawn_out
                 * factor(stream, 0.18);
             let end = push(phone, duration, stream);
+            at = end;
             if targets.manner == Manner::Vowel && accented.is_none() {
                 accented = Some(Accent {
                     at: end - duration / 2.0,
@@ -116,11 +132,12 @@ fn place(words: &[Digit], speaker: &Speaker, stream: &mut Stream) -> (Vec<Placed
             accent.semitones = stream.between(0.5, 3.5) * speaker.liveliness;
             accents.push(accent);
         }
+        times.push(begun..at);
         if pause > 0.0 {
-            push(Phone::Pause, pause, stream);
+            at = push(Phone::Pause, pause, stream);
         }
     }
-    (sounds, accents)
+    (sounds, accents, times)
 }
 
 /// The targets of a sound in this speaker's mouth, this time.

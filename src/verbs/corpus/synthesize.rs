@@ -1,7 +1,13 @@
 //! `corpus synthesize`: a corpus of spoken digits from the built-in formant synthesiser.
 
+use std::path::PathBuf;
+
 use serde_json::json;
-use speech::synth::{self, SyntheticConfig};
+use speech::{
+    ctm,
+    output_file::OutputFiles,
+    synth::{self, SyntheticConfig, UtteranceWords},
+};
 
 use crate::{args, exit::Result, output};
 
@@ -18,10 +24,16 @@ pub(super) fn run(args: args::Synthesize) -> Result<()> {
         ..defaults
     };
     let made = synth::generate(&config, &args.out)?;
-    let value = json!({ "train": made.train, "valid": made.valid, "synthetic": true });
+    let (train, valid) = synth::word_times(&config)?;
+    let times = [&made.train, &made.valid].map(|path| path.with_extension("ctm"));
+    OutputFiles::plan(times.iter().map(PathBuf::as_path), [])?
+        .write_bytes(&[time_marked(&train), time_marked(&valid)])?;
+    let value =
+        json!({ "train": made.train, "valid": made.valid, "words": times, "synthetic": true });
     output::print(args.output.format, &value, |_| {
         format!(
-            "synthetic speech, made by rule:\n{}: {} utterances by {} speakers\n{}: {} utterances by {} other speakers",
+            "synthetic speech, made by rule:\n{}: {} utterances by {} speakers\n{}: {} utterances by {} other speakers\n\
+             beside them, where each word begins and ends (.ctm)",
             made.train.display(),
             config.train,
             config.speakers,
@@ -30,4 +42,16 @@ pub(super) fn run(args: args::Synthesize) -> Result<()> {
             config.valid_speakers
         )
     })
+}
+
+/// The time-marked words of utterances.
+fn time_marked(utterances: &[UtteranceWords]) -> String {
+    let mut text = String::new();
+    for utterance in utterances {
+        for word in &utterance.words {
+            text += &ctm::line(&utterance.id, word.start, word.end, word.word, None);
+            text.push('\n');
+        }
+    }
+    text
 }
