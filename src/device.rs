@@ -11,22 +11,17 @@ use crate::{cores, exit::Result};
 
 /// The model in `folder` on the device that was typed, with all of the machine's cores.
 pub(crate) fn open(folder: &Path, device: DeviceChoice) -> Result<(Model, Compute)> {
-    open_with(folder, device, None)
-}
-
-/// As [`open`], with so many threads.
-pub(crate) fn open_with(
-    folder: &Path,
-    device: DeviceChoice,
-    threads: Option<usize>,
-) -> Result<(Model, Compute)> {
-    worker::compute::set_threads(threads.unwrap_or_else(cores::logical))?;
-    let compute = Compute::open(device)?;
+    let compute = compute(device)?;
     Ok((Model::load(folder, &compute)?, compute))
 }
 
 /// The device that was typed, with all of the machine's cores; once in a program's life.
 pub(crate) fn compute(device: DeviceChoice) -> Result<Compute> {
-    worker::compute::set_threads(cores::logical())?;
+    compute_with(device, cores::logical())
+}
+
+/// As [`compute`], with so many threads; before anything else that has threads, as reading a manifest.
+pub(crate) fn compute_with(device: DeviceChoice, threads: usize) -> Result<Compute> {
+    worker::compute::set_threads(threads)?;
     Ok(Compute::open(device)?)
 }

@@ -27,7 +27,7 @@ pub(crate) struct Align {
     pub units: bool,
     /// How far a word may reach into the frames before and behind it that the model takes for no unit. Two words share
     /// the frames between them.
-    #[arg(long, value_name = "MS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(long, value_name = "MS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub reach: u32,
     /// How many utterances may be left out: a count, or a share such as 2%. Default: any number whose transcript is too
     /// long for the sound, and of those that cannot be used otherwise 1 % or 10, whichever is more.

@@ -14,9 +14,10 @@ use speech::{
     manifest::Manifest,
     text::UnitKind,
 };
+use worker::inference::Model;
 
 use crate::{
-    args, device,
+    args, cores, device,
     evaluation::scalings,
     exit::{CommandError, Result},
     output::{self, duration},
@@ -27,10 +28,11 @@ use writing::{AlignmentWriter, Rows};
 
 pub(super) fn run(args: args::Align) -> Result<()> {
     let mut writer = AlignmentWriter::new(&args)?;
+    let threads = args.threads.map_or_else(cores::logical, |it| it as usize);
+    let compute = device::compute_with(args.device, threads)?;
     let max_bad = args.max_bad.unwrap_or_default();
     let (manifest, bad) = Manifest::read_with(&args.manifest, max_bad)?;
-    let threads = args.threads.map(|threads| threads as usize);
-    let (model, _) = device::open_with(&args.model, args.device, threads)?;
+    let model = Model::load(&args.model, &compute)?;
     let recipe = model.recipe();
     if recipe.vocabulary.kind == UnitKind::Classes {
         let told = format!(

@@ -39,7 +39,7 @@ fn a_lexicon_is_checked_against_transcripts() {
     let dir = dir.path();
     at(
         dir,
-        "corpus synthesize --out made --task digit-strings --train 2 --valid 20 --valid-speakers 2",
+        "corpus synthesize --out made --task digit-strings --train 2 --valid 20 --speakers 2 --valid-speakers 2",
     )
     .expect(0);
     fs::write(dir.join("good.dic"), LEXICON).unwrap();
