@@ -17,7 +17,7 @@ const KNOWN_VARIABLES: [&str; 5] = [
     "UNISONO_WGPU_KERNELS",
 ];
 /// What the files in `deploy/`, the tests and `.ci/run` set for others.
-const OTHER_PROGRAMS_VARIABLES: [&str; 8] = [
+const OTHER_PROGRAMS_VARIABLES: [&str; 10] = [
     "UNISONO_LISTEN",
     "UNISONO_COORDINATOR_OPTIONS",
     "UNISONO_WORKER_OPTIONS",
@@ -26,6 +26,8 @@ const OTHER_PROGRAMS_VARIABLES: [&str; 8] = [
     "UNISONO_WRITE_SEEDS",
     "UNISONO_REQUIRE_WGPU",
     "UNISONO_SWIFTSHADER",
+    "UNISONO_PROMETHEUS",
+    "UNISONO_KUBERNETES",
 ];
 
 /// Takes variables away that are set to nothing: compose files pass on what is not set as an empty text.

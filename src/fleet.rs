@@ -269,6 +269,8 @@ impl Fleet {
             .args(["--name", &name])
             .args(["--parent", &std::process::id().to_string()])
             .args(["--give-up-after", "10"])
+            // The corpus is this user's own.
+            .args(["--corpus-root", "/"])
             // What they do, the run's events say.
             .env(crate::log::VARIABLE, log.as_deref().unwrap_or("warn"))
             .stdin(Stdio::null())

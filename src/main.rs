@@ -8,6 +8,7 @@ mod cache_folder;
 mod client;
 mod control_group;
 mod cores;
+mod corpus_roots;
 mod decoding;
 mod device;
 mod environment;

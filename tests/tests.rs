@@ -27,18 +27,24 @@ mod evaluate;
 mod fetch;
 #[path = "e2e/fixture.rs"]
 mod fixture;
+#[path = "e2e/hosts.rs"]
+mod hosts;
 #[path = "e2e/import_graph.rs"]
 mod import_graph;
 #[path = "e2e/kills.rs"]
 mod kills;
 #[path = "e2e/kinds.rs"]
 mod kinds;
+#[path = "e2e/kubernetes.rs"]
+mod kubernetes;
 #[path = "e2e/left_out.rs"]
 mod left_out;
 #[path = "e2e/manifests.rs"]
 mod manifests;
 #[path = "e2e/module_map.rs"]
 mod module_map;
+#[path = "e2e/observability.rs"]
+mod observability;
 #[path = "e2e/outputs.rs"]
 mod outputs;
 #[path = "e2e/private_files.rs"]

@@ -12,6 +12,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::AudioError,
+    corpus_roots::CorpusRoots,
     decode::{BundleError, DecoderBundle, Given, ctc_required_frames},
     error_class::{Class, Classify},
     features::Normalization,
@@ -119,6 +120,8 @@ pub struct Prepared {
     pub voices: Vec<GlobalStats>,
     /// Whether the corpus was made by the project's own synthesiser.
     pub synthetic: bool,
+    /// Where its recordings may be read.
+    pub roots: CorpusRoots,
     /// The digest of all data that the run's bits depend on, in hexadecimal.
     pub digest: String,
 }
@@ -173,6 +176,17 @@ pub enum CorpusError {
     Abandoned,
 }
 
+impl CorpusError {
+    /// The message without the words of a language model or a lexicon: for somebody who may name such a file, and
+    /// might not read it.
+    pub(crate) fn without_contents(&self) -> String {
+        match self {
+            Self::Decode(error) => format!("[decode]: {}", error.without_contents()),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl Classify for CorpusError {
     fn class(&self) -> Class {
         match self {
@@ -183,7 +197,7 @@ impl Classify for CorpusError {
     }
 }
 
-/// Makes `job` ready. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. What was found out
+/// Makes `job` ready, of files beneath `roots` and no others. Synthetic speech is kept below `synthetic_dir`, for other jobs as well. What was found out
 /// about recordings is kept in `cache_dir`, if there is one, and not found out again while they stay as they are.
 /// Gives up soon after `abandoned` is set.
 ///
@@ -194,12 +208,17 @@ impl Classify for CorpusError {
 /// failure of the system, or when the job cannot be made of what its manifests hold.
 pub fn prepare(
     job: &Job,
+    roots: &CorpusRoots,
     synthetic_dir: &Path,
     cache_dir: Option<&Path>,
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
     let paths = manifests(job, synthetic_dir)?;
-    let (train, mut train_left_out) = read(job, Set::Train, &paths.train)?;
+    let roots = &match job.corpus.synthetic {
+        Some(_) => roots.and(synthetic_dir),
+        None => roots.clone(),
+    };
+    let (train, mut train_left_out) = read(job, roots, Set::Train, &paths.train)?;
     let valid_path = paths.valid.unwrap_or_default();
     let (valid, mut valid_left_out) = if valid_path.as_os_str().is_empty() {
         (
@@ -207,7 +226,7 @@ pub fn prepare(
             Excluded::none(Set::Valid, &valid_path, job.corpus.max_bad, 0),
         )
     } else {
-        read(job, Set::Valid, &valid_path)?
+        read(job, roots, Set::Valid, &valid_path)?
     };
 
     let vocabulary = vocabulary_of(job, &paths.train, &train)?;
@@ -225,7 +244,7 @@ pub fn prepare(
     let mut warnings = Vec::new();
     let mut inspect = |utterances, manifest: &Path| {
         let index = Index::load(cache_dir, manifest);
-        let (items, cut) = inspect_all(job, utterances, &front_end, index, abandoned)?;
+        let (items, cut) = inspect_all(job, roots, utterances, &front_end, index, abandoned)?;
         warnings.extend(cut.map(|cut| format!("{}: {cut}", manifest.display())));
         Ok::<_, CorpusError>(items)
     };
@@ -254,6 +273,7 @@ pub fn prepare(
     let features = FeatureSource {
         front_end: &front_end,
         features: &job.features,
+        roots,
         cache_dir,
         abandoned,
     };
@@ -289,7 +309,7 @@ pub fn prepare(
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
-    let (decoding, without_effect) = decoding(job, &recipe.vocabulary, &train)?;
+    let (decoding, without_effect) = decoding(job, roots, &recipe.vocabulary, &train)?;
     warnings.extend(without_effect);
     let digest = digest(&recipe, &voices, [&train, &valid]);
     Ok(Prepared {
@@ -303,6 +323,7 @@ pub fn prepare(
         warnings,
         voices,
         synthetic: job.corpus.synthetic.is_some(),
+        roots: roots.clone(),
         digest,
     })
 }
@@ -312,7 +333,7 @@ pub fn prepare(
 /// # Errors
 /// When the manifest cannot be read, or its transcripts give none.
 pub fn vocabulary(job: &Job, path: &Path) -> Result<Vocabulary, CorpusError> {
-    let (utterances, _) = read(job, Set::Train, path)?;
+    let (utterances, _) = read(job, &CorpusRoots::anywhere(), Set::Train, path)?;
     vocabulary_of(job, path, &utterances)
 }
 
@@ -334,6 +355,7 @@ fn vocabulary_of(job: &Job, path: &Path, train: &[Utterance]) -> Result<Vocabula
 /// has no effect.
 fn decoding(
     job: &Job,
+    roots: &CorpusRoots,
     vocabulary: &Vocabulary,
     train: &[Item],
 ) -> Result<(Option<DecoderBundle>, Vec<String>), CorpusError> {
@@ -341,9 +363,20 @@ fn decoding(
         return Ok((None, Vec::new()));
     };
     let transcripts: Vec<&str> = train.iter().map(|item| item.text.as_str()).collect();
-    let mut kept = DecoderBundle::prepare(config, &transcripts)?;
+    let mut kept = DecoderBundle::prepare(config, &transcripts, roots)?;
     let given = Given::of_job(config);
-    let warnings = kept.fit(given, &job.text, vocabulary, job.corpus.max_bad)?;
+    let mut warnings = kept.fit(given, &job.text, vocabulary, job.corpus.max_bad)?;
+    // They name words of the files.
+    let from_files = given.language_model || given.lexicon;
+    if from_files && !roots.is_anywhere() && !warnings.is_empty() {
+        for warning in &warnings {
+            tracing::warn!(job = job.name, "{warning}");
+        }
+        warnings = vec![format!(
+            "of the language model or the lexicon {} things are to be said, which the coordinator's log says",
+            warnings.len()
+        )];
+    }
     kept.decoder(vocabulary).map_err(BundleError::from)?;
     Ok((Some(kept), warnings))
 }

@@ -12,6 +12,7 @@ use std::{
 
 use proto::buffer_pool::BufferPool;
 use proto::contribution::{Contribution, Key, Quarantined};
+use speech::corpus_roots::CorpusRoots;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinError, JoinSet},
@@ -28,6 +29,7 @@ mod finish;
 mod jobs;
 mod left_out;
 mod lineage;
+mod observation;
 mod pass;
 mod registry;
 mod results;
@@ -65,6 +67,7 @@ use crate::{
     run::{self, Action},
     stall::Stall,
     store::{Fence, Store, StoreError},
+    telemetry::Telemetry,
 };
 
 /// Characters of a reason that a worker gives.
@@ -77,6 +80,8 @@ pub(crate) struct Driver {
     terms: WorkerPolicy,
     /// Absent only while it is being written on another thread, which the driver waits for.
     store: Option<Store>,
+    /// Where jobs' files may lie.
+    roots: CorpusRoots,
     /// Where facts about corpora are kept.
     cache_dir: Option<PathBuf>,
     fence: Fence,
@@ -105,6 +110,9 @@ pub(crate) struct Driver {
     set_aside: SetAside,
     /// Who wants to know that every worker was told goodbye.
     farewells: Vec<Reply<()>>,
+    telemetry: Telemetry,
+    /// Jobs are to be counted anew.
+    jobs_changed: bool,
 }
 
 /// The job that is worked on.
@@ -168,11 +176,13 @@ enum Stop {
     Done,
 }
 
-/// Starts the driver of `store`'s jobs.
+/// Starts the driver of `store`'s jobs, whose files lie beneath `roots`.
 pub(crate) fn spawn(
     store: Store,
+    roots: CorpusRoots,
     cache_dir: Option<PathBuf>,
     terms: WorkerPolicy,
+    telemetry: Telemetry,
 ) -> (Handle, tokio::task::JoinHandle<Result<(), StoreError>>) {
     const COMMAND_QUEUE: usize = 256;
     let (commands, received) = mpsc::channel(COMMAND_QUEUE);
@@ -199,6 +209,7 @@ pub(crate) fn spawn(
         fence: store.fence().clone(),
         fenced: None,
         store: Some(store),
+        roots,
         cache_dir,
         registry,
         waiting: BTreeMap::new(),
@@ -214,6 +225,8 @@ pub(crate) fn spawn(
         stall: Stall::default(),
         set_aside: SetAside::default(),
         farewells: Vec::new(),
+        telemetry,
+        jobs_changed: true,
     };
     (handle, tokio::spawn(driver.run(received)))
 }
@@ -226,6 +239,7 @@ impl Driver {
                 return Err(fenced);
             }
             self.part();
+            self.observe();
             if std::mem::take(&mut self.recheck_eligibility) {
                 self.recheck_eligibility();
             }
@@ -281,6 +295,7 @@ impl Driver {
         });
         let (store, result) = written.await.expect("writing the store does not panic");
         self.store = Some(store);
+        self.jobs_changed = true;
         if matches!(result, Err(StoreError::Fenced { .. })) {
             self.may_write();
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use speech::{
+    corpus_roots::CorpusRoots,
     model::ModelSpec,
     recipe::{self, Recipe, RecipeError},
     regular_file,
@@ -47,25 +48,49 @@ pub(crate) enum InitialError {
     },
 }
 
+impl InitialError {
+    /// The message without what the files say: for somebody who may name them, and might not read them.
+    pub(crate) fn without_contents(&self) -> String {
+        let told = |path: &Path, what: &str| format!("`train.init`: {}: {what}", path.display());
+        match self {
+            Self::Recipe { path, .. } => told(path, "it is no recipe that can be read"),
+            Self::Weights { path, .. } => told(
+                path,
+                "these are not weights of the job's model; it has to have the shape of the one that it begins from",
+            ),
+            Self::Units { path, .. } => told(
+                path,
+                "its model writes other units than the job's training set gives; begin from a model of the same units",
+            ),
+            Self::Read { .. } | Self::Size { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Weights and their SHA-256 in hexadecimal, see [`weights_sha256`].
 pub(crate) type Initial = (Vec<f32>, String);
 
 /// Reads the weights at `path`: a run's folder, its `final` folder, or a safetensors file with torch's names.
-/// Where a recipe lies beside them, its units have to be those of `vocabulary`.
+/// Where a recipe lies beside them, its units have to be those of `vocabulary`. Both lie beneath `roots`.
 ///
 /// # Errors
 /// When there are none, or they are not of the model that `spec` lays out.
 pub(crate) fn read(
     path: &Path,
+    roots: &CorpusRoots,
     spec: &ModelSpec,
     vocabulary: &Vocabulary,
 ) -> Result<Initial, InitialError> {
-    let file = weights_file(path);
+    let located = roots.locate(path).map_err(|source| InitialError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let file = weights_file(&located);
     let recipe = file.with_file_name("recipe.json");
     if recipe.is_file() {
-        check_units(&recipe, vocabulary)?;
+        check_units(&recipe, roots, vocabulary)?;
     }
-    let bytes = read_at_most(&file, weights::max_file_bytes(spec))?;
+    let bytes = read_at_most(&file, roots, weights::max_file_bytes(spec))?;
     let weights = weights::parse(&bytes, spec).map_err(|source| InitialError::Weights {
         path: file.clone(),
         source,
@@ -85,8 +110,12 @@ fn weights_file(path: &Path) -> PathBuf {
     }
 }
 
-fn check_units(path: &Path, vocabulary: &Vocabulary) -> Result<(), InitialError> {
-    let text = read_at_most(path, recipe::MAX_BYTES)?;
+fn check_units(
+    path: &Path,
+    roots: &CorpusRoots,
+    vocabulary: &Vocabulary,
+) -> Result<(), InitialError> {
+    let text = read_at_most(path, roots, recipe::MAX_BYTES)?;
     let text = String::from_utf8_lossy(&text);
     let recipe = Recipe::from_json(&text).map_err(|source| InitialError::Recipe {
         path: path.to_owned(),
@@ -111,12 +140,12 @@ fn check_units(path: &Path, vocabulary: &Vocabulary) -> Result<(), InitialError>
     })
 }
 
-fn read_at_most(path: &Path, most: u64) -> Result<Vec<u8>, InitialError> {
+fn read_at_most(path: &Path, roots: &CorpusRoots, most: u64) -> Result<Vec<u8>, InitialError> {
     let fail = |source| InitialError::Read {
         path: path.to_owned(),
         source,
     };
-    let file = regular_file::open(path).map_err(fail)?;
+    let file = roots.open(path).map_err(fail)?;
     let found = file.metadata().map_err(fail)?.len();
     if found > most {
         return Err(InitialError::Size {
@@ -174,7 +203,13 @@ mod tests {
         let weights = spec.initialize(7);
         save_model(&folder.join("model.safetensors"), &spec, &weights).unwrap();
         for path in ["run", "run/final", "run/final/model.safetensors"] {
-            let (found, digest) = read(&dir.path().join(path), &spec, &units).unwrap();
+            let (found, digest) = read(
+                &dir.path().join(path),
+                &CorpusRoots::anywhere(),
+                &spec,
+                &units,
+            )
+            .unwrap();
             assert_eq!(found, weights, "{path}");
             assert_eq!(digest, weights_sha256(&weights));
         }
@@ -185,10 +220,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("model.safetensors");
         let units = vocabulary(&["one", "two", "three"]);
-        let missing = read(dir.path(), &spec(5), &units).unwrap_err();
+        let missing = read(dir.path(), &CorpusRoots::anywhere(), &spec(5), &units).unwrap_err();
         assert!(matches!(missing, InitialError::Read { .. }), "{missing}");
         save_model(&file, &spec(5), &spec(5).initialize(1)).unwrap();
-        let error = read(dir.path(), &spec(6), &units).unwrap_err().to_string();
+        let error = read(dir.path(), &CorpusRoots::anywhere(), &spec(6), &units)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("train.init") && error.contains("weight_ih"),
             "{error}"
@@ -196,13 +233,15 @@ mod tests {
 
         let beside = dir.path().join("recipe.json");
         fs::write(&beside, recipe(&["one", "two", "three"]).to_json()).unwrap();
-        read(dir.path(), &spec(5), &units).unwrap();
+        read(dir.path(), &CorpusRoots::anywhere(), &spec(5), &units).unwrap();
         fs::write(&beside, recipe(&["four", "one", "two"]).to_json()).unwrap();
-        let error = read(dir.path(), &spec(5), &units).unwrap_err().to_string();
+        let error = read(dir.path(), &CorpusRoots::anywhere(), &spec(5), &units)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("\"four\""), "{error}");
         fs::write(&file, vec![0; 3 << 20]).unwrap();
         fs::remove_file(&beside).unwrap();
-        let error = read(dir.path(), &spec(5), &units).unwrap_err();
+        let error = read(dir.path(), &CorpusRoots::anywhere(), &spec(5), &units).unwrap_err();
         assert!(matches!(error, InitialError::Size { .. }), "{error}");
     }
 }

@@ -59,4 +59,5 @@ pub mod job;
 pub mod records;
 pub mod server;
 pub mod store;
+mod telemetry;
 pub mod trainer;

@@ -17,7 +17,10 @@ use proto::{
         self, jobs_server::JobsServer, tensors_server::TensorsServer, workers_server::WorkersServer,
     },
 };
-use speech::error_class::{Class, Classify};
+use speech::{
+    corpus_roots::CorpusRoots,
+    error_class::{Class, Classify},
+};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -30,6 +33,7 @@ use crate::{
     driver::{self, Command, Handle, Refused, WorkerPolicy},
     job::Job,
     store::{Layout, Store, StoreError},
+    telemetry::{self, Telemetry},
 };
 
 pub(crate) mod caller;
@@ -39,7 +43,9 @@ mod leases;
 mod limits;
 mod messages;
 mod refusal;
+mod request_counts;
 mod requests;
+mod scrape;
 mod session;
 mod tensors;
 mod workers;
@@ -48,7 +54,9 @@ pub use limits::Limits;
 
 use caller::Authorised;
 use gate::Connection;
+use request_counts::Counted;
 use requests::Bounded;
+use scrape::Scraped;
 use session::Sessions;
 
 /// What a coordinator is started with.
@@ -56,11 +64,17 @@ use session::Sessions;
 pub struct Config {
     /// Host and port; port 0 takes a free one.
     pub listen: String,
+    /// Host and port at which a monitoring system may read figures and readiness; port 0 takes a free one. Nobody
+    /// is asked who he is there.
+    pub metrics: Option<String>,
     /// Where its data lies, and whether it serves a queue of jobs or a single one.
     pub layout: Layout,
     /// Whether an address that other hosts reach may be listened on, although nothing that is sent
     /// is encrypted or authenticated.
     pub allow_plaintext: bool,
+    /// Where the files of submitted jobs may lie. With [`Layout::Single`] none are submitted by others, and the
+    /// job's files may lie anywhere.
+    pub corpus_roots: CorpusRoots,
     /// Where digests of recordings and statistics over them are kept, so that the next start need not read a
     /// corpus again; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
@@ -154,8 +168,10 @@ impl Coordinator {
     pub async fn start_within(config: Config, limits: Limits) -> Result<Running, StartError> {
         let Config {
             listen,
+            metrics,
             layout,
             allow_plaintext,
+            corpus_roots,
             cache_dir,
             dismiss_workers,
         } = config;
@@ -171,31 +187,40 @@ impl Coordinator {
         if !wanted.ip().is_loopback() && !allow_plaintext {
             return Err(StartError::Plaintext(wanted));
         }
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => StartError::InUse(wanted),
-            _ => StartError::Listen { listen, source },
+        let (addr, listener) = bind(wanted).await?;
+        let scraped = match metrics {
+            Some(metrics) => Some(bind(resolve(&metrics).await?).await?),
+            None => None,
         };
-        let bound = TcpListener::bind(wanted).await;
-        let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
-        let (addr, listener) = bound.map_err(failed)?;
         if !addr.ip().is_loopback() {
             tracing::warn!(%addr, "other hosts can connect, and nothing is encrypted or authenticated");
         }
+        let root = layout.root().to_owned();
         let opened = tokio::task::spawn_blocking(|| Store::open(layout));
         let store = opened.await.expect("opening the store does not panic")?;
         let generation = store.generation();
+        let telemetry = Telemetry::default();
+        let disk = telemetry::watch(root, telemetry.clone());
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .build_v1()?;
-        let (handle, driver) = driver::spawn(store, cache_dir, terms);
+        let roots = match one_job {
+            true => CorpusRoots::anywhere(),
+            false => corpus_roots.clone(),
+        };
+        let (handle, driver) = driver::spawn(store, roots, cache_dir, terms, telemetry.clone());
         let sessions = Sessions::new(generation, handle.members().clone())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let closed = watch::Sender::new(false);
         let incoming = gate::connections(listener, limits, closed.subscribe());
-        let routes = routes(&handle, limits, sessions)
+        let routes = routes(&handle, corpus_roots, limits, sessions)
             .await
             .add_service(reflection);
-        let server = tokio::spawn(serve(incoming, routes, limits, stopped));
+        let scraped = scraped.map(|(addr, listener)| {
+            tracing::info!(%addr, "metrics");
+            scrape::serve(listener, addr, telemetry.clone(), disk, handle.clone())
+        });
+        let server = tokio::spawn(serve(incoming, routes, limits, telemetry, stopped));
         tracing::info!(%addr, generation, "listening");
         Ok(Running {
             addr,
@@ -205,8 +230,22 @@ impl Coordinator {
             closed,
             server,
             driver,
+            scraped,
         })
     }
+}
+
+/// Listens on `wanted`; gives the address with the port that was taken.
+async fn bind(wanted: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let bound = TcpListener::bind(wanted).await;
+    let bound = bound.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::InUse(wanted),
+        _ => StartError::Listen {
+            listen: wanted.to_string(),
+            source,
+        },
+    })
 }
 
 /// The address to listen on. A name that cannot be resolved is tried for a while: that of a machine that is
@@ -249,7 +288,7 @@ async fn resolve(listen: &str) -> Result<SocketAddr, StartError> {
 }
 
 /// What can be asked.
-async fn routes(handle: &Handle, limits: Limits, sessions: Sessions) -> Routes {
+async fn routes(handle: &Handle, roots: CorpusRoots, limits: Limits, sessions: Sessions) -> Routes {
     let sessions = Arc::new(sessions);
     let workers = workers::WorkersService::new(handle.clone(), Arc::clone(&sessions));
     let workers = WorkersServer::new(workers)
@@ -259,7 +298,11 @@ async fn routes(handle: &Handle, limits: Limits, sessions: Sessions) -> Routes {
     let tensors = TensorsServer::new(tensors)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let jobs = JobsServer::new(jobs::JobsService(handle.clone()))
+    let jobs = jobs::JobsService {
+        handle: handle.clone(),
+        roots,
+    };
+    let jobs = JobsServer::new(jobs)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -280,6 +323,7 @@ async fn serve(
     incoming: impl Stream<Item = Result<Connection, Infallible>>,
     routes: Routes,
     limits: Limits,
+    telemetry: Telemetry,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     /// A connection's calls at once: a worker has a handful, and none is worth more.
@@ -300,7 +344,10 @@ async fn serve(
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .serve_with_incoming_shutdown(
-            Authorised::new(Bounded::new(routes.prepare(), limits.request)),
+            Counted::new(
+                Authorised::new(Bounded::new(routes.prepare(), limits.request)),
+                telemetry,
+            ),
             incoming,
             async {
                 // Dropped or sent: either way it is the end.
@@ -322,12 +369,18 @@ pub struct Running {
     closed: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     driver: JoinHandle<Result<(), StoreError>>,
+    scraped: Option<Scraped>,
 }
 
 impl Running {
     /// The address that is listened on, with the port that was taken where 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// The address of the monitoring system, with the port that was taken where 0 was asked for.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.scraped.as_ref().map(|scraped| scraped.addr)
     }
 
     /// Counts the starts on this data directory.

@@ -52,7 +52,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         match self {
             Self::Queue { data_dir } => data_dir,
             Self::Single { run_dir, .. } => run_dir,

@@ -6,13 +6,13 @@
 //! is bounded by the bytes that are really there, and what [`inspect`] accepts, everything else reads, as long as it
 //! says. What is said in a recording, or what features are made of it, is not known here.
 
-use std::fs::{self, File};
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{self, Cursor};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 
+use crate::corpus_roots::CorpusRoots;
 use crate::manifest::Utterance;
-use crate::regular_file;
 
 mod adpcm;
 mod blocks;
@@ -124,7 +124,7 @@ pub fn read(path: &Path) -> Result<Audio, AudioError> {
 /// As [`read`], and where the segment or the channel is not in the recording.
 pub fn read_utterance(utterance: &Utterance) -> Result<Audio, AudioError> {
     let path = utterance.audio.as_path();
-    let (mut file, length) = open(path)?;
+    let (mut file, length) = open(path, &CorpusRoots::anywhere())?;
     let form = StoredAs::of(&mut file, length, path)?;
     let info = form.info(&mut file, path)?;
     let part = utterance.segment(info.frames, info.sample_rate);
@@ -151,7 +151,20 @@ pub fn read_part(
     part: Option<Range<u64>>,
     channel: Option<u16>,
 ) -> Result<DecodedAudio, AudioError> {
-    let (mut file, length) = open(path)?;
+    read_beneath(&CorpusRoots::anywhere(), path, part, channel)
+}
+
+/// As [`read_part`], of a file that lies beneath `roots`.
+///
+/// # Errors
+/// As [`read_part`].
+pub fn read_beneath(
+    roots: &CorpusRoots,
+    path: &Path,
+    part: Option<Range<u64>>,
+    channel: Option<u16>,
+) -> Result<DecodedAudio, AudioError> {
+    let (mut file, length) = open(path, roots)?;
     let form = StoredAs::of(&mut file, length, path)?;
     form.read(&mut file, part, channel, path)
 }
@@ -216,8 +229,9 @@ pub fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// [`is_plain`] of the file at `path`.
-fn is_plain_file(path: &Path) -> bool {
-    let form = open(path).and_then(|(mut file, length)| StoredAs::of(&mut file, length, path));
+fn is_plain_file(path: &Path, roots: &CorpusRoots) -> bool {
+    let form =
+        open(path, roots).and_then(|(mut file, length)| StoredAs::of(&mut file, length, path));
     matches!(form, Ok(StoredAs::Plain(_)))
 }
 
@@ -227,7 +241,15 @@ fn is_plain_file(path: &Path) -> bool {
 /// # Errors
 /// When it is no recording that is read.
 pub fn inspect(path: &Path) -> Result<AudioInfo, AudioError> {
-    let (mut file, length) = open(path)?;
+    inspect_beneath(&CorpusRoots::anywhere(), path)
+}
+
+/// As [`inspect`], of a file that lies beneath `roots`.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_beneath(roots: &CorpusRoots, path: &Path) -> Result<AudioInfo, AudioError> {
+    let (mut file, length) = open(path, roots)?;
     let form = StoredAs::of(&mut file, length, path)?;
     form.info(&mut file, path)
 }
@@ -242,14 +264,15 @@ pub fn inspect_bytes(name: &str, bytes: &[u8]) -> Result<AudioInfo, AudioError> 
     form.info(&mut Cursor::new(bytes), path)
 }
 
-fn open(path: &Path) -> Result<(File, u64), AudioError> {
-    // Asked before opening: to open a named pipe would wait for its writer.
-    let metadata = fs::metadata(path).map_err(|source| read_error(path, source))?;
-    if !metadata.is_file() {
-        return Err(AudioError::NotAFile { path: path.into() });
-    }
-    let file = regular_file::open(path).map_err(|source| read_error(path, source))?;
-    Ok((file, metadata.len()))
+fn open(path: &Path, roots: &CorpusRoots) -> Result<(File, u64), AudioError> {
+    let failed = |source: io::Error| match source.kind() {
+        // A folder, a pipe or a device.
+        io::ErrorKind::InvalidInput => AudioError::NotAFile { path: path.into() },
+        _ => read_error(path, source),
+    };
+    let file = roots.open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    Ok((file, length))
 }
 
 #[cfg(test)]

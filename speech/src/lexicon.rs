@@ -11,8 +11,8 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    corpus_roots::CorpusRoots,
     error_class::{self, Class, Classify},
-    regular_file,
 };
 
 pub mod coverage;
@@ -64,8 +64,8 @@ impl LexiconError {
     }
 }
 
-fn open(path: &Path) -> Result<BufReader<std::fs::File>, LexiconError> {
-    let file = regular_file::open(path).map_err(|source| LexiconError::Read {
+fn open(roots: &CorpusRoots, path: &Path) -> Result<BufReader<std::fs::File>, LexiconError> {
+    let file = roots.open(path).map_err(|source| LexiconError::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -102,8 +102,16 @@ impl Lexicon {
     /// # Errors
     /// Names the line that is not a word.
     pub fn read(path: &Path) -> Result<Self, LexiconError> {
+        Self::read_beneath(&CorpusRoots::anywhere(), path)
+    }
+
+    /// As [`Self::read`], of a file that lies beneath `roots`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_beneath(roots: &CorpusRoots, path: &Path) -> Result<Self, LexiconError> {
         let mut words = BTreeSet::new();
-        each_line(open(path)?, |_, word| {
+        each_line(open(roots, path)?, |_, word| {
             if word.contains(char::is_whitespace) {
                 let told =
                     "the line has more than one word; a lexicon of words has one word a line";

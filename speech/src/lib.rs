@@ -31,6 +31,7 @@
 pub mod audio;
 pub mod augment;
 pub mod batching;
+pub mod corpus_roots;
 pub mod ctm;
 pub mod decode;
 pub mod error_class;

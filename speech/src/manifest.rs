@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::regular_file;
+use crate::corpus_roots::CorpusRoots;
 use crate::text_file;
 use crate::tolerance::{MaxBad, TooManyBad};
 use crate::{
@@ -150,7 +150,8 @@ impl Manifest {
     /// # Errors
     /// The first line that has something wrong with it, and how many more there are.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        Self::strict(parse(open(path)?, path)?, path)
+        let file = open(path, &CorpusRoots::anywhere())?;
+        Self::strict(parse(file, path)?, path)
     }
 
     /// [`Self::read`] from `reader`; `path` is where relative audio lies beside, and stands in errors.
@@ -167,7 +168,19 @@ impl Manifest {
     /// # Errors
     /// When more lines are bad than `bound` allows, or none is left.
     pub fn read_with(path: &Path, bound: MaxBad) -> Result<(Self, Vec<BadLine>), ManifestError> {
-        let parsed = parse(open(path)?, path)?;
+        Self::read_beneath(&CorpusRoots::anywhere(), path, bound)
+    }
+
+    /// As [`Self::read_with`], of a manifest that lies beneath `roots`.
+    ///
+    /// # Errors
+    /// As [`Self::read_with`].
+    pub fn read_beneath(
+        roots: &CorpusRoots,
+        path: &Path,
+        bound: MaxBad,
+    ) -> Result<(Self, Vec<BadLine>), ManifestError> {
+        let parsed = parse(open(path, roots)?, path)?;
         let total = parsed.utterances.len() + parsed.bad_count;
         match (bound.check(parsed.bad_count, total), parsed.bad.first()) {
             (Err(source), Some(first)) => Err(ManifestError::TooManyBad {
@@ -303,8 +316,8 @@ fn is_zero(offset: &f64) -> bool {
     *offset == 0.0
 }
 
-fn open(path: &Path) -> Result<BufReader<File>, ManifestError> {
-    let file = regular_file::open(path).map_err(|error| unreadable(path, error))?;
+fn open(path: &Path, roots: &CorpusRoots) -> Result<BufReader<File>, ManifestError> {
+    let file = roots.open(path).map_err(|error| unreadable(path, error))?;
     Ok(BufReader::with_capacity(1 << 16, file))
 }
 

@@ -24,7 +24,9 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn must_be_regular(found: &fs::Metadata) -> io::Result<()> {
+/// # Errors
+/// `InvalidInput` for what is no regular file, with what it is.
+pub(crate) fn must_be_regular(found: &fs::Metadata) -> io::Result<()> {
     let kind = found.file_type();
     if kind.is_file() {
         return Ok(());

@@ -16,6 +16,10 @@ pub(crate) struct CoordinatorArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
     pub listen: String,
+    /// Address at which Prometheus reads figures (/metrics), and supervisors health and readiness (/healthz, /readyz);
+    /// port 0 takes a free one. Nobody is asked who he is there; names of jobs, workers and files are not told.
+    #[arg(long, value_name = "ADDR")]
+    pub metrics: Option<String>,
     /// Where jobs, checkpoints and the queue are kept.
     #[arg(long, value_name = "DIR", default_value = "unisono-data")]
     pub data_dir: PathBuf,
@@ -26,6 +30,10 @@ pub(crate) struct CoordinatorArgs {
     /// port can submit jobs and read their audio.
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// Folder beneath which submitted jobs may name files: manifests and their audio, language models, lexicons and
+    /// weights. May be given several times. Without it, jobs can be trained on synthetic speech alone.
+    #[arg(long = "corpus-root", value_name = "DIR")]
+    pub corpus_roots: Vec<PathBuf>,
     /// When it stops, send the workers away for good. Otherwise they wait until it is started again, for as
     /// long as their `--give-up-after` says.
     #[arg(long)]
@@ -52,8 +60,12 @@ pub(crate) struct WorkerArgs {
     /// a folder among the temporary files where that cannot be written.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Never read audio files that the coordinator names: have their bytes sent.
-    #[arg(long)]
+    /// Folder beneath which audio is read where the coordinator says that it lies, if the same bytes lie there. May
+    /// be given several times. Without it, the coordinator sends all audio.
+    #[arg(long = "corpus-root", value_name = "DIR")]
+    pub corpus_roots: Vec<PathBuf>,
+    /// Read no audio where the coordinator says that it lies: have all of it sent.
+    #[arg(long, conflicts_with = "corpus_roots")]
     pub no_shared_files: bool,
     /// Give up when the coordinator cannot be reached, or has been stopped, for so long.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]

@@ -9,7 +9,7 @@ use coordinator::{
 use speech::output_file;
 
 use crate::{
-    args,
+    args, corpus_roots,
     exit::{CommandError, Result},
     output, process, runtime,
     signals::Signals,
@@ -22,14 +22,17 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }
+    let roots = corpus_roots::typed(&args.corpus_roots)?;
     runtime::block_on(async move {
         let mut signals = Signals::listen()?;
         let start = Coordinator::start(Config {
             listen: args.listen,
+            metrics: args.metrics,
             layout: Layout::Queue {
                 data_dir: args.data_dir.clone(),
             },
             allow_plaintext: args.allow_plaintext,
+            corpus_roots: roots,
             cache_dir: Some(args.data_dir.join("cache")),
             dismiss_workers: args.dismiss_workers,
         });
@@ -50,6 +53,11 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
             "coordinator ready on http://{addr}, data in {}",
             args.data_dir.display()
         ));
+        if let Some(addr) = running.metrics_addr() {
+            output::message(&format!(
+                "metrics on http://{addr}/metrics, with /healthz and /readyz beside them"
+            ));
+        }
         let signal = tokio::select! {
             signal = signals.next() => signal,
             stopped = running.broken() => return Err(stopped.into()),

@@ -10,8 +10,7 @@ use coordinator::{
     server::{Config, Coordinator, Running},
 };
 use proto::v1::JobStatus;
-
-use speech::error_class::Class;
+use speech::{corpus_roots::CorpusRoots, error_class::Class};
 
 use crate::{
     args, cache_folder, client,
@@ -59,8 +58,11 @@ pub(super) fn run(args: args::Train) -> Result<()> {
         let mut signals = Signals::listen()?;
         let running = Coordinator::start(Config {
             listen: "127.0.0.1:0".to_owned(),
+            metrics: None,
             layout: plan.layout(),
             allow_plaintext: false,
+            // Nobody else submits a job to it.
+            corpus_roots: CorpusRoots::nowhere(),
             cache_dir: corpora,
             dismiss_workers: true,
         })

@@ -11,7 +11,7 @@ use worker::{
 };
 
 use crate::{
-    args, cache_folder, cores,
+    args, cache_folder, cores, corpus_roots,
     exit::{CommandError, Result},
     output, process, runtime,
     signals::Signals,
@@ -32,7 +32,7 @@ pub(super) fn run(args: args::WorkerArgs) -> Result<()> {
         if threads == 1 { "" } else { "s" }
     ));
     let mut cache = cache(args.cache_dir);
-    cache.shared_files = !args.no_shared_files;
+    cache.shared_files = corpus_roots::typed(&args.corpus_roots)?;
     let (stop, shutdown) = watch::channel(false);
     let config = Config {
         coordinator: args.at.coordinator,

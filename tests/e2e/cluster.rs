@@ -44,6 +44,8 @@ impl Cluster {
         command
             .args(["coordinator", "--listen", self.address(), "--data-dir"])
             .arg(self.dir.path().join("data"))
+            .arg("--corpus-root")
+            .arg(self.dir.path())
             .envs(crash.map(|place| (VARIABLE, place)));
         self.take_coordinator(command);
     }

@@ -19,7 +19,10 @@ pub(crate) use sound::{Sound, SoundCache};
 
 use std::{io, path::PathBuf};
 
-use speech::error_class::{Class, Classify};
+use speech::{
+    corpus_roots::CorpusRoots,
+    error_class::{Class, Classify},
+};
 use thiserror::Error;
 
 /// Where a worker keeps what it may need again, and how much of it.
@@ -35,14 +38,14 @@ pub struct CacheConfig {
     pub feature_bytes: u64,
     /// Most bytes of features on disk; 0 keeps none there.
     pub feature_file_bytes: u64,
-    /// Whether audio may be read where the coordinator reads it, if the same bytes lie there. Off,
-    /// everything comes over the wire.
-    pub shared_files: bool,
+    /// Where audio may be read that lies where the coordinator reads it, if the same bytes lie there.
+    /// Everything else comes over the wire.
+    pub shared_files: CorpusRoots,
 }
 
 impl CacheConfig {
     /// 16 GiB of audio and as much of features below `folder`, and 1 GiB of features and
-    /// of decoded audio in memory.
+    /// of decoded audio in memory; all audio comes over the wire.
     pub fn new(folder: PathBuf) -> Self {
         Self {
             folder,
@@ -50,7 +53,7 @@ impl CacheConfig {
             sound_bytes: 1 << 30,
             feature_bytes: 1 << 30,
             feature_file_bytes: 16 << 30,
-            shared_files: true,
+            shared_files: CorpusRoots::nowhere(),
         }
     }
 

@@ -11,6 +11,7 @@ use coordinator::{
     server::{Config, Coordinator},
     store::Layout,
 };
+use speech::corpus_roots::CorpusRoots;
 
 pub const ARGUMENT: &str = "coordinator-of-a-bench";
 
@@ -20,10 +21,12 @@ pub fn coordinate(data_dir: &str) {
     runtime.block_on(async {
         let config = Config {
             listen: "127.0.0.1:0".to_owned(),
+            metrics: None,
             layout: Layout::Queue {
                 data_dir: data_dir.into(),
             },
             allow_plaintext: false,
+            corpus_roots: CorpusRoots::anywhere(),
             cache_dir: None,
             dismiss_workers: false,
         };

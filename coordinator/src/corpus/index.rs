@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use speech::audio::AudioInfo;
+use speech::{audio::AudioInfo, corpus_roots::CorpusRoots};
 
 use super::cache;
 
@@ -218,10 +218,10 @@ fn read(path: &Path) -> Option<(Vec<u8>, [u8; 32])> {
     Some((bytes, program))
 }
 
-/// Size and BLAKE3 of a file.
-pub(super) fn digest_file(path: &Path) -> io::Result<(u64, [u8; 32])> {
+/// Size and BLAKE3 of a file beneath `roots`.
+pub(super) fn digest_file(roots: &CorpusRoots, path: &Path) -> io::Result<(u64, [u8; 32])> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = io::copy(&mut fs::File::open(path)?, &mut hasher)?;
+    let bytes = io::copy(&mut roots.open(path)?, &mut hasher)?;
     Ok((bytes, *hasher.finalize().as_bytes()))
 }
 

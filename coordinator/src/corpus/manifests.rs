@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use speech::{
+    corpus_roots::CorpusRoots,
     left_out::Reason,
     manifest::{Manifest, Utterance},
     model::Head,
@@ -17,11 +18,12 @@ use crate::{job::Job, records::events::Set};
 /// The utterances of the manifest at `path`, and what is left out of it so far.
 pub(super) fn read(
     job: &Job,
+    roots: &CorpusRoots,
     set: Set,
     path: &Path,
 ) -> Result<(Vec<Utterance>, Excluded), CorpusError> {
     let bound = job.corpus.max_bad;
-    let (manifest, bad) = Manifest::read_with(path, bound)?;
+    let (manifest, bad) = Manifest::read_beneath(roots, path, bound)?;
     let mut utterances = manifest.utterances;
     let mut left_out = Excluded::none(set, path, bound, utterances.len() + bad.len());
     for bad in bad {

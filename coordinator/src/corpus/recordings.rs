@@ -15,6 +15,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::{self, AudioError, AudioInfo},
+    corpus_roots::CorpusRoots,
     front_end::FrontEnd,
     inspection,
     left_out::Reason,
@@ -61,19 +62,21 @@ pub(super) type Inspected = Vec<Result<Item, Unusable>>;
 
 /// Reads each file once, however many utterances are in it and however many names it has: its header is checked
 /// and its bytes are digested, unless `index` knows them. Gives an item, or why there is none, for each utterance
-/// in order; and what is to be said where durations cut the ends of recordings off.
+/// in order; and what is to be said where durations cut the ends of recordings off. Files that do not lie beneath
+/// `roots` cannot be used.
 ///
 /// # Errors
 /// The first failure of the system, in that order.
 pub(super) fn inspect_all(
     job: &Job,
+    roots: &CorpusRoots,
     utterances: Vec<Utterance>,
     front_end: &FrontEnd,
     index: Index,
     abandoned: &AtomicBool,
 ) -> Result<(Inspected, Option<String>), CorpusError> {
     let (files, file_of) = files(&utterances);
-    let found = read_all(&files, index, abandoned)?;
+    let found = read_all(&files, roots, index, abandoned)?;
     let files: Vec<File> = files
         .into_iter()
         .zip(found)
@@ -136,10 +139,14 @@ struct FileFacts {
 /// What each of `files` is. A file with several names (hard links) is read once.
 fn read_all(
     files: &[&Path],
+    roots: &CorpusRoots,
     index: Index,
     abandoned: &AtomicBool,
 ) -> Result<Vec<Result<FileFacts, Arc<AudioError>>>, CorpusError> {
-    let stamps: Vec<Option<FileStamp>> = files.par_iter().map(|path| FileStamp::of(path)).collect();
+    let stamps: Vec<Option<FileStamp>> = files
+        .par_iter()
+        .map(|path| FileStamp::of(&roots.locate(path).ok()?))
+        .collect();
     let mut first_of: HashMap<FileStamp, usize> = HashMap::new();
     let firsts: Vec<usize> = (0..)
         .zip(&stamps)
@@ -151,7 +158,7 @@ fn read_all(
     drop(first_of);
     let read = |place: usize| {
         let stamp = stamps[place].as_ref();
-        FileFacts::read(files[place], stamp, &index).map_err(Arc::new)
+        FileFacts::read(files[place], roots, stamp, &index).map_err(Arc::new)
     };
     let once = |place: usize| {
         if abandoned.load(Ordering::Relaxed) {
@@ -191,20 +198,25 @@ fn read_all(
 
 impl FileFacts {
     /// `stamp` is the file's.
-    fn read(path: &Path, stamp: Option<&FileStamp>, index: &Index) -> Result<Self, AudioError> {
+    fn read(
+        path: &Path,
+        roots: &CorpusRoots,
+        stamp: Option<&FileStamp>,
+        index: &Index,
+    ) -> Result<Self, AudioError> {
         let now = SystemTime::now();
         let known = stamp.and_then(|stamp| Some((stamp, index.find(path, stamp)?)));
         if let Some((stamp, Facts { digest, info })) = known {
             return Ok(Self {
                 known: info.is_some(),
-                info: info.map_or_else(|| audio::inspect(path), Ok)?,
+                info: info.map_or_else(|| audio::inspect_beneath(roots, path), Ok)?,
                 bytes: stamp.bytes,
                 digest,
                 record: true,
             });
         }
-        let info = audio::inspect(path)?;
-        let (bytes, digest) = digest_file(path).map_err(|source| AudioError::Read {
+        let info = audio::inspect_beneath(roots, path)?;
+        let (bytes, digest) = digest_file(roots, path).map_err(|source| AudioError::Read {
             path: path.to_owned(),
             source,
         })?;
@@ -307,7 +319,13 @@ mod tests {
         let settle = || thread::sleep(Duration::from_millis(2500));
         let read = || {
             let index = Index::load(Some(&cache), &manifest);
-            let found = read_all(&files, index, &AtomicBool::new(false)).unwrap();
+            let found = read_all(
+                &files,
+                &CorpusRoots::anywhere(),
+                index,
+                &AtomicBool::new(false),
+            )
+            .unwrap();
             found.into_iter().map(Result::unwrap).collect::<Vec<_>>()
         };
         settle();

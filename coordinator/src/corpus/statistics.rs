@@ -13,6 +13,7 @@ use std::{
 use rayon::prelude::*;
 use speech::{
     audio::{self, Segments},
+    corpus_roots::CorpusRoots,
     features::{Features, FeaturesConfig},
     front_end::{FrontEnd, GlobalStats, SpeakerStats, StatsAccumulator},
     left_out::Reason,
@@ -32,6 +33,8 @@ pub(super) struct FeatureSource<'a> {
     pub front_end: &'a FrontEnd,
     /// The features that the statistics are of.
     pub features: &'a FeaturesConfig,
+    /// Where recordings may be read.
+    pub roots: &'a CorpusRoots,
     /// Where statistics are kept for the next start.
     pub cache_dir: Option<&'a Path>,
     pub abandoned: &'a AtomicBool,
@@ -110,7 +113,10 @@ fn accumulate(
     /// Utterances whose features are held at once.
     const UTTERANCES_AT_ONCE: usize = 128;
     let in_parts = items.iter().filter(|(_, item)| item.segment.is_some());
-    let segments = Segments::of(in_parts.map(|(_, item)| (&*item.recording.path, item.channel)));
+    let segments = Segments::beneath(
+        features.roots.clone(),
+        in_parts.map(|(_, item)| (&*item.recording.path, item.channel)),
+    );
     let mut unusable = Vec::new();
     for items in items.chunks(UTTERANCES_AT_ONCE) {
         if features.abandoned.load(Ordering::Relaxed) {
@@ -118,7 +124,7 @@ fn accumulate(
         }
         let features: Vec<_> = items
             .par_iter()
-            .map(|(_, item)| features_of(item, &segments, features.front_end))
+            .map(|(_, item)| features_of(item, &segments, features))
             .collect::<Result<_, CorpusError>>()?;
         for ((place, item), features) in items.iter().zip(features) {
             match features {
@@ -133,17 +139,17 @@ fn accumulate(
 fn features_of(
     item: &Item,
     segments: &Segments,
-    front_end: &FrontEnd,
+    source: &FeatureSource,
 ) -> Result<Result<Features, Unusable>, CorpusError> {
     let audio = match item.segment.clone() {
-        None => audio::read_part(&item.recording.path, None, item.channel),
+        None => audio::read_beneath(source.roots, &item.recording.path, None, item.channel),
         Some(part) => segments.read(&item.recording.path, Some(part), item.channel),
     };
     let audio = match audio {
         Ok(heard) => heard.audio,
         Err(error) => return Unusable::audio(&item.id, &Arc::new(error)).map(Err),
     };
-    match front_end.raw_features(&audio) {
+    match source.front_end.raw_features(&audio) {
         Ok(features) => Ok(Ok(features)),
         Err(source) => match Reason::of_front_end(&source) {
             Some(reason) => Ok(Err(Unusable {

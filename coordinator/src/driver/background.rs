@@ -14,6 +14,7 @@ use std::{
 use proto::buffer_pool::BufferPool;
 use proto::contribution::{Contribution, Unusable};
 use speech::{
+    corpus_roots::CorpusRoots,
     decode::DecoderBundle,
     model::Head,
     score::{self, Score},
@@ -64,6 +65,8 @@ pub(super) enum WorkDone {
 pub(super) struct RunPreparation {
     pub job: Job,
     pub run_dir: PathBuf,
+    /// Where the job's files may lie.
+    pub roots: CorpusRoots,
     pub synthetic_dir: PathBuf,
     /// Where facts about corpora are kept.
     pub cache_dir: Option<PathBuf>,
@@ -107,6 +110,7 @@ fn take_up(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
     let RunPreparation {
         job,
         run_dir,
+        roots,
         synthetic_dir,
         cache_dir,
         permissions,
@@ -114,7 +118,13 @@ fn take_up(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
         abandoned,
         feed,
     } = beginning;
-    let prepared = corpus::prepare(&job, &synthetic_dir, cache_dir.as_deref(), &abandoned)?;
+    let prepared = corpus::prepare(
+        &job,
+        &roots,
+        &synthetic_dir,
+        cache_dir.as_deref(),
+        &abandoned,
+    )?;
     let lengths = |items: &[Item]| items.iter().map(|item| item.frames).collect::<Vec<u64>>();
     let train = &job.train;
     let plan = Plan::new(

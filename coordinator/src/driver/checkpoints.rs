@@ -69,6 +69,7 @@ impl Driver {
             Ok(file) => {
                 let drawn_by_scores = training.evaluates();
                 tracing::debug!(file, "checkpoint");
+                self.observe_checkpoint();
                 self.note(Event::Checkpointed { file });
                 if !drawn_by_scores {
                     self.draw();

@@ -310,6 +310,11 @@ impl Handle {
         let _ = self.commands.send(command).await;
     }
 
+    /// Whether the driver has ended: it does not come back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// The running job.
     pub(crate) fn active_job(&self) -> Option<Arc<ActiveJob>> {
         self.active_job.borrow().clone()

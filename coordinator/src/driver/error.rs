@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use speech::{
+    corpus_roots::CorpusRoots,
     error_class::{Class, Classify},
     front_end::FrontEndError,
     recipe::RecipeError,
@@ -132,6 +133,22 @@ pub(crate) enum RunError {
 }
 
 impl RunError {
+    /// The message as whoever submitted the job may have it. Where files were read that he may name (beneath
+    /// `roots`), and perhaps not read, it does not quote them: it has the file and the line.
+    pub(crate) fn told(&self, roots: &CorpusRoots) -> String {
+        let told = match self {
+            _ if roots.is_anywhere() => self.to_string(),
+            Self::Corpus(error) => error.without_contents(),
+            Self::Initial(error) => error.without_contents(),
+            _ => self.to_string(),
+        };
+        if told == self.to_string() {
+            told
+        } else {
+            format!("{told} (the coordinator's log says what was found)")
+        }
+    }
+
     /// Whether the job, as it is now, does not go with what the run has computed.
     pub(crate) const fn is_about_the_checkpoint(&self) -> bool {
         matches!(

@@ -22,8 +22,14 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) enum Ending {
-    Succeeded { weights_sha256: String },
-    Failed(RunError),
+    Succeeded {
+        weights_sha256: String,
+    },
+    Failed {
+        error: RunError,
+        /// What is said of it to whoever submitted the job.
+        told: String,
+    },
     Cancelled,
 }
 
@@ -31,7 +37,7 @@ impl Ending {
     const fn state(&self) -> JobState {
         match self {
             Self::Succeeded { .. } => JobState::Succeeded,
-            Self::Failed(_) => JobState::Failed,
+            Self::Failed { .. } => JobState::Failed,
             Self::Cancelled => JobState::Cancelled,
         }
     }
@@ -39,7 +45,7 @@ impl Ending {
     /// Why it failed, and what that calls for.
     fn error(&self) -> Option<(String, Class)> {
         match self {
-            Self::Failed(error) => Some((error.to_string(), error.class())),
+            Self::Failed { error, told } => Some((told.clone(), error.class())),
             Self::Succeeded { .. } | Self::Cancelled => None,
         }
     }
@@ -49,8 +55,8 @@ impl Ending {
             Self::Succeeded { weights_sha256 } => Event::Succeeded {
                 weights_sha256: weights_sha256.clone(),
             },
-            Self::Failed(error) => Event::Failed {
-                error: error.to_string(),
+            Self::Failed { error, told } => Event::Failed {
+                error: told.clone(),
                 cause: error.class(),
             },
             Self::Cancelled => Event::Cancelled,
@@ -115,12 +121,16 @@ impl Driver {
         let Some(run) = &mut self.run else {
             return Ending::Cancelled;
         };
+        let failed = |error: RunError| Ending::Failed {
+            told: error.told(&self.roots),
+            error,
+        };
         match end {
             End::Cancelled | End::Requeued => Ending::Cancelled,
-            End::Failed(failure) => Ending::Failed(run.error(failure)),
+            End::Failed(failure) => failed(run.error(failure)),
             End::Succeeded => match run.weights_sha256.take() {
                 Some(weights_sha256) => Ending::Succeeded { weights_sha256 },
-                None => Ending::Failed(RunError::Broken("there is no final model".to_owned())),
+                None => failed(RunError::Broken("there is no final model".to_owned())),
             },
         }
     }
@@ -134,13 +144,14 @@ impl Driver {
         };
         self.withdraw();
         match &ending {
-            Ending::Failed(error) => tracing::error!(job = run.id, "failed: {error}"),
+            Ending::Failed { error, .. } => tracing::error!(job = run.id, "failed: {error}"),
             _ => tracing::info!(job = run.id, state = ?ending.state(), "ended"),
         }
         let report = report(&run, &ending, &counters);
         let feed = self.feeds.get(&run.id).cloned();
         let (id, dir, draw) = (run.id.clone(), run.dir.clone(), run.last_drawing());
         let (state, error, event) = (ending.state(), ending.error(), ending.event());
+        self.observe_end(state, error.as_ref().map(|(_, cause)| *cause));
         let (step, active) = (report.steps, run.active.take());
         let written = self.write(move |store| {
             // A run that failed before it began has no journal yet.
@@ -244,7 +255,7 @@ fn report(run: &ActiveRun, ending: &Ending, counters: &Counters) -> Report {
     let error = ending.error();
     let weights_sha256 = match ending {
         Ending::Succeeded { weights_sha256 } => Some(weights_sha256.clone()),
-        Ending::Failed(_) | Ending::Cancelled => None,
+        Ending::Failed { .. } | Ending::Cancelled => None,
     };
     let training = run.active.as_ref().map(|active| &active.training);
     let mut report = Report {

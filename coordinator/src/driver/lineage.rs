@@ -153,7 +153,7 @@ pub(super) fn read_initial(job: &Job, prepared: &Prepared) -> Result<Option<Init
     let path = job.train.init.as_ref();
     let read = path.map(|path| {
         let vocabulary = &prepared.recipe.vocabulary;
-        initial_weights::read(path, &prepared.spec, vocabulary)
+        initial_weights::read(path, &prepared.roots, &prepared.spec, vocabulary)
     });
     Ok(read.transpose()?)
 }

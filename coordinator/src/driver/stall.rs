@@ -75,7 +75,7 @@ impl Driver {
         }
     }
 
-    fn lack(&self, run: &ActiveRun) -> Option<Lack> {
+    pub(super) fn lack(&self, run: &ActiveRun) -> Option<Lack> {
         if !matches!(self.stop, Stop::No) || run.core.is_stopping() {
             return None;
         }

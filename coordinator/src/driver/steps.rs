@@ -79,6 +79,7 @@ impl Driver {
                 let beginning = RunPreparation {
                     job,
                     run_dir: dir,
+                    roots: self.roots.clone(),
                     synthetic_dir,
                     cache_dir: self.cache_dir.clone(),
                     permissions,
@@ -425,6 +426,7 @@ impl Driver {
         // Those that workers left out are counted already.
         let left_out = metrics.quarantined - sum.quarantined.len() as u64;
         training.record(counts, &metrics);
+        self.telemetry.record_step(&metrics, skipped.is_some());
         if let Err(error) = journal.metrics(&metrics) {
             run.fail(error.into());
         }

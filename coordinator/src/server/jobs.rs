@@ -1,6 +1,10 @@
 //! The service that people talk to: jobs submitted, watched, cancelled and resumed.
 
-use std::{path::Path, pin::Pin, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt as _, stream};
 use proto::{
@@ -8,7 +12,7 @@ use proto::{
     pieces::{self, PART_BYTES},
     v1::{self, jobs_server::Jobs},
 };
-use speech::regular_file;
+use speech::{corpus_roots::CorpusRoots, decode::WordSource};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{caller::Caller, messages, refusal::Refusal};
@@ -22,30 +26,49 @@ use crate::{
     store::Resumption,
 };
 
-pub(super) struct JobsService(pub Handle);
+pub(super) struct JobsService {
+    pub handle: Handle,
+    /// Where the files of submitted jobs may lie.
+    pub roots: CorpusRoots,
+}
 
 type Answer<T> = Result<Response<T>, Status>;
 type LogLines = Pin<Box<dyn Stream<Item = Result<v1::LogLine, Status>> + Send>>;
 type Pieces = Pin<Box<dyn Stream<Item = Result<v1::Piece, Status>> + Send>>;
 
-/// A submitted job, checked as far as that goes without preparing it.
-fn check(toml: &str) -> Result<Job, Refusal> {
+/// A submitted job, checked as far as that goes without preparing it: the files that it names lie beneath `roots`.
+fn check(toml: &str, roots: &CorpusRoots) -> Result<Job, Refusal> {
     let job = Job::parse(toml, Path::new("job.toml"), &[])?;
-    let files = [&job.corpus.train, &job.corpus.valid, &job.train.init];
-    for path in files.into_iter().flatten() {
+    for path in files(&job) {
         if path.is_relative() {
-            return Err(Refusal::Relative { path: path.clone() });
+            return Err(Refusal::Relative {
+                path: path.to_owned(),
+            });
         }
+        let refused = |source| Refusal::File {
+            path: path.to_owned(),
+            source,
+        };
         // A model to begin with may be a folder.
-        if Some(path) == job.train.init.as_ref() && path.is_dir() {
+        let is_model = Some(path) == job.train.init.as_deref();
+        if is_model && roots.locate(path).map_err(refused)?.is_dir() {
             continue;
         }
-        regular_file::open(path).map_err(|source| Refusal::Manifest {
-            path: path.clone(),
-            source,
-        })?;
+        roots.open(path).map_err(refused)?;
     }
     Ok(job)
+}
+
+/// The files that a job names.
+fn files(job: &Job) -> impl Iterator<Item = &Path> {
+    let manifests = [&job.corpus.train, &job.corpus.valid, &job.train.init];
+    let manifests = manifests.into_iter().flatten().map(PathBuf::as_path);
+    let decode = job.decode.iter();
+    let words = decode.flat_map(|decode| [&decode.language_model, &decode.lexicon]);
+    manifests.chain(words.filter_map(|source| match source {
+        WordSource::File(path) => Some(path.as_path()),
+        WordSource::None | WordSource::Train => None,
+    }))
 }
 
 /// A view as a message; of a job that has ended, with the figures of its report. Reads a file.
@@ -91,16 +114,22 @@ impl JobsService {
             }
             .into());
         }
-        let checked = tokio::task::spawn_blocking(move || check(&request.job_toml));
+        let checked = {
+            let roots = self.roots.clone();
+            tokio::task::spawn_blocking(move || check(&request.job_toml, &roots))
+        };
         let job = Box::new(checked.await.expect("checking a job does not panic")?);
-        Ok(self.0.ask(|reply| Command::Submit { job, reply }).await??)
+        Ok(self
+            .handle
+            .ask(|reply| Command::Submit { job, reply })
+            .await??)
     }
 
     async fn view(
         &self,
         command: impl FnOnce(crate::driver::Reply<Result<JobView, Refused>>) -> Command,
     ) -> Answer<v1::JobStatus> {
-        let view = self.0.ask(command).await.map_err(Refusal::from)?;
+        let view = self.handle.ask(command).await.map_err(Refusal::from)?;
         let view = view.map_err(Refusal::from)?;
         Ok(Response::new(blocking(move || status(view)).await?))
     }
@@ -112,7 +141,7 @@ impl JobsService {
             Some(v1::logs_request::Begin::CurrentStart(true)) => Begin::CurrentStart,
             Some(v1::logs_request::Begin::Offset(offset)) => Begin::Offset(offset),
         };
-        let found = self.0.ask(|reply| Command::Follow { id, reply }).await;
+        let found = self.handle.ask(|reply| Command::Follow { id, reply }).await;
         let (run_dir, feed) = found.map_err(Refusal::from)?.map_err(Refusal::from)?;
         let follower = Follower::new(&run_dir, lines, feed, follow, begin);
         let batches = stream::try_unfold(follower, |mut follower| async move {
@@ -175,7 +204,7 @@ impl Jobs for JobsService {
         /// Jobs that are looked at for a page; a message may have fewer.
         const MAX_PAGE_JOBS: usize = 1000;
         let after = request.into_inner().after;
-        let views = self.0.ask(|reply| Command::List {
+        let views = self.handle.ask(|reply| Command::List {
             after,
             most: MAX_PAGE_JOBS,
             reply,
@@ -187,7 +216,7 @@ impl Jobs for JobsService {
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Answer<Self::ReportStream> {
         let id = request.into_inner().id;
-        let view = self.0.ask(|reply| Command::Status { id, reply }).await;
+        let view = self.handle.ask(|reply| Command::Status { id, reply }).await;
         let view = view.map_err(Refusal::from)?.map_err(Refusal::from)?;
         let ended = view.entry.state.has_ended();
         let path = view.run_dir.join(REPORT);
@@ -235,7 +264,7 @@ impl Jobs for JobsService {
 
     async fn prune(&self, request: Request<v1::PruneRequest>) -> Answer<v1::PruneResponse> {
         let age = Duration::from_secs(request.into_inner().seconds);
-        let pruned = self.0.ask(|reply| Command::Prune { age, reply }).await;
+        let pruned = self.handle.ask(|reply| Command::Prune { age, reply }).await;
         let (jobs, folder) = pruned.map_err(Refusal::from)?.map_err(Refusal::from)?;
         let folder = folder.to_string_lossy().into_owned();
         Ok(Response::new(v1::PruneResponse { jobs, folder }))
@@ -245,7 +274,7 @@ impl Jobs for JobsService {
         &self,
         _: Request<v1::ListWorkersRequest>,
     ) -> Answer<v1::ListWorkersResponse> {
-        let workers = self.0.ask(|reply| Command::Workers { reply }).await;
+        let workers = self.handle.ask(|reply| Command::Workers { reply }).await;
         let workers = workers.map_err(Refusal::from)?;
         Ok(Response::new(v1::ListWorkersResponse {
             workers: workers.into_iter().map(Into::into).collect(),

@@ -29,7 +29,7 @@ pub enum Refusal {
     #[error(transparent)]
     Job(#[from] JobError),
     #[error("{} cannot be read on the coordinator's host: {source}", path.display())]
-    Manifest {
+    File {
         path: PathBuf,
         source: std::io::Error,
     },
@@ -99,7 +99,7 @@ impl Refusal {
             Self::Message(_)
             | Self::Vector(_)
             | Self::Job(_)
-            | Self::Manifest { .. }
+            | Self::File { .. }
             | Self::Relative { .. }
             | Self::NoHeader
             | Self::LongJob { .. }

@@ -12,6 +12,7 @@ use proto::{
     shared_memory,
     v1::{self, tensors_server::Tensors},
 };
+use speech::corpus_roots::CorpusRoots;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -73,12 +74,13 @@ impl TensorsService {
         Ok(Arc::clone(encoded))
     }
 
-    /// The files of `wanted`: only digests of recordings that `worker` was leased name any.
+    /// The files of `wanted`, and the roots that they lie beneath: only digests of recordings that `worker` was leased
+    /// name any.
     fn files(
         &self,
         worker: WorkerId,
         wanted: &v1::FetchAudioRequest,
-    ) -> Result<Vec<Arc<Recording>>, Refusal> {
+    ) -> Result<(Vec<Arc<Recording>>, CorpusRoots), Refusal> {
         let active_job = self
             .handle
             .active_job()
@@ -100,7 +102,8 @@ impl TensorsService {
         if let Some(twice) = wanted.digests.iter().find(|&one| !digests.insert(one)) {
             return Err(Refusal::FileTwice(hex(twice)));
         }
-        wanted.digests.iter().map(find).collect()
+        let files: Result<_, Refusal> = wanted.digests.iter().map(find).collect();
+        Ok((files?, active_job.prepared.roots.clone()))
     }
 }
 
@@ -199,7 +202,11 @@ impl Tensors for TensorsService {
         let wanted = request.get_ref();
         let claim = Claim::new(wanted.worker, &wanted.session, &identity);
         let worker = self.sessions.check_member(claim)?;
-        let files = self.files(WorkerId(worker), wanted)?;
-        Ok(Response::new(sending::audio(files, self.limits.stall)))
+        let (files, roots) = self.files(WorkerId(worker), wanted)?;
+        Ok(Response::new(sending::audio(
+            files,
+            roots,
+            self.limits.stall,
+        )))
     }
 }

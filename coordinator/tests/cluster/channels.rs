@@ -8,6 +8,7 @@ use coordinator::{
 };
 use speech::{
     audio,
+    corpus_roots::CorpusRoots,
     left_out::Reason,
     manifest::{Manifest, Utterance},
 };
@@ -19,7 +20,13 @@ fn prepared(site: &Site, sets: &[&str]) -> Result<Prepared, String> {
     let job = Job::parse(&site.job(), Path::new("job.toml"), &sets).unwrap();
     let cache = site.path("cache");
     let synthetic = site.path("synthetic");
-    let prepared = prepare(&job, &synthetic, Some(&cache), &AtomicBool::new(false));
+    let prepared = prepare(
+        &job,
+        &CorpusRoots::anywhere(),
+        &synthetic,
+        Some(&cache),
+        &AtomicBool::new(false),
+    );
     prepared.map_err(|error| error.to_string())
 }
 

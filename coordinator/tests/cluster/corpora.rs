@@ -10,6 +10,7 @@ use coordinator::{
 use proto::v1::{Cause, State};
 use speech::{
     audio::float_header,
+    corpus_roots::CorpusRoots,
     left_out::Reason,
     manifest::{Manifest, Utterance},
 };
@@ -26,7 +27,13 @@ fn prepared(site: &Site, sets: &[&str]) -> Result<Prepared, String> {
     // What one preparation keeps, the next one finds.
     let cache = site.path("cache");
     let job = job(site, sets);
-    let prepared = prepare(&job, &synthetic, Some(&cache), &AtomicBool::new(false));
+    let prepared = prepare(
+        &job,
+        &CorpusRoots::anywhere(),
+        &synthetic,
+        Some(&cache),
+        &AtomicBool::new(false),
+    );
     prepared.map_err(|error| error.to_string())
 }
 
@@ -326,11 +333,13 @@ fn synthetic_speech_is_made_once_and_called_synthetic() {
     let job = Job::parse(text, Path::new("digits.toml"), &[]).unwrap();
     let dir = site.path("synthetic");
     let never = AtomicBool::new(false);
-    let first = prepare(&job, &dir, None, &never).unwrap();
+    let first = prepare(&job, &CorpusRoots::nowhere(), &dir, None, &never).unwrap();
     assert!(first.synthetic);
     assert_eq!((first.train.len(), first.valid.len()), (12, 4));
     assert_eq!(
-        prepare(&job, &dir, None, &never).unwrap().digest,
+        prepare(&job, &CorpusRoots::nowhere(), &dir, None, &never)
+            .unwrap()
+            .digest,
         first.digest
     );
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);

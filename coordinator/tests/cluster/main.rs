@@ -8,6 +8,7 @@ mod toy;
 
 mod channels;
 mod corpora;
+mod corpus_roots;
 mod damaged_recordings;
 mod earlier_version;
 mod epoch_policy;
@@ -18,6 +19,7 @@ mod resource_limits;
 mod restarts;
 mod resumptions;
 mod runs;
+mod scrapes;
 mod sessions;
 mod shared_memory;
 mod sizes;

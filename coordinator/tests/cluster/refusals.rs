@@ -7,6 +7,7 @@ use coordinator::{
     store::{Layout, Resumption, StoreError},
 };
 use proto::v1::{self, receipt::Outcome};
+use speech::corpus_roots::CorpusRoots;
 use tonic::Code;
 
 use crate::{
@@ -273,10 +274,12 @@ async fn an_address_is_refused_by_name_when_it_cannot_be_had_or_should_not() {
     let start = |listen: String| {
         Coordinator::start(Config {
             listen,
+            metrics: None,
             layout: Layout::Queue {
                 data_dir: site.path("elsewhere"),
             },
             allow_plaintext: false,
+            corpus_roots: CorpusRoots::nowhere(),
             cache_dir: None,
             dismiss_workers: false,
         })

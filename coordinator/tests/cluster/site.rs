@@ -1,6 +1,7 @@
 //! A corpus of tones, a data directory, and coordinators that live and die on it.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use proto::{
 };
 use speech::{
     audio::{Audio, write_wav},
+    corpus_roots::CorpusRoots,
     manifest::{Manifest, Utterance},
 };
 use tonic::{Status, transport::Channel};
@@ -110,6 +112,15 @@ impl Site {
         self.launch(layout, Limits::default()).await
     }
 
+    /// A coordinator that tells a monitoring system how it does.
+    pub async fn start_scraped(&self) -> Live {
+        let config = Config {
+            metrics: Some("127.0.0.1:0".to_owned()),
+            ..self.config(self.queue())
+        };
+        self.run(config, Limits::default()).await.unwrap()
+    }
+
     /// A coordinator that dismisses its workers when it stops, or is expected back.
     pub async fn start_to(&self, dismiss_workers: bool) -> Live {
         let config = Config {
@@ -127,7 +138,9 @@ impl Site {
         Config {
             listen: "127.0.0.1:0".to_owned(),
             layout,
+            metrics: None,
             allow_plaintext: false,
+            corpus_roots: CorpusRoots::beneath(&[self.dir.path().to_owned()]).unwrap(),
             dismiss_workers: false,
             cache_dir: Some(self.path("cache")),
         }
@@ -173,6 +186,12 @@ impl Live {
     /// The end without a word.
     pub async fn kill(mut self) {
         self.end();
+    }
+
+    /// Where the monitoring system asks.
+    pub fn metrics(&self) -> SocketAddr {
+        let running = self.running.as_ref().unwrap();
+        running.metrics_addr().expect("it is scraped")
     }
 
     pub async fn shutdown(mut self) {

@@ -11,6 +11,7 @@ use super::layout::Layout;
 use super::mixing::Mixer;
 use super::stored_as::{StoredAs, byte_range, bytes_at, mixer, plain};
 use super::{AudioError, open};
+use crate::corpus_roots::CorpusRoots;
 
 /// Seconds of a block, about.
 const BLOCK_SECONDS: u64 = 10;
@@ -39,7 +40,16 @@ impl AudioBlocks {
     /// # Errors
     /// When it is no recording that is read, or has no such channel.
     pub fn open(path: &Path, channel: Option<u16>) -> Result<Self, AudioError> {
-        let (file, length) = open(path)?;
+        Self::open_beneath(&CorpusRoots::anywhere(), path, channel)
+    }
+
+    /// As [`Self::open`], of a file that lies beneath `roots`.
+    pub(super) fn open_beneath(
+        roots: &CorpusRoots,
+        path: &Path,
+        channel: Option<u16>,
+    ) -> Result<Self, AudioError> {
+        let (file, length) = open(path, roots)?;
         Self::new::<File>(file, length, channel, path)
     }
 

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::blocks::AudioBlocks;
-use super::{Audio, AudioError, AudioInfo, DecodedAudio, inspect, is_plain_file, read_part};
+use super::{
+    Audio, AudioError, AudioInfo, DecodedAudio, inspect_beneath, is_plain_file, read_beneath,
+};
+use crate::corpus_roots::CorpusRoots;
 use crate::manifest::Utterance;
 
 /// Bytes of all unpacked copies together; the one that was made first goes first.
@@ -22,6 +25,7 @@ type RecordingChannel = (PathBuf, Option<u16>);
 
 /// Reads segments of recordings, from any number of threads.
 pub struct Segments {
+    roots: CorpusRoots,
     recordings: BTreeMap<RecordingChannel, SharedRecording>,
     /// The copies, in the order in which they were made, and their bytes.
     copies: Mutex<VecDeque<(RecordingChannel, u64)>>,
@@ -59,6 +63,14 @@ impl Segments {
     /// For segments of the recordings `paths` and their channels, each named as often as it will be read; what is
     /// named once is not worth a copy.
     pub fn of<'a>(paths: impl IntoIterator<Item = (&'a Path, Option<u16>)>) -> Self {
+        Self::beneath(CorpusRoots::anywhere(), paths)
+    }
+
+    /// As [`Self::of`], of recordings that lie beneath `roots`.
+    pub fn beneath<'a>(
+        roots: CorpusRoots,
+        paths: impl IntoIterator<Item = (&'a Path, Option<u16>)>,
+    ) -> Self {
         let mut uses: BTreeMap<RecordingChannel, usize> = BTreeMap::new();
         for (path, channel) in paths {
             *uses.entry((path.to_owned(), channel)).or_default() += 1;
@@ -74,6 +86,7 @@ impl Segments {
             (path, SharedRecording { state })
         });
         Self {
+            roots,
             recordings: recordings.collect(),
             copies: Mutex::default(),
         }
@@ -87,12 +100,12 @@ impl Segments {
         let path = utterance.audio.as_path();
         let key = (path.to_owned(), utterance.channel);
         let info = match self.recordings.get(&key) {
-            None => inspect(path)?,
+            None => inspect_beneath(&self.roots, path)?,
             Some(recording) => {
                 let mut state = lock(&recording.state);
                 match state.info {
                     Some(info) => info,
-                    None => *state.info.insert(inspect(path)?),
+                    None => *state.info.insert(inspect_beneath(&self.roots, path)?),
                 }
             }
         };
@@ -112,7 +125,7 @@ impl Segments {
     ) -> Result<DecodedAudio, AudioError> {
         let key = (path.to_owned(), channel);
         let Some(recording) = self.recordings.get(&key) else {
-            return read_part(path, part, channel);
+            return read_beneath(&self.roots, path, part, channel);
         };
         let place = {
             // Held while it is unpacked: others that want a segment of it wait rather than unpack it as well.
@@ -131,17 +144,17 @@ impl Segments {
         };
         match place {
             SampleAccess::Copy(copy) => copy.read(part, path),
-            _ => read_part(path, part, channel),
+            _ => read_beneath(&self.roots, path, part, channel),
         }
     }
 
     fn place(&self, key: &RecordingChannel, uses: usize) -> SampleAccess {
         let (path, channel) = key;
-        if uses < 2 || is_plain_file(path) {
+        if uses < 2 || is_plain_file(path, &self.roots) {
             return SampleAccess::Itself;
         }
         // A recording that is damaged is read segment by segment: those before the damage are sound.
-        let Some(copy) = AudioBlocks::open(path, *channel)
+        let Some(copy) = AudioBlocks::open_beneath(&self.roots, path, *channel)
             .ok()
             .and_then(|blocks| Copy::of(blocks).ok())
         else {

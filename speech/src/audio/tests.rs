@@ -1,5 +1,7 @@
 //! WAV files of every kind that is read and of every kind that is refused, made here byte by byte.
 
+use std::fs;
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use super::{DecodeConfig, DecodeError, Decoder, WordSource};
 use crate::{
+    corpus_roots::CorpusRoots,
     error_class::{self, Class, Classify},
     lexicon::{Lexicon, LexiconError},
     lm::{self, LmError, NgramModel, TrainError},
@@ -63,25 +64,44 @@ impl Classify for BundleError {
     }
 }
 
+impl BundleError {
+    /// The message without the words of the files: for somebody who may name them, and might not read them.
+    pub fn without_contents(&self) -> String {
+        match self {
+            Self::LanguageModel(error) => error.without_contents(),
+            Self::TooManyWords { source, .. } => format!("the lexicon's words: {source}"),
+            Self::Decode(error) => error.without_contents(),
+            Self::Config { path, .. } => format!("{}: it is no such file", path.display()),
+            Self::Lexicon(LexiconError::Line { path, line, .. }) => format!(
+                "{}:{line}: this is no line of a lexicon, which has one word a line",
+                path.display()
+            ),
+            Self::Read { .. } | Self::Lexicon(_) | Self::Train(_) => self.to_string(),
+        }
+    }
+}
+
 impl DecoderBundle {
-    /// Reads the files that `config` names, and makes of `transcripts` what it wants made of them.
+    /// Reads the files that `config` names, which lie beneath `roots`, and makes of `transcripts` what it wants made
+    /// of them.
     ///
     /// # Errors
     /// Names the file and line, or the field, that is not what it must be.
     pub fn prepare<T: AsRef<str>>(
         config: &DecodeConfig,
         transcripts: &[T],
+        roots: &CorpusRoots,
     ) -> Result<Self, BundleError> {
         config.check()?;
         let language_model = match &config.language_model {
             WordSource::None => None,
             WordSource::Train => Some(lm::train(transcripts, config.order)?.model),
-            WordSource::File(path) => Some(NgramModel::read(path)?),
+            WordSource::File(path) => Some(NgramModel::read_beneath(roots, path)?),
         };
         let lexicon = match &config.lexicon {
             WordSource::None => None,
             WordSource::Train => Some(Lexicon::of_texts(transcripts)),
-            WordSource::File(path) => Some(Lexicon::read(path)?),
+            WordSource::File(path) => Some(Lexicon::read_beneath(roots, path)?),
         };
         Ok(Self {
             config: config.clone(),
@@ -177,7 +197,8 @@ mod tests {
             hot_words: vec!["GO ON".to_owned()],
             ..DecodeConfig::default()
         };
-        let bundle = DecoderBundle::prepare(&config, &TRANSCRIPTS).unwrap();
+        let bundle =
+            DecoderBundle::prepare(&config, &TRANSCRIPTS, &CorpusRoots::anywhere()).unwrap();
         write(&bundle, folder.path());
         let read = DecoderBundle::read(folder.path()).unwrap().unwrap();
         assert_eq!(read.config, config);
@@ -190,7 +211,12 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let bundle = DecoderBundle::prepare(&DecodeConfig::default(), &TRANSCRIPTS).unwrap();
+        let bundle = DecoderBundle::prepare(
+            &DecodeConfig::default(),
+            &TRANSCRIPTS,
+            &CorpusRoots::anywhere(),
+        )
+        .unwrap();
         write(&bundle, folder.path());
         fs::remove_file(folder.path().join(LANGUAGE_MODEL)).unwrap();
         let message = DecoderBundle::read(folder.path()).unwrap_err().to_string();
@@ -205,7 +231,7 @@ mod tests {
             lexicon: WordSource::File("no/such.txt".into()),
             ..DecodeConfig::default()
         };
-        let message = DecoderBundle::prepare(&config, &TRANSCRIPTS)
+        let message = DecoderBundle::prepare(&config, &TRANSCRIPTS, &CorpusRoots::anywhere())
             .unwrap_err()
             .to_string();
         assert!(message.contains("no/such.txt"), "{message}");

@@ -133,6 +133,18 @@ pub enum DecodeError {
     Unspellable { count: usize, first: Vec<String> },
 }
 
+impl DecodeError {
+    /// The message without the words of a lexicon's file.
+    pub fn without_contents(&self) -> String {
+        match self {
+            Self::Unspellable { count, .. } => format!(
+                "none of the lexicon's {count} words can be said by the model, which lacks their characters or has other words"
+            ),
+            Self::Field { .. } | Self::Classes => self.to_string(),
+        }
+    }
+}
+
 impl Classify for DecodeError {
     fn class(&self) -> Class {
         error_class::of_data(self)

@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{LexiconError, each_line, open};
-use crate::escape::escape_within;
+use crate::{corpus_roots::CorpusRoots, escape::escape_within};
 
 /// Most lines with a pronunciation: what is held in memory.
 const MAX_PRONUNCIATIONS: usize = 1 << 22;
@@ -99,7 +99,7 @@ impl Pronunciations {
     /// Names the line that is wrong: without phones, with `WORD(2)` where no line has `WORD`, with a probability that is
     /// none, too long, or not UTF-8.
     pub fn read(path: &Path) -> Result<Self, LexiconError> {
-        Self::parse(open(path)?, path)
+        Self::parse(open(&CorpusRoots::anywhere(), path)?, path)
     }
 
     /// [`Self::read`] from `reader`; `path` stands in errors.

@@ -22,8 +22,8 @@ use super::{
     warnings,
 };
 use crate::{
+    corpus_roots::CorpusRoots,
     error_class::{self, Class, Classify},
-    regular_file,
     text_file::{self, BYTE_ORDER_MARK},
 };
 
@@ -57,6 +57,20 @@ pub enum LmError {
 impl Classify for LmError {
     fn class(&self) -> Class {
         error_class::of_data(self)
+    }
+}
+
+impl LmError {
+    /// The message without the words of the file.
+    pub fn without_contents(&self) -> String {
+        match self {
+            Self::Line {
+                path,
+                line,
+                problem,
+            } => format!("{}:{line}: {}", path.display(), problem.without_contents()),
+            Self::Read { .. } | Self::Foreign { .. } => self.to_string(),
+        }
     }
 }
 
@@ -104,13 +118,48 @@ pub enum ArpaLineError {
     TooMany,
 }
 
+impl ArpaLineError {
+    /// The message without the words of the line.
+    fn without_contents(&self) -> String {
+        match self {
+            Self::Header { length, .. } => {
+                format!("expected `ngram {length}=COUNT` or `\\1-grams:`")
+            }
+            Self::Section { expected, .. } => format!("expected {expected}"),
+            Self::Logarithm(_) => "a number up to 0 is missing: the logarithm".to_owned(),
+            Self::Backoff(_) => "the backoff weight is not a logarithm".to_owned(),
+            Self::UnknownWord(_) => "a word is not among the 1-grams".to_owned(),
+            Self::NoContext { .. } => {
+                "the n-gram's words but the last are not among the shorter n-grams".to_owned()
+            }
+            Self::TooLong
+            | Self::NotUtf8
+            | Self::NoData
+            | Self::TooLongNgrams(_)
+            | Self::CutShort
+            | Self::Count { .. }
+            | Self::Fields { .. }
+            | Self::Repeated { .. }
+            | Self::TooMany => self.to_string(),
+        }
+    }
+}
+
 impl NgramModel {
     /// Reads the ARPA file at `path`.
     ///
     /// # Errors
     /// Names the line that is not what it must be, or the form of a file that is none.
     pub fn read(path: &Path) -> Result<Self, LmError> {
-        let file = regular_file::open(path).map_err(|source| LmError::Read {
+        Self::read_beneath(&CorpusRoots::anywhere(), path)
+    }
+
+    /// As [`Self::read`], of a file that lies beneath `roots`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_beneath(roots: &CorpusRoots, path: &Path) -> Result<Self, LmError> {
+        let file = roots.open(path).map_err(|source| LmError::Read {
             path: path.to_owned(),
             source,
         })?;

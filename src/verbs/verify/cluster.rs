@@ -177,7 +177,9 @@ impl Cluster {
             .arg("--data-dir")
             .arg(self.spec.dir.join("data"))
             .arg("--port-file")
-            .arg(self.port_file());
+            .arg(self.port_file())
+            // The job is this user's own.
+            .args(["--corpus-root", "/"]);
     }
 
     fn work(&self, command: &mut Command, worker: usize) {
@@ -189,6 +191,7 @@ impl Cluster {
             .args(["--device", &spec.device.to_string()])
             .args(["--threads", &spec.threads.to_string()])
             .args(["--name", &self.name(worker)])
+            .args(["--corpus-root", "/"])
             .arg("--cache-dir")
             .arg(cache.join(format!("cache-{}", worker + 1)));
     }

@@ -3,13 +3,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
 use proto::contribution::Digest;
 use speech::audio::{Audio, DecodedAudio};
+use speech::corpus_roots::CorpusRoots;
 use speech::regular_file;
 
 use super::{CacheConfig, CacheError, folder::Folder};
@@ -47,7 +47,7 @@ pub(crate) struct AudioCache {
     folder: Folder,
     /// The whole cache's.
     root: PathBuf,
-    shared_files: bool,
+    shared_files: CorpusRoots,
 }
 
 impl AudioCache {
@@ -57,19 +57,21 @@ impl AudioCache {
         Ok(Self {
             folder: Folder::open(config.folder.join("audio"), config.audio_bytes)?,
             root: config.folder.clone(),
-            shared_files: config.shared_files,
+            shared_files: config.shared_files.clone(),
         })
     }
 
     /// The bytes of `wanted` from where they lie at hand, verified; `None` when they must be fetched.
     pub(crate) fn find(&self, wanted: &Wanted) -> Option<Vec<u8>> {
-        self.shared(wanted).or_else(|| self.cached(wanted))
+        self.shared(wanted)
+            .map(|(bytes, _)| bytes)
+            .or_else(|| self.cached(wanted))
     }
 
     /// [`Self::find`], with where they lie.
     pub(super) fn find_with_path(&self, wanted: &Wanted) -> Option<(Vec<u8>, PathBuf)> {
-        let shared = self.shared(wanted).map(|it| (it, wanted.path.clone()));
-        shared.or_else(|| Some((self.cached(wanted)?, self.kept_path(wanted))))
+        self.shared(wanted)
+            .or_else(|| Some((self.cached(wanted)?, self.kept_path(wanted))))
     }
 
     /// Where [`Self::keep`] puts the bytes.
@@ -89,17 +91,15 @@ impl AudioCache {
         }
     }
 
-    fn shared(&self, wanted: &Wanted) -> Option<Vec<u8>> {
-        if !self.shared_files {
+    /// The bytes where the coordinator says that they lie, and the path without symbolic links of that place.
+    fn shared(&self, wanted: &Wanted) -> Option<(Vec<u8>, PathBuf)> {
+        let path = self.shared_files.locate(&wanted.path).ok()?;
+        let file = self.shared_files.open(&path).ok()?;
+        if file.metadata().ok()?.len() != wanted.bytes {
             return None;
         }
-        // The kind and size come first: a pipe of that name must not be opened.
-        let metadata = fs::metadata(&wanted.path).ok()?;
-        if !metadata.is_file() || metadata.len() != wanted.bytes {
-            return None;
-        }
-        let bytes = regular_file::read(&wanted.path, wanted.bytes).ok()?;
-        wanted.is(&bytes).then_some(bytes)
+        let bytes = regular_file::read_bounded(&file, wanted.bytes).ok()?;
+        wanted.is(&bytes).then_some((bytes, path))
     }
 
     fn cached(&self, wanted: &Wanted) -> Option<Vec<u8>> {
@@ -151,6 +151,8 @@ fn name(wanted: &Wanted) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     struct Fixture {
@@ -163,6 +165,10 @@ mod tests {
 
     fn fixture(shared_files: bool) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
+        let shared_files = match shared_files {
+            true => CorpusRoots::beneath(&[dir.path().to_owned()]).unwrap(),
+            false => CorpusRoots::nowhere(),
+        };
         let config = CacheConfig {
             shared_files,
             ..CacheConfig::new(dir.path().join("cache"))

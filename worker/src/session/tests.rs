@@ -78,10 +78,7 @@ fn worker(address: SocketAddr, give_up_after: Option<Duration>) -> Worker {
         compute: Compute::open(DeviceChoice::Cpu).unwrap(),
         threads: 1,
         name: "test:1".to_owned(),
-        cache: CacheConfig {
-            shared_files: false,
-            ..CacheConfig::new(folder.path().to_owned())
-        },
+        cache: CacheConfig::new(folder.path().to_owned()),
         give_up_after,
         shutdown,
     };

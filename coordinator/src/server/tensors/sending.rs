@@ -18,7 +18,7 @@ use proto::{
     shared_memory, tensor, v1,
     wire::Wire,
 };
-use speech::regular_file;
+use speech::corpus_roots::CorpusRoots;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -86,11 +86,19 @@ pub(super) fn in_shared_memory(
 
 /// Files one after the other, a few chunks ahead of the network; each is read on a thread that may
 /// wait for the disk, and that waits for nobody else.
-pub(super) fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::AudioChunk> {
+pub(super) fn audio(
+    files: Vec<Arc<Recording>>,
+    roots: CorpusRoots,
+    stall: Duration,
+) -> Chunks<v1::AudioChunk> {
     const CHUNKS_AHEAD: usize = 4;
     let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
-        let outlet = Outlet { chunks, stall };
+        let outlet = Outlet {
+            chunks,
+            roots,
+            stall,
+        };
         if let Err(refusal) = outlet.send_all(files).await {
             // Whoever took no chunk in time takes no reason either, but may find the stream cut.
             let _ = outlet.put(Err(refusal)).await;
@@ -104,6 +112,8 @@ pub(super) fn audio(files: Vec<Arc<Recording>>, stall: Duration) -> Chunks<v1::A
 
 struct Outlet {
     chunks: mpsc::Sender<Result<v1::AudioChunk, Refusal>>,
+    /// Where the files may lie.
+    roots: CorpusRoots,
     stall: Duration,
 }
 
@@ -121,8 +131,8 @@ impl Outlet {
         let mut open = None;
         loop {
             let size = left.min(CHUNK_BYTES as u64);
-            let from = path.clone();
-            let read = tokio::task::spawn_blocking(move || read(open, &from, size)).await;
+            let (from, roots) = (path.clone(), self.roots.clone());
+            let read = tokio::task::spawn_blocking(move || read(open, &roots, &from, size)).await;
             let read = read.unwrap_or_else(|broken| Err(io::Error::other(broken)));
             let (reader, data) = read.map_err(|source| Refusal::Audio {
                 path: path.clone(),
@@ -153,8 +163,13 @@ impl Outlet {
 }
 
 /// The next `size` bytes, or as many as there are.
-fn read(open: Option<File>, path: &Path, size: u64) -> io::Result<(File, Vec<u8>)> {
-    let mut reader = open.map_or_else(|| regular_file::open(path), Ok)?;
+fn read(
+    open: Option<File>,
+    roots: &CorpusRoots,
+    path: &Path,
+    size: u64,
+) -> io::Result<(File, Vec<u8>)> {
+    let mut reader = open.map_or_else(|| roots.open(path), Ok)?;
     let mut data = Vec::with_capacity(size as usize);
     reader.by_ref().take(size).read_to_end(&mut data)?;
     Ok((reader, data))

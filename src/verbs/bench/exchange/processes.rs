@@ -79,6 +79,8 @@ impl Processes {
             .arg(folder.join("data"))
             .arg("--port-file")
             .arg(&port_file)
+            .arg("--corpus-root")
+            .arg(folder)
             .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())

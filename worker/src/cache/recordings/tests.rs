@@ -1,5 +1,7 @@
 //! Segments and channels of plain and packed recordings: found, verified and found again.
 
+use speech::corpus_roots::CorpusRoots;
+
 use super::*;
 
 struct Fixture {
@@ -14,7 +16,10 @@ struct Fixture {
 /// `packed` (ADPCM, as the tests can write it).
 fn fixture(packed: bool) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let config = CacheConfig::new(dir.path().join("cache"));
+    let config = CacheConfig {
+        shared_files: CorpusRoots::beneath(&[dir.path().to_owned()]).unwrap(),
+        ..CacheConfig::new(dir.path().join("cache"))
+    };
     let path = dir.path().join("long.wav");
     if packed {
         fs::write(&path, ima_adpcm()).unwrap();

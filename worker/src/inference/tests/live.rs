@@ -28,7 +28,12 @@ fn listening(decoded: bool) -> Model {
             lexicon: WordSource::None,
             ..DecodeConfig::default()
         };
-        let kept = DecoderBundle::prepare(&config, &["no", "yes no", "no no"]).unwrap();
+        let kept = DecoderBundle::prepare(
+            &config,
+            &["no", "yes no", "no no"],
+            &speech::corpus_roots::CorpusRoots::anywhere(),
+        )
+        .unwrap();
         model.decode_with(Some(kept)).unwrap();
     }
     model
