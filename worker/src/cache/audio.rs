@@ -91,9 +91,15 @@ impl AudioCache {
         }
     }
 
+    /// The path without symbolic links of the place where the coordinator says that the bytes lie, if they may be read
+    /// there.
+    pub(super) fn shared_path(&self, wanted: &Wanted) -> Option<PathBuf> {
+        self.shared_files.locate(&wanted.path).ok()
+    }
+
     /// The bytes where the coordinator says that they lie, and the path without symbolic links of that place.
     fn shared(&self, wanted: &Wanted) -> Option<(Vec<u8>, PathBuf)> {
-        let path = self.shared_files.locate(&wanted.path).ok()?;
+        let path = self.shared_path(wanted)?;
         let file = self.shared_files.open(&path).ok()?;
         if file.metadata().ok()?.len() != wanted.bytes {
             return None;

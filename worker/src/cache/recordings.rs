@@ -147,7 +147,8 @@ impl Recordings {
             return Ok(Some(mixed(heard, &wanted.path)));
         }
         // Before they are read: what changes in between is another file then.
-        let shared = Stamp::of(&wanted.path, false).ok();
+        let shared = audio.shared_path(wanted);
+        let shared = shared.and_then(|path| Stamp::of(&path, false).ok());
         let kept = Stamp::of(&audio.kept_path(wanted), true).ok();
         let Some((bytes, path)) = audio.find_with_path(wanted) else {
             return Ok(None);
