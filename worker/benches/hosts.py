@@ -23,7 +23,7 @@ STEPS = 12
 WARM_UP = 4
 JOB = """name = "hosts"
 [corpus]
-synthetic = {{ task = "digits", train = 48, valid = 0, speakers = 4, valid_speakers = 1 }}
+synthetic = {{ task = "digits", train = 48, valid = 4, speakers = 4, valid_speakers = 1 }}
 [features]
 sample_rate = 8000
 stack = 3
@@ -106,7 +106,9 @@ def measure(rate, wire):
             for host in (1, 2):
                 start(host, "worker", "--coordinator", url, "--device", "cpu", "--threads", "1", "--cache-dir", f"cache-{host}")
             submit = [*network.on(0), UNISONO, "submit", job, "--coordinator", url, "-o", "json"]
-            done = subprocess.run(submit, cwd=folder, check=True, capture_output=True, text=True)
+            done = subprocess.run(submit, cwd=folder, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
             report = json.loads(done.stdout)
             (metrics,) = (folder / "data" / "jobs").glob("*/metrics.jsonl")
             steps = [json.loads(line) for line in metrics.read_text().splitlines()][WARM_UP:]
