@@ -70,6 +70,7 @@ impl Network {
             .arg(program.get_program())
             .current_dir(dir)
             .env("UNISONO_SHARED_MEMORY", "off")
+            .env("UNISONO_ALLOW_PLAINTEXT", "on")
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());

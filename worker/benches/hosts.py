@@ -17,6 +17,7 @@ import tempfile
 import time
 
 UNISONO = pathlib.Path(sys.argv[1]).resolve()
+ENVIRONMENT = dict(os.environ, UNISONO_SHARED_MEMORY="off", UNISONO_ALLOW_PLAINTEXT="on")
 RATES = (None, "1gbit", "200mbit")
 HIDDEN = 1024
 STEPS = 12
@@ -92,7 +93,7 @@ def measure(rate, wire):
         processes = []
 
         def start(host, *words):
-            environment = dict(os.environ, UNISONO_SHARED_MEMORY="off", UNISONO_LOG="warn")
+            environment = dict(ENVIRONMENT, UNISONO_LOG="warn")
             command = [*network.on(host), UNISONO, *words]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             processes.append(subprocess.Popen(command, env=environment, cwd=folder, **quiet))
@@ -106,7 +107,7 @@ def measure(rate, wire):
             for host in (1, 2):
                 start(host, "worker", "--coordinator", url, "--device", "cpu", "--threads", "1", "--cache-dir", f"cache-{host}")
             submit = [*network.on(0), UNISONO, "submit", job, "--coordinator", url, "-o", "json"]
-            done = subprocess.run(submit, cwd=folder, capture_output=True, text=True)
+            done = subprocess.run(submit, env=ENVIRONMENT, cwd=folder, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
             report = json.loads(done.stdout)
