@@ -165,7 +165,7 @@ pub fn cut(
 impl WordSegments {
     fn leave_out(&mut self, word: &CtmWord, told: String) {
         let name = format!("line {}", word.line);
-        self.left_out.add(&name, Reason::Segment, &told);
+        self.left_out.add(&name, Reason::BadLine, &told);
         if self.problems.len() < MAX_PROBLEMS {
             self.problems.push((word.line, told));
         }

@@ -29,6 +29,11 @@ pub(crate) struct Align {
     /// the frames between them.
     #[arg(long, value_name = "MS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub reach: u32,
+    /// Move all boundaries by so much, within the utterance: for a model that recognises units too early (a positive
+    /// number) or too late (a negative one).
+    #[arg(long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(-10_000..=10_000))]
+    pub shift: i32,
     /// How many utterances may be left out: a count, or a share such as 2%. Default: any number whose transcript is too
     /// long for the sound, and of those that cannot be used otherwise 1 % or 10, whichever is more.
     #[arg(long, value_name = "N|N%")]

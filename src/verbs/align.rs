@@ -82,6 +82,7 @@ pub(super) fn run(args: args::Align) -> Result<()> {
                     let rows = Rows {
                         seconds,
                         row_seconds,
+                        shift: f64::from(args.shift) / 1000.0,
                     };
                     writer.utterance(&utterance.id, &aligned, rows)?;
                 }

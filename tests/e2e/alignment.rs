@@ -144,6 +144,18 @@ fn transcripts_are_aligned_alike_on_any_number_of_threads_and_words_are_cut_out(
             assert_eq!(spelled, fields[4]);
         }
     }
+    // All boundaries move, as far as the utterance reaches.
+    let moved = align("--shift -100").expect(0).stdout;
+    let starts = |ctm: &str| -> Vec<f64> {
+        let fields = ctm.lines().map(|line| line.split(' ').nth(2).unwrap());
+        fields.map(|field| field.parse().unwrap()).collect()
+    };
+    for (before, behind) in starts(&one.stdout).into_iter().zip(starts(&moved)) {
+        assert!(
+            ((before - 0.1f64).max(0.0) - behind).abs() < 0.0015,
+            "{before} {behind}"
+        );
+    }
     let told = align("-o textgrid").expect(2).stderr;
     assert!(told.contains("--out"), "{told}");
     let input = align("--out made/valid.jsonl").expect(2);

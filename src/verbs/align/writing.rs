@@ -27,12 +27,17 @@ pub(super) struct Rows {
     pub seconds: f64,
     /// From one row of the model's outputs to the next.
     pub row_seconds: f64,
+    /// What is added to all times.
+    pub shift: f64,
 }
 
 impl Rows {
     /// Where a row begins, in seconds of the utterance.
     fn time(self, row: usize) -> f64 {
-        (row as f64 * self.row_seconds).min(self.seconds)
+        // Not `clamp`, which panics where the length is no number.
+        (row as f64 * self.row_seconds + self.shift)
+            .max(0.0)
+            .min(self.seconds)
     }
 }
 
