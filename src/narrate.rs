@@ -141,6 +141,21 @@ pub(crate) fn sentence(event: &Event, synthetic: bool) -> String {
                 escape(name)
             )
         }
+        Event::ContributionRejected {
+            name, node, reason, ..
+        } => {
+            format!(
+                "what worker {} handed in for node {node} was refused: {}",
+                escape(name),
+                escape(reason)
+            )
+        }
+        Event::WorkerTurnedAway { name, seconds, .. } => {
+            format!(
+                "worker {} is turned away for {seconds} s: too much of what it handed in was refused",
+                escape(name)
+            )
+        }
         Event::StepRestarted => {
             "the training step starts again, without the quarantined worker".to_owned()
         }

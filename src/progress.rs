@@ -200,6 +200,7 @@ const fn flooding(event: &Event) -> Option<&'static str> {
         Event::Quarantined { .. } => Some("quarantined"),
         Event::StepSkipped { .. } => Some("skipped"),
         Event::Differed { .. } => Some("differed"),
+        Event::ContributionRejected { .. } => Some("rejected"),
         _ => None,
     }
 }

@@ -32,6 +32,7 @@ mod lineage;
 mod observation;
 mod pass;
 mod registry;
+mod rejected;
 mod results;
 mod returned_leases;
 mod scoring;
@@ -400,6 +401,8 @@ impl Driver {
                     });
                 }
                 Output::Quarantined { worker, key } => self.quarantine(worker, &key),
+                Output::TurnedAway { worker, lasts } => self.turn_away(worker, lasts),
+                Output::DataAtFault { .. } => self.fail_over_data(),
                 Output::PassRestarted { pass } => self.restart(&pass),
                 Output::Unsettled { key, workers } => self.fail(RunError::Unsettled {
                     step: key.step,
@@ -430,7 +433,7 @@ impl Driver {
                 eligible: false,
             });
         }
-        let undelivered = Input::GivenBack {
+        let undelivered = Input::Undelivered {
             worker,
             key: key.clone(),
         };

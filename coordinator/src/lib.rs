@@ -46,7 +46,8 @@
 #![warn(unreachable_pub, missing_docs)]
 
 pub use coordinator_core::{
-    compute_class, epochs, leases, limits, norm_bound, plan, queue, run, schedule, select, stall,
+    compute_class, contribution_check, epochs, fault_budget, leases, limits, norm_bound, plan,
+    queue, run, schedule, select, stall,
 };
 
 mod broadcast;

@@ -97,15 +97,21 @@ async fn measured(mut toy: Toy, follower: &Follower) -> Speeds {
     let (mut pushes, mut pulls) = (Vec::new(), Vec::new());
     while pushes.len() < EXCHANGES {
         let lease = toy.lease().await;
+        let utterances = lease
+            .micro_batches
+            .iter()
+            .map(|one| one.utterances.len() as u64);
+        let utterances: u64 = utterances.sum();
         let key = Key::try_from(lease.key.unwrap()).unwrap();
         let began = Instant::now();
         let weights = toy.pull(&key, false, elements).await.unwrap();
         pulls.push(began.elapsed());
         let contribution = Contribution {
             sum: Some(weights),
-            weight: 1.0,
+            weight: utterances as f64,
             loss: 1.0,
-            utterances: 1,
+            utterances,
+            frames: utterances,
             ..Contribution::default()
         };
         let (header, vector) = toy.wrap(key, &contribution);

@@ -12,6 +12,7 @@
 //! - a grant that cannot be delivered is given back.
 
 mod assignment;
+mod conduct;
 mod disputes;
 mod interface;
 mod pace;
@@ -31,6 +32,8 @@ pub use interface::{
 use pace::{ClusterPace, WorkerPace};
 use pass::LeasedPass;
 
+use crate::fault_budget::{FaultBudgets, Peer};
+
 #[derive(Debug)]
 struct Worker {
     last_heard: Millis,
@@ -43,6 +46,9 @@ struct Worker {
     asked: bool,
     /// It may compute for the running job.
     eligible: bool,
+    peer: Peer,
+    /// It gets no lease before then.
+    rests_until: Millis,
     speeds: BTreeMap<PassKind, WorkerPace>,
 }
 
@@ -88,6 +94,10 @@ pub struct LeaseScheduler {
     unconfirmed: Option<Millis>,
     /// How long micro-batches of the running job take, by kind of pass.
     paces: BTreeMap<PassKind, ClusterPace>,
+    /// What peers are forgiven.
+    budgets: FaultBudgets,
+    /// Who says that the data of the pass is at fault.
+    blaming: BTreeMap<WorkerId, Peer>,
     counters: Counters,
     outputs: Vec<Output>,
 }
@@ -109,6 +119,8 @@ impl LeaseScheduler {
             quarantined: BTreeSet::new(),
             unconfirmed: None,
             paces: BTreeMap::new(),
+            budgets: FaultBudgets::new(config.budget),
+            blaming: BTreeMap::new(),
             counters: Counters::default(),
             outputs: Vec::new(),
         }
@@ -119,7 +131,7 @@ impl LeaseScheduler {
     pub fn handle(&mut self, now: Millis, input: Input) -> Vec<Output> {
         self.now = self.now.max(now);
         match input {
-            Input::Joined { worker } => self.admit(worker),
+            Input::Joined { worker, peer } => self.admit(worker, peer),
             Input::Left { worker } => self.dismiss(worker),
             Input::Heartbeat { worker } => self.renew(worker),
             Input::Eligibility { worker, eligible } => self.set_eligible(worker, eligible),
@@ -148,7 +160,12 @@ impl LeaseScheduler {
                 key,
                 digest,
             } => self.assess(worker, key, digest),
-            Input::GivenBack { worker, key } => self.take_back(worker, &key),
+            Input::GivenBack { worker, key, fatal } => self.give_back(worker, key, fatal),
+            Input::Undelivered { worker, key } => {
+                self.take_back(worker, &key);
+            }
+            Input::Rejected { worker, key } => self.reject(worker, &key),
+            Input::Overflowed { worker, key } => self.split(worker, key),
             Input::Interrupted => self.counters.interrupted += 1,
             Input::Tick => {}
         }
@@ -167,6 +184,7 @@ impl LeaseScheduler {
         silence
             .chain(patience)
             .chain(leases)
+            .chain(self.rests())
             .chain(self.straggler().map(|(overdue, _)| overdue))
             .chain(self.verification_deadline())
             .min()
@@ -212,6 +230,11 @@ impl LeaseScheduler {
             })
     }
 
+    /// For how many milliseconds workers of a peer are turned away, if they are.
+    pub fn turned_away(&self, now: Millis, peer: &Peer) -> Option<Millis> {
+        self.budgets.turned_away(self.now.max(now), peer)
+    }
+
     /// Whether everything is in but second answers, without which nothing counts and which nobody gives.
     pub fn is_unconfirmed(&self) -> bool {
         self.unconfirmed.is_some()
@@ -235,8 +258,9 @@ impl LeaseScheduler {
 
 /// Workers come and go.
 impl LeaseScheduler {
-    fn admit(&mut self, id: WorkerId) {
+    fn admit(&mut self, id: WorkerId, peer: Peer) {
         let now = self.now;
+        let rest = self.budgets.rest_at_join(now, &peer);
         self.counters.joins += 1;
         self.workers.entry(id).or_insert_with(|| Worker {
             last_heard: now,
@@ -245,6 +269,8 @@ impl LeaseScheduler {
             idle: now,
             asked: false,
             eligible: true,
+            peer,
+            rests_until: now.saturating_add(rest),
             speeds: BTreeMap::new(),
         });
     }

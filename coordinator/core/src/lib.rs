@@ -1,6 +1,7 @@
 //! What a coordinator decides, without I/O: who computes what ([`leases`]); what comes next in a run, from its preparation
 //! to its end ([`run`]); when the learning rate falls, training ends and whose weights are held ([`epochs`]); which
-//! utterances make up a step ([`plan`]); which workers may compute for a job ([`compute_class`]); whose turn it is in the
+//! utterances make up a step ([`plan`]); which workers may compute for a job ([`compute_class`]); whether a contribution can be the answer to its lease
+//! ([`contribution_check`]); when a worker is turned away ([`fault_budget`]); whose turn it is in the
 //! queue ([`queue`]); what is left out for its norm ([`norm_bound`]); when people are told what a run
 //! lacks ([`stall`]); and the settings that these decisions go by ([`select`], [`schedule`]).
 //!
@@ -26,7 +27,9 @@
 #![warn(unreachable_pub, missing_docs)]
 
 pub mod compute_class;
+pub mod contribution_check;
 pub mod epochs;
+pub mod fault_budget;
 pub mod leases;
 pub mod limits;
 pub mod norm_bound;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     broadcast::{Encoded, WeightPublisher},
+    fault_budget::Peer,
     job::Job,
     leases::ContributionOutcome,
     norm_bound::NormBound,
@@ -33,6 +34,8 @@ pub(crate) type Reply<T> = oneshot::Sender<T>;
 pub(crate) enum Command {
     Join {
         introduction: Introduction,
+        /// Who stands behind it.
+        peer: Peer,
         reply: Reply<Result<Welcome, Refused>>,
     },
     Lease {
@@ -92,7 +95,15 @@ pub(crate) enum Command {
         contribution: Box<Contribution>,
         digest: Digest,
         times: Times,
-        reply: Reply<ContributionOutcome>,
+        /// No element of the vector is infinite or not a number.
+        finite: bool,
+        reply: Reply<Result<ContributionOutcome, Refused>>,
+    },
+    /// What a worker sent cannot be a contribution.
+    Reject {
+        worker: u64,
+        key: Key,
+        reason: String,
     },
     Report {
         worker: u64,

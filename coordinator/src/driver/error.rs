@@ -13,7 +13,9 @@ use thiserror::Error;
 
 use crate::{
     checkpoint::CheckpointError,
+    contribution_check::Mismatch,
     corpus::CorpusError,
+    fault_budget::Peer,
     initial_weights::InitialError,
     job::changes::ChangeError,
     plan::PlanError,
@@ -228,6 +230,12 @@ pub enum Refused {
         "worker {0} gave other bits than the workers that agree with each other: its processor or memory is faulty, or its build is another; it stays in quarantine until the coordinator is started again"
     )]
     Quarantined(String),
+    #[error(
+        "workers of {peer} handed in too much that cannot be the answer to a lease; they are turned away for another {} s", left.as_secs().max(1)
+    )]
+    TurnedAway { peer: Peer, left: Duration },
+    #[error("the contribution cannot be the answer to its lease: {0}")]
+    Contribution(Mismatch),
     #[error("the results are not those of the lease: {0}")]
     BadResults(String),
     #[error("the coordinator is shutting down")]
@@ -240,7 +248,7 @@ impl Classify for Refused {
     fn class(&self) -> Class {
         match self {
             Self::Store(error) => error.class(),
-            Self::Stopping => Class::Infrastructure,
+            Self::Stopping | Self::TurnedAway { .. } => Class::Infrastructure,
             _ => Class::Data,
         }
     }
@@ -250,7 +258,10 @@ impl Refused {
     /// Whether a worker that is refused may be taken later as it is started: a program may be replaced
     /// on its host or on the coordinator's.
     pub const fn may_pass(&self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Stopping)
+        matches!(
+            self,
+            Self::Version { .. } | Self::TurnedAway { .. } | Self::Stopping
+        )
     }
 }
 

@@ -1,5 +1,5 @@
 //! Leases that workers return undone: files may be out of reach for a while, or for good. When that ends a run is
-//! [`crate::run`]'s to decide, unless the worker says that the data is at fault.
+//! [`crate::run`]'s to decide, and [`crate::leases`]' where workers say that the data is at fault.
 
 use proto::contribution::Key;
 use speech::escape::escape_within;
@@ -30,33 +30,43 @@ impl Driver {
             node: key.node.to_string(),
             reason: escape_within(&reason, MAX_REASON_CHARS),
         };
-        let current = self.is_current(&key);
-        self.tell(Input::GivenBack { worker, key });
-        if !current {
-            return;
-        }
-        if fatal {
-            let Returned {
-                name, step, reason, ..
-            } = returned;
-            tracing::warn!(
-                worker = worker.0,
-                name,
-                node = returned.node,
-                "a lease was returned: {reason}"
-            );
-            self.fail(RunError::Data {
-                worker: worker.0,
-                name,
-                step,
-                reason,
-            });
-            return;
-        }
-        if let Some(run) = &mut self.run {
+        // Only who was leased the node can return it.
+        let current = self.is_current(&key) && self.scheduler.expects(worker, &key);
+        if current && let Some(run) = &mut self.run {
             run.last.returned = Some(returned);
-            run.advance(run::Input::Returned);
         }
+        let before = self.scheduler.counters().given_back;
+        self.tell(Input::GivenBack { worker, key, fatal });
+        let returned = self.scheduler.counters().given_back > before;
+        if current && returned {
+            self.advance(run::Input::Returned);
+        }
+    }
+
+    /// The data is at fault, as the lease that was returned last says.
+    pub(super) fn fail_over_data(&mut self) {
+        let Some(returned) = self.run.as_ref().and_then(|run| run.last.returned.clone()) else {
+            return;
+        };
+        let Returned {
+            worker,
+            name,
+            step,
+            node,
+            reason,
+        } = returned;
+        tracing::warn!(
+            worker = worker.0,
+            name,
+            node,
+            "a lease was returned: {reason}"
+        );
+        self.fail(RunError::Data {
+            worker: worker.0,
+            name,
+            step,
+            reason,
+        });
     }
 
     /// Tells of the lease that was returned last, after `more` that were not told.

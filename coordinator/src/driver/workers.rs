@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     compute_class::Pinning,
+    fault_budget::Peer,
     leases::{ContributionOutcome, Input, WorkerId},
     records::events::Event,
     run,
@@ -31,8 +32,9 @@ impl Driver {
         match command {
             Command::Join {
                 introduction,
+                peer,
                 reply,
-            } => give(reply, self.join(introduction)),
+            } => give(reply, self.join(introduction, peer)),
             Command::Lease {
                 worker,
                 generation,
@@ -85,11 +87,18 @@ impl Driver {
                 contribution,
                 digest,
                 times,
+                finite,
                 reply,
             } => {
-                let arrived = HandedIn::Contribution(contribution, times);
-                give(reply, self.hand_in(WorkerId(worker), key, digest, arrived));
+                let worker = WorkerId(worker);
+                let answer = self.contributed(worker, key, (contribution, times), digest, finite);
+                give(reply, answer);
             }
+            Command::Reject {
+                worker,
+                key,
+                reason,
+            } => self.reject(WorkerId(worker), &key, reason),
             Command::Report {
                 worker,
                 key,
@@ -118,9 +127,13 @@ impl Driver {
         }
     }
 
-    fn join(&mut self, introduction: Introduction) -> Result<Welcome, Refused> {
+    fn join(&mut self, introduction: Introduction, peer: Peer) -> Result<Welcome, Refused> {
         if !matches!(self.stop, Stop::No) {
             return Err(Refused::Stopping);
+        }
+        if let Some(left) = self.scheduler.turned_away(self.now(), &peer) {
+            let left = Duration::from_millis(left);
+            return Err(Refused::TurnedAway { peer, left });
         }
         if self.terms.one_job {
             self.check_introduction(&introduction)?;
@@ -135,7 +148,7 @@ impl Driver {
             compute_class = introduction.compute_class,
             "a worker joined"
         );
-        self.tell(Input::Joined { worker });
+        self.tell(Input::Joined { worker, peer });
         self.note(Event::WorkerJoined {
             worker: worker.0,
             name: introduction.name,
@@ -342,7 +355,7 @@ impl Driver {
     }
 
     /// Whether a vector may come: only who was leased a node of the open pass has one to send.
-    fn awaits(&self, worker: WorkerId, key: &Key) -> bool {
+    pub(super) fn awaits(&self, worker: WorkerId, key: &Key) -> bool {
         key.kind == PassKind::Gradient
             && self.is_current(key)
             && self.may_decide(worker)
@@ -417,7 +430,7 @@ impl Driver {
     }
 
     /// Gives what became of what a worker has handed in; it is taken up where it is accepted.
-    fn hand_in(
+    pub(super) fn hand_in(
         &mut self,
         worker: WorkerId,
         key: Key,

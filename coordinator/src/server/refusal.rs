@@ -133,6 +133,8 @@ const fn code(refused: &Refused) -> Code {
         | Refused::Class { .. }
         | Refused::Quarantined(_) => Code::FailedPrecondition,
         Refused::BadResults(_) => Code::InvalidArgument,
+        // Nobody but who was leased the work may hand it in, and as it was leased.
+        Refused::Contribution(_) | Refused::TurnedAway { .. } => Code::PermissionDenied,
         Refused::Stopping => Code::Unavailable,
         Refused::Store(
             StoreError::Changed { .. } | StoreError::RunEnded { .. } | StoreError::Job { .. },

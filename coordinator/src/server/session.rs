@@ -6,12 +6,14 @@
 //! So there is nothing to store and nothing that can be guessed; a session outlives the connection, and ends with the
 //! coordinator's process.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use blake3::Hash;
 use bytes::Bytes;
 use tonic::Request;
 
 use super::{caller::Caller, refusal::Refusal};
-use crate::{driver::Members, leases::WorkerId};
+use crate::{driver::Members, fault_budget::Peer, leases::WorkerId};
 
 /// Issues and checks sessions.
 pub(super) struct Sessions {
@@ -45,6 +47,27 @@ pub(super) fn identity<T>(request: &Request<T>) -> String {
     let caller = Caller::of(request);
     let identity = caller.identity.as_ref();
     identity.map_or_else(String::new, |identity| identity.name.clone())
+}
+
+/// Who stands behind a call, by whom faults are counted: its identity, or else its address.
+pub(super) fn peer<T>(request: &Request<T>) -> Peer {
+    let caller = Caller::of(request);
+    Peer(match &caller.identity {
+        Some(identity) => format!("identity `{}`", identity.name),
+        None => format!("address {}", network(caller.peer.ip())),
+    })
+}
+
+/// An address, or the network that a host of IPv6 chooses its addresses from.
+fn network(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) if address.is_loopback() => address.to_string(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
 }
 
 impl Sessions {
@@ -113,6 +136,15 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_of_ipv6_is_one_peer_by_whatever_address_of_its_network() {
+        let network = |address: &str| network(address.parse().unwrap());
+        assert_eq!(network("10.0.0.3"), "10.0.0.3");
+        assert_eq!(network("::1"), "::1");
+        assert_eq!(network("2001:db8:1:2::7"), "2001:db8:1:2::/64");
+        assert_eq!(network("2001:db8:1:2:ffff::9"), "2001:db8:1:2::/64");
+    }
 
     #[test]
     fn a_session_is_of_one_worker_one_identity_and_one_life() {

@@ -74,6 +74,7 @@ impl WorkersService {
 impl Workers for WorkersService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::JoinResponse> {
         let identity = session::identity(&request);
+        let peer = session::peer(&request);
         let v1::JoinRequest {
             name,
             program_version,
@@ -89,6 +90,7 @@ impl Workers for WorkersService {
         let joined = self
             .ask(|reply| Command::Join {
                 introduction,
+                peer,
                 reply,
             })
             .await?;

@@ -154,8 +154,10 @@ async fn an_utterance_that_is_not_of_the_step_is_nobodys_to_leave_out() {
         });
     }
     let key = lease.key.clone().unwrap().try_into().unwrap();
-    liar.push(key, &contribution).await.unwrap();
+    let refused = liar.push(key, &contribution).await.unwrap_err();
+    assert!(refused.message().contains("utterance 99"), "{refused}");
     tokio::spawn(liar.work());
     let report = live.succeeded(&id).await;
     assert!(report.left_out.train.is_empty());
+    assert_eq!(report.faults["rejected"], 1);
 }

@@ -155,8 +155,9 @@ async fn many_returns_in_a_moment_end_no_job_however_many_workers_make_them() {
     }
     // There is nothing to return while the corpus is prepared.
     let mut returned = 0;
-    while returned < 60 {
-        for toy in &mut toys {
+    // More than end a job, and no more than one host is forgiven at once.
+    while returned < 30 {
+        for toy in toys.iter_mut().take(30 - returned) {
             let Answer::Lease(lease) = toy.ask(1).await.unwrap() else {
                 continue;
             };
@@ -166,7 +167,7 @@ async fn many_returns_in_a_moment_end_no_job_however_many_workers_make_them() {
         }
     }
     let status = live.status(&id).await;
-    assert!(status.faults["given_back"] > 48, "{:?}", status.faults);
+    assert!(status.faults["given_back"] > 24, "{:?}", status.faults);
     assert_eq!(status.state(), State::Running);
     for toy in toys {
         tokio::spawn(toy.work());

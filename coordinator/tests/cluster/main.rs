@@ -7,6 +7,7 @@ mod site;
 mod toy;
 
 mod channels;
+mod contributions;
 mod corpora;
 mod corpus_roots;
 mod damaged_recordings;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coordinator::{
+    fault_budget::{BudgetConfig, Peer},
     leases::{
         AuditPolicy, Config, ContributionOutcome, Input, LeaseScheduler, Millis, Output, WorkerId,
     },
@@ -11,6 +12,7 @@ use coordinator::{
     trainer::{Trainer, checkpoint_average::HeldWeights, reduce::Reducer},
 };
 use proto::contribution::{Contribution, Key, PassKind};
+use speech::random::Stream;
 
 use crate::{
     disk::Disk,
@@ -48,6 +50,8 @@ pub fn check(holds: bool, violation: impl FnOnce() -> Violation) -> Result<(), V
 pub struct Roles {
     pub audit: f64,
     pub honest: BTreeSet<usize>,
+    /// All of one host.
+    pub hostile: BTreeSet<usize>,
     pub rules: Rules,
     /// Lives that begin while faults are injected give verifications up soon.
     pub impatient: bool,
@@ -65,6 +69,7 @@ pub struct Life {
     audit: f64,
     /// Processes that never lie.
     honest: BTreeSet<usize>,
+    hostile: BTreeSet<usize>,
     pub scheduler: LeaseScheduler,
     pub run: Run,
     /// What the run has asked for, and is not done yet.
@@ -95,6 +100,11 @@ pub struct Life {
     pub end: Option<End>,
 }
 
+/// The secret of a worker's admission.
+fn secret(generation: u64, worker: WorkerId) -> u64 {
+    Stream::new(generation, &[worker.0]).below(1 << 60)
+}
+
 /// Ten times quicker than in earnest; an impatient coordinator gives a verification up much sooner.
 fn config(impatient: bool) -> Config {
     let hurry = if impatient { 20 } else { 1 };
@@ -106,6 +116,14 @@ fn config(impatient: bool) -> Config {
         straggler_floor: 60,
         verification_patience: 6000 / hurry,
         verification_ceiling: 60_000 / (hurry * hurry),
+        budget: BudgetConfig {
+            faults: 4,
+            fault_forgiven: 5000,
+            turned_away: 4000,
+            returns: 12,
+            return_forgiven: 500,
+            rest: 800,
+        },
         ..Config::default()
     }
 }
@@ -150,6 +168,7 @@ impl Life {
             bug,
             audit: roles.audit,
             honest: roles.honest.clone(),
+            hostile: roles.hostile.clone(),
             scheduler: LeaseScheduler::new(disk.generation, config(roles.impatient)),
             run: Run::default(),
             actions: VecDeque::new(),
@@ -233,8 +252,23 @@ impl Life {
     ) -> Result<Replies, Violation> {
         let mut replies = Replies::new();
         let known = |admission: Admission| admission.generation == self.scheduler.generation();
+        if let Some(admission) = request.admission().filter(|one| known(*one))
+            && admission.secret != secret(admission.generation, admission.worker)
+        {
+            faults.count("without session");
+            return Ok(replies);
+        }
         let (input, contribution) = match request {
             Request::Join { process } if self.barred.contains(&process) => {
+                replies.push((NOBODY, Reply::Goodbye));
+                return Ok(replies);
+            }
+            Request::Join { process }
+                if self
+                    .scheduler
+                    .turned_away(now, &self.peer(process))
+                    .is_some() =>
+            {
                 replies.push((NOBODY, Reply::Goodbye));
                 return Ok(replies);
             }
@@ -243,9 +277,14 @@ impl Life {
                 self.names.insert(WorkerId(self.admissions), process);
                 let worker = WorkerId(self.admissions);
                 let generation = self.scheduler.generation();
-                let admission = Admission { worker, generation };
+                let admission = Admission {
+                    worker,
+                    generation,
+                    secret: secret(generation, worker),
+                };
                 replies.push((worker, Reply::Welcome(admission)));
-                (Input::Joined { worker }, None)
+                let peer = self.peer(process);
+                (Input::Joined { worker, peer }, None)
             }
             Request::Heard(admission) | Request::Lease { admission, .. } if !known(admission) => {
                 replies.push((NOBODY, Reply::Unknown));
@@ -262,9 +301,31 @@ impl Life {
                 (lease, None)
             }
             Request::Leave(Admission { worker, .. }) => (Input::Left { worker }, None),
-            Request::GiveBack { admission, key } => {
+            Request::GiveBack {
+                admission,
+                key,
+                fatal,
+            } => {
                 let worker = admission.worker;
-                (Input::GivenBack { worker, key }, None)
+                (Input::GivenBack { worker, key, fatal }, None)
+            }
+            Request::Push {
+                admission: Admission { worker, .. },
+                key,
+                contribution,
+                ..
+            } if self.cannot_be(worker, &key, &contribution) => {
+                let process = self.names[&worker];
+                check(!self.honest.contains(&process), || {
+                    format!("an honest answer to {key:?} was refused")
+                })?;
+                let sum = contribution.sum.iter().flatten();
+                let finite = sum.copied().all(f32::is_finite);
+                let input = match finite || key.node.level() == 0 {
+                    true => Input::Rejected { worker, key },
+                    false => Input::Overflowed { worker, key },
+                };
+                (input, None)
             }
             Request::Push {
                 admission: Admission { worker, .. },
@@ -363,6 +424,23 @@ impl Life {
                         self.tell(now, run::Input::PassDoubted);
                     }
                 }
+                Output::TurnedAway { worker, .. } => {
+                    let process = self.names[&worker];
+                    check(!self.honest.contains(&process), || {
+                        format!("worker {worker} did nothing wrong and was turned away")
+                    })?;
+                    replies.push((worker, Reply::Goodbye));
+                }
+                Output::DataAtFault { worker, .. } => {
+                    let present = self.scheduler.workers();
+                    let present: Vec<usize> = present.map(|one| self.names[&one.worker]).collect();
+                    check(
+                        !present.iter().any(|process| self.honest.contains(process)),
+                        || format!("worker {worker} alone was believed about the data"),
+                    )?;
+                    self.tell(now, run::Input::Failed);
+                    return Ok(());
+                }
                 Output::Quarantined { worker, key } => {
                     let process = self.names[&worker];
                     check(!self.honest.contains(&process), || {
@@ -389,6 +467,26 @@ impl Life {
             }
         }
         self.check_invariants(complete)
+    }
+
+    /// Who stands behind a process.
+    fn peer(&self, process: usize) -> Peer {
+        Peer(match self.hostile.contains(&process) {
+            true => "hostile".to_owned(),
+            false => format!("host {process}"),
+        })
+    }
+
+    /// Whether a contribution that is waited for cannot be the answer to its lease.
+    fn cannot_be(&self, worker: WorkerId, key: &Key, contribution: &Contribution) -> bool {
+        let awaited = key.kind == PassKind::Gradient && self.scheduler.expects(worker, key);
+        let Some(pass) = self.pass.as_ref().filter(|_| awaited) else {
+            return false;
+        };
+        let norms = pass.opened.norm_bound.is_some();
+        let mut sum = contribution.sum.iter().flatten();
+        toy::check(key.step, key.node, contribution, norms).is_err()
+            || sum.any(|value| !value.is_finite())
     }
 
     /// Takes up what the lease scheduler has accepted.

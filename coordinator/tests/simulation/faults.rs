@@ -61,7 +61,7 @@ pub struct Faults(BTreeMap<String, u64>);
 
 impl Faults {
     /// What a test asks to have seen.
-    pub const KINDS: [&str; 65] = [
+    pub const KINDS: [&str; 71] = [
         // the network's
         "lost",
         "repeated",
@@ -77,6 +77,9 @@ impl Faults {
         "forgery",
         "wrong bits",
         "lease given back",
+        "in another's name",
+        "impossible answer",
+        "lease given back at once",
         "lease ahead",
         // the coordinator's
         "coordinator killed",
@@ -105,6 +108,10 @@ impl Faults {
         "leases: unaudited",
         "leases: quarantined_workers",
         "leases: restarted",
+        "leases: rejected",
+        "leases: turned_away",
+        // a call in another worker's name was refused
+        "without session",
         // a contribution of an earlier life arrived
         "other generation",
         // what the run went through

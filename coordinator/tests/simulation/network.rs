@@ -33,6 +33,8 @@ pub enum Request {
     GiveBack {
         admission: Admission,
         key: Key,
+        /// The data is at fault.
+        fatal: bool,
     },
     Leave(Admission),
 }
@@ -60,6 +62,21 @@ pub enum Reply {
 pub struct Admission {
     pub worker: WorkerId,
     pub generation: u64,
+    /// Known to this worker and the coordinator alone.
+    pub secret: u64,
+}
+
+impl Request {
+    /// In whose name it is made; a worker that joins has none.
+    pub fn admission(&self) -> Option<Admission> {
+        match self {
+            Self::Join { .. } => None,
+            Self::Heard(admission) | Self::Leave(admission) => Some(*admission),
+            Self::Lease { admission, .. }
+            | Self::Push { admission, .. }
+            | Self::GiveBack { admission, .. } => Some(*admission),
+        }
+    }
 }
 
 /// Something that will happen.

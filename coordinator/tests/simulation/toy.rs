@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use coordinator::{
     checkpoint::weights_sha256,
+    contribution_check::{LeasedUtterance, LeasedWork, Mismatch, Weight},
     epochs::EpochPolicy,
     norm_bound::NormBound,
     run::{RunMemory, RunSpec},
@@ -236,9 +237,34 @@ fn micro_batch(
         weight: (1 + index % 4).into(),
         loss: scale * f64::from(weights.iter().sum::<f32>()),
         utterances: 1,
+        frames: 1,
         norms,
         ..Contribution::default()
     }
+}
+
+/// Whether a worker can have computed `contribution` for `node` of an update pass, as far as a coordinator knows.
+pub fn check(
+    step: u64,
+    node: Node,
+    contribution: &Contribution,
+    norms: bool,
+) -> Result<(), Mismatch> {
+    let range = node.range(micro_batches(PassKind::Gradient, step));
+    let utterance = |index| LeasedUtterance {
+        place: index,
+        weight: Weight::Exactly((1 + index % 4).into()),
+        max_frames: 2,
+        max_seconds: 1.0,
+    };
+    let work = LeasedWork {
+        node,
+        micro_batches: &range
+            .map(|index| (index, vec![utterance(index)]))
+            .collect::<Vec<_>>(),
+        norms,
+    };
+    work.check(contribution)
 }
 
 /// Weights as workers get them.

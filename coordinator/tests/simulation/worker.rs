@@ -2,11 +2,11 @@
 //! away. It holds nothing that cannot be lost.
 
 use coordinator::{
-    leases::{ContributionOutcome, Millis},
+    leases::{ContributionOutcome, Millis, WorkerId},
     norm_bound::NormBound,
 };
 use proto::{
-    contribution::{Contribution, Key},
+    contribution::{Contribution, Key, PassKind},
     wire::Wire,
 };
 use speech::random::Stream;
@@ -33,6 +33,8 @@ pub enum Character {
     Liar,
     /// Computes wrong bits now and then.
     Faulty,
+    /// Acts in others' names, hands in what cannot be an answer, and gives leases back without end.
+    Hostile,
 }
 
 #[derive(Debug)]
@@ -220,11 +222,30 @@ impl Process {
                 self.admission = Some(admission);
                 self.ask()
             }
+            (
+                State::Asking,
+                Reply::Grant {
+                    key,
+                    weights,
+                    bound,
+                },
+            ) if self.character == Character::Hostile && stream.below(8) > 0 => {
+                let lease = Lease {
+                    key,
+                    weights,
+                    bound,
+                };
+                self.attack(lease, stream, faults)
+            }
             (State::Asking, Reply::Grant { key, .. }) if stream.below(60) == 0 => {
                 faults.count("lease given back");
                 let admission = self.admission;
                 let mut actions = self.ask();
-                let back = admission.map(|admission| Request::GiveBack { admission, key });
+                let back = admission.map(|admission| Request::GiveBack {
+                    admission,
+                    key,
+                    fatal: false,
+                });
                 actions.requests.splice(0..0, back);
                 actions
             }
@@ -286,6 +307,73 @@ impl Process {
             // An answer to an earlier question, or the second copy of one.
             _ => Actions::default(),
         }
+    }
+
+    /// Does anything with a lease but what it is for, and acts in the name of another worker.
+    fn attack(&mut self, lease: Lease, stream: &mut Stream, faults: &mut Faults) -> Actions {
+        let Some(admission) = self.admission else {
+            return self.join();
+        };
+        let Lease {
+            key,
+            weights,
+            bound,
+        } = lease;
+        let other = Admission {
+            worker: WorkerId(1 + stream.below(8)),
+            secret: admission.secret ^ u64::from(stream.below(2) == 0),
+            ..admission
+        };
+        let mut requests = Vec::new();
+        if other.worker != admission.worker {
+            faults.count("in another's name");
+            requests.push(match stream.below(4) {
+                0 => Request::Leave(other),
+                1 => Request::Lease {
+                    admission: other,
+                    holds: Vec::new(),
+                },
+                2 => Request::GiveBack {
+                    admission: other,
+                    key: key.clone(),
+                    fatal: true,
+                },
+                _ => Request::Push {
+                    admission: other,
+                    key: key.clone(),
+                    contribution: Contribution::default(),
+                    forged: true,
+                },
+            });
+        }
+        if key.kind == PassKind::Gradient && stream.below(3) == 0 {
+            faults.count("impossible answer");
+            let pass = (key.kind, key.step);
+            let mut contribution = toy::contribution(pass, key.node, &weights, self.wire, bound);
+            match (stream.below(4), &mut contribution.sum) {
+                (0, _) => contribution.weight = 1e308,
+                (1, _) => contribution.utterances += 1,
+                (2, Some(sum)) => sum[0] = f32::NAN,
+                _ => contribution.weight += 1.0,
+            }
+            requests.push(Request::Push {
+                admission,
+                key,
+                contribution,
+                forged: true,
+            });
+        } else {
+            faults.count("lease given back at once");
+            let fatal = stream.below(2) == 0;
+            requests.push(Request::GiveBack {
+                admission,
+                key,
+                fatal,
+            });
+        }
+        let mut actions = self.ask();
+        actions.requests.splice(0..0, requests);
+        actions
     }
 
     /// Other bits for a node that was accepted, and an answer to a lease that there never was.

@@ -75,9 +75,10 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let processes: Vec<Process> = (0..count)
         .map(|process| {
             let pace = 5 + stream.below(60);
-            let character = match stream.below(4) {
+            let character = match stream.below(5) {
                 _ if process < 2 => Character::Honest,
                 0 => Character::Liar,
+                2 => Character::Hostile,
                 1 if audit == 1.0 => Character::Faulty,
                 _ => Character::Honest,
             };
@@ -87,9 +88,13 @@ pub fn run(seed: u64, bug: Bug) -> Result<Report, Violation> {
     let honest: BTreeSet<usize> = (0..count)
         .filter(|&process| processes[process].character == Character::Honest)
         .collect();
+    let hostile = (0..count)
+        .filter(|&process| processes[process].character == Character::Hostile)
+        .collect();
     let roles = Roles {
         audit,
         honest,
+        hostile,
         rules,
         impatient,
     };

@@ -164,6 +164,12 @@ impl Exchange {
             let Some(key) = key else {
                 return Err(ExchangeError::Nonsense("a lease of nothing".to_owned()));
             };
+            // The coordinator checks them against what it has leased; each utterance has at least one frame.
+            let utterances = lease.micro_batches.iter().map(|one| one.utterances.len());
+            let utterances: usize = utterances.sum();
+            self.numbers.utterances = utterances as u64;
+            self.numbers.frames = utterances as u64;
+            self.numbers.weight = utterances as f64;
             if self.lease.as_ref().is_none_or(|held| held.step != key.step) {
                 break (key, lease.micro_batches.len());
             }

@@ -311,6 +311,18 @@ impl Work<'_> {
         if let Some(sum) = &mut sum {
             self.job.wire.round(sum);
         }
+        // A number that only just fits into 32 bits becomes infinite in 16, and the coordinator takes none that is.
+        if sum.iter().flatten().any(|value| !value.is_finite()) {
+            let reason = "the gradient is not finite once it is rounded to bfloat16".to_owned();
+            quarantined.push(leave_out(&all, reason));
+            return Ok(Contribution {
+                wire: self.job.wire,
+                quarantined,
+                unusable,
+                norms: norm.into_iter().collect(),
+                ..Contribution::default()
+            });
+        }
         Ok(Contribution {
             sum,
             wire: self.job.wire,

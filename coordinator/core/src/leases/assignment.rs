@@ -32,6 +32,7 @@ impl LeaseScheduler {
                 worker.speeds.clear();
             }
         }
+        self.blaming.clear();
         self.pass = Some(LeasedPass::new(id, micro_batches));
     }
 
@@ -46,7 +47,11 @@ impl LeaseScheduler {
                 let named = holds.iter();
                 let named = named.filter(|key| pass.names(self.generation, key));
                 let places: Vec<_> = named.map(|key| (key.node, key.attempt)).collect();
-                self.counters.given_back += pass.free_leases_of(worker, &places);
+                let passed_over = pass.free_leases_of(worker, &places);
+                self.counters.given_back += passed_over;
+                for _ in 0..passed_over {
+                    self.charge_return(worker);
+                }
             }
         }
     }
@@ -84,9 +89,8 @@ impl LeaseScheduler {
     }
 
     fn is_eligible(&self, worker: WorkerId) -> bool {
-        self.workers
-            .get(&worker)
-            .is_some_and(|state| state.eligible)
+        let state = self.workers.get(&worker);
+        state.is_some_and(|state| self.may_work(state))
     }
 
     /// Leases that `worker` works on, the next one included.
@@ -118,7 +122,7 @@ impl LeaseScheduler {
         }
         let kind = pass.id.kind;
         let others = self.workers.iter();
-        let others = others.filter(|&(&id, state)| id != worker && state.eligible);
+        let others = others.filter(|&(&id, state)| id != worker && self.may_work(state));
         let others = others.map(|(_, state)| (self.milliseconds(state, kind), self.busy(state)));
         let state = self.workers.get(&worker)?;
         let own = (self.milliseconds(state, kind), self.busy(state));
@@ -257,12 +261,16 @@ impl LeaseScheduler {
         });
     }
 
-    pub(super) fn take_back(&mut self, worker: WorkerId, key: &Key) {
+    /// Frees a lease; whether there was such a lease.
+    pub(super) fn take_back(&mut self, worker: WorkerId, key: &Key) -> bool {
         self.finish(worker, key);
-        let Some(pass) = &mut self.pass else { return };
-        if pass.names(self.generation, key) && pass.give_back(worker, key.node, key.attempt) {
-            self.counters.given_back += 1;
-        }
+        let Some(pass) = &mut self.pass else {
+            return false;
+        };
+        let freed =
+            pass.names(self.generation, key) && pass.give_back(worker, key.node, key.attempt);
+        self.counters.given_back += u64::from(freed);
+        freed
     }
 
     /// Milliseconds that a micro-batch of the pass takes `worker`.

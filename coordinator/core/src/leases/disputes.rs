@@ -58,6 +58,7 @@ impl LeaseScheduler {
                 if let Some(state) = self.workers.get_mut(&worker) {
                     state.contributions += 1;
                 }
+                self.credit(worker);
                 if self.audits(key)
                     && let Some(pass) = &mut self.pass
                 {
@@ -209,6 +210,9 @@ impl LeaseScheduler {
     fn quarantine(&mut self, worker: WorkerId, node: Node) {
         let Some(pass) = &self.pass else { return };
         let key = pass.key(self.generation, node, 0);
+        if let Some(state) = self.workers.get(&worker) {
+            self.budgets.fault(self.now, &state.peer);
+        }
         self.forget(worker);
         if self.quarantined.insert(worker) {
             self.counters.quarantined_workers += 1;

@@ -6,6 +6,8 @@ use std::fmt;
 use proto::contribution::{Digest, Key, PassKind};
 use serde::{Deserialize, Serialize};
 
+use crate::fault_budget::{BudgetConfig, Peer};
+
 /// Milliseconds since any instant before the lease scheduler's first input.
 pub type Millis = u64;
 
@@ -54,6 +56,8 @@ pub struct Config {
     /// The same where somebody who is here could give it, and is busy or does not ask; and how long a pass
     /// of which everything is in waits for a second worker where nothing counts without one.
     pub verification_ceiling: Millis,
+    /// What a peer is forgiven.
+    pub budget: BudgetConfig,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             straggler_multiple: 2.0,
             verification_patience: 60_000,
             verification_ceiling: 600_000,
+            budget: BudgetConfig::default(),
         }
     }
 }
@@ -79,6 +84,8 @@ pub enum Input {
     Joined {
         /// Its id, which no worker had before.
         worker: WorkerId,
+        /// Who stands behind it.
+        peer: Peer,
     },
     /// A worker said goodbye: its leases are free at once.
     Left {
@@ -137,11 +144,35 @@ pub enum Input {
         /// By which the bits of two answers are compared.
         digest: Digest,
     },
-    /// A worker returns a lease undone, or a grant did not reach it.
+    /// A worker returns a lease undone.
     GivenBack {
         /// Who held it.
         worker: WorkerId,
         /// The lease that is free again.
+        key: Key,
+        /// The worker says that the data is at fault, and every worker would meet it.
+        fatal: bool,
+    },
+    /// A grant did not reach its worker.
+    Undelivered {
+        /// Who was to have it.
+        worker: WorkerId,
+        /// The lease that is free again.
+        key: Key,
+    },
+    /// What a worker handed in cannot be the answer to its lease: that is a fault of the worker. The lease is free.
+    Rejected {
+        /// Who handed it in.
+        worker: WorkerId,
+        /// The lease.
+        key: Key,
+    },
+    /// The sum that a worker handed in for several micro-batches is not finite, although each of their gradients may
+    /// be. Whose fault that is shows when each is leased alone, which is so for the rest of the pass.
+    Overflowed {
+        /// Who handed it in.
+        worker: WorkerId,
+        /// The lease, which is free again.
         key: Key,
     },
     /// A contribution broke off on its way. Nothing of it is kept, its lease runs on, and the worker may
@@ -215,6 +246,20 @@ pub enum Output {
         second: WorkerId,
         /// The pass is over: who is wrong will not be found out.
         late: bool,
+    },
+    /// The worker has used up the faults that its peer is forgiven. It is gone, and nobody of the peer joins for that time.
+    TurnedAway {
+        /// Who is turned away.
+        worker: WorkerId,
+        /// For so many milliseconds.
+        lasts: Millis,
+    },
+    /// Enough workers say that the data is at fault, or nobody else is here who could tell.
+    DataAtFault {
+        /// Who said so last.
+        worker: WorkerId,
+        /// The lease that it returned.
+        key: Key,
     },
     /// The worker gave other bits than those that are right. It is gone: it gets no lease, and its
     /// answers do not count.
@@ -307,12 +352,18 @@ pub struct Counters {
     pub restarted: u64,
     /// Contributions that broke off on their way.
     pub interrupted: u64,
+    /// Contributions that could not be the answer to their lease.
+    #[serde(default)]
+    pub rejected: u64,
+    /// Workers whose peers used up the faults that they are forgiven.
+    #[serde(default)]
+    pub turned_away: u64,
 }
 
 impl Counters {
     /// What went otherwise than it does in a run that nothing happens to, by the names under which reports count it: all but
     /// leases that were granted and contributions that were accepted.
-    pub fn faults(&self) -> [(&'static str, u64); 17] {
+    pub fn faults(&self) -> [(&'static str, u64); 19] {
         let Self {
             joins,
             leaves,
@@ -333,6 +384,8 @@ impl Counters {
             quarantined_workers,
             restarted,
             interrupted,
+            rejected,
+            turned_away,
         } = *self;
         [
             ("joins", joins),
@@ -352,6 +405,8 @@ impl Counters {
             ("quarantined_workers", quarantined_workers),
             ("restarted", restarted),
             ("interrupted", interrupted),
+            ("rejected", rejected),
+            ("turned_away", turned_away),
         ]
     }
 }

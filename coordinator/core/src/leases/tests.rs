@@ -1,6 +1,7 @@
 //! The lease scheduler by hand: one input at a time, and what it says.
 
 mod compute_class;
+mod conduct;
 mod disputes;
 mod prefetch;
 mod pushes;
@@ -28,10 +29,21 @@ impl Bench {
             cost: 1.0,
         };
         for worker in 1..=workers {
-            let worker = WorkerId(worker);
-            bench.handle(Input::Joined { worker });
+            bench.join(worker);
         }
         bench
+    }
+
+    /// A worker joins from a host of its own.
+    fn join(&mut self, worker: u64) {
+        self.join_from(worker, &format!("host {worker}"));
+    }
+
+    fn join_from(&mut self, worker: u64, peer: &str) {
+        self.handle(Input::Joined {
+            worker: WorkerId(worker),
+            peer: Peer(peer.to_owned()),
+        });
     }
 
     fn handle(&mut self, input: Input) -> Vec<Output> {
@@ -355,7 +367,7 @@ fn in_pieces() -> (Bench, Key, [Key; 2]) {
     bench.wait(expires - bench.now);
     for worker in [2, 3] {
         let worker = WorkerId(worker);
-        bench.handle(Input::Joined { worker });
+        bench.join(worker.0);
     }
     bench.handle(Input::Left {
         worker: WorkerId(1),
@@ -440,6 +452,7 @@ fn a_lease_that_is_given_back_or_asked_past_is_free_at_once() {
     bench.handle(Input::GivenBack {
         worker,
         key: key.clone(),
+        fatal: false,
     });
     let (again, _) = bench.lease(1);
     // The grant was lost on its way: the worker asks again.

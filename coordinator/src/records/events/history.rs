@@ -129,6 +129,8 @@ fn is_record(event: &Event) -> bool {
         | Event::GivenBack { .. }
         | Event::Differed { .. }
         | Event::WorkerQuarantined { .. }
+        | Event::ContributionRejected { .. }
+        | Event::WorkerTurnedAway { .. }
         | Event::StepRestarted
         | Event::Waiting { .. }
         | Event::Unaudited
@@ -160,6 +162,8 @@ fn fault(event: &Event) -> Option<(&'static str, u64)> {
         Event::GivenBack { more, .. } => return Some(("given_back", 1 + more)),
         Event::Differed { .. } => "differed",
         Event::WorkerQuarantined { .. } => "quarantined_workers",
+        Event::ContributionRejected { .. } => "rejected",
+        Event::WorkerTurnedAway { .. } => "turned_away",
         Event::StepRestarted => "restarted",
         _ => return None,
     };

@@ -172,6 +172,28 @@ pub enum Event {
         /// The node whose answer was wrong.
         node: String,
     },
+    /// What a worker handed in could not be the answer to its lease (its weight is not that of the utterances, for
+    /// instance), and does not count.
+    ContributionRejected {
+        /// The worker's number.
+        worker: u64,
+        /// Its name.
+        name: String,
+        /// The node of the reduction tree.
+        node: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A worker handed in too much that could not be the answer to its lease; workers of its certificate, or else of
+    /// its address, are not admitted for a time.
+    WorkerTurnedAway {
+        /// The worker's number.
+        worker: u64,
+        /// Its name.
+        name: String,
+        /// For so long.
+        seconds: u64,
+    },
     /// A wrong answer is in the step's sum; the step begins again.
     StepRestarted,
     /// The score on the validation set after an epoch.

@@ -86,20 +86,65 @@ impl Receiver {
             return Ok(ContributionOutcome::Stale);
         };
         let times = messages::times(header.spent);
+        let received = self.receive_vector(&mut parts, worker, &key, header, (elements, wire));
+        let (contribution, finite, found) = self.judged(worker, &key, received).await?;
+        if found != digest {
+            let lie = async { Err::<(), _>(Refusal::Digest) };
+            return self
+                .judged(worker, &key, lie)
+                .await
+                .map(|()| ContributionOutcome::Stale);
+        }
+        self.contribute(worker, key, (contribution, times), digest, finite)
+            .await
+    }
+
+    /// The contribution that `header` announces with the vector that follows it, whether that is finite, and the digest
+    /// of both.
+    async fn receive_vector(
+        &self,
+        parts: &mut Parts,
+        worker: u64,
+        key: &Key,
+        header: v1::ContributionHeader,
+        (elements, wire): (usize, Wire),
+    ) -> Result<(Contribution, bool, Digest), Refusal> {
         let announced = header.elements;
         let mut contribution = header.into_contribution(None)?;
         contribution.wire = wire;
         let mut hasher = contribution.hasher();
+        let mut finite = true;
         if announced > 0 {
             let assembler = Assembler::new(announced, elements)?.of(wire);
-            let vector = self.assemble(&mut parts, assembler, &mut hasher);
-            contribution.sum = Some(self.guarded(worker, &key, vector).await?);
+            let vector = self.assemble(parts, assembler, &mut hasher);
+            let vector = self.guarded(worker, key, vector).await?;
+            finite = is_finite(&vector);
+            contribution.sum = Some(vector);
         }
-        if hasher.digest() != digest {
-            return Err(Refusal::Digest);
+        Ok((contribution, finite, hasher.digest()))
+    }
+
+    /// What `receive` gives. Where what the worker sent cannot be a contribution, that is its fault, and said to the
+    /// driver.
+    async fn judged<T>(
+        &self,
+        worker: u64,
+        key: &Key,
+        receive: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let received = receive.await;
+        if let Err(fault @ (Refusal::Message(_) | Refusal::Vector(_) | Refusal::Digest)) = &received
+        {
+            let (key, reason) = (key.clone(), fault.to_string());
+            self.handle
+                .tell(Command::Reject {
+                    worker,
+                    key,
+                    reason,
+                })
+                .await;
         }
-        self.contribute(worker, key, contribution, digest, times)
-            .await
+        received
     }
 
     /// Receives a contribution whose vector lies in the worker's lane.
@@ -121,9 +166,12 @@ impl Receiver {
         } = expected;
         let lane = lane.ok_or(Refusal::NoLane)?;
         let (number, times) = (header.in_lane, messages::times(header.spent));
-        // No element of it comes in chunks.
-        Assembler::new(header.elements, elements)?;
-        let mut contribution = header.into_contribution(None)?;
+        let announced = async {
+            // No element of it comes in chunks.
+            Assembler::new(header.elements, elements)?;
+            Ok(header.into_contribution(None)?)
+        };
+        let mut contribution = self.judged(worker, &key, announced).await?;
         contribution.wire = wire;
         let mut hasher = contribution.hasher();
         let copied = self.copy(lane, number, wire, elements);
@@ -135,8 +183,9 @@ impl Receiver {
             self.announce(worker, key, Some(digest)).await?;
             return Ok(ContributionOutcome::Stale);
         }
+        let finite = is_finite(&values);
         contribution.sum = Some(values);
-        self.contribute(worker, key, contribution, digest, times)
+        self.contribute(worker, key, (contribution, times), digest, finite)
             .await
     }
 
@@ -144,9 +193,9 @@ impl Receiver {
         &self,
         worker: u64,
         key: Key,
-        contribution: Contribution,
+        (contribution, times): (Contribution, Times),
         digest: Digest,
-        times: Times,
+        finite: bool,
     ) -> Result<ContributionOutcome, Refusal> {
         let contributed = self.handle.ask(|reply| Command::Contribute {
             worker,
@@ -154,9 +203,10 @@ impl Receiver {
             contribution: Box::new(contribution),
             digest,
             times,
+            finite,
             reply,
         });
-        Ok(contributed.await?)
+        Ok(contributed.await??)
     }
 
     async fn announce(
@@ -261,6 +311,19 @@ impl Receiver {
         while let Ok(Some(_)) = self.next(&mut parts, due).await {}
     }
 }
+
+/// Whether no element is infinite or not a number. Without a branch for each, so that the loop is vectorised.
+fn is_finite(values: &[f32]) -> bool {
+    let block = |block: &[f32]| {
+        block
+            .iter()
+            .fold(true, |all, value| all & value.is_finite())
+    };
+    values.chunks(FINITE_BLOCK).all(block)
+}
+
+/// Elements that are looked at before it is asked whether to go on.
+const FINITE_BLOCK: usize = 1 << 12;
 
 /// The pushes that are under way, one a worker: a newer one ends the older, whose connection the
 /// worker has given up.

@@ -89,7 +89,7 @@ fn who_is_alone_is_not_audited_unless_everything_must_be() {
     assert!(!completes(&bench.answer(1, &key, 7)));
     assert!(!completes(&bench.wait(200_000)));
     let worker = WorkerId(2);
-    bench.handle(Input::Joined { worker });
+    bench.join(worker.0);
     let (again, _) = bench.lease(2);
     assert!(completes(&bench.answer(2, &again, 7)));
 }
@@ -142,7 +142,7 @@ fn the_ceiling_counts_only_while_somebody_is_here_and_everything_else_is_in() {
     bench.now += 2 * ceiling;
     assert!(!unconfirmed(&bench.handle(Input::Tick)));
     for worker in [2, 3].map(WorkerId) {
-        bench.handle(Input::Joined { worker });
+        bench.join(worker.0);
     }
     assert!(!unconfirmed(&bench.wait(ceiling / 2)));
     let (again, _) = bench.lease(3);
@@ -300,6 +300,7 @@ fn a_dispute_goes_before_free_nodes() {
     bench.handle(Input::GivenBack {
         worker: WorkerId(3),
         key: others[1].clone(),
+        fatal: false,
     });
     bench.answer(2, &others[0], 7);
     // Worker 2 says twice what cannot be true at once.

@@ -19,9 +19,7 @@ fn who_asks_ahead_keeps_what_it_holds() {
 fn the_next_lease_comes_before_the_first_is_done() {
     let mut bench = Bench::new(1);
     // Two workers are known, and one of them takes thrice as long: its share comes in pieces.
-    bench.handle(Input::Joined {
-        worker: WorkerId(2),
-    });
+    bench.join(2);
     bench.train(12, 16, &[100, 300]);
     bench.open(12, 16);
     let (slow, _) = bench.lease(2);

@@ -21,6 +21,7 @@ fn only_a_worker_that_was_leased_a_node_is_expected_to_send_it() {
     bench.handle(Input::GivenBack {
         worker: WorkerId(1),
         key: key.clone(),
+        fatal: false,
     });
     assert!(bench.expects(1, &key));
     bench.open(5, 4);
