@@ -6,7 +6,10 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rayon::prelude::*;
@@ -22,7 +25,7 @@ use speech::{
     model::{Head, ModelSpec},
     objective,
     recipe::{Recipe, RecipeError},
-    synth::{self, SynthError},
+    synth::{self, SynthError, SyntheticConfig},
     text::{TextError, Units, Vocabulary},
     unknown_text::UnknownText,
 };
@@ -172,6 +175,14 @@ pub enum CorpusError {
     Recipe(#[from] RecipeError),
     #[error("[decode]: {0}")]
     Decode(#[from] BundleError),
+    #[error(
+        "{}: the synthetic corpus takes about {needed} MiB, and {free} MiB are free; ask for less, or make room", dir.display()
+    )]
+    NoRoom {
+        dir: PathBuf,
+        needed: u64,
+        free: u64,
+    },
     #[error("the preparation was given up")]
     Abandoned,
 }
@@ -190,7 +201,7 @@ impl CorpusError {
 impl Classify for CorpusError {
     fn class(&self) -> Class {
         match self {
-            Self::Abandoned | Self::Audio { .. } => Class::Infrastructure,
+            Self::Abandoned | Self::NoRoom { .. } | Self::Audio { .. } => Class::Infrastructure,
             // Data does not mend itself; a disk or a network may.
             _ => Class::Data,
         }
@@ -213,7 +224,11 @@ pub fn prepare(
     cache_dir: Option<&Path>,
     abandoned: &AtomicBool,
 ) -> Result<Prepared, CorpusError> {
-    let paths = manifests(job, synthetic_dir)?;
+    let go_on = || match abandoned.load(Ordering::Relaxed) {
+        true => Err(CorpusError::Abandoned),
+        false => Ok(()),
+    };
+    let paths = manifests(job, synthetic_dir, abandoned)?;
     let roots = &match job.corpus.synthetic {
         Some(_) => roots.and(synthetic_dir),
         None => roots.clone(),
@@ -229,7 +244,9 @@ pub fn prepare(
         read(job, roots, Set::Valid, &valid_path)?
     };
 
+    go_on()?;
     let vocabulary = vocabulary_of(job, &paths.train, &train)?;
+    go_on()?;
     if let (Head::Keyword, [only]) = (job.model.head, vocabulary.units.as_slice()) {
         return Err(CorpusError::OneClass {
             path: paths.train,
@@ -309,6 +326,7 @@ pub fn prepare(
         seed: job.train.seed,
     };
     let spec = recipe.model_spec()?;
+    go_on()?;
     let (decoding, without_effect) = decoding(job, roots, &recipe.vocabulary, &train)?;
     warnings.extend(without_effect);
     let digest = digest(&recipe, &voices, [&train, &valid]);
@@ -386,7 +404,11 @@ struct Paths {
     valid: Option<PathBuf>,
 }
 
-fn manifests(job: &Job, synthetic_dir: &Path) -> Result<Paths, CorpusError> {
+fn manifests(
+    job: &Job,
+    synthetic_dir: &Path,
+    abandoned: &AtomicBool,
+) -> Result<Paths, CorpusError> {
     let Some(config) = &job.corpus.synthetic else {
         return Ok(Paths {
             train: job.corpus.train.clone().unwrap_or_default(),
@@ -395,10 +417,36 @@ fn manifests(job: &Job, synthetic_dir: &Path) -> Result<Paths, CorpusError> {
     };
     let settings = serde_json::to_vec(config).expect("numbers and names are JSON");
     let name = blake3::hash(&settings).to_hex();
-    let made = synth::generate(config, &synthetic_dir.join(&name[..16]))?;
+    let dir = synthetic_dir.join(&name[..16]);
+    check_room(config, &dir)?;
+    let made = synth::generate_unless(abandoned, config, &dir).map_err(|error| match error {
+        SynthError::Abandoned => CorpusError::Abandoned,
+        other => other.into(),
+    })?;
     Ok(Paths {
         train: made.train,
         valid: (config.valid > 0).then_some(made.valid),
+    })
+}
+
+/// Refuses a corpus that would fill the disk below `dir`, unless it was begun there.
+fn check_room(config: &SyntheticConfig, dir: &Path) -> Result<(), CorpusError> {
+    let Some(parent) = dir.ancestors().skip(1).find(|parent| parent.is_dir()) else {
+        return Ok(());
+    };
+    let (needed, begun) = (config.bytes(), dir.is_dir());
+    // Where it is not told, writing will show.
+    let Ok(disk) = rustix::fs::statvfs(parent) else {
+        return Ok(());
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if begun || needed <= free {
+        return Ok(());
+    }
+    Err(CorpusError::NoRoom {
+        dir: parent.to_owned(),
+        needed: needed >> 20,
+        free: free >> 20,
     })
 }
 

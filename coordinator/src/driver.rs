@@ -510,7 +510,12 @@ impl Driver {
         match done {
             // The work was for a run that has ended meanwhile.
             Ok((number, _)) if number != run.number => {}
-            Ok((_, done)) => self.take_up(done),
+            Ok((_, done)) => {
+                if let WorkDone::Begun(Ok(_)) = &done {
+                    self.write_prepared().await;
+                }
+                self.take_up(done);
+            }
             Err(panicked) => run.fail(RunError::Broken(panicked.to_string())),
         }
     }

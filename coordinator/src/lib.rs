@@ -57,6 +57,7 @@ mod driver;
 mod durable;
 mod initial_weights;
 pub mod job;
+pub mod job_memory;
 pub mod records;
 pub mod server;
 pub mod store;

@@ -32,16 +32,21 @@ use tonic::{service::Routes, transport::Server};
 use crate::{
     driver::{self, Command, Handle, Refused, WorkerPolicy},
     job::Job,
+    records::audit_log::{AuditLog, Retention},
     store::{Layout, Store, StoreError},
     telemetry::{self, Telemetry},
 };
 
+mod allowance;
+mod answers;
+mod audit;
 pub(crate) mod caller;
 mod gate;
 mod jobs;
 mod leases;
 mod limits;
 mod messages;
+mod methods;
 mod refusal;
 mod request_counts;
 mod requests;
@@ -52,12 +57,16 @@ mod workers;
 
 pub use limits::Limits;
 
+use audit::Logged;
 use caller::Authorised;
 use gate::Connection;
 use request_counts::Counted;
 use requests::Bounded;
 use scrape::Scraped;
 use session::Sessions;
+
+/// The audit log in a coordinator's data folder.
+const AUDIT_LOG: &str = "audit.jsonl";
 
 /// What a coordinator is started with.
 #[derive(Clone, Debug)]
@@ -111,6 +120,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the system has no random numbers for the secrets of workers' sessions: {0}")]
     Random(#[from] getrandom::Error),
+    #[error("the thread that writes the audit log cannot be started: {0}")]
+    Audit(io::Error),
     #[error("the gRPC reflection service cannot be made: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -124,6 +135,7 @@ impl Classify for StartError {
             | Self::Resolve { .. }
             | Self::InUse(_)
             | Self::Random(_)
+            | Self::Audit(_)
             | Self::Reflection(_) => Class::Infrastructure,
             Self::Plaintext(_) | Self::Address(_) => Class::Data,
         }
@@ -196,6 +208,10 @@ impl Coordinator {
             tracing::warn!(%addr, "other hosts can connect, and nothing is encrypted or authenticated");
         }
         let root = layout.root().to_owned();
+        let audit = match &layout {
+            Layout::Queue { data_dir } => Some(data_dir.join(AUDIT_LOG)),
+            Layout::Single { .. } => None,
+        };
         let opened = tokio::task::spawn_blocking(|| Store::open(layout));
         let store = opened.await.expect("opening the store does not panic")?;
         let generation = store.generation();
@@ -208,6 +224,8 @@ impl Coordinator {
             true => CorpusRoots::anywhere(),
             false => corpus_roots.clone(),
         };
+        let audit = audit.map(|path| AuditLog::open(path, Retention::default()));
+        let audit = audit.transpose().map_err(StartError::Audit)?;
         let (handle, driver) = driver::spawn(store, roots, cache_dir, terms, telemetry.clone());
         let sessions = Sessions::new(generation, handle.members().clone())?;
         let (stop, stopped) = oneshot::channel::<()>();
@@ -220,7 +238,8 @@ impl Coordinator {
             tracing::info!(%addr, "metrics");
             scrape::serve(listener, addr, telemetry.clone(), disk, handle.clone())
         });
-        let server = tokio::spawn(serve(incoming, routes, limits, telemetry, stopped));
+        let watched = (telemetry, audit.map(Arc::new));
+        let server = tokio::spawn(serve(incoming, routes, limits, watched, stopped));
         tracing::info!(%addr, generation, "listening");
         Ok(Running {
             addr,
@@ -323,7 +342,7 @@ async fn serve(
     incoming: impl Stream<Item = Result<Connection, Infallible>>,
     routes: Routes,
     limits: Limits,
-    telemetry: Telemetry,
+    (telemetry, audit): (Telemetry, Option<Arc<AuditLog>>),
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     /// A connection's calls at once: a worker has a handful, and none is worth more.
@@ -345,7 +364,10 @@ async fn serve(
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
         .serve_with_incoming_shutdown(
             Counted::new(
-                Authorised::new(Bounded::new(routes.prepare(), limits.request)),
+                Logged::new(
+                    Authorised::new(Bounded::new(routes.prepare(), limits)),
+                    audit,
+                ),
                 telemetry,
             ),
             incoming,

@@ -106,6 +106,44 @@ pub struct JobEntry {
     /// of these it has made use of.
     #[serde(default)]
     pub permissions: u64,
+    /// It is being prepared: where the coordinator ends now, the job may be why.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub preparing: bool,
+    /// How often the coordinator ended while it prepared the job, since it was last prepared to the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ended_preparing: u32,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl JobEntry {
+    /// What becomes of a job that was running when the coordinator ended without a word. Says whether it has
+    /// failed by that.
+    fn take_up(&mut self) -> bool {
+        /// Ends of the coordinator that one job may be the cause of.
+        const MOST: u32 = 2;
+        if self.state != JobState::Running {
+            return false;
+        }
+        self.state = JobState::Queued;
+        self.ended_preparing += u32::from(std::mem::take(&mut self.preparing));
+        let failed = self.ended_preparing >= MOST;
+        if failed {
+            self.state = JobState::Failed;
+            self.cause = Some(Class::Data);
+            self.error = Some(format!(
+                "the coordinator ended {} times while it prepared this job, killed or out of memory, so that it is not begun again by itself; make the job smaller, or resume it once the cause is gone",
+                self.ended_preparing
+            ));
+        }
+        failed
+    }
 }
 
 /// `state.json`.
@@ -237,9 +275,10 @@ impl Store {
         }
         written.generation = written.generation.max(Fence::newest(&root)) + 1;
         let fence = Fence::raise(&root, written.generation)?;
-        for entry in written.jobs.values_mut() {
-            if entry.state == JobState::Running {
-                entry.state = JobState::Queued;
+        for (id, entry) in written.jobs.iter_mut() {
+            if entry.take_up() {
+                let error = entry.error.as_deref().unwrap_or_default();
+                tracing::error!(job = id, "failed: {error}");
             }
         }
         let mut store = Self {
@@ -316,6 +355,8 @@ impl Store {
             error: None,
             cause: None,
             permissions: 0,
+            preparing: false,
+            ended_preparing: 0,
         };
         self.written.jobs.insert(id.clone(), entry);
         self.written.next += 1;
@@ -342,8 +383,20 @@ impl Store {
     ) -> Result<(), StoreError> {
         let entry = self.entry(id)?;
         entry.state = state;
+        entry.preparing = state == JobState::Running;
+        if state != JobState::Running {
+            entry.ended_preparing = 0;
+        }
         entry.cause = error.as_ref().map(|(_, cause)| *cause);
         entry.error = error.map(|(error, _)| error);
+        self.persist()
+    }
+
+    /// Writes down that a running job is prepared: it is not what the coordinator ends of from here on.
+    pub fn set_prepared(&mut self, id: &str) -> Result<(), StoreError> {
+        let entry = self.entry(id)?;
+        entry.preparing = false;
+        entry.ended_preparing = 0;
         self.persist()
     }
 

@@ -13,6 +13,7 @@ use std::{
 use coordinator::{
     job::{Job, reference},
     records::{
+        audit_log::AuditRecord,
         events::{Event, StepMetrics},
         report::Report,
     },
@@ -311,6 +312,7 @@ fn the_tables_of_file_formats_are_up_to_date() {
         ("metrics", tables.of::<StepMetrics>()),
         ("events", tables.of::<Event>()),
         ("report", tables.of::<Report>()),
+        ("audit", tables.of::<AuditRecord>()),
     ] {
         let (begin, end) = (
             format!("<!-- begin {name} -->\n"),

@@ -20,7 +20,7 @@ mod times;
 mod track;
 
 pub use config::{SyntheticConfig, Task};
-pub use corpus::{CorpusSummary, SplitSummary, Synthesized, generate};
+pub use corpus::{CorpusSummary, SplitSummary, Synthesized, generate, generate_unless};
 pub use digit::{Digit, transcript};
 pub use speaker::{Speaker, VoiceType};
 pub use times::{SpokenWord, UtteranceWords, word_times};
@@ -74,6 +74,8 @@ pub enum SynthError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("the synthesis was given up")]
+    Abandoned,
     #[error(transparent)]
     Audio(#[from] AudioError),
     #[error(transparent)]

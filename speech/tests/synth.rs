@@ -3,10 +3,13 @@
 use speech::audio;
 use speech::manifest::Manifest;
 use speech::random::Stream;
-use speech::synth::{Digit, Speaker, SynthError, SyntheticConfig, Task, VoiceType, generate, say};
+use speech::synth::{
+    Digit, Speaker, SynthError, SyntheticConfig, Task, VoiceType, generate, generate_unless, say,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 fn small() -> SyntheticConfig {
     SyntheticConfig {
@@ -275,4 +278,43 @@ fn a_wrong_configuration_leaves_nothing_behind() {
     let error = generate(&config, &target).unwrap_err();
     assert!(error.to_string().contains("`speakers` is 0"), "{error}");
     assert!(!target.exists());
+}
+
+#[test]
+fn a_corpus_that_is_given_up_is_not_made_and_is_made_by_the_next_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SyntheticConfig {
+        train: 40,
+        valid: 2,
+        speakers: 2,
+        valid_speakers: 1,
+        ..SyntheticConfig::default()
+    };
+    let given_up = generate_unless(&AtomicBool::new(true), &config, dir.path());
+    assert!(matches!(given_up, Err(SynthError::Abandoned)));
+    let made = std::fs::read_dir(dir.path().join("wav")).unwrap().count();
+    assert_eq!(made, 0);
+    let whole = generate(&config, dir.path()).unwrap();
+    assert_eq!((whole.summary.train.utterances, whole.reused), (40, false));
+}
+
+#[test]
+fn more_sound_than_a_disk_should_take_is_refused_by_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = SyntheticConfig {
+        task: Task::DigitStrings,
+        train: 900_000,
+        max_digits: 50,
+        sample_rate: 48_000,
+        ..SyntheticConfig::default()
+    };
+    let refused = generate(&config, dir.path()).unwrap_err().to_string();
+    assert!(refused.contains("GiB"), "{refused}");
+    assert!(config.bytes() > 1 << 40);
+    SyntheticConfig {
+        train: 900_000,
+        ..SyntheticConfig::default()
+    }
+    .validate()
+    .unwrap();
 }

@@ -11,7 +11,7 @@ use speech::output_file;
 use crate::{
     args, corpus_roots,
     exit::{CommandError, Result},
-    output, process, runtime,
+    memory, output, process, runtime,
     signals::Signals,
 };
 
@@ -22,6 +22,7 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
     if let Some(parent) = args.parent {
         process::end_with(parent)?;
     }
+    memory::give_back_soon();
     let roots = corpus_roots::typed(&args.corpus_roots)?;
     runtime::block_on(async move {
         let mut signals = Signals::listen()?;

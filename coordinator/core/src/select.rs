@@ -96,7 +96,7 @@ impl SelectConfig {
 
     /// Weights of epochs that are held while a run goes on; none where the final model is simply the
     /// last one.
-    pub(crate) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         match (self.keep, self.average) {
             (Keep::Last, 1) => 0,
             (_, average) => average,

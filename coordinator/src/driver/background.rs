@@ -34,6 +34,7 @@ use crate::{
     corpus::{self, CorpusError, Item, Prepared},
     durable,
     job::Job,
+    job_memory,
     plan::Plan,
     records::{
         events::{Journal, Offsets, Published, history},
@@ -125,6 +126,7 @@ fn take_up(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
         cache_dir.as_deref(),
         &abandoned,
     )?;
+    job_memory::check(&job, prepared.spec.elements() as u64)?;
     let lengths = |items: &[Item]| items.iter().map(|item| item.frames).collect::<Vec<u64>>();
     let train = &job.train;
     let plan = Plan::new(

@@ -18,6 +18,7 @@ use crate::{
     fault_budget::Peer,
     initial_weights::InitialError,
     job::changes::ChangeError,
+    job_memory::NoMemory,
     plan::PlanError,
     records::events::JournalError,
     select::Measure,
@@ -36,6 +37,8 @@ pub(crate) enum RunError {
     FrontEnd(#[from] FrontEndError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     #[error(transparent)]
     Update(#[from] UpdateError),
     #[error(transparent)]
@@ -178,6 +181,7 @@ impl Classify for RunError {
             Self::Recipe(_)
             | Self::FrontEnd(_)
             | Self::Plan(_)
+            | Self::Memory(_)
             | Self::Checkpoint(_)
             | Self::Restore(_)
             | Self::Changed { .. }

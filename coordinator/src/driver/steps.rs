@@ -96,6 +96,19 @@ impl Driver {
         true
     }
 
+    /// Writes down that the running job is prepared.
+    pub(super) async fn write_prepared(&mut self) {
+        let Some(id) = self.run.as_ref().map(|run| run.id.clone()) else {
+            return;
+        };
+        let prepared = id.clone();
+        let written = self.write(move |store| store.set_prepared(&prepared)).await;
+        if let Err(error) = written {
+            // It goes on: what follows will say what is wrong with the disk.
+            tracing::warn!(job = id, "that it is prepared is not written down: {error}");
+        }
+    }
+
     /// Takes up what another thread did for this run.
     pub(super) fn take_up(&mut self, done: WorkDone) {
         match done {

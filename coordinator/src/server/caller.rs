@@ -20,7 +20,7 @@ use tonic::{
     codegen::{Service, http},
 };
 
-use super::{gate::Guest, refusal::Refusal};
+use super::{audit::Audited, gate::Guest, refusal::Refusal};
 
 /// What says who a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,11 @@ impl Caller {
                 ..Self::anonymous(nowhere)
             })
         })
+    }
+
+    /// The roles that it was given.
+    pub(crate) const fn roles(&self) -> Roles {
+        self.roles
     }
 
     /// Whether it has the role, by itself or by one that comes with it.
@@ -163,6 +168,7 @@ where
 fn admitted(request: &http::Request<Body>) -> Result<Arc<Caller>, Refusal> {
     let guest = request.extensions().get::<Guest>();
     let caller = Caller::anonymous(guest.ok_or(Refusal::Unauthenticated)?.peer);
+    Audited::name_caller(request, &caller);
     let path = request.uri().path();
     match need(path) {
         Need::Role(role) if !caller.has(role) => {

@@ -1,6 +1,8 @@
-//! Who may connect: how many at once, how many from one address, and by when a connection must have
-//! shown that it speaks HTTP/2. It closes what does not, and at the end what is left; it does not
+//! Who may connect: by when a connection must have shown that it speaks HTTP/2, and when it ends. It closes what
+//! does not, who is hung up on, and at the end what is left; how many there may be is `gate::guests`'. It does not
 //! depend on what is asked.
+
+mod guests;
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +10,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -21,7 +23,9 @@ use tokio::{
 };
 use tonic::transport::server::{Connected, TcpIncoming};
 
-use super::{limits::Limits, requests::Allowance};
+use super::{allowance::Allowance, limits::Limits};
+use guests::{Guests, Seat};
+pub(super) use guests::{OpenCall, OpenConnection};
 
 /// What every client sends at once: the preface, and the head of its first frame (RFC 9113, 3.4).
 const GREETING_BYTES: usize = 24 + 9;
@@ -54,7 +58,7 @@ pub(super) fn connections(
     let gate = Gate {
         limits,
         closed,
-        guests: Arc::default(),
+        guests: Arc::new(Guests::new(limits)),
         named: BTreeMap::new(),
     };
     stream::unfold((incoming, gate), |(mut incoming, mut gate)| async move {
@@ -87,7 +91,7 @@ impl Gate {
         // Gone already.
         let peer = stream.peer_addr().ok()?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        match self.guests.seat(peer, &self.limits) {
+        match self.guests.seat(peer) {
             Ok(seat) => Some(Connection::new(stream, seat, &self.limits, &self.closed)),
             Err(reason) => {
                 self.complain(peer.ip(), &reason);
@@ -108,61 +112,6 @@ impl Gate {
     }
 }
 
-/// Who is connected.
-#[derive(Default)]
-struct Guests {
-    by_peer: Mutex<BTreeMap<IpAddr, (usize, Arc<Allowance>)>>,
-}
-
-impl Guests {
-    fn seat(self: &Arc<Self>, peer: SocketAddr, limits: &Limits) -> Result<Seat, String> {
-        let address = peer.ip();
-        let mut by_peer = self.lock();
-        let all: usize = by_peer.values().map(|(connections, _)| connections).sum();
-        let own = by_peer
-            .get(&address)
-            .map_or(0, |(connections, _)| *connections);
-        if own >= limits.connections_per_peer {
-            return Err(format!("{own} from one address are the most"));
-        }
-        if all >= limits.connections {
-            return Err(format!("{all} are the most"));
-        }
-        let new = || (0, Arc::new(Allowance::new(limits.bytes_per_peer)));
-        let (connections, allowance) = by_peer.entry(address).or_insert_with(new);
-        *connections += 1;
-        Ok(Seat {
-            guests: Arc::clone(self),
-            peer,
-            allowance: Arc::clone(allowance),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, (usize, Arc<Allowance>)>> {
-        // Nothing panics while it is held, and the map is whole in any case.
-        self.by_peer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A connection's place among the guests.
-struct Seat {
-    guests: Arc<Guests>,
-    peer: SocketAddr,
-    allowance: Arc<Allowance>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut by_peer = self.guests.lock();
-        if let Some((connections, _)) = by_peer.get_mut(&self.peer.ip()) {
-            *connections -= 1;
-            if *connections == 0 {
-                by_peer.remove(&self.peer.ip());
-            }
-        }
-    }
-}
-
 /// A connection that was let in.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -176,7 +125,7 @@ pub(super) struct Connection {
 impl Connection {
     fn new(stream: TcpStream, seat: Seat, limits: &Limits, closed: &watch::Receiver<bool>) -> Self {
         let patience = limits.greeting;
-        let over = over(closed.clone());
+        let over = over(closed.clone(), seat.ending());
         let end = async move {
             match tokio::time::timeout(patience, over).await {
                 Ok(error) => error,
@@ -197,7 +146,7 @@ impl Connection {
         match self.end.as_mut().poll(context) {
             Poll::Ready(error) => {
                 // What asks again is told the same.
-                self.end = Box::pin(over(self.closed.clone()));
+                self.end = Box::pin(over(self.closed.clone(), self.seat.ending()));
                 Err(error)
             }
             Poll::Pending => Ok(()),
@@ -208,17 +157,24 @@ impl Connection {
         if self.awaited > 0 {
             self.awaited = self.awaited.saturating_sub(bytes);
             if self.awaited == 0 {
-                self.end = Box::pin(over(self.closed.clone()));
+                self.end = Box::pin(over(self.closed.clone(), self.seat.ending()));
             }
         }
     }
 }
 
-/// Waits until the coordinator closes what is left.
-async fn over(mut closed: watch::Receiver<bool>) -> io::Error {
-    // A sender that is gone has nobody left who would wait.
-    let _ = closed.wait_for(|closed| *closed).await;
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the coordinator ends")
+/// Waits until the coordinator closes what is left, or hangs up on this one.
+async fn over(
+    mut closed: watch::Receiver<bool>,
+    mut ending: watch::Receiver<Option<&'static str>>,
+) -> io::Error {
+    let reason = tokio::select! {
+        // A sender that is gone has nobody left who would wait.
+        _ = closed.wait_for(|closed| *closed) => None,
+        Ok(reason) = ending.wait_for(Option::is_some) => *reason,
+    };
+    let reason = reason.unwrap_or("the coordinator ends");
+    io::Error::new(io::ErrorKind::ConnectionAborted, reason)
 }
 
 /// What the gate knows of the peer of a connection; each request of the connection carries it.
@@ -226,6 +182,7 @@ async fn over(mut closed: watch::Receiver<bool>) -> io::Error {
 pub(super) struct Guest {
     pub peer: SocketAddr,
     pub allowance: Arc<Allowance>,
+    pub connection: Arc<OpenConnection>,
 }
 
 impl Connected for Connection {
@@ -233,8 +190,9 @@ impl Connected for Connection {
 
     fn connect_info(&self) -> Guest {
         Guest {
-            peer: self.seat.peer,
-            allowance: Arc::clone(&self.seat.allowance),
+            peer: self.seat.peer(),
+            allowance: Arc::clone(self.seat.allowance()),
+            connection: Arc::clone(self.seat.connection()),
         }
     }
 }

@@ -9,16 +9,17 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use proto::{
     PROGRAM_VERSION,
-    pieces::{self, PART_BYTES},
+    pieces::{self, MOST_JOINED, PART_BYTES},
     v1::{self, jobs_server::Jobs},
 };
-use speech::{corpus_roots::CorpusRoots, decode::WordSource};
+use speech::{corpus_roots::CorpusRoots, decode::WordSource, regular_file};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{caller::Caller, messages, refusal::Refusal};
+use super::{audit::Audited, caller::Caller, messages, refusal::Refusal};
 use crate::{
     driver::{Command, Handle, JobView, Refused},
     job::Job,
+    job_memory,
     records::{
         events::{Begin, Follower, LineFile},
         report::{REPORT, ReportSummary},
@@ -39,6 +40,7 @@ type Pieces = Pin<Box<dyn Stream<Item = Result<v1::Piece, Status>> + Send>>;
 /// A submitted job, checked as far as that goes without preparing it: the files that it names lie beneath `roots`.
 fn check(toml: &str, roots: &CorpusRoots) -> Result<Job, Refusal> {
     let job = Job::parse(toml, Path::new("job.toml"), &[])?;
+    job_memory::check_submitted(&job)?;
     for path in files(&job) {
         if path.is_relative() {
             return Err(Refusal::Relative {
@@ -171,7 +173,9 @@ impl Jobs for JobsService {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Answer<v1::SubmitResponse> {
         let caller = Caller::of(&request);
+        let audited = Audited::of(&request);
         let id = self.submit_job(request.into_inner()).await?;
+        audited.name_job(&id);
         tracing::info!(%caller, job = id, "submitted");
         Ok(Response::new(v1::SubmitResponse { id }))
     }
@@ -183,6 +187,7 @@ impl Jobs for JobsService {
         /// The longest text of a job, in bytes. Parsing it takes several times as much memory.
         const MAX_JOB_BYTES: usize = 16 << 20;
         let caller = Caller::of(&request);
+        let audited = Audited::of(&request);
         let mut pieces = request.into_inner();
         let mut whole = v1::SubmitRequest::default();
         while let Some(piece) = pieces.message().await? {
@@ -196,6 +201,7 @@ impl Jobs for JobsService {
             whole.program_version = piece.program_version;
         }
         let id = self.submit_job(whole).await?;
+        audited.name_job(&id);
         tracing::info!(%caller, job = id, "submitted");
         Ok(Response::new(v1::SubmitResponse { id }))
     }
@@ -220,7 +226,8 @@ impl Jobs for JobsService {
         let view = view.map_err(Refusal::from)?.map_err(Refusal::from)?;
         let ended = view.entry.state.has_ended();
         let path = view.run_dir.join(REPORT);
-        let report = blocking(move || ended.then(|| std::fs::read(path).ok()).flatten()).await?;
+        let read = move || regular_file::read(&path, MOST_JOINED as u64).ok();
+        let report = blocking(move || ended.then(read).flatten()).await?;
         let pieces = pieces::cut(report.unwrap_or_default().into());
         Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
     }
@@ -239,11 +246,13 @@ impl Jobs for JobsService {
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Answer<v1::JobStatus> {
+        Audited::of(&request).name_job(&request.get_ref().id);
         let id = request.into_inner().id;
         self.view(|reply| Command::Cancel { id, reply }).await
     }
 
     async fn resume(&self, request: Request<v1::ResumeRequest>) -> Answer<v1::JobStatus> {
+        Audited::of(&request).name_job(&request.get_ref().id);
         let v1::ResumeRequest {
             id,
             sets,

@@ -12,15 +12,20 @@ pub struct Limits {
     /// Connections from one IP address, so that no host shuts the others out. A worker has three and a
     /// person one or two: more than a hundred workers may share a host.
     pub connections_per_peer: usize,
+    /// Connections beyond [`Self::connections`] that only this host's own addresses may have: an operator gets in
+    /// when others have taken the rest.
+    pub reserved: usize,
     /// Time in which a connection must have shown that it speaks HTTP/2.
     pub greeting: Duration,
     /// Time in which a request must have come whole, pushes aside.
     pub request: Duration,
-    /// Bytes of requests that one address may have under way: what came of each small one, and a
-    /// whole message for each push.
+    /// Bytes that one address may have under way: what came of its requests, and what answers hold that it has
+    /// not taken.
     pub bytes_per_peer: usize,
-    /// Time in which a chunk must come, where vectors come, and be taken, where chunks are sent:
-    /// 35 kB/s at 30 s.
+    /// The same of all addresses together.
+    pub bytes: usize,
+    /// Time in which a chunk must come, where vectors come, and in which what is sent must be taken, whatever it
+    /// is: 35 kB/s at 30 s.
     pub stall: Duration,
     /// How often workers are asked to say that they are there.
     pub heartbeat: Duration,
@@ -36,9 +41,11 @@ impl Default for Limits {
         Self {
             connections: 768,
             connections_per_peer: 384,
+            reserved: 32,
             greeting: Duration::from_secs(10),
             request: Duration::from_secs(30),
-            bytes_per_peer: 1 << 30,
+            bytes_per_peer: 512 << 20,
+            bytes: 1 << 30,
             stall: Duration::from_secs(30),
             heartbeat: Duration::from_secs(3),
             silence: Duration::from_secs(10),

@@ -7,7 +7,10 @@ use proto::{convert::ConvertError, identity::Role, pieces, tensor::AssembleError
 use thiserror::Error;
 use tonic::{Code, Status};
 
-use crate::{driver::Refused, job::JobError, records::events::JournalError, store::StoreError};
+use crate::{
+    driver::Refused, job::JobError, job_memory::NoMemory, records::events::JournalError,
+    store::StoreError,
+};
 
 /// Why a call was not carried out.
 #[derive(Debug, Error)]
@@ -28,6 +31,8 @@ pub enum Refusal {
     Vector(#[from] AssembleError),
     #[error(transparent)]
     Job(#[from] JobError),
+    #[error(transparent)]
+    Memory(#[from] NoMemory),
     #[error("{} cannot be read on the coordinator's host: {source}", path.display())]
     File {
         path: PathBuf,
@@ -63,6 +68,14 @@ pub enum Refusal {
     Unread { within: Duration },
     #[error("what this address has under way fills what it may have; try again later")]
     TooMuch,
+    #[error("this address makes such calls too often; try again later")]
+    TooOften,
+    #[error("a message of {bytes} bytes is announced, and this call's have {most} at most")]
+    LongMessage { bytes: usize, most: usize },
+    #[error("this call takes one message, and another one followed")]
+    SecondMessage,
+    #[error("the answer was not read for too long")]
+    Hung,
     #[error("the stream broke off: {0}")]
     Broken(String),
     #[error("the same worker began another push")]
@@ -100,17 +113,20 @@ impl Refusal {
             | Self::Vector(_)
             | Self::Job(_)
             | Self::File { .. }
+            | Self::Memory(_)
             | Self::Relative { .. }
             | Self::NoHeader
             | Self::LongJob { .. }
             | Self::Parts(_)
             | Self::FileTwice(_)
+            | Self::SecondMessage
             | Self::TooManyFiles { .. } => Code::InvalidArgument,
             Self::Digest => Code::DataLoss,
-            Self::Incomplete { .. } | Self::Stalled { .. } | Self::Unread { .. } => {
+            Self::Incomplete { .. } | Self::Stalled { .. } | Self::Unread { .. } | Self::Hung => {
                 Code::DeadlineExceeded
             }
-            Self::TooMuch => Code::Unavailable,
+            Self::LongMessage { .. } => Code::OutOfRange,
+            Self::TooMuch | Self::TooOften => Code::Unavailable,
             Self::Superseded | Self::Broken(_) => Code::Aborted,
             Self::WeightsGone { .. } | Self::NoWeights | Self::NoLane | Self::NotLeased(_) => {
                 Code::FailedPrecondition

@@ -12,6 +12,7 @@ use proto::{
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    audit::Audited,
     messages,
     refusal::Refusal,
     session::{self, Claim, Sessions},
@@ -75,6 +76,7 @@ impl Workers for WorkersService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Answer<v1::JoinResponse> {
         let identity = session::identity(&request);
         let peer = session::peer(&request);
+        let audited = Audited::of(&request);
         let v1::JoinRequest {
             name,
             program_version,
@@ -94,6 +96,9 @@ impl Workers for WorkersService {
                 reply,
             })
             .await?;
+        if let Err(refused) = &joined {
+            audited.refuse(&refused.to_string());
+        }
         let session = |worker| self.sessions.issue(worker, &identity);
         let joined = messages::join(joined, session).map_err(Refusal::from)?;
         Ok(Response::new(joined))

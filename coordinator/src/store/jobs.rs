@@ -102,8 +102,8 @@ impl Jobs {
         self.0.values()
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut JobEntry> {
-        self.0.values_mut()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut JobEntry)> {
+        self.0.iter_mut().map(|(id, entry)| (id.0.as_str(), entry))
     }
 }
 
@@ -131,6 +131,8 @@ mod tests {
             error: None,
             cause: None,
             permissions: 0,
+            preparing: false,
+            ended_preparing: 0,
         };
         let mut jobs = Jobs::default();
         for id in ids {

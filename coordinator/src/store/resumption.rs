@@ -198,6 +198,8 @@ impl Store {
         entry.error = None;
         entry.cause = None;
         entry.turn = turn;
+        entry.preparing = false;
+        entry.ended_preparing = 0;
         entry.permissions += u64::from(allow_change);
         let written = self.persist();
         if written.is_err() {

@@ -105,3 +105,57 @@ fn a_damaged_state_is_named_and_left_as_it_is() {
     let left = fs::read_to_string(dir.path().join("state.json")).unwrap();
     assert_eq!(left, "{\"generation\": 3");
 }
+
+#[test]
+fn a_job_that_ends_its_coordinator_while_it_is_prepared_is_failed_at_the_third_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = |id: &str| {
+        let mut store = Store::open(queue(dir.path())).unwrap();
+        if store.next_queued().as_deref() == Some(id) {
+            store.set_state(id, JobState::Running, None).unwrap();
+        }
+        store
+    };
+    let mut store = Store::open(queue(dir.path())).unwrap();
+    let poison = store.add(&job("poison")).unwrap();
+    let other = store.add(&job("other")).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        let store = begin(&poison);
+        assert_eq!(store.jobs()[&poison].state, JobState::Running);
+    }
+    let mut store = begin(&poison);
+    let entry = &store.jobs()[&poison];
+    assert_eq!(entry.state, JobState::Failed);
+    assert_eq!(entry.cause, Some(Class::Data));
+    let error = entry.error.as_deref().unwrap();
+    assert!(error.contains("ended 2 times"), "{error}");
+    assert_eq!(store.next_queued().as_ref(), Some(&other));
+    // Somebody may ask for it all the same, twice more.
+    store.set_state(&other, JobState::Cancelled, None).unwrap();
+    store.resume(&poison, Resumption::default()).unwrap();
+    drop(store);
+    for _ in 0..2 {
+        drop(begin(&poison));
+    }
+    assert_eq!(begin(&poison).jobs()[&poison].state, JobState::Failed);
+}
+
+#[test]
+fn a_coordinator_that_ends_while_a_job_is_trained_or_that_is_stopped_is_not_the_jobs_doing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(queue(dir.path())).unwrap();
+    let id = store.add(&job("a")).unwrap();
+    for start in 0..8 {
+        store.set_state(&id, JobState::Running, None).unwrap();
+        match start % 4 {
+            0 | 2 => store.set_prepared(&id).unwrap(),
+            1 => store.set_state(&id, JobState::Queued, None).unwrap(),
+            // It ends while it prepares the job, once in a while.
+            _ => {}
+        }
+        drop(store);
+        store = Store::open(queue(dir.path())).unwrap();
+        assert_eq!(store.next_queued().as_ref(), Some(&id), "{start}");
+    }
+}

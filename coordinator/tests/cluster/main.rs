@@ -6,6 +6,7 @@ mod proxy;
 mod site;
 mod toy;
 
+mod audit;
 mod channels;
 mod contributions;
 mod corpora;

@@ -72,6 +72,8 @@ impl Default for SyntheticConfig {
 
 const MAX_UTTERANCES: usize = 1_000_000;
 const MAX_DIGITS: usize = 50;
+/// The most bytes of the sound of a corpus.
+const MAX_BYTES: u64 = 64 << 30;
 const RATES: std::ops::RangeInclusive<u32> = 8000..=48_000;
 const SNRS: std::ops::RangeInclusive<f64> = -10.0..=100.0;
 
@@ -84,6 +86,19 @@ fn refuse(field: &'static str, value: impl Display, rule: impl Into<String>) -> 
 }
 
 impl SyntheticConfig {
+    /// About how many bytes the sound files take.
+    pub fn bytes(&self) -> u64 {
+        /// Of a digit, with what is silent around it.
+        const SECONDS: f64 = 0.7;
+        const SAMPLE_BYTES: f64 = 2.0;
+        let digits = match self.task {
+            Task::Digits => 1.0,
+            Task::DigitStrings => (self.min_digits + self.max_digits) as f64 / 2.0,
+        };
+        let seconds = (self.train + self.valid) as f64 * digits * SECONDS;
+        (seconds * f64::from(self.sample_rate) * SAMPLE_BYTES) as u64
+    }
+
     /// Checks every field; the error names the first that is wrong.
     pub fn validate(&self) -> Result<(), SynthError> {
         for (field, value) in [("train", self.train), ("valid", self.valid)] {
@@ -133,6 +148,14 @@ impl SyntheticConfig {
         if self.max_digits < self.min_digits || self.max_digits > MAX_DIGITS {
             let rule = format!("from `min_digits` ({}) to {MAX_DIGITS}", self.min_digits);
             return Err(refuse("max_digits", self.max_digits, rule));
+        }
+        if self.bytes() > MAX_BYTES {
+            let rule = format!(
+                "with `sample_rate` and digits as they are, that is about {} GiB of sound, and {} GiB are the most",
+                self.bytes() >> 30,
+                MAX_BYTES >> 30
+            );
+            return Err(refuse("train", self.train, rule));
         }
         Ok(())
     }

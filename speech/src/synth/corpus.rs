@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Raised whenever the same configuration begins to give other bytes.
 const VERSION: u32 = 1;
@@ -79,6 +80,19 @@ struct Marker {
 /// sine, exponential and logarithm are those of the platform's C library, so that equal bytes are
 /// promised within a platform, not across platforms.
 pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, SynthError> {
+    generate_unless(&AtomicBool::new(false), config, dir)
+}
+
+/// [`generate`], which is given up soon after `abandoned` is set; what was made by then stays and is made again
+/// by the next attempt.
+///
+/// # Errors
+/// [`SynthError::Abandoned`] then, and those of [`generate`].
+pub fn generate_unless(
+    abandoned: &AtomicBool,
+    config: &SyntheticConfig,
+    dir: &Path,
+) -> Result<Synthesized, SynthError> {
     config.validate()?;
     let manifests =
         [Split::Train, Split::Valid].map(|part| dir.join(format!("{}.jsonl", part.name())));
@@ -104,7 +118,10 @@ pub fn generate(config: &SyntheticConfig, dir: &Path) -> Result<Synthesized, Syn
     let cast = cast(config);
     let made: Vec<MadeUtterance> = takes
         .par_iter()
-        .map(|take| make(config, take, &cast[take.speaker], dir))
+        .map(|take| match abandoned.load(Ordering::Relaxed) {
+            true => Err(SynthError::Abandoned),
+            false => make(config, take, &cast[take.speaker], dir),
+        })
         .collect::<Result<_, _>>()?;
     let mut digest = blake3::Hasher::new();
     for (take, made) in takes.iter().zip(&made) {

@@ -126,7 +126,7 @@ impl Follower {
 
     async fn read(&mut self, start: u64, end: u64) -> Result<Vec<Line>, JournalError> {
         /// What is read at once; a line longer than this is read whole all the same.
-        const READ_BYTES: u64 = 1 << 20;
+        const READ_BYTES: u64 = 64 << 10;
         let lines = self.blocking(move |path| read_lines(path, start, end, READ_BYTES));
         let (lines, read) = lines.await?;
         if let Some(place) = &mut self.place {

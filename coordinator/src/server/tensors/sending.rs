@@ -91,7 +91,7 @@ pub(super) fn audio(
     roots: CorpusRoots,
     stall: Duration,
 ) -> Chunks<v1::AudioChunk> {
-    const CHUNKS_AHEAD: usize = 4;
+    const CHUNKS_AHEAD: usize = 2;
     let (chunks, taken) = mpsc::channel(CHUNKS_AHEAD);
     tokio::spawn(async move {
         let outlet = Outlet {
