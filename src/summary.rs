@@ -51,7 +51,7 @@ pub(crate) fn text(report: &Report, place: &str) -> String {
         let clipped = percent(report.clipped_share);
         let clamped = report.clamped_share.map(|share| {
             let share = percent(share);
-            format!(", {share} of the gradient's elements clamped in a step")
+            format!(", {share} of the gradient's elements changed in a step")
         });
         let clamped = clamped.unwrap_or_default();
         say(

@@ -67,6 +67,10 @@ struct Description {
     counts: Counts,
     /// JSON, as text: reading and writing a number again need not give the same digits.
     progress: String,
+    /// What thresholds of clipping remember: for each part of the gradient its numbers, each as the digits of its
+    /// bits (JSON, as text).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip: Option<String>,
     /// BLAKE3 of the above, then of each tensor's name, shape and bytes.
     checksum: String,
 }
@@ -120,6 +124,10 @@ pub fn save<P: Serialize>(
             format: FORMAT,
             counts: trainer.counts,
             progress: serde_json::to_string(progress)?,
+            clip: match &trainer.clip[..] {
+                [] => None,
+                parts => Some(serde_json::to_string(&bits(parts))?),
+            },
             checksum: String::new(),
         };
         let checksum = file::checksum(description.hasher(), &tensors);
@@ -172,6 +180,11 @@ pub fn load<P: DeserializeOwned>(
         )));
     }
     expected.map_err(foreign)?;
+    let clip = description.clip.as_deref().map(from_bits);
+    let clip = clip
+        .transpose()
+        .map_err(|error| foreign(format!("its clipping: {error}")))?;
+    let clip = clip.unwrap_or_default();
     let progress = serde_json::from_str(&description.progress);
     Ok(Checkpoint {
         trainer: TrainerState {
@@ -179,6 +192,7 @@ pub fn load<P: DeserializeOwned>(
             weights,
             optimizer,
             ema,
+            clip,
         },
         held,
         progress: progress.map_err(|error| foreign(format!("its progress: {error}")))?,
@@ -287,8 +301,23 @@ impl Description {
             hasher.update(&number.to_le_bytes());
         }
         hasher.update(self.progress.as_bytes());
+        if let Some(clip) = &self.clip {
+            hasher.update(clip.as_bytes());
+        }
         hasher
     }
+}
+
+/// Numbers as JSON can keep them: it has no infinities, and reading a fraction need not give its last digit.
+fn bits(parts: &[Vec<f64>]) -> Vec<Vec<u64>> {
+    let bits = |part: &Vec<f64>| part.iter().map(|number| number.to_bits()).collect();
+    parts.iter().map(bits).collect()
+}
+
+fn from_bits(text: &str) -> serde_json::Result<Vec<Vec<f64>>> {
+    let parts: Vec<Vec<u64>> = serde_json::from_str(text)?;
+    let numbers = |part: Vec<u64>| part.into_iter().map(f64::from_bits).collect();
+    Ok(parts.into_iter().map(numbers).collect())
 }
 
 fn parameters<'a>(spec: &ModelSpec, prefix: &str, weights: &'a [f32]) -> Vec<Tensor<'a>> {

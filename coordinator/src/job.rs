@@ -14,7 +14,7 @@ use speech::{
     error_class::{self, Class, Classify},
     features::FeaturesConfig,
     front_end::FrontEnd,
-    model::{Head, ModelConfig},
+    model::{Head, ModelConfig, ModelSpec},
     objective::Normalize,
     strict::{self, StrictError},
     synth::SyntheticConfig,
@@ -28,7 +28,10 @@ use crate::{
     leases::AuditPolicy,
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Measure, SelectConfig},
-    trainer::{clip::ClipConfig, optimizer::OptimizerConfig},
+    trainer::{
+        clip::{ClipConfig, unmatched},
+        optimizer::OptimizerConfig,
+    },
 };
 
 pub mod changes;
@@ -438,7 +441,8 @@ impl Job {
             .check()
             .map_err(|error| section(error.to_string()))?;
         // Without statistics: those come from the corpus.
-        FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
+        let front_end =
+            FrontEnd::new(&self.features, None).map_err(|error| section(error.to_string()))?;
         Augmenter::new(&self.augment, &self.features, self.train.seed)
             .map_err(|error| section(error.to_string()))?;
         self.text
@@ -453,6 +457,17 @@ impl Job {
         self.clip
             .validate()
             .map_err(|error| section(error.to_string()))?;
+        // How many outputs there are changes no parameter's name.
+        let spec = ModelSpec::new(&self.model, front_end.dims(), 2);
+        if let Some(pattern) = unmatched(&self.clip.exempt, &spec) {
+            let names = spec.parameters.iter().map(|it| it.name.as_str());
+            let names: Vec<&str> = names.collect();
+            let reason = format!(
+                "has {pattern:?}, which no parameter's name fits; they are {}",
+                names.join(", ")
+            );
+            return refuse("clip.exempt", reason);
+        }
         self.select
             .validate()
             .map_err(|error| section(error.to_string()))?;

@@ -11,11 +11,12 @@ use thiserror::Error;
 use crate::{
     schedule::ScheduleConfig,
     trainer::{
-        clip::{ClipConfig, Clipping},
+        clip::{ClipConfig, Clipper},
         optimizer::{Optimizer, OptimizerConfig, RestoreError},
     },
 };
 
+mod blocks;
 pub mod checkpoint_average;
 pub mod clip;
 mod moving_average;
@@ -23,8 +24,8 @@ pub mod optimizer;
 mod passes;
 pub mod reduce;
 
+use blocks::BlockLayout;
 use moving_average::MovingAverage;
-use passes::BlockLayout;
 
 /// Takes a run of final weights, and the place of its first one. Runs come in any order, from several
 /// threads, and each weight once.
@@ -72,11 +73,14 @@ pub struct Applied {
     pub weight: f64,
     /// The gradient's L2 norm before clipping.
     pub grad_norm: f64,
-    /// What clipping multiplied the gradient by.
+    /// The gradient's norm after clipping over that before, which is the factor of the whole gradient where it has
+    /// one; 1 where elements are clamped.
     pub clip_coef: f64,
     /// Whether clipping changed the gradient.
     pub clipped: bool,
-    /// The share of elements that `value` clipping clamped.
+    /// What the norm was compared with, where all of the gradient has one norm.
+    pub clip_threshold: Option<f64>,
+    /// The share of elements that clipping changed.
     pub share_clamped: f64,
     /// The learning rate.
     pub lr: f64,
@@ -110,7 +114,7 @@ impl Skipped {
 }
 
 /// How a [`Trainer`] updates.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrainerConfig {
     /// How a gradient moves the weights.
     pub optimizer: OptimizerConfig,
@@ -147,12 +151,15 @@ pub struct TrainerState {
     pub optimizer: Vec<(String, Vec<f32>)>,
     /// The weights' moving average, where one is kept.
     pub ema: Option<Vec<f32>>,
+    /// What adaptive thresholds of clipping remember, for each part of the gradient; empty where there are none.
+    pub clip: Vec<Vec<f64>>,
 }
 
 /// Gradient descent: the weights and everything that moves them.
 #[derive(Clone, Debug)]
 pub struct Trainer {
     config: TrainerConfig,
+    clipper: Clipper,
     /// The parameters' names, in the order of the flat vector.
     parameters: Vec<String>,
     blocks: BlockLayout,
@@ -172,10 +179,11 @@ impl Trainer {
     /// When `weights` are not as many as `spec` has elements.
     pub fn new(spec: &ModelSpec, config: TrainerConfig, weights: Vec<f32>) -> Self {
         assert_eq!(weights.len(), spec.elements(), "weights of this model");
+        let clipper = Clipper::new(spec, config.clip.clone());
         Self {
-            config,
+            blocks: BlockLayout::new(spec, clipper.parts().rows()),
+            clipper,
             parameters: names(spec),
-            blocks: BlockLayout::new(spec),
             optimizer: Optimizer::new(config.optimizer, weights.len()),
             average: config
                 .ema
@@ -184,6 +192,7 @@ impl Trainer {
             weights,
             step: 0,
             clipped_steps: 0,
+            config,
         }
     }
 
@@ -218,16 +227,19 @@ impl Trainer {
             }
             (None, _) => None,
         };
+        let mut clipper = Clipper::new(spec, config.clip.clone());
+        clipper.restore(&state.clip);
         Ok(Self {
-            config,
+            blocks: BlockLayout::new(spec, clipper.parts().rows()),
+            clipper,
             parameters: names(spec),
-            blocks: BlockLayout::new(spec),
             optimizer: Optimizer::restore(config.optimizer, expected, steps, state.optimizer)?,
             weights: state.weights,
             average,
             drops: 0,
             step: state.counts.step,
             clipped_steps: state.counts.clipped_steps,
+            config,
         })
     }
 
@@ -241,6 +253,7 @@ impl Trainer {
                 .map(|(name, vector)| (name.to_owned(), vector.to_vec()))
                 .collect(),
             ema: self.moving_average().map(<[f32]>::to_vec),
+            clip: self.clipper.state(),
         }
     }
 
@@ -330,15 +343,15 @@ impl Trainer {
 
         // mean → finite check → norm → clip → rate → optimizer, in two passes over memory: the norm
         // has to be known before anything is clipped.
-        let squares = passes::mean(gradient, weight, &self.blocks);
-        let not_finite = squares.iter().position(|square| !square.is_finite());
+        let weights = self.clipper.reads_weights().then_some(&self.weights[..]);
+        let squares = passes::mean(gradient, weight, weights, &self.blocks);
+        let not_finite = squares.gradient.iter().position(|it| !it.is_finite());
         if let Some(parameter) = not_finite.map(|place| self.name(place)) {
             return Ok(self.skip(Skipped::NotFinite { parameter }));
         }
-        let norm = squares.iter().sum::<f64>().sqrt();
-        let (clipping, coefficient) = Clipping::new(norm, &self.config.clip);
-        if clipping.bound(norm) >= self.config.optimizer.gradient_limit() {
-            return Ok(self.skip(Skipped::TooLarge { norm }));
+        let plan = self.clipper.plan(&squares, &self.blocks);
+        if plan.bound >= self.config.optimizer.gradient_limit() {
+            return Ok(self.skip(Skipped::TooLarge { norm: plan.norm }));
         }
         let config = &self.config;
         let lr = config.schedule.learning_rate(
@@ -350,7 +363,7 @@ impl Trainer {
         let (rule, parts) = self
             .optimizer
             .begin(&mut self.weights, &self.blocks.cuts, lr);
-        let moved = passes::step(gradient, clipping, &rule, parts, &self.blocks, publish);
+        let moved = passes::step(gradient, &plan, &rule, parts, &self.blocks, publish);
         if let Some(place) = moved.not_finite {
             let parameter = self.name(place);
             return Err(UpdateError::Diverged { step, parameter });
@@ -358,7 +371,8 @@ impl Trainer {
         if let Some(average) = &mut self.average {
             average.follow(&self.weights, self.optimizer.steps() == 1);
         }
-        let clipped = clipping.done(norm, coefficient, moved.clamped, expected);
+        let clipped = plan.done(moved.changed, expected);
+        self.clipper.observe(&plan);
 
         self.step += 1;
         self.clipped_steps += u64::from(clipped.clipped);
@@ -368,9 +382,10 @@ impl Trainer {
             grad_norm: clipped.norm,
             clip_coef: clipped.coefficient,
             clipped: clipped.clipped,
+            clip_threshold: clipped.threshold,
             share_clamped: clipped.share_clamped,
             lr,
-            dominated_by: self.largest(&squares),
+            dominated_by: self.largest(&squares.gradient),
         }))
     }
 }

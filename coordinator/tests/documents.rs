@@ -69,7 +69,7 @@ fn every_key_has_a_meaning_and_an_example() {
 }
 
 /// Choices beside which every key of a job has an effect, one set or another.
-const CHOICES: [&[&str]; 18] = [
+const CHOICES: [&[&str]; 24] = [
     &[],
     &["model.head=ctc"],
     &["model.head=ctc", "text.units=bytepair"],
@@ -88,6 +88,12 @@ const CHOICES: [&[&str]; 18] = [
     &["schedule.kind=cosine"],
     &["schedule.kind=plateau"],
     &["clip.policy=value"],
+    &["clip.policy=norm"],
+    &["clip.threshold=percentile"],
+    &["clip.threshold=median"],
+    &["clip.threshold=z-score"],
+    &["clip.threshold=moving-average"],
+    &["clip.threshold=weight-ratio"],
     &["features.kind=mfcc"],
     &[
         "augment.freq_masks=1",

@@ -292,7 +292,7 @@ fn a_corpus_that_is_given_up_is_not_made_and_is_made_by_the_next_attempt() {
     };
     let given_up = generate_unless(&AtomicBool::new(true), &config, dir.path());
     assert!(matches!(given_up, Err(SynthError::Abandoned)));
-    let made = std::fs::read_dir(dir.path().join("wav")).unwrap().count();
+    let made = fs::read_dir(dir.path().join("wav")).unwrap().count();
     assert_eq!(made, 0);
     let whole = generate(&config, dir.path()).unwrap();
     assert_eq!((whole.summary.train.utterances, whole.reused), (40, false));

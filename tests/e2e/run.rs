@@ -1,10 +1,10 @@
 //! `train`, from a job to a model that can be used.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use serde_json::Value;
 
-use crate::fixture::{Head, json_lines, long, report, run, tiny_job, train};
+use crate::fixture::{Head, json_lines, long, report, root, run, tiny_job, train};
 
 #[test]
 fn a_run_with_two_workers_leaves_a_report_and_a_model_that_works() {
@@ -125,6 +125,39 @@ fn gives_the_same_bits_on_any_number_of_workers(head: Head) {
         );
         assert_eq!(report["metrics"], reports[0]["metrics"]);
     }
+}
+
+/// Every rule that `docs/clipping.md` shows is one that a job may have.
+#[test]
+fn every_clipping_rule_gives_the_same_bits_on_any_number_of_workers() {
+    let page = fs::read_to_string(root().join("docs/clipping.md")).unwrap();
+    let rules: Vec<&str> = page
+        .split("```toml\n[clip]\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(rules.len() >= 10, "{} rules", rules.len());
+    let dir = tempfile::tempdir().unwrap();
+    let job = fs::read_to_string(tiny_job(dir.path(), Head::Ctc)).unwrap();
+    let (job, _) = job.split_once("[clip]").unwrap();
+    let mut hashes = BTreeSet::new();
+    for (number, rule) in rules.iter().enumerate() {
+        fs::write(dir.path().join("tiny.toml"), format!("{job}[clip]\n{rule}")).unwrap();
+        let [one, three] = ["1", "3"].map(|workers| {
+            let out = format!("run-{number}-{workers}");
+            let report = train(dir.path(), &out, workers, &[]);
+            report["weights_sha256"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(one, three, "{rule}");
+        hashes.insert(one);
+    }
+    // In ten steps two rules may do nothing, or the same; more would be chance.
+    assert!(
+        hashes.len() + 3 >= rules.len(),
+        "{} of {}",
+        hashes.len(),
+        rules.len()
+    );
 }
 
 #[test]

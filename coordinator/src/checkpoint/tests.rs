@@ -29,6 +29,10 @@ fn state(step: u64) -> TrainerState {
             ("exp_avg_sq".to_owned(), vector(0.25)),
         ],
         ema: (step > 2).then(|| vector(0.75)),
+        clip: match step {
+            0 => Vec::new(),
+            _ => vec![vec![0.1, f64::MIN_POSITIVE], vec![1.0 / 3.0]],
+        },
         weights,
     }
 }

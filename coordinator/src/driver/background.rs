@@ -138,7 +138,7 @@ fn take_up(beginning: RunPreparation) -> Result<PreparedRun, RunError> {
     let plan = plan.ascending(train.ascending_epochs.into());
     let config = TrainerConfig {
         optimizer: job.optimizer,
-        clip: job.clip,
+        clip: job.clip.clone(),
         schedule: job.schedule,
         total_steps: plan.total_steps(),
         ema: train.ema,

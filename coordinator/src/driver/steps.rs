@@ -31,7 +31,7 @@ use crate::{
     },
     run::{self, OpenPass, Purpose, UpdateOutcome},
     store::{JobState, StoreError},
-    trainer::{StepOutcome, clip::ClipPolicy},
+    trainer::StepOutcome,
 };
 
 impl Driver {
@@ -401,6 +401,7 @@ impl Driver {
             loss: None,
             grad_norm: None,
             clip_coef: None,
+            clip_threshold: None,
             clipped: false,
             share_clamped: None,
             lr: None,
@@ -422,8 +423,12 @@ impl Driver {
                 metrics.loss = Some(applied.loss);
                 metrics.grad_norm = Some(applied.grad_norm);
                 metrics.clip_coef = Some(applied.clip_coef);
+                metrics.clip_threshold = applied.clip_threshold;
                 metrics.clipped = applied.clipped;
-                metrics.share_clamped = (training.job.clip.policy == ClipPolicy::Value)
+                metrics.share_clamped = training
+                    .job
+                    .clip
+                    .changes_parts()
                     .then_some(applied.share_clamped);
                 metrics.lr = Some(applied.lr);
                 metrics.dominated_by = Some(applied.dominated_by);

@@ -22,7 +22,7 @@ use crate::{
         times::Times,
     },
     run::{RunMemory, RunSpec},
-    trainer::{Counts, Trainer, checkpoint_average::HeldWeights, clip::ClipPolicy},
+    trainer::{Counts, Trainer, checkpoint_average::HeldWeights},
 };
 
 /// What is counted and shown of a run, in all its lives; it is kept in the checkpoint.
@@ -201,11 +201,11 @@ impl Training {
         self.progress.eta_seconds = self.pace.map(|pace| pace * left);
     }
 
-    /// The mean over applied steps of the share of elements that were clamped, where clipping is by
-    /// value.
+    /// The mean over applied steps of the share of elements that clipping changed, where it need not be all
+    /// or none.
     pub(super) fn clamped_share(&self) -> Option<f64> {
-        let by_value = self.job.clip.policy == ClipPolicy::Value;
-        by_value.then(|| self.run_state.shares_clamped / self.counts.applied_steps.max(1) as f64)
+        let parts = self.job.clip.changes_parts();
+        parts.then(|| self.run_state.shares_clamped / self.counts.applied_steps.max(1) as f64)
     }
 
     /// The share of applied steps in which clipping changed the gradient.

@@ -15,7 +15,7 @@ use crate::{
     schedule::{ScheduleConfig, ScheduleKind},
     select::{Keep, SelectConfig},
     trainer::{
-        clip::{ClipConfig, ClipPolicy},
+        clip::{ClipConfig, ClipPolicy, ClipThreshold},
         optimizer::{OptimizerConfig, OptimizerKind},
     },
 };
@@ -94,17 +94,66 @@ pub(super) fn unused(job: &Job) -> Vec<Unused> {
             ),
         ],
     );
-    let policy = job.clip.policy;
+    let clip = &job.clip;
+    let norms = clip.uses_norms();
+    let compared_with = |threshold| norms && clip.threshold == threshold;
+    let warms_up =
+        compared_with(ClipThreshold::ZScore) || compared_with(ClipThreshold::MovingAverage);
     section(
         "clip",
         &[
             (
-                policy == ClipPolicy::GlobalNorm,
-                "`clip.policy = \"global-norm\"`",
+                norms && clip.policy != ClipPolicy::GlobalNorm,
+                "`clip.policy` \"norm\", \"smooth\" or \"normalize\"",
+                &["scope"],
+            ),
+            (
+                norms,
+                "`clip.policy` \"global-norm\", \"norm\", \"smooth\" or \"normalize\"",
+                &["threshold", "exempt"],
+            ),
+            (
+                compared_with(ClipThreshold::Fixed),
+                "`clip.threshold = \"fixed\"` and a `clip.policy` by norm, as \"global-norm\" is",
                 &["max_norm"],
             ),
             (
-                policy == ClipPolicy::Value,
+                norms && clip.threshold != ClipThreshold::Fixed,
+                "an adaptive `clip.threshold`",
+                &["ceiling"],
+            ),
+            (
+                compared_with(ClipThreshold::Percentile),
+                "`clip.threshold = \"percentile\"`",
+                &["percentile"],
+            ),
+            (
+                compared_with(ClipThreshold::Median),
+                "`clip.threshold = \"median\"`",
+                &["clipping_scale", "clipping_update_period"],
+            ),
+            (
+                compared_with(ClipThreshold::ZScore),
+                "`clip.threshold = \"z-score\"`",
+                &["z_thresh", "alpha"],
+            ),
+            (
+                compared_with(ClipThreshold::MovingAverage),
+                "`clip.threshold = \"moving-average\"`",
+                &["lambda_rel", "lambda_abs", "beta"],
+            ),
+            (
+                warms_up,
+                "`clip.threshold` \"z-score\" or \"moving-average\"",
+                &["warmup_steps"],
+            ),
+            (
+                compared_with(ClipThreshold::WeightRatio),
+                "`clip.threshold = \"weight-ratio\"`",
+                &["clip_factor", "eps"],
+            ),
+            (
+                clip.policy == ClipPolicy::Value,
                 "`clip.policy = \"value\"`",
                 &["max_value"],
             ),

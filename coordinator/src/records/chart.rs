@@ -71,14 +71,17 @@ const PANELS: [(&str, &[Source]); 5] = [
     ),
     (
         "Gradient norm before clipping",
-        &[("global norm", "grad_norm", LineKind::Steps)],
+        &[
+            ("global norm", "grad_norm", LineKind::Steps),
+            ("threshold", "clip_threshold", LineKind::Steps),
+        ],
     ),
     (
         COEFFICIENT,
         &[("coefficient", "clip_coef", LineKind::Steps)],
     ),
     (
-        "Share of elements clamped",
+        "Share of elements clipped",
         &[("share", "share_clamped", LineKind::Steps)],
     ),
 ];

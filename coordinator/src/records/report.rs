@@ -77,7 +77,8 @@ pub struct Report {
     pub loss: Option<f64>,
     /// The share of the applied steps whose gradient was clipped.
     pub clipped_share: f64,
-    /// The mean share of the gradient's elements that were clamped in a step (`clip.policy = "value"`).
+    /// The mean share of the gradient's elements that clipping changed in a step; absent where it changes all of them
+    /// or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clamped_share: Option<f64>,
     /// The micro-batches that were skipped because their gradient was not finite, or beyond the outlier bound.

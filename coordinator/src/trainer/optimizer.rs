@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::{
     limits::{OutOfRange, not_negative, positive, require},
     schedule::power,
-    trainer::clip::BLOCK_ELEMENTS,
+    trainer::blocks::BLOCK_ELEMENTS,
 };
 
 /// The `[optimizer]` section of a job: the update rule, as in torch.

@@ -2,82 +2,60 @@
 //! optimizer and what is broadcast. It decides where vectors are cut, so that neither a thread count
 //! nor the order of threads reaches a number, and does not depend on what the numbers are for.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-use simd::wide;
-use speech::model::ModelSpec;
-
 use super::Publish;
 use crate::trainer::{
-    clip::{BLOCK_ELEMENTS, Clipping, block_squares},
+    blocks::{BlockLayout, RowSquares, Squares, squares_of, squares_of_rows},
+    clip::{BlockClipping, Plan},
     optimizer::{ParameterBlock, UpdateRule},
 };
+use rayon::prelude::*;
+use simd::wide;
 
 /// Elements that are worked on at a time: what five vectors have of them stays in the first cache.
 const CACHED_ELEMENTS: usize = 1 << 10;
 
-/// A flat vector cut at its parameters, and these into blocks.
-#[derive(Clone, Debug)]
-pub(super) struct BlockLayout {
-    /// The range of every block, in order and without gaps.
-    pub cuts: Vec<Range<usize>>,
-    /// How many blocks each parameter has.
-    counts: Vec<usize>,
-}
-
-impl BlockLayout {
-    pub(super) fn new(spec: &ModelSpec) -> Self {
-        let ranges = spec.parameters.iter().map(|parameter| parameter.range());
-        let (mut cuts, mut counts) = (Vec::new(), Vec::new());
-        for range in ranges {
-            let starts = range.clone().step_by(BLOCK_ELEMENTS);
-            cuts.extend(starts.map(|start| start..(start + BLOCK_ELEMENTS).min(range.end)));
-            counts.push(range.len().div_ceil(BLOCK_ELEMENTS));
-        }
-        Self { cuts, counts }
-    }
-
-    fn split<'a>(&self, mut rest: &'a mut [f32]) -> Vec<&'a mut [f32]> {
-        let take = |cut: &Range<usize>| {
-            let (taken, left) = std::mem::take(&mut rest).split_at_mut(cut.len());
-            rest = left;
-            taken
-        };
-        self.cuts.iter().map(take).collect()
-    }
-
-    /// What the blocks of each parameter come to.
-    fn by_parameter<'a, T>(&self, of_blocks: &'a [T]) -> impl Iterator<Item = &'a [T]> {
-        let mut rest = of_blocks;
-        self.counts.iter().map(move |&count| {
-            let (taken, left) = rest.split_at(count);
-            rest = left;
-            taken
-        })
-    }
-}
-
-/// Divides each element once, in f64, so that the mean is rounded once. Gives the squared norm of each
-/// parameter's part, in f64: finite exactly when every element is.
-pub(super) fn mean(gradient: &mut [f32], weight: f64, blocks: &BlockLayout) -> Vec<f64> {
-    let squares: Vec<f64> = blocks
+/// Divides each element once, in f64, so that the mean is rounded once. Gives the squared norms of the mean, and
+/// of `weights` where there are any.
+pub(super) fn mean(
+    gradient: &mut [f32],
+    weight: f64,
+    weights: Option<&[f32]>,
+    blocks: &BlockLayout,
+) -> Squares {
+    let measured: Vec<(RowSquares, Vec<RowSquares>)> = blocks
         .split(gradient)
         .into_par_iter()
-        .map(|block| {
+        .zip(&blocks.cuts)
+        .zip(blocks.row_lengths())
+        .map(|((block, cut), row)| {
             wide(
                 #[inline(always)]
                 || {
                     divide(block, weight);
-                    block_squares(block)
+                    let weights = weights.map(|weights| &weights[cut.clone()]);
+                    match row {
+                        None => (squares_of(block, weights), Vec::new()),
+                        Some(row) => squares_of_rows(block, weights, row),
+                    }
                 },
             )
         })
         .collect();
-    blocks
-        .by_parameter(&squares)
-        .map(|squares| squares.iter().sum())
-        .collect()
+    let (of_blocks, rows): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+    let of_parameters = |square: fn(&RowSquares) -> f64| {
+        let parameters = blocks.by_parameter(&of_blocks);
+        parameters
+            .map(|blocks| blocks.iter().map(square).sum())
+            .collect()
+    };
+    Squares {
+        gradient: of_parameters(|squares| squares.gradient),
+        weights: match weights {
+            Some(_) => of_parameters(|squares| squares.weights),
+            None => Vec::new(),
+        },
+        rows,
+    }
 }
 
 /// Divides in f64 and rounds once. In f32 the quotient has the same bits where the divisor is one: an f64
@@ -97,8 +75,8 @@ fn divide(values: &mut [f32], weight: f64) {
 /// What came of the second pass.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct StepResult {
-    /// Elements of the gradient that were clamped.
-    pub clamped: usize,
+    /// Elements of the gradient that clipping changed.
+    pub changed: usize,
     /// The first parameter with a weight, or a value of the optimizer's, which is not finite.
     pub not_finite: Option<usize>,
 }
@@ -106,7 +84,7 @@ pub(super) struct StepResult {
 /// Clips the mean and moves the weights along it; each block goes out as soon as it is final.
 pub(super) fn step(
     gradient: &mut [f32],
-    clipping: Clipping,
+    plan: &Plan,
     rule: &UpdateRule,
     parts: Vec<ParameterBlock<'_>>,
     blocks: &BlockLayout,
@@ -116,18 +94,19 @@ pub(super) fn step(
         .into_par_iter()
         .zip(blocks.split(gradient))
         .zip(&blocks.cuts)
-        .map(|((mut part, gradient), cut)| {
-            let (clamped, finite) = wide(
+        .zip(&plan.blocks)
+        .map(|(((mut part, gradient), cut), clipping)| {
+            let (changed, finite) = wide(
                 #[inline(always)]
                 || move_block(&mut part, gradient, clipping, rule),
             );
             publish(cut.start, part.weights);
-            (clamped, finite)
+            (changed, finite)
         })
         .collect();
     let whole = |blocks: &[(usize, bool)]| blocks.iter().all(|&(_, finite)| finite);
     StepResult {
-        clamped: done.iter().map(|&(clamped, _)| clamped).sum(),
+        changed: done.iter().map(|&(changed, _)| changed).sum(),
         not_finite: blocks.by_parameter(&done).position(|blocks| !whole(blocks)),
     }
 }
@@ -136,18 +115,19 @@ pub(super) fn step(
 fn move_block(
     part: &mut ParameterBlock<'_>,
     gradient: &mut [f32],
-    clipping: Clipping,
+    clipping: &BlockClipping,
     rule: &UpdateRule,
 ) -> (usize, bool) {
-    let (mut clamped, mut finite) = (0, true);
+    let (clipping, mut changed) = clipping.rows(gradient);
+    let mut finite = true;
     for (run, gradient) in gradient.chunks_mut(CACHED_ELEMENTS).enumerate() {
         let start = run * CACHED_ELEMENTS;
         let place = start..start + gradient.len();
-        clamped += clipping.block(gradient);
+        changed += clipping.block(gradient);
         rule.run(part, place.clone(), gradient);
         finite &= part.vectors(&place).all(all_finite);
     }
-    (clamped, finite)
+    (changed, finite)
 }
 
 /// Whether every element is; without a branch for each, so that it takes whole vectors.
@@ -161,10 +141,10 @@ fn all_finite(values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use speech::model::ModelConfig;
+    use speech::model::{ModelConfig, ModelSpec};
 
     use super::*;
-    use crate::trainer::clip::squared_norm;
+    use crate::trainer::blocks::squared_norm;
 
     fn spec() -> ModelSpec {
         let config = ModelConfig {
@@ -176,34 +156,24 @@ mod tests {
     }
 
     #[test]
-    fn blocks_begin_anew_with_each_parameter_and_leave_nothing_out() {
-        let spec = spec();
-        let blocks = BlockLayout::new(&spec);
-        assert!(blocks.cuts.len() > spec.parameters.len());
-        let mut at = 0;
-        for cut in &blocks.cuts {
-            assert!(cut.start == at && (1..=BLOCK_ELEMENTS).contains(&cut.len()));
-            at = cut.end;
-        }
-        assert_eq!(at, spec.elements());
-        let counted: Vec<usize> = blocks.by_parameter(&blocks.cuts).map(<[_]>::len).collect();
-        assert_eq!(counted, blocks.counts);
-    }
-
-    #[test]
     fn the_mean_and_its_squares_are_those_of_each_parameter_alone() {
         let spec = spec();
         let sum: Vec<f32> = (0..spec.elements())
             .map(|place| (place % 1013) as f32 - 411.3)
             .collect();
-        let mut mean_of = sum.clone();
-        let squares = mean(&mut mean_of, 3.0, &BlockLayout::new(&spec));
-        for (found, sum) in mean_of.iter().zip(&sum) {
-            assert_eq!(*found, (f64::from(*sum) / 3.0) as f32);
-        }
-        for (parameter, square) in spec.parameters.iter().zip(squares) {
-            let alone = squared_norm(&mean_of[parameter.range()]);
-            assert_eq!(square.to_bits(), alone.to_bits(), "{}", parameter.name);
+        for threads in [1, 2, 3, 7] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            let mut mean_of = sum.clone();
+            let blocks = BlockLayout::new(&spec, None);
+            let squares = pool.install(|| mean(&mut mean_of, 3.0, None, &blocks));
+            for (found, sum) in mean_of.iter().zip(&sum) {
+                assert_eq!(*found, (f64::from(*sum) / 3.0) as f32);
+            }
+            for (parameter, square) in spec.parameters.iter().zip(squares.gradient) {
+                let alone = squared_norm(&mean_of[parameter.range()]);
+                assert_eq!(square.to_bits(), alone.to_bits(), "{}", parameter.name);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use proto::{buffer_pool::BufferPool, contribution::Contribution, tree::Node};
 use rayon::prelude::*;
 use thiserror::Error;
 
-use crate::trainer::clip::BLOCK_ELEMENTS;
+use crate::trainer::blocks::BLOCK_ELEMENTS;
 
 /// A contribution that cannot belong to the pass.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

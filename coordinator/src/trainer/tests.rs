@@ -157,7 +157,7 @@ fn a_gradient_that_adam_cannot_square_is_skipped() {
         (policy(ClipPolicy::GlobalNorm), 1e30, true),
         (policy(ClipPolicy::Value), 1e30, true),
     ] {
-        let mut trainer = Trainer::new(&spec(), adam(policy), spec().initialize(1));
+        let mut trainer = Trainer::new(&spec(), adam(policy.clone()), spec().initialize(1));
         let before = trainer.state();
         let outcome = trainer.apply(sum(value, 1.0)).unwrap();
         assert_eq!(
@@ -221,7 +221,7 @@ fn a_restored_trainer_goes_on_with_the_same_bits() {
     for step in 0..5 {
         trainer.apply(sum(0.3 * step as f32, 2.0)).unwrap();
     }
-    let mut restored = Trainer::restore(&spec(), trainer.config, trainer.state()).unwrap();
+    let mut restored = Trainer::restore(&spec(), trainer.config.clone(), trainer.state()).unwrap();
     assert_eq!(trainer.apply(sum(0.7, 2.0)), restored.apply(sum(0.7, 2.0)));
     assert_eq!(trainer.state(), restored.state());
 }
@@ -231,9 +231,9 @@ fn an_average_follows_applied_steps_and_survives_a_checkpoint() {
     let plain = trainer();
     let config = TrainerConfig {
         ema: Some(0.75),
-        ..plain.config
+        ..plain.config.clone()
     };
-    let mut trainer = Trainer::new(&spec(), config, plain.weights.clone());
+    let mut trainer = Trainer::new(&spec(), config.clone(), plain.weights.clone());
     assert_eq!(trainer.judged(), plain.weights());
     trainer.apply(sum(6.0, 3.0)).unwrap();
     assert_eq!(trainer.judged(), trainer.weights(), "the first are taken");
@@ -244,7 +244,7 @@ fn an_average_follows_applied_steps_and_survives_a_checkpoint() {
     trainer.apply(sum(0.0, 0.0)).unwrap();
     assert_eq!(trainer.judged()[0], first + 0.25 * (second - first));
 
-    let mut restored = Trainer::restore(&spec(), config, trainer.state()).unwrap();
+    let mut restored = Trainer::restore(&spec(), config.clone(), trainer.state()).unwrap();
     for trainer in [&mut trainer, &mut restored] {
         trainer.apply(sum(1.0, 2.0)).unwrap();
     }

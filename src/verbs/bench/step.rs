@@ -95,9 +95,10 @@ pub(super) fn run(args: args::BenchStep) -> Result<()> {
         ema: None,
         total_steps: u64::from(args.repeats) + WARM_UP,
     };
+    let steps = config.total_steps;
     let mut trainer = Trainer::new(spec, config, spec.initialize(1));
     let (mut forward, mut backward, mut update) = (Vec::new(), Vec::new(), Vec::new());
-    for step in 0..config.total_steps {
+    for step in 0..steps {
         let halves = measure.once()?;
         let began = Instant::now();
         trainer.apply(Contribution {

@@ -288,11 +288,15 @@ pub struct StepMetrics {
     pub loss: Option<f64>,
     /// The L2 norm of the mean gradient over all parameters, before clipping.
     pub grad_norm: Option<f64>,
-    /// The clip coefficient: the factor of the gradient.
+    /// The clip coefficient: the gradient's norm after clipping over that before. It is the factor of the whole
+    /// gradient, unless parts have norms of their own.
     pub clip_coef: Option<f64>,
+    /// What the norm was compared with; absent where parts have norms of their own, or nothing was too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_threshold: Option<f64>,
     /// Whether clipping changed the gradient.
     pub clipped: bool,
-    /// The share of the gradient's elements that `clip.policy = "value"` clamped; absent under others.
+    /// The share of the gradient's elements that clipping changed; absent where it changes all of them or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_clamped: Option<f64>,
     /// The learning rate.

@@ -36,6 +36,8 @@ const METRICS: &[&str] = &[
     "loss",
     "grad_norm",
     "clip_coef",
+    "clip_threshold",
+    "share_clamped",
     "clipped",
     "lr",
     "weight",

@@ -278,18 +278,63 @@ impl Draw {
 
     fn clip(&mut self) {
         self.section("clip");
-        let policy = self.pick(&["global-norm", "global-norm", "value", "none"]);
+        let policy = self.pick(&[
+            "global-norm",
+            "global-norm",
+            "norm",
+            "smooth",
+            "normalize",
+            "value",
+            "none",
+        ]);
         self.quoted("policy", policy);
         match policy {
-            "global-norm" => {
-                let norm = self.pick(&["0.1", "1.0", "5.0"]);
-                self.key("max_norm", norm);
+            "global-norm" => self.clip_threshold("global"),
+            "norm" | "smooth" | "normalize" => {
+                let scope = self.pick(&["global", "layer", "tensor", "unit"]);
+                self.quoted("scope", scope);
+                self.clip_threshold(scope);
+                if self.pick(&[false, false, true]) {
+                    self.key("exempt", "[\"head.*\"]");
+                }
             }
             "value" => {
                 let value = self.pick(&["0.001", "0.1"]);
                 self.key("max_value", value);
             }
             _ => {}
+        }
+    }
+
+    fn clip_threshold(&mut self, scope: &str) {
+        let thresholds = [
+            "fixed",
+            "weight-ratio",
+            "percentile",
+            "median",
+            "z-score",
+            "moving-average",
+        ];
+        // Nothing is remembered of single units.
+        let thresholds = if scope == "unit" {
+            &thresholds[..2]
+        } else {
+            &thresholds[..]
+        };
+        let threshold = self.pick(thresholds);
+        self.quoted("threshold", threshold);
+        match threshold {
+            "fixed" => {
+                let norm = self.pick(&["0.1", "1.0", "5.0"]);
+                self.key("max_norm", norm);
+            }
+            "weight-ratio" => self.key("clip_factor", "0.05"),
+            "percentile" => {
+                let percentile = self.pick(&["10", "62.5"]);
+                self.key("percentile", percentile);
+            }
+            "median" => self.key("clipping_update_period", 4),
+            _ => self.key("warmup_steps", 3),
         }
     }
 
