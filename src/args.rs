@@ -3,6 +3,7 @@
 
 mod align;
 mod bench;
+mod certs;
 mod choice;
 mod cluster;
 mod decoding;
@@ -13,13 +14,15 @@ mod train;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand};
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, builder::BoolishValueParser};
+use proto::endpoint::Credentials;
 use speech::{synth::Task, tolerance::MaxBad};
 use worker::compute::DeviceChoice;
 
 use crate::output::OutputFormat;
 pub(crate) use align::{Align, AlignmentFormat};
 pub(crate) use bench::{Bench, BenchExchange, BenchFeatures, BenchStep, ExchangeWorker};
+pub(crate) use certs::{CertsCommand, CertsFiles, TokenCommand};
 use choice::{DEVICES, SYNTHETIC_TASKS, choice};
 pub(crate) use cluster::{CoordinatorArgs, WorkerArgs};
 pub(crate) use decoding::{DecodingArgs, Lm, LmScore, LmTrain, Transcribe, TranscriptFormat};
@@ -106,6 +109,12 @@ pub(crate) enum Verb {
     /// Measure how fast this machine trains.
     #[command(subcommand)]
     Bench(Bench),
+    /// Make, show, renew and revoke the certificates of a cluster.
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Make, show and revoke tokens, for clients where certificates are too much.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Show this machine's adapters and cores, and what `--device auto` picks and why.
     Doctor(Doctor),
     /// Print a completion script for a shell.
@@ -394,6 +403,40 @@ pub(crate) struct At {
         default_value = "http://127.0.0.1:7700"
     )]
     pub coordinator: String,
+    #[command(flatten)]
+    pub credentials: CredentialsArgs,
+}
+
+impl At {
+    /// What is shown to the coordinator, as a worker or as somebody who asks for jobs.
+    pub(crate) fn credentials(&self, worker: bool) -> Credentials {
+        let CredentialsArgs {
+            certs_dir,
+            token_file,
+            allow_plaintext,
+        } = self.credentials.clone();
+        Credentials {
+            certs_dir,
+            token_file,
+            allow_plaintext,
+            worker,
+        }
+    }
+}
+
+/// What a client shows a coordinator on another host.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct CredentialsArgs {
+    /// Folder with `ca.crt`, and the client's certificate and key (`client.NAME.crt`, `client.NAME.key`), for a
+    /// coordinator at https://. See `unisono certs`.
+    #[arg(long, value_name = "DIR", env = "UNISONO_CERTS_DIR")]
+    pub certs_dir: Option<PathBuf>,
+    /// File with a token, in place of a client certificate. See `unisono token`.
+    #[arg(long, value_name = "FILE", env = "UNISONO_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Talk to another host by http:// although nothing is encrypted or authenticated.
+    #[arg(long, env = "UNISONO_ALLOW_PLAINTEXT", value_parser = BoolishValueParser::new())]
+    pub allow_plaintext: bool,
 }
 
 #[derive(Debug, ClapArgs)]

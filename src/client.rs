@@ -4,6 +4,7 @@ use std::error::Error as _;
 
 use coordinator::records::events::Line;
 use proto::{
+    endpoint::{BadAddress, Connection, Credentials},
     pieces::{self, Joined},
     v1::{
         Cause, JobStatus, ListRequest, LogLine, ReportRequest, State, StatusRequest, SubmitRequest,
@@ -11,23 +12,39 @@ use proto::{
     },
 };
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Code, Response, Status, Streaming, transport::Channel};
+use tonic::{Code, Response, Status, Streaming};
 
-use crate::exit::CommandError;
+use crate::{args::At, exit::CommandError};
 
 /// The verbs' side of a coordinator.
-pub(crate) type CoordinatorClient = JobsClient<Channel>;
+pub(crate) type CoordinatorClient = JobsClient<Connection>;
+
+/// Connects to the coordinator that was named on the command line.
+pub(crate) async fn connect(at: &At) -> Result<CoordinatorClient, CommandError> {
+    connect_with(&at.coordinator, &at.credentials(false)).await
+}
+
+/// Connects to a coordinator of this process's own, over loopback.
+pub(crate) async fn connect_local(url: &str) -> Result<CoordinatorClient, CommandError> {
+    connect_with(url, &Credentials::default()).await
+}
 
 /// Connects to the coordinator at `url`.
-pub(crate) async fn connect(url: &str) -> Result<CoordinatorClient, CommandError> {
-    let malformed = |reason: String| {
-        CommandError::Usage(format!(
-            "`{url}` is not the address of a coordinator ({reason}); it looks like http://host:7700"
-        ))
-    };
+pub(crate) async fn connect_with(
+    url: &str,
+    credentials: &Credentials,
+) -> Result<CoordinatorClient, CommandError> {
     let endpoint =
-        proto::endpoint::coordinator(url).map_err(|error| malformed(error.to_string()))?;
+        proto::endpoint::coordinator(url, credentials).map_err(|error| match error {
+            BadAddress::Malformed(reason) => CommandError::Usage(format!(
+                "`{url}` is not the address of a coordinator ({reason}); it looks like https://host:7700"
+            )),
+            other => CommandError::Data(format!("cannot connect to `{url}`: {other}")),
+        })?;
     let channel = endpoint.connect().await.map_err(|error| {
+        if let Some(told) = proto::tls::explained(&error) {
+            return CommandError::Data(format!("cannot connect to {url}: {told}"));
+        }
         CommandError::Infrastructure(format!(
             "cannot reach the coordinator at {url}: {}; start one with `unisono coordinator`, or \
              name another with `--coordinator`",
@@ -39,12 +56,17 @@ pub(crate) async fn connect(url: &str) -> Result<CoordinatorClient, CommandError
 
 /// What a coordinator's refusal means: the request was wrong, or the way to the coordinator is.
 pub(crate) fn refused(status: &Status) -> CommandError {
+    if let Some(told) = status.source().and_then(proto::tls::explained) {
+        return CommandError::Data(told);
+    }
     match status.code() {
         Code::NotFound
         | Code::InvalidArgument
         | Code::FailedPrecondition
         | Code::AlreadyExists
         | Code::OutOfRange
+        | Code::Unauthenticated
+        | Code::PermissionDenied
         | Code::Unimplemented => CommandError::Data(status.message().to_owned()),
         _ if is_away(status) => {
             CommandError::Infrastructure(format!("lost the coordinator: {}", innermost(status)))
@@ -59,7 +81,9 @@ pub(crate) fn refused(status: &Status) -> CommandError {
 /// Whether nobody answered, or the answer was cut off: what a coordinator says itself has no cause on
 /// this side of the wire.
 pub(crate) fn is_away(status: &Status) -> bool {
-    status.code() == Code::Unavailable || status.source().is_some()
+    let cause = status.source();
+    let refused = cause.is_some_and(|cause| proto::tls::explained(cause).is_some());
+    !refused && (status.code() == Code::Unavailable || cause.is_some())
 }
 
 /// "Connection refused" says more than the "transport error" that wraps it.

@@ -9,8 +9,11 @@ use crate::{exit::CommandError, log};
 
 const PREFIX: &str = "UNISONO_";
 /// What the program reads.
-const KNOWN_VARIABLES: [&str; 5] = [
+const KNOWN_VARIABLES: [&str; 8] = [
     "UNISONO_COORDINATOR",
+    "UNISONO_CERTS_DIR",
+    "UNISONO_TOKEN_FILE",
+    "UNISONO_ALLOW_PLAINTEXT",
     log::VARIABLE,
     SHARED_MEMORY,
     proto::failpoint::VARIABLE,

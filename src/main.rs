@@ -5,6 +5,7 @@
 
 mod args;
 mod cache_folder;
+mod certs;
 mod client;
 mod control_group;
 mod cores;

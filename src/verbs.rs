@@ -4,6 +4,7 @@
 mod align;
 mod bench;
 mod cancel;
+mod certs;
 mod compare;
 mod completions;
 mod coordinator;
@@ -20,6 +21,7 @@ mod model;
 mod resume;
 mod status;
 mod submit;
+mod token;
 mod train;
 mod transcribe;
 mod verify;
@@ -52,7 +54,13 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
     }
     if matches!(
         &verb,
-        Verb::Train(_) | Verb::Verify(_) | Verb::Coordinator(_) | Verb::Worker(_) | Verb::Resume(_)
+        Verb::Train(_)
+            | Verb::Verify(_)
+            | Verb::Coordinator(_)
+            | Verb::Worker(_)
+            | Verb::Resume(_)
+            | Verb::Certs(_)
+            | Verb::Token(_)
     ) {
         process::keep_files_private();
     }
@@ -78,6 +86,8 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
         Verb::Lexicon(verb) => lexicon::run(verb),
         Verb::Lm(verb) => lm::run(verb),
         Verb::Bench(verb) => bench::run(verb),
+        Verb::Certs(verb) => certs::run(verb),
+        Verb::Token(verb) => token::run(verb),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),
         Verb::Man(args) => man::run(args),

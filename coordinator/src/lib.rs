@@ -62,4 +62,5 @@ pub mod records;
 pub mod server;
 pub mod store;
 mod telemetry;
+pub mod tokens;
 pub mod trainer;

@@ -35,6 +35,7 @@ use crate::{
     records::audit_log::{AuditLog, Retention},
     store::{Layout, Store, StoreError},
     telemetry::{self, Telemetry},
+    tokens::TokenError,
 };
 
 mod allowance;
@@ -53,9 +54,11 @@ mod requests;
 mod scrape;
 mod session;
 mod tensors;
+mod tls;
 mod workers;
 
 pub use limits::Limits;
+pub use tls::{REVOKED, TlsFiles};
 
 use audit::Logged;
 use caller::Authorised;
@@ -64,6 +67,7 @@ use request_counts::Counted;
 use requests::Bounded;
 use scrape::Scraped;
 use session::Sessions;
+use tls::Trust;
 
 /// The audit log in a coordinator's data folder.
 const AUDIT_LOG: &str = "audit.jsonl";
@@ -84,6 +88,8 @@ pub struct Config {
     /// Where the files of submitted jobs may lie. With [`Layout::Single`] none are submitted by others, and the
     /// job's files may lie anywhere.
     pub corpus_roots: CorpusRoots,
+    /// Certificates and tokens; `None` speaks plaintext.
+    pub tls: Option<TlsFiles>,
     /// Where digests of recordings and statistics over them are kept, so that the next start need not read a
     /// corpus again; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
@@ -97,13 +103,15 @@ pub struct Config {
 #[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum StartError {
     #[error(
-        "{0} can be reached from other hosts, and nothing that is sent is encrypted or authenticated; listen on a loopback address, or allow it with `--allow-plaintext` in a network that you trust"
+        "{0} can be reached from other hosts, and nothing that is sent is encrypted or authenticated; give `--certs-dir` (see `unisono certs`), listen on a loopback address, or allow it with `--allow-plaintext` in a network that you trust"
     )]
     Plaintext(SocketAddr),
     #[error(
         "the port of {0} is in use; stop what listens there, or choose another with `--listen`"
     )]
     InUse(SocketAddr),
+    #[error(transparent)]
+    Tls(#[from] TokenError),
     #[error("{0:?} is not an address to listen on; write it as HOST:PORT")]
     Address(String),
     #[error(
@@ -130,6 +138,7 @@ impl Classify for StartError {
     fn class(&self) -> Class {
         match self {
             Self::Store(error) => error.class(),
+            Self::Tls(error) => error.class(),
             // A port may be in use because whoever had it has not ended yet.
             Self::Listen { .. }
             | Self::Resolve { .. }
@@ -184,6 +193,7 @@ impl Coordinator {
             layout,
             allow_plaintext,
             corpus_roots,
+            tls,
             cache_dir,
             dismiss_workers,
         } = config;
@@ -196,15 +206,16 @@ impl Coordinator {
             dismisses: dismiss_workers || one_job,
             one_job,
         };
-        if !wanted.ip().is_loopback() && !allow_plaintext {
+        if !wanted.ip().is_loopback() && !allow_plaintext && tls.is_none() {
             return Err(StartError::Plaintext(wanted));
         }
+        let trust = tls.map(Trust::open).transpose()?;
         let (addr, listener) = bind(wanted).await?;
         let scraped = match metrics {
             Some(metrics) => Some(bind(resolve(&metrics).await?).await?),
             None => None,
         };
-        if !addr.ip().is_loopback() {
+        if !addr.ip().is_loopback() && trust.is_none() {
             tracing::warn!(%addr, "other hosts can connect, and nothing is encrypted or authenticated");
         }
         let root = layout.root().to_owned();
@@ -230,7 +241,7 @@ impl Coordinator {
         let sessions = Sessions::new(generation, handle.members().clone())?;
         let (stop, stopped) = oneshot::channel::<()>();
         let closed = watch::Sender::new(false);
-        let incoming = gate::connections(listener, limits, closed.subscribe());
+        let incoming = gate::connections(listener, limits, closed.subscribe(), trust.clone());
         let routes = routes(&handle, corpus_roots, limits, sessions)
             .await
             .add_service(reflection);
@@ -239,7 +250,7 @@ impl Coordinator {
             scrape::serve(listener, addr, telemetry.clone(), disk, handle.clone())
         });
         let watched = (telemetry, audit.map(Arc::new));
-        let server = tokio::spawn(serve(incoming, routes, limits, watched, stopped));
+        let server = tokio::spawn(serve(incoming, routes, limits, watched, trust, stopped));
         tracing::info!(%addr, generation, "listening");
         Ok(Running {
             addr,
@@ -343,6 +354,7 @@ async fn serve(
     routes: Routes,
     limits: Limits,
     (telemetry, audit): (Telemetry, Option<Arc<AuditLog>>),
+    trust: Option<Arc<Trust>>,
     stopped: oneshot::Receiver<()>,
 ) -> Result<(), tonic::transport::Error> {
     /// A connection's calls at once: a worker has a handful, and none is worth more.
@@ -365,7 +377,7 @@ async fn serve(
         .serve_with_incoming_shutdown(
             Counted::new(
                 Logged::new(
-                    Authorised::new(Bounded::new(routes.prepare(), limits)),
+                    Authorised::new(Bounded::new(routes.prepare(), limits), trust),
                     audit,
                 ),
                 telemetry,

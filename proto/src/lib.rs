@@ -19,6 +19,7 @@
 #![warn(unreachable_pub, missing_docs)]
 
 pub mod buffer_pool;
+pub mod certificate;
 pub mod contribution;
 pub mod convert;
 pub mod endpoint;
@@ -29,6 +30,7 @@ mod seqlock;
 pub mod session;
 pub mod shared_memory;
 pub mod tensor;
+pub mod tls;
 pub mod tree;
 pub mod wire;
 

@@ -102,6 +102,9 @@ pub(crate) struct BenchExchange {
     /// How gradients and weights are rounded and travel.
     #[arg(long, value_parser = choice::<Wire>(WIRES), default_value = "f32")]
     pub wire: Wire,
+    /// Speak TLS, with certificates that are made for the measurement.
+    #[arg(long)]
+    pub tls: bool,
     /// Exchanges that are timed; figures are medians.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repeats: u32,

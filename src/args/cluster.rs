@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use proto::identity::TRUST_DOMAIN;
 
 use worker::compute::DeviceChoice;
 
@@ -26,9 +27,19 @@ pub(crate) struct CoordinatorArgs {
     /// Write the port to this file once it listens.
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
+    /// Speak TLS with the certificates of this folder (`ca.crt`, `node.crt`, `node.key`), which are read again
+    /// when they change. See `unisono certs`.
+    #[arg(long, value_name = "DIR")]
+    pub certs_dir: Option<PathBuf>,
+    /// File of tokens, with which clients without a certificate may call too. See `unisono token`.
+    #[arg(long, value_name = "FILE", requires = "certs_dir")]
+    pub tokens: Option<PathBuf>,
+    /// Trust domain of the SPIFFE ids (`spiffe://DOMAIN/ROLE/NAME`) that give certificates their roles.
+    #[arg(long, value_name = "DOMAIN", requires = "certs_dir", default_value = TRUST_DOMAIN)]
+    pub trust_domain: String,
     /// Listen beyond loopback although nothing is encrypted or authenticated: whoever reaches the
     /// port can submit jobs and read their audio.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "certs_dir")]
     pub allow_plaintext: bool,
     /// Folder beneath which submitted jobs may name files: manifests and their audio, language models, lexicons and
     /// weights. May be given several times. Without it, jobs can be trained on synthetic speech alone.

@@ -6,7 +6,7 @@ use crate::{args, client, exit::Result, jobs::view, runtime};
 
 pub(super) fn run(args: args::NamedJob) -> Result<()> {
     let (job, report) = runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let request = CancelRequest {
             id: args.id.clone(),
         };

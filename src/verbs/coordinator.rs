@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use coordinator::{
-    server::{Config, Coordinator},
+    server::{Config, Coordinator, TlsFiles},
     store::Layout,
 };
 use speech::output_file;
@@ -26,6 +26,16 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
     let roots = corpus_roots::typed(&args.corpus_roots)?;
     runtime::block_on(async move {
         let mut signals = Signals::listen()?;
+        let scheme = if args.certs_dir.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let tls = args.certs_dir.map(|certs_dir| TlsFiles {
+            certs_dir,
+            tokens: args.tokens,
+            trust_domain: args.trust_domain,
+        });
         let start = Coordinator::start(Config {
             listen: args.listen,
             metrics: args.metrics,
@@ -34,6 +44,7 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
             },
             allow_plaintext: args.allow_plaintext,
             corpus_roots: roots,
+            tls,
             cache_dir: Some(args.data_dir.join("cache")),
             dismiss_workers: args.dismiss_workers,
         });
@@ -51,7 +62,7 @@ pub(super) fn run(args: args::CoordinatorArgs) -> Result<()> {
             output_file::write(path, &|out| writeln!(out, "{}", addr.port()))?;
         }
         output::message(&format!(
-            "coordinator ready on http://{addr}, data in {}",
+            "coordinator ready on {scheme}://{addr}, data in {}",
             args.data_dir.display()
         ));
         if let Some(addr) = running.metrics_addr() {

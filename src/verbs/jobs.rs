@@ -11,7 +11,7 @@ pub(super) fn run(args: args::JobsArgs) -> Result<()> {
         return prune(&args, days);
     }
     let jobs = runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         Ok(client::list(&mut client).await?)
     })?;
     let values: Vec<Value> = jobs.iter().map(|job| view::json(job, "")).collect();
@@ -34,7 +34,7 @@ pub(super) fn run(args: args::JobsArgs) -> Result<()> {
 
 fn prune(args: &args::JobsArgs, days: u32) -> Result<()> {
     let pruned = runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let seconds = 86_400 * u64::from(days);
         let pruned = client.prune(PruneRequest { seconds }).await;
         Ok(pruned

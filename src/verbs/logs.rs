@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) fn run(args: args::Logs) -> Result<()> {
     runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let id = client::status(&mut client, args.id.clone()).await?.id;
         let mut printer = EventPrinter {
             format: args.output.format,

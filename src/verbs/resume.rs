@@ -14,7 +14,7 @@ pub(super) fn run(args: args::ResumeJob) -> Result<()> {
         allow_change: args.allow_change,
     };
     let (job, report) = runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let job = client.resume(request).await;
         let job = job.map_err(|status| client::refused(&status))?.into_inner();
         let report = client::report(&mut client, &job.id).await?;

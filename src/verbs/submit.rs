@@ -22,7 +22,7 @@ pub(super) fn run(args: args::Submit) -> Result<()> {
         program_version: proto::PROGRAM_VERSION.to_owned(),
     };
     runtime::block_on(async move {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let submitted = client::submit(&mut client, request).await;
         let submitted = submitted.map_err(|status| client::refused(&status))?;
         let id = submitted.into_inner().id;

@@ -63,6 +63,7 @@ pub(super) fn run(args: args::Train) -> Result<()> {
             allow_plaintext: false,
             // Nobody else submits a job to it.
             corpus_roots: CorpusRoots::nowhere(),
+            tls: None,
             cache_dir: corpora,
             dismiss_workers: true,
         })
@@ -97,7 +98,7 @@ async fn lead(
         running.submit(plan.job.clone()).await?;
     }
     let url = format!("http://{}", running.addr());
-    let mut jobs = client::connect(&url).await?;
+    let mut jobs = client::connect_local(&url).await?;
     let id = client::status(&mut jobs, None).await?.id;
     let mut fleet = Fleet::start(fleet::FleetSpec {
         coordinator: url,

@@ -35,6 +35,7 @@ pub(super) fn run(args: args::WorkerArgs) -> Result<()> {
     cache.shared_files = corpus_roots::typed(&args.corpus_roots)?;
     let (stop, shutdown) = watch::channel(false);
     let config = Config {
+        credentials: args.at.credentials(true),
         coordinator: args.at.coordinator,
         compute,
         threads,

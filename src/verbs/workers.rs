@@ -7,7 +7,7 @@ use crate::{args, client, exit::Result, output, runtime};
 
 pub(super) fn run(args: args::Query) -> Result<()> {
     let workers = runtime::block_on(async {
-        let mut client = client::connect(&args.at.coordinator).await?;
+        let mut client = client::connect(&args.at).await?;
         let list = client.list_workers(ListWorkersRequest {}).await;
         Ok(list
             .map_err(|status| client::refused(&status))?

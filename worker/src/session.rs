@@ -16,6 +16,7 @@ mod parts;
 use std::{sync::Arc, time::Duration};
 
 use proto::{
+    endpoint::Credentials,
     session::WorkerSession,
     v1::{self, Parting},
 };
@@ -46,6 +47,8 @@ const REASON: usize = 2000;
 pub struct Config {
     /// `http://host:port` or `host:port`.
     pub coordinator: String,
+    /// What the worker shows it.
+    pub credentials: Credentials,
     /// The device that computes, with its compute class.
     pub compute: Compute,
     /// Threads that it computes with, for people to see.
@@ -115,7 +118,11 @@ impl Session {
 
     fn open(config: Config) -> Result<Self, SessionError> {
         Ok(Self {
-            contact: Contact::new(&config.coordinator, config.give_up_after)?,
+            contact: Contact::new(
+                &config.coordinator,
+                &config.credentials,
+                config.give_up_after,
+            )?,
             introduction: v1::JoinRequest {
                 name: config.name,
                 program_version: proto::PROGRAM_VERSION.to_owned(),

@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use proto::{
     buffer_pool::BufferPool,
     contribution::Key,
+    endpoint::Connection,
     failpoint::{self, Failpoint},
     session::WorkerSession,
     shared_memory::SharedMemory,
@@ -22,7 +23,7 @@ use proto::{
     wire::Wire,
 };
 use thiserror::Error;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use crate::{blocking::blocking, cache::Wanted};
 use shared_memory::SharedMemoryTransport;
@@ -70,6 +71,14 @@ impl CallError {
                 },
             };
         };
+        if let Some(message) = proto::tls::explained(source) {
+            let code = Code::Unauthenticated;
+            return Self::Refused {
+                call,
+                code,
+                message,
+            };
+        }
         // The innermost cause says most: "connection refused", not "transport error".
         let mut cause: &dyn std::error::Error = source;
         while let Some(deeper) = cause.source() {
@@ -121,7 +130,7 @@ pub(crate) async fn answer<T>(
 /// The tensor side of a coordinator. Clones share one connection, and the way through memory beside it.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
-    client: TensorsClient<Channel>,
+    client: TensorsClient<Connection>,
     /// Whose calls they are.
     session: WorkerSession,
     shared_memory: Arc<SharedMemoryTransport>,
@@ -129,7 +138,7 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    pub(crate) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Connection) -> Self {
         let client = TensorsClient::new(channel)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);

@@ -27,6 +27,7 @@ pub fn coordinate(data_dir: &str) {
             },
             allow_plaintext: false,
             corpus_roots: CorpusRoots::anywhere(),
+            tls: None,
             cache_dir: None,
             dismiss_workers: false,
         };

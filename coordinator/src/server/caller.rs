@@ -20,7 +20,7 @@ use tonic::{
     codegen::{Service, http},
 };
 
-use super::{audit::Audited, gate::Guest, refusal::Refusal};
+use super::{audit::Audited, gate::Guest, refusal::Refusal, tls::Trust};
 
 /// What says who a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,10 @@ pub(crate) enum Authentication {
     Loopback,
     /// Nothing: plaintext between hosts was allowed explicitly.
     AllowedPlaintext,
+    /// A client certificate, which the handshake has verified.
+    Certificate,
+    /// A token in the headers of the call, over TLS.
+    Token,
 }
 
 /// Who makes a call.
@@ -56,6 +60,20 @@ impl Caller {
             identity: None,
             authentication,
             roles: Roles::ALL,
+        }
+    }
+
+    /// A caller over TLS, with the roles of its certificate or token.
+    fn named(peer: SocketAddr, identity: Identity, by_token: bool) -> Self {
+        Self {
+            peer,
+            roles: identity.roles,
+            identity: Some(identity),
+            authentication: if by_token {
+                Authentication::Token
+            } else {
+                Authentication::Certificate
+            },
         }
     }
 
@@ -130,11 +148,13 @@ fn need(path: &str) -> Need {
 #[derive(Clone)]
 pub(super) struct Authorised<S> {
     services: S,
+    /// `None` without TLS.
+    trust: Option<Arc<Trust>>,
 }
 
 impl<S> Authorised<S> {
-    pub(super) const fn new(services: S) -> Self {
-        Self { services }
+    pub(super) const fn new(services: S, trust: Option<Arc<Trust>>) -> Self {
+        Self { services, trust }
     }
 }
 
@@ -151,7 +171,7 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
-        match admitted(&request) {
+        match admitted(&request, self.trust.as_deref()) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 Either::Left(self.services.call(request))
@@ -165,11 +185,27 @@ where
 }
 
 /// Who makes the call, if that may.
-fn admitted(request: &http::Request<Body>) -> Result<Arc<Caller>, Refusal> {
-    let guest = request.extensions().get::<Guest>();
-    let caller = Caller::anonymous(guest.ok_or(Refusal::Unauthenticated)?.peer);
-    Audited::name_caller(request, &caller);
+fn admitted(request: &http::Request<Body>, trust: Option<&Trust>) -> Result<Arc<Caller>, Refusal> {
     let path = request.uri().path();
+    let guest = request.extensions().get::<Guest>();
+    let unknown = || Refusal::Unauthenticated("nothing says where it comes from".to_owned());
+    let Guest {
+        peer, certificate, ..
+    } = guest.ok_or_else(unknown)?;
+    let caller = match trust {
+        None => Caller::anonymous(*peer),
+        Some(trust) => {
+            let header = request.headers().get(http::header::AUTHORIZATION);
+            let token = header.map(bearer).transpose()?;
+            let identified = trust.identify(certificate.as_deref(), token);
+            let (identity, by_token) = identified.map_err(|reason| {
+                tracing::warn!(%peer, method = path, "refused: {reason}");
+                Refusal::Unauthenticated(reason)
+            })?;
+            Caller::named(*peer, identity, by_token)
+        }
+    };
+    Audited::name_caller(request, &caller);
     match need(path) {
         Need::Role(role) if !caller.has(role) => {
             tracing::warn!(%caller, authentication = ?caller.authentication, method = path, "refused: the caller lacks the role `{role}`");
@@ -181,6 +217,17 @@ fn admitted(request: &http::Request<Body>) -> Result<Arc<Caller>, Refusal> {
         }
         _ => Ok(Arc::new(caller)),
     }
+}
+
+/// The token in an `authorization` header.
+fn bearer(header: &http::HeaderValue) -> Result<&str, Refusal> {
+    let text = header.to_str().unwrap_or_default();
+    let (scheme, token) = text.split_once(' ').unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        let told = "the header `authorization` is not of the form `Bearer TOKEN`";
+        return Err(Refusal::Unauthenticated(told.to_owned()));
+    }
+    Ok(token.trim())
 }
 
 #[cfg(test)]
@@ -257,6 +304,6 @@ mod tests {
     fn a_request_that_did_not_come_through_the_gate_has_no_role() {
         let caller = Caller::of(&Request::new(()));
         assert!(Role::ALL.into_iter().all(|role| !caller.has(role)));
-        assert!(admitted(&http::Request::new(Body::default())).is_err());
+        assert!(admitted(&http::Request::new(Body::default()), None).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Who may connect: by when a connection must have shown that it speaks HTTP/2, and when it ends. It closes what
+//! Who may connect: by when a connection must have shown that it speaks HTTP/2, after its handshake where TLS is spoken, and when it ends. It closes what
 //! does not, who is hung up on, and at the end what is left; how many there may be is `gate::guests`'. It does not
 //! depend on what is asked.
 
@@ -12,18 +12,21 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::{Stream, StreamExt as _, stream};
+use proto::certificate::Certificate;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinSet,
 };
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpIncoming};
 
-use super::{allowance::Allowance, limits::Limits};
+use super::{allowance::Allowance, limits::Limits, tls::Trust};
 use guests::{Guests, Seat};
 pub(super) use guests::{OpenCall, OpenConnection};
 
@@ -40,11 +43,12 @@ const MAX_REMEMBERED_PEERS: usize = 1024;
 type End = Pin<Box<dyn Future<Output = io::Error> + Send>>;
 
 /// The connections that `listener` accepts and the gate lets in, until `closed` turns true: then
-/// those that are left end as well.
+/// those that are left end as well. With `trust` they speak TLS.
 pub(super) fn connections(
     listener: TcpListener,
     limits: Limits,
     closed: watch::Receiver<bool>,
+    trust: Option<Arc<Trust>>,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
     /// A peer whose host is gone is found out by the kernel too, when HTTP/2 has nothing to say.
     const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
@@ -60,19 +64,34 @@ pub(super) fn connections(
         closed,
         guests: Arc::new(Guests::new(limits)),
         named: BTreeMap::new(),
+        trust,
+        handshakes: JoinSet::new(),
     };
     stream::unfold((incoming, gate), |(mut incoming, mut gate)| async move {
         loop {
-            match incoming.next().await? {
-                Ok(stream) => {
-                    if let Some(connection) = gate.admit(stream) {
-                        return Some((Ok(connection), (incoming, gate)));
+            let connection = tokio::select! {
+                accepted = incoming.next() => match accepted? {
+                    Ok(stream) => gate.admit(stream),
+                    Err(error) => {
+                        gate.complain(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &error);
+                        tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                        None
                     }
-                }
-                Err(error) => {
-                    gate.complain(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &error);
-                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                }
+                },
+                Some(done) = gate.handshakes.join_next() => match done {
+                    Ok(Ok(connection)) => Some(connection),
+                    Ok(Err((peer, error))) => {
+                        gate.complain(peer, &error);
+                        None
+                    }
+                    Err(broken) => {
+                        gate.complain(IpAddr::V4(Ipv4Addr::UNSPECIFIED), &broken);
+                        None
+                    }
+                },
+            };
+            if let Some(connection) = connection {
+                return Some((Ok(connection), (incoming, gate)));
             }
         }
     })
@@ -84,6 +103,9 @@ struct Gate {
     guests: Arc<Guests>,
     /// When each refused peer was last named.
     named: BTreeMap<IpAddr, Instant>,
+    trust: Option<Arc<Trust>>,
+    /// Those that are under way; each holds the seat of its connection.
+    handshakes: JoinSet<Result<Connection, (IpAddr, io::Error)>>,
 }
 
 impl Gate {
@@ -92,7 +114,29 @@ impl Gate {
         let peer = stream.peer_addr().ok()?;
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         match self.guests.seat(peer) {
-            Ok(seat) => Some(Connection::new(stream, seat, &self.limits, &self.closed)),
+            Ok(seat) => {
+                let (limits, closed) = (self.limits, self.closed.clone());
+                let Some(trust) = self.trust.clone() else {
+                    let transport = Transport::Plain(stream);
+                    return Some(Connection::new(transport, None, seat, &limits, closed));
+                };
+                self.handshakes.spawn(async move {
+                    let failed = |error| (peer.ip(), error);
+                    let accepted = tokio::time::timeout(limits.greeting, trust.accept(stream));
+                    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake came");
+                    let accepted = accepted.await.map_err(late).map_err(failed)?;
+                    let (stream, certificate) = accepted.map_err(failed)?;
+                    let transport = Transport::Tls(stream);
+                    Ok(Connection::new(
+                        transport,
+                        certificate,
+                        seat,
+                        &limits,
+                        closed,
+                    ))
+                });
+                None
+            }
             Err(reason) => {
                 self.complain(peer.ip(), &reason);
                 None
@@ -112,10 +156,18 @@ impl Gate {
     }
 }
 
+/// What carries a connection's bytes.
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// A connection that was let in.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     seat: Seat,
+    /// Of its peer, if that showed one.
+    certificate: Option<Arc<Certificate>>,
     /// Bytes of the greeting that are still to come.
     awaited: usize,
     end: End,
@@ -123,9 +175,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, seat: Seat, limits: &Limits, closed: &watch::Receiver<bool>) -> Self {
+    fn new(
+        stream: Transport,
+        certificate: Option<Certificate>,
+        seat: Seat,
+        limits: &Limits,
+        closed: watch::Receiver<bool>,
+    ) -> Self {
+        let certificate = certificate.map(Arc::new);
         let patience = limits.greeting;
-        let over = over(closed.clone(), seat.ending());
+        let over = over(closed.clone(), seat.ending(), None);
         let end = async move {
             match tokio::time::timeout(patience, over).await {
                 Ok(error) => error,
@@ -135,9 +194,10 @@ impl Connection {
         Self {
             stream,
             seat,
+            certificate,
             awaited: GREETING_BYTES,
             end: Box::pin(end),
-            closed: closed.clone(),
+            closed,
         }
     }
 
@@ -146,7 +206,7 @@ impl Connection {
         match self.end.as_mut().poll(context) {
             Poll::Ready(error) => {
                 // What asks again is told the same.
-                self.end = Box::pin(over(self.closed.clone(), self.seat.ending()));
+                self.end = Box::pin(over(self.closed.clone(), self.seat.ending(), None));
                 Err(error)
             }
             Poll::Pending => Ok(()),
@@ -157,24 +217,44 @@ impl Connection {
         if self.awaited > 0 {
             self.awaited = self.awaited.saturating_sub(bytes);
             if self.awaited == 0 {
-                self.end = Box::pin(over(self.closed.clone(), self.seat.ending()));
+                self.end = Box::pin(over(
+                    self.closed.clone(),
+                    self.seat.ending(),
+                    self.certificate.clone(),
+                ));
             }
         }
     }
 }
 
-/// Waits until the coordinator closes what is left, or hangs up on this one.
+/// Waits until the coordinator closes what is left, hangs up on this one, or until `certificate` has expired: the peer connects anew with
+/// the one that it has by then.
 async fn over(
     mut closed: watch::Receiver<bool>,
     mut ending: watch::Receiver<Option<&'static str>>,
+    certificate: Option<Arc<Certificate>>,
 ) -> io::Error {
-    let reason = tokio::select! {
-        // A sender that is gone has nobody left who would wait.
-        _ = closed.wait_for(|closed| *closed) => None,
-        Ok(reason) = ending.wait_for(Option::is_some) => *reason,
+    let aborted = |reason| io::Error::new(io::ErrorKind::ConnectionAborted, reason);
+    let expired = async {
+        match certificate {
+            Some(certificate) => expiry(SystemTime::from(certificate.not_after)).await,
+            None => std::future::pending().await,
+        }
     };
-    let reason = reason.unwrap_or("the coordinator ends");
-    io::Error::new(io::ErrorKind::ConnectionAborted, reason)
+    tokio::select! {
+        // A sender that is gone has nobody left who would wait.
+        _ = closed.wait_for(|closed| *closed) => aborted("the coordinator ends"),
+        Ok(reason) = ending.wait_for(Option::is_some) => aborted(reason.unwrap_or("the coordinator ends")),
+        () = expired => aborted("the peer's certificate has expired"),
+    }
+}
+
+/// Waits until `end` is over by the clock, which may be set meanwhile.
+async fn expiry(end: SystemTime) {
+    const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+    while let Ok(left) = end.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.clamp(Duration::from_millis(1), LONGEST_SLEEP)).await;
+    }
 }
 
 /// What the gate knows of the peer of a connection; each request of the connection carries it.
@@ -183,6 +263,7 @@ pub(super) struct Guest {
     pub peer: SocketAddr,
     pub allowance: Arc<Allowance>,
     pub connection: Arc<OpenConnection>,
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Connected for Connection {
@@ -193,6 +274,65 @@ impl Connected for Connection {
             peer: self.seat.peer(),
             allowance: Arc::clone(self.seat.allowance()),
             connection: Arc::clone(self.seat.connection()),
+            certificate: self.certificate.clone(),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::{
 /// Why a call was not carried out.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    #[error("nothing says who makes this call")]
-    Unauthenticated,
+    #[error("the coordinator does not know who makes this call: {0}")]
+    Unauthenticated(String),
     #[error("{caller} may not do this: it needs the role `{needed}`, and has `{roles}`")]
     Role {
         caller: String,
@@ -106,7 +106,7 @@ pub enum Refusal {
 impl Refusal {
     const fn code(&self) -> Code {
         match self {
-            Self::Unauthenticated => Code::Unauthenticated,
+            Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::Role { .. } => Code::PermissionDenied,
             Self::Driver(refused) => code(refused),
             Self::Message(_)

@@ -280,6 +280,7 @@ async fn an_address_is_refused_by_name_when_it_cannot_be_had_or_should_not() {
             },
             allow_plaintext: false,
             corpus_roots: CorpusRoots::nowhere(),
+            tls: None,
             cache_dir: None,
             dismiss_workers: false,
         })

@@ -141,6 +141,7 @@ impl Site {
             metrics: None,
             allow_plaintext: false,
             corpus_roots: CorpusRoots::beneath(&[self.dir.path().to_owned()]).unwrap(),
+            tls: None,
             dismiss_workers: false,
             cache_dir: Some(self.path("cache")),
         }

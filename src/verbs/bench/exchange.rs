@@ -46,9 +46,9 @@ pub(super) fn run(args: args::BenchExchange) -> Result<()> {
             workers: args.workers as usize,
             wire: args.wire,
         };
-        let mut processes = Processes::start(folder.path(), setting).await?;
+        let mut processes = Processes::start(folder.path(), setting, args.tls).await?;
         let job = job(folder.path(), &args, hidden)?;
-        let mut jobs = client::connect(processes.url()).await?;
+        let mut jobs = client::connect_with(processes.url(), &processes.credentials()).await?;
         let request = SubmitRequest {
             job_toml: job,
             program_version: proto::PROGRAM_VERSION.to_owned(),

@@ -86,7 +86,7 @@ async fn lead(
     plan: RunPlan,
     progress: &RefCell<ProgressView>,
 ) -> Result<(JobStatus, Injected), CommandError> {
-    let mut jobs = client::connect(&cluster.url()).await?;
+    let mut jobs = client::connect_local(&cluster.url()).await?;
     let submitted = jobs.submit(plan.request).await;
     let id = submitted
         .map_err(|status| client::refused(&status))?

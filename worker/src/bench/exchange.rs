@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use proto::{
     PROGRAM_VERSION,
     contribution::{Contribution, Key, PassKind},
+    endpoint::{Connection, Credentials},
     session::WorkerSession,
     v1::{self, join_response, lease_response::Answer, receipt, workers_client::WorkersClient},
     wire::Wire,
@@ -17,7 +18,6 @@ use speech::{
 };
 use thiserror::Error;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
 
 use crate::transfer::{CallError, PulledWeights, Transfer, Vector, answer};
 
@@ -65,7 +65,7 @@ pub struct Leased {
 
 /// A worker of a measurement.
 pub struct Exchange {
-    control: WorkersClient<Channel>,
+    control: WorkersClient<Connection>,
     tensors: Transfer,
     session: WorkerSession,
     heart: JoinHandle<()>,
@@ -89,13 +89,15 @@ impl Exchange {
     /// See [`ExchangeError`].
     pub async fn join(
         url: &str,
+        credentials: &Credentials,
         name: String,
         elements: usize,
         wire: Wire,
     ) -> Result<Self, ExchangeError> {
         // Before anything is leased: it takes longer than all the rest.
         let vector = made_up(elements, wire);
-        let endpoint = proto::endpoint::coordinator(url).map_err(|error| ExchangeError::Url {
+        let endpoint = proto::endpoint::coordinator(url, credentials);
+        let endpoint = endpoint.map_err(|error| ExchangeError::Url {
             url: url.to_owned(),
             reason: error.to_string(),
         })?;

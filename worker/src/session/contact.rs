@@ -4,11 +4,15 @@
 use std::{future::Future, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use proto::v1::workers_client::WorkersClient;
+use proto::{
+    endpoint::{Connection, Credentials},
+    v1::workers_client::WorkersClient,
+};
+use speech::escape::escape_within;
 use tokio::time::Instant;
-use tonic::transport::Channel;
+use tonic::Code;
 
-use super::error::SessionError;
+use super::{REASON, error::SessionError};
 use crate::transfer::{CallError, Transfer};
 
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -20,9 +24,9 @@ pub(super) struct Contact {
     pub url: String,
     pub give_up_after: Option<Duration>,
     /// Small messages only: they do not queue behind tensors.
-    pub control: WorkersClient<Channel>,
+    pub control: WorkersClient<Connection>,
     /// Nothing but signs of life, which queue behind nothing.
-    pub heartbeats: WorkersClient<Channel>,
+    pub heartbeats: WorkersClient<Connection>,
     pub tensors: Transfer,
 }
 
@@ -33,17 +37,15 @@ impl Contact {
     /// When `address` is no address.
     pub(super) fn new(
         address: &str,
+        credentials: &Credentials,
         give_up_after: Option<Duration>,
     ) -> Result<Self, SessionError> {
-        let url = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
-        let endpoint = proto::endpoint::coordinator(&url).map_err(|error| SessionError::Url {
+        let endpoint = proto::endpoint::coordinator(address, credentials);
+        let endpoint = endpoint.map_err(|error| SessionError::Url {
             url: address.to_owned(),
             reason: error.to_string(),
         })?;
+        let url = endpoint.url().to_owned();
         let workers = || {
             WorkersClient::new(endpoint.connect_lazy())
                 .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
@@ -94,6 +96,15 @@ impl Contact {
                 tried_for: self.give_up_after.unwrap_or_default(),
                 reason,
             },
+            CallError::Refused {
+                code: Code::Unauthenticated | Code::PermissionDenied,
+                message,
+                ..
+            } => SessionError::Refused {
+                url,
+                reason: escape_within(&message, REASON),
+                may_pass: false,
+            },
             source => SessionError::Protocol { url, source },
         }
     }
@@ -115,10 +126,12 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_may_leave_the_scheme_out_and_nonsense_is_named() {
-        let url = |address: &str| Contact::new(address, None).map(|contact| contact.url);
+        let url = |address: &str| {
+            Contact::new(address, &Credentials::default(), None).map(|contact| contact.url)
+        };
         assert_eq!(url("127.0.0.1:7700").unwrap(), "http://127.0.0.1:7700");
         assert_eq!(url("http://[::1]:7700").unwrap(), "http://[::1]:7700");
-        for address in ["", "https://host:1", "http://", "a b", "ftp://x"] {
+        for address in ["", "https://u@host:1", "http://", "a b", "ftp://x"] {
             let error = url(address).unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{address}` is no")), "{error}");
         }
@@ -126,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn lost_calls_are_made_again_until_answered() {
-        let contact = Contact::new("127.0.0.1:1", None).unwrap();
+        let contact = Contact::new("127.0.0.1:1", &Credentials::default(), None).unwrap();
         let mut attempts = 0;
         let answer = contact.persist(|| {
             attempts += 1;
@@ -144,7 +157,7 @@ mod tests {
     #[tokio::test]
     async fn patience_ends_when_it_was_said_to() {
         let patience = Duration::from_millis(400);
-        let contact = Contact::new("127.0.0.1:1", Some(patience)).unwrap();
+        let contact = Contact::new("127.0.0.1:1", &Credentials::default(), Some(patience)).unwrap();
         let started = Instant::now();
         let lost = || async { Err::<(), _>(CallError::Lost("down".to_owned())) };
         let error = contact.failed(contact.persist(lost).await.unwrap_err());

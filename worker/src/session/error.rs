@@ -11,7 +11,9 @@ use crate::{cache::CacheError, transfer::CallError};
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the message of each variant says it")]
 pub enum SessionError {
-    #[error("`{url}` is no coordinator's address: {reason}; give one such as http://host:7700")]
+    #[error(
+        "`{url}` is no coordinator that can be worked for: {reason}; an address looks like https://host:7700"
+    )]
     Url { url: String, reason: String },
     #[error(
         "the coordinator at {url} cannot be reached ({reason}), tried for {tried_for:.0?}: see that \

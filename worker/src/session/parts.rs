@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use proto::{
+    endpoint::Connection,
     pieces::{self, Joined},
     session::WorkerSession,
     v1::{self, workers_client::WorkersClient},
 };
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::PATIENCE;
 use crate::transfer::{CallError, SILENCE, answer};
@@ -21,7 +22,7 @@ const REPORTING: Duration = Duration::from_secs(60);
 /// # Errors
 /// See [`CallError`].
 pub(super) async fn describe(
-    mut control: WorkersClient<Channel>,
+    mut control: WorkersClient<Connection>,
     session: WorkerSession,
     job: String,
 ) -> Result<v1::JobDescription, CallError> {
@@ -53,7 +54,7 @@ pub(super) async fn describe(
 /// # Errors
 /// See [`CallError`].
 pub(super) async fn whole_lease(
-    mut control: WorkersClient<Channel>,
+    mut control: WorkersClient<Connection>,
     session: WorkerSession,
     lease: v1::Lease,
 ) -> Result<v1::Lease, CallError> {
@@ -99,7 +100,7 @@ fn append(lease: &mut v1::Lease, part: v1::LeasePart) {
 /// # Errors
 /// See [`CallError`].
 pub(super) async fn report(
-    mut control: WorkersClient<Channel>,
+    mut control: WorkersClient<Connection>,
     report: v1::EvaluationReport,
 ) -> Result<v1::Receipt, CallError> {
     let mut parts = pieces::reports(report);

@@ -75,6 +75,7 @@ fn worker(address: SocketAddr, give_up_after: Option<Duration>) -> Worker {
     let (stop, shutdown) = watch::channel(false);
     let config = Config {
         coordinator: address.to_string(),
+        credentials: Credentials::default(),
         compute: Compute::open(DeviceChoice::Cpu).unwrap(),
         threads: 1,
         name: "test:1".to_owned(),

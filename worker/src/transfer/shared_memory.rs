@@ -11,12 +11,12 @@ use std::{
 
 use proto::{
     CHUNK_BYTES,
+    endpoint::Connection,
     failpoint::{self, Failpoint},
     shared_memory::{self, SharedMemory},
     v1::{self, tensors_client::TensorsClient},
     wire::Wire,
 };
-use tonic::transport::Channel;
 
 use super::{Vector, answer};
 
@@ -86,7 +86,7 @@ impl SharedMemoryTransport {
     /// The shared memory for the vector that `header` announces.
     pub(super) async fn own(
         &self,
-        client: &TensorsClient<Channel>,
+        client: &TensorsClient<Connection>,
         header: &v1::ContributionHeader,
         bytes: u64,
     ) -> Option<Arc<SharedMemory>> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use proto::{
     contribution::{Contribution, PassKind},
+    endpoint::Bearer,
     tree::Node,
 };
 use tonic::transport::Endpoint;
@@ -13,7 +14,7 @@ use crate::session::tests::coordinator::{Call, Coordinator, Script};
 
 fn transfer(address: SocketAddr) -> Transfer {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    Transfer::new(endpoint.connect_lazy())
+    Transfer::new(Connection::new(endpoint.connect_lazy(), Bearer::default()))
 }
 
 fn key() -> Key {

@@ -29,8 +29,9 @@ pub(crate) fn run(args: args::ExchangeWorker) -> Result<()> {
     process::end_with(args.parent)?;
     runtime::block_on(async move {
         let name = format!("bench-{}", std::process::id());
-        let url = &args.at.coordinator;
-        let mut exchange = Exchange::join(url, name, args.elements, args.wire).await?;
+        let (url, credentials) = (&args.at.coordinator, args.at.credentials(true));
+        let mut exchange =
+            Exchange::join(url, &credentials, name, args.elements, args.wire).await?;
         say(&Said::Joined)?;
         while let Some(leased) = exchange.next().await? {
             say(&Said::Ready {

@@ -2,6 +2,7 @@
 //! that are spoken to by line. They end with this one.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io,
     os::unix::fs::MetadataExt as _,
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use proto::{endpoint::Credentials, identity::Role};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -23,10 +25,13 @@ use super::{
     member::Said,
 };
 use crate::{
+    certs::{Authority, Subject},
     exit::{CommandError, Context as _, Result},
     process,
 };
 
+/// How long the certificates of a measurement are valid.
+const DAYS: u32 = 2;
 /// How long the coordinator may take until it listens.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long workers may take until they have made a gradient up, and joined.
@@ -57,6 +62,8 @@ impl Drop for TempFolder {
 
 pub(super) struct Processes {
     url: String,
+    /// Where its certificates lie, if TLS is spoken.
+    certs: Option<PathBuf>,
     coordinator: Child,
     workers: Vec<Child>,
     orders: Vec<ChildStdin>,
@@ -68,8 +75,9 @@ impl Processes {
     /// Starts a coordinator on `folder` and `workers` workers, and waits until they have joined. To be
     /// called on the thread that lives as long as the program: Linux ends a child with the *thread* that
     /// started it.
-    pub(super) async fn start(folder: &Path, setting: Setting) -> Result<Self> {
+    pub(super) async fn start(folder: &Path, setting: Setting, tls: bool) -> Result<Self> {
         let workers = setting.workers;
+        let certs = tls.then(|| certificates(folder)).transpose()?;
         let port_file = folder.join("port");
         let log = folder.join("coordinator.log");
         let coordinator = command()?
@@ -81,6 +89,7 @@ impl Processes {
             .arg(&port_file)
             .arg("--corpus-root")
             .arg(folder)
+            .args(options(certs.as_deref()))
             .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -90,6 +99,7 @@ impl Processes {
         let (sender, said) = mpsc::unbounded_channel();
         let mut processes = Self {
             url: String::new(),
+            certs,
             coordinator,
             workers: Vec::new(),
             orders: Vec::new(),
@@ -97,7 +107,8 @@ impl Processes {
             listeners: Vec::new(),
         };
         let port = processes.port(&port_file, &log).await?;
-        processes.url = format!("http://127.0.0.1:{port}");
+        let scheme = if tls { "https" } else { "http" };
+        processes.url = format!("{scheme}://127.0.0.1:{port}");
         for _ in 0..workers {
             processes.add(sender.clone(), setting)?;
         }
@@ -139,6 +150,7 @@ impl Processes {
         let mut worker = command()?
             .args(["bench", "exchange-worker"])
             .args(["--coordinator", &self.url])
+            .args(options(self.certs.as_deref()))
             .args(["--elements", &setting.parameters.to_string()])
             .args(["--wire", setting.wire.name()])
             .args(["--parent", &std::process::id().to_string()])
@@ -156,6 +168,14 @@ impl Processes {
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What this process shows the coordinator.
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials {
+            certs_dir: self.certs.clone(),
+            ..Credentials::default()
+        }
     }
 
     /// Tells every worker to hand in what it has.
@@ -205,6 +225,22 @@ impl Processes {
             listener.abort();
         }
     }
+}
+
+/// A folder of certificates for all processes of the measurement.
+fn certificates(folder: &Path) -> Result<PathBuf> {
+    let dir = folder.join("certs");
+    let authority = Authority::create(&dir, &folder.join("authority"), DAYS)?;
+    let host = "127.0.0.1".to_owned();
+    authority.issue(&dir, &Subject::node("coordinator", vec![host])?, DAYS)?;
+    authority.issue(&dir, &Subject::client("bench", vec![Role::Admin])?, DAYS)?;
+    Ok(dir)
+}
+
+/// How a process is told of the certificates.
+fn options(certs: Option<&Path>) -> Vec<OsString> {
+    let certs = certs.map(|certs| ["--certs-dir".into(), certs.into()]);
+    certs.into_iter().flatten().collect()
 }
 
 fn late(who: &str) -> CommandError {
