@@ -67,6 +67,8 @@ mod signals;
 mod slurm;
 #[path = "e2e/structure.rs"]
 mod structure;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/verify.rs"]
 mod verify;
 #[cfg(feature = "wgpu")]

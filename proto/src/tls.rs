@@ -12,12 +12,12 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncBufReadExt as _, net::TcpStream};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -378,7 +378,11 @@ impl Service<Uri> for Connector {
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(host.clone())?;
             let tls = TlsConnector::from(connector.current());
-            match tls.connect(name, stream).await {
+            let connected = match tls.connect(name, stream).await {
+                Ok(stream) => judged(stream).await,
+                Err(error) => Err(error),
+            };
+            match connected {
                 Ok(stream) => Ok(TokioIo::new(stream)),
                 Err(error) => Err(match explained_handshake(&error, &host) {
                     Some(told) => Untrusted(told).into(),
@@ -386,6 +390,17 @@ impl Service<Uri> for Connector {
                 }),
             }
         })
+    }
+}
+
+/// Waits until the server has begun to speak, which it does at once (the SETTINGS of HTTP/2), or has refused the client's
+/// certificate: a handshake of TLS 1.3 is over for the client before the server has seen that.
+async fn judged(mut stream: TlsStream<TcpStream>) -> io::Result<TlsStream<TcpStream>> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    match tokio::time::timeout(PATIENCE, stream.fill_buf()).await {
+        Ok(Err(error)) => Err(error),
+        // What came is read by whoever reads next.
+        Ok(Ok(_)) | Err(_) => Ok(stream),
     }
 }
 

@@ -26,6 +26,9 @@ pub fn unisono() -> Command {
     let mut command = Command::new(program.unwrap_or_else(|| built.into()));
     command
         .env_remove("UNISONO_COORDINATOR")
+        .env_remove("UNISONO_CERTS_DIR")
+        .env_remove("UNISONO_TOKEN_FILE")
+        .env_remove("UNISONO_ALLOW_PLAINTEXT")
         .env_remove("UNISONO_LOG")
         .env_remove(proto::failpoint::VARIABLE)
         .env("NO_COLOR", "1")

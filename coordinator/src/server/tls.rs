@@ -268,6 +268,8 @@ async fn refuse_plaintext(stream: &mut TcpStream) -> io::Result<()> {
     frames.extend([0, 0, length, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     frames.extend(INADEQUATE_SECURITY.to_be_bytes());
     frames.extend(text);
+    // A client that is told before it has asked takes it for a connection that broke.
+    tokio::time::sleep(Duration::from_millis(200)).await;
     stream.write_all(&frames).await?;
     drain(stream).await;
     Ok(())
