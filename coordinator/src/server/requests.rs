@@ -54,7 +54,9 @@ impl Service<http::Request<Body>> for Bounded {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let bounds = methods::bounds(request.uri().path());
         let Some(guest) = request.extensions().get::<Guest>().cloned() else {
-            let status = Status::from(Refusal::Unauthenticated);
+            let status = Status::from(Refusal::Unauthenticated(
+                "nothing says where it comes from".to_owned(),
+            ));
             return Box::pin(async { Ok(status.into_http()) });
         };
         let Limits {
