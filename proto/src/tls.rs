@@ -415,7 +415,8 @@ fn explained_handshake(error: &io::Error, host: &str) -> Option<String> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the coordinator's certificate is not valid yet; one of the two clocks is wrong".to_owned()
             }
-            CertificateError::UnknownIssuer => format!(
+            // Authorities may have the same name: then it is the signature that does not fit.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                 "the coordinator's certificate is of another authority than {AUTHORITY} in the folder of certificates"
             ),
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -453,7 +454,10 @@ fn explained_text(text: &str) -> Option<String> {
         ("BadCertificate", "it is malformed"),
         ("UnsupportedCertificate", "it is not for clients"),
         ("CertificateUnknown", "it cannot be used"),
-        ("DecryptError", "it is not signed as it says"),
+        (
+            "DecryptError",
+            "it is of another authority of the same name than the coordinator trusts",
+        ),
         ("AccessDenied", "it may not connect"),
     ]
     .into_iter()

@@ -10,7 +10,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::fixture::{DEADLINE, Ended, Head, Process, calm, long, skip, tiny_job, unisono, until};
+use crate::fixture::{
+    DEADLINE, Ended, Head, Process, calm, long, run, skip, tiny_job, unisono, until,
+};
 
 /// Hosts that are gone with this, and their network.
 struct Network {
@@ -70,7 +72,6 @@ impl Network {
             .arg(program.get_program())
             .current_dir(dir)
             .env("UNISONO_SHARED_MEMORY", "off")
-            .env("UNISONO_ALLOW_PLAINTEXT", "on")
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
@@ -134,19 +135,21 @@ struct Hosts {
     network: Network,
 }
 
-const URL: &str = "http://10.77.0.1:7700";
+const URL: &str = "https://10.77.0.1:7700";
 
 impl Hosts {
     fn start(network: Network) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), ["certs", "init", "--host", "10.77.0.1"]).expect(0);
+        let clients = (1..network.hosts).map(|host| (format!("host-{host}"), "worker"));
+        for (name, role) in clients.chain([("ada".to_owned(), "submit")]) {
+            let args = ["certs", "client", &name, "--role", role, "--out", &name];
+            run(dir.path(), args).expect(0);
+        }
         let mut command = network.command(0, dir.path());
         command
-            .args([
-                "coordinator",
-                "--listen",
-                "10.77.0.1:7700",
-                "--allow-plaintext",
-            ])
+            .args(["coordinator", "--listen", "10.77.0.1:7700"])
+            .args(["--certs-dir", "certs"])
             .args(["--data-dir", "data"]);
         let coordinator = Process::start(command);
         let ready = until(DEADLINE, || coordinator.stderr().contains("ready on"));
@@ -156,6 +159,7 @@ impl Hosts {
             command
                 .args(["worker", "--coordinator", URL, "--device", "cpu"])
                 .args(["--threads", "1", "--name", &format!("host-{host}")])
+                .args(["--certs-dir", &format!("host-{host}")])
                 .args(["--cache-dir", &format!("cache-{host}")]);
             Process::start(command)
         });
@@ -170,7 +174,9 @@ impl Hosts {
     /// A command of a client on `host`.
     fn verb(&self, host: usize, args: &[&str]) -> Ended {
         let mut command = self.network.command(host, self.dir.path());
-        command.args(args).args(["--coordinator", URL]);
+        command
+            .args(args)
+            .args(["--coordinator", URL, "--certs-dir", "ada"]);
         Process::start(command).wait()
     }
 

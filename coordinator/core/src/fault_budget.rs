@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::leases::Millis;
+use crate::time::Millis;
 
 /// Who stands behind a worker: the name in its certificate or token, or else its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

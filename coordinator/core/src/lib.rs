@@ -39,3 +39,4 @@ pub mod run;
 pub mod schedule;
 pub mod select;
 pub mod stall;
+mod time;

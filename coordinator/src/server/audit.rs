@@ -14,7 +14,7 @@ use tonic::{
     codegen::{Service, http},
 };
 
-use super::{caller::Caller, gate::Guest};
+use super::gate::Guest;
 use crate::records::{
     audit_log::{AuditLog, AuditRecord},
     timestamp,
@@ -29,12 +29,16 @@ pub(super) struct Audited {
 }
 
 impl Audited {
-    /// Says who makes the call.
-    pub(super) fn name_caller(request: &http::Request<Body>, caller: &Caller) {
+    /// Says who makes the call: a name, where the caller has one, its roles, and what it was known by.
+    pub(super) fn name_caller(
+        request: &http::Request<Body>,
+        name: Option<&str>,
+        roles: &str,
+        authentication: &str,
+    ) {
         if let Some(audited) = request.extensions().get::<Arc<Self>>() {
-            let name = caller.identity.as_ref().map(|one| one.name.clone());
-            let authentication = words(&format!("{:?}", caller.authentication));
-            let described = (name, caller.roles().to_string(), authentication);
+            let name = name.map(str::to_owned);
+            let described = (name, roles.to_owned(), words(authentication));
             // A call has one caller.
             let _ = audited.caller.set(described);
         }

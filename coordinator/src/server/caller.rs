@@ -205,7 +205,12 @@ fn admitted(request: &http::Request<Body>, trust: Option<&Trust>) -> Result<Arc<
             Caller::named(*peer, identity, by_token)
         }
     };
-    Audited::name_caller(request, &caller);
+    Audited::name_caller(
+        request,
+        caller.identity.as_ref().map(|one| one.name.as_str()),
+        &caller.roles().to_string(),
+        &format!("{:?}", caller.authentication),
+    );
     match need(path) {
         Need::Role(role) if !caller.has(role) => {
             tracing::warn!(%caller, authentication = ?caller.authentication, method = path, "refused: the caller lacks the role `{role}`");

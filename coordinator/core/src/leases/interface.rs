@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault_budget::{BudgetConfig, Peer};
 
-/// Milliseconds since any instant before the lease scheduler's first input.
-pub type Millis = u64;
+pub use crate::time::Millis;
 
 /// A worker's admission. One that joins again gets another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
