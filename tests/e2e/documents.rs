@@ -323,7 +323,8 @@ impl Machine {
             let here = format!("127.0.0.1:{}", self.port);
             let block = block
                 .replace("0.0.0.0:7700", &here)
-                .replace("HOST:7700", &here);
+                .replace("HOST:7700", &here)
+                .replace("--host HOST", "--host 127.0.0.1");
             // Ids are the newest job's.
             let block = block.replace(" ID", " \"$(newest)\"");
             let mut command = self.shell(&block);
