@@ -129,31 +129,19 @@ fn tile_kernel(
     let (left_places, left_lines) = places(own, along, groups, left_along);
     let (right_places, right_lines) = places(own, along, groups, right_along);
     if slices > 0 {
-        if brings_left {
-            bring(
-                left,
-                &mut coming,
-                parts.left as usize,
-                parts.left_stride as usize,
-                first_row + 4 * left_lines,
-                m,
-                from + 4 * left_places,
-                to,
-                left_along,
-            );
-        } else {
-            bring(
-                right,
-                &mut coming,
-                parts.right as usize,
-                parts.right_stride as usize,
-                first_column + 4 * right_lines,
-                n,
-                from + 4 * right_places,
-                to,
-                right_along,
-            );
-        }
+        bring_own(
+            left,
+            right,
+            &mut coming,
+            &parts,
+            brings_left,
+            first_row + 4 * left_lines,
+            from + 4 * left_places,
+            first_column + 4 * right_lines,
+            from + 4 * right_places,
+            to,
+            kind,
+        );
     }
     for slice in 0..slices {
         sync_cube();
@@ -168,31 +156,19 @@ fn tile_kernel(
         sync_cube();
         if slice + 1 < slices {
             let next = from + (slice + 1) * depth;
-            if brings_left {
-                bring(
-                    left,
-                    &mut coming,
-                    parts.left as usize,
-                    parts.left_stride as usize,
-                    first_row + 4 * left_lines,
-                    m,
-                    next + 4 * left_places,
-                    to,
-                    left_along,
-                );
-            } else {
-                bring(
-                    right,
-                    &mut coming,
-                    parts.right as usize,
-                    parts.right_stride as usize,
-                    first_column + 4 * right_lines,
-                    n,
-                    next + 4 * right_places,
-                    to,
-                    right_along,
-                );
-            }
+            bring_own(
+                left,
+                right,
+                &mut coming,
+                &parts,
+                brings_left,
+                first_row + 4 * left_lines,
+                next + 4 * left_places,
+                first_column + 4 * right_lines,
+                next + 4 * right_places,
+                to,
+                kind,
+            );
         }
         #[unroll]
         for k in 0..depth {
@@ -252,6 +228,48 @@ fn places(
         (own % places, own / places)
     } else {
         (own / lines, own % lines)
+    }
+}
+
+/// Brings the 4 × 4 values of the factor that is this unit's to bring.
+#[cube]
+fn bring_own(
+    left: &[f32],
+    right: &[f32],
+    values: &mut Array<Four>,
+    parts: &Parts,
+    brings_left: bool,
+    row: usize,
+    left_place: usize,
+    column: usize,
+    right_place: usize,
+    end: usize,
+    #[comptime] kind: Transposition,
+) {
+    if brings_left {
+        bring(
+            left,
+            values,
+            parts.left as usize,
+            parts.left_stride as usize,
+            row,
+            parts.m as usize,
+            left_place,
+            end,
+            comptime!(kind != Transposition::LeftTransposed),
+        );
+    } else {
+        bring(
+            right,
+            values,
+            parts.right as usize,
+            parts.right_stride as usize,
+            column,
+            parts.n as usize,
+            right_place,
+            end,
+            comptime!(kind == Transposition::RightTransposed),
+        );
     }
 }
 

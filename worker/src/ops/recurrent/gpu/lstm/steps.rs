@@ -69,3 +69,23 @@ fn cell_backward(
     gates[3] = grad * squashed * output_gate * (1.0 - output_gate);
     cell_grad * forget_gate
 }
+
+/// The gates of one of the hidden units that lie side by side.
+#[cube]
+fn take<N: Size>(gates: &Array<Vector<f32, N>>, values: &mut Array<f32>, #[comptime] piece: usize) {
+    #[unroll]
+    for gate in 0..4 {
+        values[gate] = gates[gate].extract(piece);
+    }
+}
+
+/// Puts the gates of one of the hidden units back.
+#[cube]
+fn put<N: Size>(gates: &mut Array<Vector<f32, N>>, values: &Array<f32>, #[comptime] piece: usize) {
+    #[unroll]
+    for gate in 0..4 {
+        let mut changed = gates[gate];
+        changed.insert(piece, values[gate]);
+        gates[gate] = changed;
+    }
+}

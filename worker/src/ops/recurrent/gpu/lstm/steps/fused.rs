@@ -5,7 +5,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{cell_backward, cell_forward};
+use super::{cell_backward, cell_forward, put, take};
 use crate::gpu::split_product::{self, SplitProduct, gather, share, total};
 use crate::gpu::{Four, Gpu, arg, flat_position, tanh, word};
 use crate::ops::packing::Packing;
@@ -224,6 +224,48 @@ fn copy_kernel(
     }
 }
 
+/// The workgroup's part of a step's product: for each of its sequences the row of the step that it comes from, times the
+/// recurrent weights, which have `columns` columns of four values and 4 · `inner` rows. Nothing
+/// is added where no sequence comes from anywhere. [`total`] then gives the results.
+#[cube]
+fn recurrent_product(
+    left: &[Four],
+    weights: &[Four],
+    inner: usize,
+    columns: usize,
+    place: usize,
+    active: usize,
+    other_row: usize,
+    other_active: usize,
+    shared: &mut [Four],
+    partial: &mut [Four],
+    #[comptime] split: SplitProduct,
+) {
+    let directions = CUBE_COUNT_Z as usize;
+    let direction = CUBE_POS_Z as usize;
+    let mut sums = Array::<Four>::new(comptime!(split.rows));
+    #[unroll]
+    for r in 0..comptime!(split.rows) {
+        sums[r] = Four::new(0.0);
+    }
+    if place < other_active && place < active {
+        let mut rows = Array::<usize>::new(comptime!(split.rows));
+        #[unroll]
+        for r in 0..comptime!(split.rows) {
+            let own = select(place + r < other_active, place + r, other_active - 1);
+            rows[r] = ((other_row + own) * directions + direction) * inner;
+        }
+        let column = CUBE_POS_X as usize * comptime!(split.columns)
+            + UNIT_POS_X as usize % comptime!(split.columns);
+        let column = select(column < columns, column, columns - 1);
+        let start = direction * 4 * inner * columns + column;
+        share(
+            left, &rows, weights, start, columns, inner, &mut sums, split,
+        );
+    }
+    gather(&sums, shared, partial, split);
+}
+
 /// A step. Hidden units lie in fours, and so do a unit's gates in `weights`.
 #[cube(launch_unchecked)]
 fn forward_kernel(
@@ -250,26 +292,19 @@ fn forward_kernel(
 
     let mut shared = Shared::<[Four]>::new_slice(comptime!(split.shared()));
     let mut partial = Shared::<[Four]>::new_slice(comptime!(split.partial()));
-    let mut sums = Array::<Four>::new(comptime!(split.rows));
-    #[unroll]
-    for r in 0..comptime!(split.rows) {
-        sums[r] = Four::new(0.0);
-    }
-    if place < active_before && place < active {
-        let mut rows = Array::<usize>::new(comptime!(split.rows));
-        #[unroll]
-        for r in 0..comptime!(split.rows) {
-            let own = select(place + r < active_before, place + r, active_before - 1);
-            rows[r] = ((row_before + own) * directions + direction) * fours;
-        }
-        let column = first_column + unit % comptime!(split.columns);
-        let column = select(column < hidden, column, hidden - 1);
-        let start = direction * hidden * hidden + column;
-        share(
-            &*output, &rows, weights, start, hidden, fours, &mut sums, split,
-        );
-    }
-    gather(&sums, &mut shared, &mut partial, split);
+    recurrent_product(
+        &*output,
+        weights,
+        fours,
+        hidden,
+        place,
+        active,
+        row_before,
+        active_before,
+        &mut shared,
+        &mut partial,
+        split,
+    );
     if unit < comptime!(split.results()) {
         shared[unit] = total(&partial, unit, split);
     }
@@ -299,20 +334,15 @@ fn forward_kernel(
         #[unroll]
         for piece in 0..4usize {
             let recurrent = shared[4 * unit + piece];
+            take(&own, &mut values, piece);
             #[unroll]
             for gate in 0..4 {
-                let earlier = select(goes_on, recurrent.extract(gate), 0.0);
-                values[gate] = own[gate].extract(piece) + earlier;
+                values[gate] += select(goes_on, recurrent.extract(gate), 0.0);
             }
             let own_cell = cell_forward(&mut values, cell_before.extract(piece));
             cell.insert(piece, own_cell);
             result.insert(piece, values[3] * tanh(own_cell));
-            #[unroll]
-            for gate in 0..4 {
-                let mut changed = own[gate];
-                changed.insert(piece, values[gate]);
-                own[gate] = changed;
-            }
+            put(&mut own, &values, piece);
         }
         #[unroll]
         for gate in 0..4 {
@@ -353,33 +383,19 @@ fn backward_kernel(
 
     let mut shared = Shared::<[Four]>::new_slice(comptime!(split.shared()));
     let mut partial = Shared::<[Four]>::new_slice(comptime!(split.partial()));
-    let mut sums = Array::<Four>::new(comptime!(split.rows));
-    #[unroll]
-    for r in 0..comptime!(split.rows) {
-        sums[r] = Four::new(0.0);
-    }
-    if place < active_after && place < active {
-        let mut rows = Array::<usize>::new(comptime!(split.rows));
-        #[unroll]
-        for r in 0..comptime!(split.rows) {
-            let own = select(place + r < active_after, place + r, active_after - 1);
-            rows[r] = ((row_after + own) * directions + direction) * hidden as usize;
-        }
-        let column = first_column + unit % comptime!(split.columns);
-        let column = select(column < fours, column, fours - 1);
-        let start = direction * 4 * hidden as usize * fours + column;
-        share(
-            &*gates,
-            &rows,
-            weights,
-            start,
-            fours,
-            hidden as usize,
-            &mut sums,
-            split,
-        );
-    }
-    gather(&sums, &mut shared, &mut partial, split);
+    recurrent_product(
+        &*gates,
+        weights,
+        hidden as usize,
+        fours,
+        place,
+        active,
+        row_after,
+        active_after,
+        &mut shared,
+        &mut partial,
+        split,
+    );
     // Four hidden units of a sequence.
     let own_place = place + unit / comptime!(split.columns);
     let own_four = first_column + unit % comptime!(split.columns);
@@ -412,10 +428,7 @@ fn backward_kernel(
         let mut values = Array::<f32>::new(4usize);
         #[unroll]
         for piece in 0..4usize {
-            #[unroll]
-            for gate in 0..4 {
-                values[gate] = own[gate].extract(piece);
-            }
+            take(&own, &mut values, piece);
             let handed = cell_backward(
                 &mut values,
                 cell.extract(piece),
@@ -424,12 +437,7 @@ fn backward_kernel(
                 carried.extract(piece),
             );
             cell.insert(piece, handed);
-            #[unroll]
-            for gate in 0..4 {
-                let mut changed = own[gate];
-                changed.insert(piece, values[gate]);
-                own[gate] = changed;
-            }
+            put(&mut own, &values, piece);
         }
         #[unroll]
         for gate in 0..4 {

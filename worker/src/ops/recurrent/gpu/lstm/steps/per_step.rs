@@ -5,7 +5,7 @@ use burn_cubecl::cubecl;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::{cell_backward, cell_forward};
+use super::{cell_backward, cell_forward, put, take};
 use crate::gpu::matmul::{
     self, Addend, Matrix, Transposed, Transposition, multiply, multiply_slabs,
 };
@@ -331,25 +331,5 @@ fn cell_backward_kernel<N: Size>(
         }
         // Nobody needs the cell any more: what it hands to the earlier one takes its place.
         cells[at_cell] = cell;
-    }
-}
-
-/// One hidden unit's gates, of those that lie side by side.
-#[cube]
-fn take<N: Size>(gates: &Array<Vector<f32, N>>, values: &mut Array<f32>, #[comptime] piece: usize) {
-    #[unroll]
-    for gate in 0..4 {
-        values[gate] = gates[gate].extract(piece);
-    }
-}
-
-/// The backward pass of a step.
-#[cube]
-fn put<N: Size>(gates: &mut Array<Vector<f32, N>>, values: &Array<f32>, #[comptime] piece: usize) {
-    #[unroll]
-    for gate in 0..4 {
-        let mut changed = gates[gate];
-        changed.insert(piece, values[gate]);
-        gates[gate] = changed;
     }
 }
