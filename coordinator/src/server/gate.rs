@@ -166,7 +166,7 @@ enum Transport {
 pub(super) struct Connection {
     stream: Transport,
     seat: Seat,
-    /// Of its peer, if that showed one.
+    /// The peer's, if it showed one.
     certificate: Option<Arc<Certificate>>,
     /// Bytes of the greeting that are still to come.
     awaited: usize,

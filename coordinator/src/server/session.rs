@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use blake3::Hash;
 use bytes::Bytes;
+use proto::v1;
 use tonic::Request;
 
 use super::{caller::Caller, refusal::Refusal};
@@ -41,6 +42,35 @@ impl<'a> Claim<'a> {
         }
     }
 }
+
+/// A message of a worker, which carries the session of its admission.
+pub(super) trait InSession {
+    /// The number of the admission, and its secret.
+    fn session(&self) -> (u64, &[u8]);
+}
+
+macro_rules! in_session {
+    ($($message:ty),* $(,)?) => {
+        $(impl InSession for $message {
+            fn session(&self) -> (u64, &[u8]) {
+                (self.worker, &self.session)
+            }
+        })*
+    };
+}
+
+in_session!(
+    v1::DescribeJobRequest,
+    v1::EvaluationReport,
+    v1::FetchAudioRequest,
+    v1::GiveBackRequest,
+    v1::HeartbeatRequest,
+    v1::LeaseInPartsRequest,
+    v1::LeaseRequest,
+    v1::LeaveRequest,
+    v1::OpenLaneRequest,
+    v1::PullRequest,
+);
 
 /// The identity that a call shows, to which its session is bound; empty where it shows none.
 pub(super) fn identity<T>(request: &Request<T>) -> String {
@@ -97,9 +127,45 @@ impl Sessions {
         code.finalize()
     }
 
-    /// Whether `generation` is that of this life: whoever comes from another one is told that it is not known.
-    pub(super) fn is_of_this_life(&self, generation: u64) -> bool {
-        generation == self.generation
+    /// The message of a call, if its session is genuine; the worker may have left or fallen silent since.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`] otherwise.
+    pub(super) fn message<T: InSession>(&self, request: Request<T>) -> Result<T, Refusal> {
+        let identity = identity(&request);
+        let (worker, secret) = request.get_ref().session();
+        self.check(Claim::new(worker, secret, &identity))?;
+        Ok(request.into_inner())
+    }
+
+    /// The message of a call by a worker that is here.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`] otherwise.
+    pub(super) fn message_of_member<T: InSession>(
+        &self,
+        request: Request<T>,
+    ) -> Result<T, Refusal> {
+        let identity = identity(&request);
+        let (worker, secret) = request.get_ref().session();
+        self.check_member(Claim::new(worker, secret, &identity))?;
+        Ok(request.into_inner())
+    }
+
+    /// The message of a call that names the life of the coordinator which it means: whoever comes from another one is
+    /// told that it is not known, and its session is not looked at.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSession`] if it means this life, and its session is not genuine.
+    pub(super) fn message_of<T: InSession>(
+        &self,
+        request: Request<T>,
+        generation: u64,
+    ) -> Result<T, Refusal> {
+        if generation == self.generation {
+            return self.message(request);
+        }
+        Ok(request.into_inner())
     }
 
     /// The worker that makes a call, if its session is genuine; it may have left or fallen silent since.
@@ -171,6 +237,9 @@ mod tests {
         assert!(later.check(claim(7, &secret, "gpu-a")).is_err());
         // It has left.
         assert!(sessions.check_member(claim(7, &secret, "gpu-a")).is_err());
-        assert!(sessions.is_of_this_life(3) && !sessions.is_of_this_life(2));
+        // Only a call that means this life has to prove anything.
+        let leave = || Request::new(v1::LeaveRequest::default());
+        assert!(sessions.message_of(leave(), 3).is_err());
+        assert!(sessions.message_of(leave(), 2).is_ok());
     }
 }

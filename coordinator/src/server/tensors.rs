@@ -19,7 +19,7 @@ use super::{
     limits::Limits,
     messages,
     refusal::Refusal,
-    session::{self, Claim, Sessions},
+    session::{self, Sessions},
 };
 use crate::{
     broadcast::Encoded,
@@ -137,11 +137,8 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
-        let identity = session::identity(&request);
-        let wanted = request.get_ref();
-        self.sessions
-            .check_member(Claim::new(wanted.worker, &wanted.session, &identity))?;
-        let encoded = self.weights(wanted)?;
+        let wanted = self.sessions.message_of_member(request)?;
+        let encoded = self.weights(&wanted)?;
         if self.is_here(&wanted.boot_id)
             && let Some((lane, number)) = encoded.in_shared_memory()
         {
@@ -169,16 +166,13 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::OpenLaneRequest>,
     ) -> Result<Response<v1::OpenLaneResponse>, Status> {
-        let identity = session::identity(&request);
         let v1::OpenLaneRequest {
             worker,
             generation,
             job,
             boot_id,
-            session: secret,
-        } = request.into_inner();
-        self.sessions
-            .check_member(Claim::new(worker, &secret, &identity))?;
+            ..
+        } = self.sessions.message_of_member(request)?;
         let mut lane = None;
         if self.is_here(&boot_id) {
             let opened = self.handle.ask(|reply| Command::OpenLane {
@@ -198,11 +192,8 @@ impl Tensors for TensorsService {
         &self,
         request: Request<v1::FetchAudioRequest>,
     ) -> Result<Response<Self::FetchAudioStream>, Status> {
-        let identity = session::identity(&request);
-        let wanted = request.get_ref();
-        let claim = Claim::new(wanted.worker, &wanted.session, &identity);
-        let worker = self.sessions.check_member(claim)?;
-        let (files, roots) = self.files(WorkerId(worker), wanted)?;
+        let wanted = self.sessions.message_of_member(request)?;
+        let (files, roots) = self.files(WorkerId(wanted.worker), &wanted)?;
         Ok(Response::new(sending::audio(
             files,
             roots,

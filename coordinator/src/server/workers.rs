@@ -108,14 +108,7 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::DescribeJobRequest>,
     ) -> Answer<v1::JobDescription> {
-        let identity = session::identity(&request);
-        let v1::DescribeJobRequest {
-            job,
-            worker,
-            session: secret,
-        } = request.into_inner();
-        self.sessions
-            .check_member(Claim::new(worker, &secret, &identity))?;
+        let v1::DescribeJobRequest { job, .. } = self.sessions.message_of_member(request)?;
         let active_job = self.active_job(&job)?;
         Ok(Response::new(v1::JobDescription {
             job,
@@ -130,14 +123,7 @@ impl Workers for WorkersService {
     type RecipeStream = Parts<v1::Piece>;
 
     async fn recipe(&self, request: Request<v1::DescribeJobRequest>) -> Answer<Self::RecipeStream> {
-        let identity = session::identity(&request);
-        let v1::DescribeJobRequest {
-            job,
-            worker,
-            session: secret,
-        } = request.into_inner();
-        self.sessions
-            .check_member(Claim::new(worker, &secret, &identity))?;
+        let v1::DescribeJobRequest { job, .. } = self.sessions.message_of_member(request)?;
         let active_job = self.active_job(&job)?;
         let pieces = pieces::cut(active_job.recipe_json.clone().into());
         Ok(Response::new(Box::pin(stream::iter(pieces.map(Ok)))))
@@ -149,14 +135,9 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::LeaseInPartsRequest>,
     ) -> Answer<Self::LeaseInPartsStream> {
-        let identity = session::identity(&request);
         let v1::LeaseInPartsRequest {
-            worker,
-            key: named,
-            session: secret,
-        } = request.into_inner();
-        self.sessions
-            .check_member(Claim::new(worker, &secret, &identity))?;
+            worker, key: named, ..
+        } = self.sessions.message_of_member(request)?;
         let key = key(named)?;
         let node = key.node.to_string();
         let leased = self
@@ -167,18 +148,13 @@ impl Workers for WorkersService {
     }
 
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Answer<v1::LeaseResponse> {
-        let identity = session::identity(&request);
+        let generation = request.get_ref().generation;
         let v1::LeaseRequest {
             worker,
-            generation,
             patience_ms,
             holds,
-            session: secret,
-        } = request.into_inner();
-        if self.sessions.is_of_this_life(generation) {
-            self.sessions
-                .check(Claim::new(worker, &secret, &identity))?;
-        }
+            ..
+        } = self.sessions.message_of(request, generation)?;
         let holds: Result<Vec<Key>, Refusal> =
             holds.into_iter().map(|one| key(Some(one))).collect();
         let holds = holds?;
@@ -198,16 +174,8 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::HeartbeatRequest>,
     ) -> Answer<v1::HeartbeatResponse> {
-        let identity = session::identity(&request);
-        let v1::HeartbeatRequest {
-            worker,
-            generation,
-            session: secret,
-        } = request.into_inner();
-        if self.sessions.is_of_this_life(generation) {
-            self.sessions
-                .check(Claim::new(worker, &secret, &identity))?;
-        }
+        let generation = request.get_ref().generation;
+        let v1::HeartbeatRequest { worker, .. } = self.sessions.message_of(request, generation)?;
         let known = self
             .ask(|reply| Command::Heartbeat {
                 worker,
@@ -219,10 +187,7 @@ impl Workers for WorkersService {
     }
 
     async fn report(&self, request: Request<v1::EvaluationReport>) -> Answer<v1::Receipt> {
-        let identity = session::identity(&request);
-        let report = request.into_inner();
-        self.sessions
-            .check(Claim::new(report.worker, &report.session, &identity))?;
+        let report = self.sessions.message(request)?;
         let key = key(report.key)?;
         let results = report.results.into_iter().map(Into::into).collect();
         self.hand_in_results(report.worker, key, results).await
@@ -257,10 +222,7 @@ impl Workers for WorkersService {
         &self,
         request: Request<v1::GiveBackRequest>,
     ) -> Answer<v1::GiveBackResponse> {
-        let identity = session::identity(&request);
-        let returned = request.into_inner();
-        self.sessions
-            .check(Claim::new(returned.worker, &returned.session, &identity))?;
+        let returned = self.sessions.message(request)?;
         let key = key(returned.key)?;
         self.ask(|reply| Command::GiveBack {
             worker: returned.worker,
@@ -274,16 +236,8 @@ impl Workers for WorkersService {
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Answer<v1::LeaveResponse> {
-        let identity = session::identity(&request);
-        let v1::LeaveRequest {
-            worker,
-            generation,
-            session: secret,
-        } = request.into_inner();
-        if self.sessions.is_of_this_life(generation) {
-            self.sessions
-                .check(Claim::new(worker, &secret, &identity))?;
-        }
+        let generation = request.get_ref().generation;
+        let v1::LeaveRequest { worker, .. } = self.sessions.message_of(request, generation)?;
         self.ask(|reply| Command::Leave {
             worker,
             generation,
