@@ -5,28 +5,15 @@ use std::path::PathBuf;
 
 use coordinator::records::events::Event;
 use proto::{
-    contribution::{Contribution, Key, Quarantined, Unusable},
+    contribution::{Contribution, Quarantined, Unusable},
     v1::{self, State, lease_response::Answer, receipt::Outcome},
 };
 use tonic::{Code, Status};
 
 use crate::{
-    site::{Live, Site, events, within},
-    toy::{CLASS, Toy},
+    site::{Live, Site, calm, events, within},
+    toy::{CLASS, Toy, key},
 };
-
-fn key(lease: &v1::Lease) -> Key {
-    Key::try_from(lease.key.clone().unwrap()).unwrap()
-}
-
-/// The weights of a job that nobody disturbs.
-async fn calm() -> Option<String> {
-    let site = Site::new();
-    let mut live = site.start().await;
-    let id = live.submit(&site.job()).await;
-    tokio::spawn(Toy::join(&live.url, "toy").await.work());
-    live.succeeded(&id).await.weights_sha256
-}
 
 /// What becomes of a contribution that a worker of this name hands in after `change`.
 async fn hand_in(

@@ -22,8 +22,8 @@ use tonic::{Code, Status};
 
 use crate::{
     proxy::{Proxy, Road, Way},
-    site::{Live, Site, within},
-    toy::{Toy, channel, spent},
+    site::{Live, Site, calm, within},
+    toy::{Toy, channel, key, spent},
 };
 
 /// The preface and an empty SETTINGS frame.
@@ -80,19 +80,6 @@ async fn trickle(stream: &mut TcpStream, bytes: &[u8]) {
 async fn jobs_answer(live: &Live) {
     let mut jobs = live.jobs.clone();
     within(jobs.list(v1::ListRequest::default())).await.unwrap();
-}
-
-fn key(lease: &v1::Lease) -> Key {
-    Key::try_from(lease.key.clone().unwrap()).unwrap()
-}
-
-/// The hash of a run of the site's job that nobody disturbs.
-async fn calm() -> Option<String> {
-    let site = Site::new();
-    let mut live = site.start().await;
-    let id = live.submit(&site.job()).await;
-    tokio::spawn(Toy::join(&live.url, "toy").await.work());
-    live.succeeded(&id).await.weights_sha256
 }
 
 /// A coordinator with a job and a worker that holds a lease and its contribution.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use coordinator::server::Limits;
 use proto::{
-    contribution::{Contribution, Key},
+    contribution::Contribution,
     session::WorkerSession,
     v1::{self, receipt::Outcome},
 };
@@ -12,12 +12,8 @@ use tonic::{Code, Status};
 
 use crate::{
     site::{Site, within},
-    toy::{Did, Toy, spent},
+    toy::{Did, Toy, key, spent},
 };
-
-fn key(lease: &v1::Lease) -> Key {
-    Key::try_from(lease.key.clone().unwrap()).unwrap()
-}
 
 /// All calls of a worker, made over the connection of `caller` with `session`; by their names, what came of each.
 async fn calls(

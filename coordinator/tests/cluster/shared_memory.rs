@@ -12,12 +12,8 @@ use tonic::{Code, Status};
 
 use crate::{
     site::{Live, Site, within},
-    toy::{Toy, spent},
+    toy::{Toy, key, spent},
 };
-
-fn key(lease: &v1::Lease) -> Key {
-    Key::try_from(lease.key.clone().unwrap()).unwrap()
-}
 
 async fn running(site: &Site) -> (Live, String, Toy) {
     let mut live = site.start().await;

@@ -25,7 +25,7 @@ use speech::{
 };
 use tonic::{Status, transport::Channel};
 
-use crate::toy::channel;
+use crate::toy::{Toy, channel};
 
 /// No condition takes longer, on the slowest machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -292,4 +292,13 @@ pub fn metrics(run_dir: &Path) -> Vec<StepMetrics> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// The weights of the site's job when nobody disturbs it.
+pub async fn calm() -> Option<String> {
+    let site = Site::new();
+    let mut live = site.start().await;
+    let id = live.submit(&site.job()).await;
+    tokio::spawn(Toy::join(&live.url, "toy").await.work());
+    live.succeeded(&id).await.weights_sha256
 }

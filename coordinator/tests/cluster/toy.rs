@@ -497,6 +497,12 @@ fn bounded(
     gradient
 }
 
+/// The hash of a run of the site's job that nobody disturbs.
+/// The node that is leased.
+pub fn key(lease: &v1::Lease) -> Key {
+    Key::try_from(lease.key.clone().unwrap()).unwrap()
+}
+
 /// What a toy says that it spent on a contribution.
 pub fn spent() -> v1::Spent {
     v1::Spent {

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     site::{Live, Site, within},
-    toy::{Did, Toy, spent},
+    toy::{Did, Toy, key, spent},
 };
 
 async fn running(site: &Site) -> (Live, String, Toy) {
@@ -16,10 +16,6 @@ async fn running(site: &Site) -> (Live, String, Toy) {
     let id = live.submit(&site.job()).await;
     let toy = Toy::join(&live.url, "toy").await;
     (live, id, toy)
-}
-
-fn key(lease: &v1::Lease) -> Key {
-    Key::try_from(lease.key.clone().unwrap()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
