@@ -23,9 +23,9 @@ pub(crate) enum CertsCommand {
     Revoke(CertsRevoke),
 }
 
-/// Where certificates and the authority's key lie.
+/// Where certificates lie.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct CertsFiles {
+pub(crate) struct CertsFolder {
     /// Folder of the certificates.
     #[arg(
         long,
@@ -35,6 +35,13 @@ pub(crate) struct CertsFiles {
         default_value = "certs"
     )]
     pub certs_dir: PathBuf,
+}
+
+/// Where certificates and the authority's key lie.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CertsFiles {
+    #[command(flatten)]
+    pub folder: CertsFolder,
     /// Folder of the authority's key (`ca.key`). Whoever has it can be anybody: keep it off the cluster's hosts.
     #[arg(long, value_name = "DIR", default_value = "certs-authority")]
     pub authority_dir: PathBuf,
@@ -85,15 +92,8 @@ pub(crate) struct CertsClient {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct CertsList {
-    /// Folder of the certificates.
-    #[arg(
-        long,
-        alias = "dir",
-        value_name = "DIR",
-        env = "UNISONO_CERTS_DIR",
-        default_value = "certs"
-    )]
-    pub certs_dir: PathBuf,
+    #[command(flatten)]
+    pub folder: CertsFolder,
     #[command(flatten)]
     pub output: OutputArgs,
 }
@@ -117,15 +117,8 @@ pub(crate) struct CertsRevoke {
     /// The certificate (`client.NAME.crt`).
     #[arg(value_name = "FILE")]
     pub certificate: PathBuf,
-    /// The coordinator's folder of certificates.
-    #[arg(
-        long,
-        alias = "dir",
-        value_name = "DIR",
-        env = "UNISONO_CERTS_DIR",
-        default_value = "certs"
-    )]
-    pub certs_dir: PathBuf,
+    #[command(flatten)]
+    pub folder: CertsFolder,
     #[command(flatten)]
     pub output: OutputArgs,
 }

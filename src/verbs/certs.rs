@@ -25,10 +25,11 @@ pub(super) fn run(verb: CertsCommand) -> Result<()> {
     match verb {
         CertsCommand::Init(args) => {
             let CertsFiles {
-                certs_dir,
+                folder,
                 authority_dir,
                 days,
             } = &args.files;
+            let certs_dir = &folder.certs_dir;
             // Before anything is written.
             let node = Subject::node("coordinator", args.hosts.clone())?;
             let authority = Authority::create(certs_dir, authority_dir, *days)?;
@@ -42,26 +43,28 @@ pub(super) fn run(verb: CertsCommand) -> Result<()> {
             let subject = Subject::node("coordinator", args.hosts)?;
             issue(
                 &args.files,
-                &args.files.certs_dir,
+                &args.files.folder.certs_dir,
                 &subject,
                 args.output.format,
             )
         }
         CertsCommand::Client(args) => {
             let subject = Subject::client(&args.name, args.roles)?;
-            let dir = args.out.as_ref().unwrap_or(&args.files.certs_dir);
+            let dir = args.out.as_ref().unwrap_or(&args.files.folder.certs_dir);
             issue(&args.files, dir, &subject, args.output.format)
         }
-        CertsCommand::List(args) => list(&args.certs_dir, args.output.format),
+        CertsCommand::List(args) => list(&args.folder.certs_dir, args.output.format),
         CertsCommand::Renew(args) => renew(
             &args.files,
             &args.files_named,
             args.within,
             args.output.format,
         ),
-        CertsCommand::Revoke(args) => {
-            revoke(&args.certificate, &args.certs_dir, args.output.format)
-        }
+        CertsCommand::Revoke(args) => revoke(
+            &args.certificate,
+            &args.folder.certs_dir,
+            args.output.format,
+        ),
     }
 }
 
@@ -85,7 +88,7 @@ fn issue(files: &CertsFiles, dir: &Path, subject: &Subject, format: OutputFormat
         );
         return Err(CommandError::Data(told).into());
     }
-    let authority = Authority::open(&files.certs_dir, &files.authority_dir)?;
+    let authority = Authority::open(&files.folder.certs_dir, &files.authority_dir)?;
     let written = authority.issue(dir, subject, files.days)?;
     tell(format, &[written])
 }
@@ -183,13 +186,13 @@ fn renew(
     within: Option<u32>,
     format: OutputFormat,
 ) -> Result<()> {
-    let authority = Authority::open(&files.certs_dir, &files.authority_dir)?;
-    let found = found(&files.certs_dir)?;
+    let authority = Authority::open(&files.folder.certs_dir, &files.authority_dir)?;
+    let found = found(&files.folder.certs_dir)?;
     if let Some(missing) = named
         .iter()
         .find(|name| !found.iter().any(|(file, _)| file == *name))
     {
-        let dir = files.certs_dir.display();
+        let dir = files.folder.certs_dir.display();
         return Err(
             CommandError::Data(format!("there is no certificate {missing:?} in {dir}")).into(),
         );
@@ -214,7 +217,7 @@ fn renew(
             );
             return Err(CommandError::Data(told).into());
         }
-        written.push(authority.issue(&files.certs_dir, &subject, files.days)?);
+        written.push(authority.issue(&files.folder.certs_dir, &subject, files.days)?);
     }
     tell(format, &written)
 }

@@ -47,7 +47,7 @@ struct AlignedUtterance<'a> {
     id: &'a str,
     seconds: f64,
     frames: usize,
-    /// Of the transcript, over all its alignments.
+    /// The log-likelihood of the transcript, over all its alignments.
     log_likelihood: f64,
     log_likelihood_per_frame: f64,
     words: Vec<AlignedPart<'a>>,
