@@ -68,9 +68,9 @@ impl Classify for CertsError {
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
     name: String,
-    /// Of a client.
+    /// A client has roles.
     roles: Vec<Role>,
-    /// Of a coordinator.
+    /// A coordinator has hosts.
     hosts: Vec<String>,
 }
 

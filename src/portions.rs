@@ -124,7 +124,7 @@ pub(crate) struct Leaving<'a> {
 }
 
 impl<'a> Leaving<'a> {
-    /// Of the manifest at `path`, which has so many utterances and `bad` lines that cannot be used.
+    /// Opens the account of the manifest at `path`, which has so many utterances and `bad` lines that cannot be used.
     pub(crate) fn new(
         path: &'a Path,
         bound: MaxBad,

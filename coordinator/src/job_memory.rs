@@ -104,7 +104,7 @@ fn check_within(job: &Job, parameters: u64, what: Memory) -> Result<(), NoMemory
     })
 }
 
-/// Of the machine, swap included.
+/// What the machine has, swap included.
 fn of_machine(what: Memory) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let names = match what {
@@ -121,7 +121,7 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     rest.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Of the control group, as that of a container.
+/// What the control group, such as a container's, may take.
 fn of_control_group(what: Memory) -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
@@ -145,7 +145,7 @@ fn of_control_group(what: Memory) -> Option<u64> {
     }
 }
 
-/// Of the process, whose address space may be limited.
+/// What the process may take, whose address space may be limited.
 fn of_process(what: Memory) -> Option<u64> {
     let most = getrlimit(Resource::As).current?;
     match what {

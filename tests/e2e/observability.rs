@@ -101,7 +101,7 @@ fn must_succeed(output: &Output) {
     );
 }
 
-/// Of a coordinator that is scraped while it trains; promtool finds nothing wrong with its names either.
+/// A coordinator is scraped while it trains; promtool finds nothing wrong with its names either.
 #[test]
 fn rules_and_the_dashboard_ask_for_metrics_that_there_are() {
     let (cluster, address) = watched();

@@ -100,11 +100,11 @@ pub(crate) fn block_squares(block: &[f32]) -> f64 {
 /// Squared norms, in f64: finite exactly when every element is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Squares {
-    /// Of the gradient's part for each parameter.
+    /// Each parameter's part of the gradient has one.
     pub gradient: Vec<f64>,
-    /// Of each parameter's weights, where they are wanted.
+    /// Each parameter's weights have one, where they are wanted.
     pub weights: Vec<f64>,
-    /// Of each block's rows, where these have norms of their own.
+    /// Each block's rows have one each, where rows have norms of their own.
     pub rows: Vec<Vec<RowSquares>>,
 }
 

@@ -18,7 +18,7 @@ pub struct Scores<'a, T> {
 }
 
 impl<'a, T: Copy + Into<f64>> Scores<'a, T> {
-    /// Of `[frames, pdfs]`, a frame after the other. What is left over of a last row is not read.
+    /// Takes `[frames, pdfs]`, a frame after the other. What is left over of a last row is not read.
     pub const fn new(rows: &'a [T], pdfs: usize) -> Self {
         Self { rows, pdfs }
     }

@@ -58,7 +58,7 @@ pub enum WordPosition {
 }
 
 impl WordPosition {
-    /// Of phone `place` of a word of `count` phones.
+    /// The position of phone `place` in a word of `count` phones.
     pub const fn of(place: usize, count: usize) -> Self {
         match (place, count) {
             (_, 0 | 1) => Self::Single,
@@ -77,7 +77,7 @@ pub struct PhoneStates {
 }
 
 impl PhoneStates {
-    /// Of so many phones.
+    /// Numbers the densities of so many phones.
     ///
     /// # Errors
     /// When the topology cannot be.

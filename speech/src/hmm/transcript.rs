@@ -49,7 +49,7 @@ struct Growing<'a> {
 }
 
 impl TranscriptGraph {
-    /// Of the words of `text`, which white space separates.
+    /// Takes the words of `text`, which white space separates.
     ///
     /// # Errors
     /// Names the words without pronunciation.

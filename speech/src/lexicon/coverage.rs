@@ -90,7 +90,7 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Of these utterances.
+    /// What the lexicon has for these utterances.
     pub fn of<'a>(
         lexicon: &Pronunciations,
         transcripts: impl IntoIterator<Item = SpokenTranscript<'a>>,

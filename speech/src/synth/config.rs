@@ -88,7 +88,7 @@ fn refuse(field: &'static str, value: impl Display, rule: impl Into<String>) -> 
 impl SyntheticConfig {
     /// About how many bytes the sound files take.
     pub fn bytes(&self) -> u64 {
-        /// Of a digit, with what is silent around it.
+        /// A digit takes as long, with what is silent around it.
         const SECONDS: f64 = 0.7;
         const SAMPLE_BYTES: f64 = 2.0;
         let digits = match self.task {

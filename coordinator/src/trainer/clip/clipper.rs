@@ -13,14 +13,14 @@ use crate::trainer::blocks::{BlockLayout, Squares};
 pub(crate) struct Clipper {
     config: ClipConfig,
     parts: Parts,
-    /// Of each part; with the scope `unit` one for all.
+    /// Each part has one; with the scope `unit` there is one for all.
     thresholds: Vec<Threshold>,
 }
 
 /// What a rule makes of one gradient.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Of each block.
+    /// What is done to each block.
     pub(crate) blocks: Vec<BlockClipping>,
     /// The gradient's L2 norm before.
     pub(crate) norm: f64,

@@ -7,7 +7,7 @@ use super::{ClipConfig, ClipScope};
 /// A model's parameters by the part of the gradient that they belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
-    /// Of each parameter, in the order of the flat vector; `None` where it is left alone.
+    /// The part that each parameter belongs to, in the order of the flat vector; `None` where it is left alone.
     of_parameters: Vec<Option<usize>>,
     /// With the scope `unit`, where every row is a part, the length of each parameter's rows.
     rows: Option<Vec<usize>>,

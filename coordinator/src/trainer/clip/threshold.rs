@@ -56,11 +56,11 @@ pub(super) enum Threshold {
 /// The norms that a threshold is asked about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct PartNorms {
-    /// Of the part's gradient.
+    /// That of the part's gradient.
     pub gradient: f64,
-    /// Of the part's weights; 0 where no threshold asks for it.
+    /// That of the part's weights; 0 where no threshold asks for it.
     pub weights: f64,
-    /// Of the whole gradient.
+    /// That of the whole gradient.
     pub global: f64,
 }
 
